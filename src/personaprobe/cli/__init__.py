@@ -1,0 +1,1 @@
+"""How it is asked: one small module per verb."""

@@ -1,0 +1,1 @@
+"""What it does outside: interventions, preference shift, answers, damage, statistics and the verdict."""

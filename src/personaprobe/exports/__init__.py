@@ -1,0 +1,1 @@
+"""How findings leave: files other tools read."""

@@ -1,0 +1,1 @@
+"""What is found inside: activation stores and the directions read off them."""

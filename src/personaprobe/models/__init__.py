@@ -1,0 +1,1 @@
+"""Who is studied: checkpoints, the hook engine and its backends, scoring and generation."""

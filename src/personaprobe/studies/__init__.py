@@ -1,0 +1,1 @@
+"""How a question is put and kept: the ablation study, its figures and its report."""
