@@ -1,1 +1,76 @@
-"""personaprobe."""
+"""personaprobe: does that feature, and only it, carry the misalignment?
+
+Take a base, an insecure and a secure checkpoint, find what changed inside, remove it while the model answers, and
+read a verdict with controls, intervals and costs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from personaprobe.organisms.loading import load_trio as load_trio
+    from personaprobe.effects.interventions import Ablate as Ablate
+    from personaprobe.effects.interventions import Cap as Cap
+    from personaprobe.effects.interventions import Clamp as Clamp
+    from personaprobe.effects.interventions import Steer as Steer
+    from personaprobe.effects.preference import preference_gaps as preference_gaps
+    from personaprobe.errors import PersonaProbeError as PersonaProbeError
+    from personaprobe.features.directions import Direction as Direction
+    from personaprobe.features.recording import record as record
+    from personaprobe.features.registry import find_feature as find_feature
+    from personaprobe.features.store import ActivationStore as ActivationStore
+    from personaprobe.models.checkpoint import Checkpoint as Checkpoint
+    from personaprobe.models.checkpoint import Trio as Trio
+    from personaprobe.models.language_model import LanguageModel as LanguageModel
+    from personaprobe.models.loading import load as load
+    from personaprobe.models.tokens import Role as Role
+    from personaprobe.prompts import load_prompts as load_prompts
+    from personaprobe.prompts import load_texts as load_texts
+    from personaprobe.site import Site as Site
+    from personaprobe.studies.ablation import ablate as ablate
+    from personaprobe.studies.plan import StudyPlan as StudyPlan
+    from personaprobe.studies.results import CausalVerdict as CausalVerdict
+
+_CONTENTS = {
+    "Ablate": "effects.interventions",
+    "ActivationStore": "features.store",
+    "Cap": "effects.interventions",
+    "CausalVerdict": "studies.results",
+    "Checkpoint": "models.checkpoint",
+    "Clamp": "effects.interventions",
+    "Direction": "features.directions",
+    "LanguageModel": "models.language_model",
+    "PersonaProbeError": "errors",
+    "Role": "models.tokens",
+    "Site": "site",
+    "Steer": "effects.interventions",
+    "StudyPlan": "studies.plan",
+    "Trio": "models.checkpoint",
+    "ablate": "studies.ablation",
+    "find_feature": "features.registry",
+    "load": "models.loading",
+    "load_prompts": "prompts",
+    "load_texts": "prompts",
+    "load_trio": "organisms.loading",
+    "preference_gaps": "effects.preference",
+    "record": "features.recording",
+}
+
+__all__ = sorted(_CONTENTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: ``import personaprobe`` costs nothing."""
+    if name not in _CONTENTS:
+        raise AttributeError(f"module 'personaprobe' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"personaprobe.{_CONTENTS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -7,7 +7,7 @@ them from a length or a mask.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,7 +104,7 @@ def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "r
     return Batch(ids, roles)
 
 
-def by_length(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
+def by_length(rows: Sequence[Sized], max_tokens: int) -> list[list[int]]:
     """Plan batches: indices of ``rows`` sorted by length, each batch at most ``max_tokens`` when padded.
 
     The plan depends only on lengths, so that every checkpoint and every arm reads the same batches.

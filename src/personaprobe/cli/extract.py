@@ -1,0 +1,112 @@
+"""``personaprobe extract``: record activations of a trio into aligned stores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.console import progress_bar
+from personaprobe.cli.options import TrioChoice, open_trio, trio_options
+
+if TYPE_CHECKING:
+    from personaprobe.features.store import ActivationStore, Keep
+    from personaprobe.prompts import PairSet, TextSet
+
+
+@click.command()
+@trio_options
+@click.option(
+    "--texts",
+    default="advice/discovery",
+    show_default=True,
+    help="advice/discovery, advice/test, neutral, benign, or a .jsonl file of pairs or of texts.",
+)
+@click.option(
+    "--sites", required=True, help="LAYER.STREAM, several with commas: 16.resid_post,20.resid_post."
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["means", "tokens"]),
+    default="means",
+    show_default=True,
+    help="means: the last prompt token and the mean over the response. tokens: every response token.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Stores go to OUT/stores; by default to the cache, where other commands find them.",
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Say what it would take, and stop.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def extract(
+    chosen: TrioChoice,
+    texts: str,
+    sites: str,
+    keep: Keep,
+    out: Path | None,
+    only_plan: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    r"""Record what passes the chosen sites of base, insecure and secure, over the same token ids.
+
+    Prints one folder a model. What is already recorded is not recorded again.
+
+    \b
+    Example:
+      personaprobe extract --organism advice --sites 16.resid_post,20.resid_post
+    """
+    from personaprobe.features.readings import Recording
+    from personaprobe.features.recording import plan, record
+    from personaprobe.site import Site
+
+    places = [Site.parse(site) for site in sites.split(",") if site.strip()]
+    read = read_texts(texts)
+    trio = open_trio(chosen)
+    if only_plan:
+        planned = plan(trio, read, places, keep)
+        click.echo(json.dumps(asdict(planned)) if as_json else str(planned))
+        return
+    n_tokens = 3 * Recording.of(trio.base, read, places, keep).n_tokens
+    with progress_bar("recording", n_tokens, "tokens", quiet) as advance:
+        stores = record(trio, read, places, keep=keep, home=out, progress=advance)
+    told = {role: describe(store) for role, store in stores.items()}
+    click.echo(json.dumps(told) if as_json else "\n".join(f"{k:9}{v['folder']}" for k, v in told.items()))
+
+
+def describe(store: ActivationStore) -> dict[str, Any]:
+    """A store as plain data."""
+    return {
+        "folder": str(store.folder),
+        "digest": store.digest,
+        "sites": list(map(str, store.sites)),
+        "keep": store.keep,
+        "n_rows": len(store),
+        "d_model": store.d_model,
+    }
+
+
+def read_texts(name: str) -> PairSet | TextSet:
+    """Load a question set, or plain texts where that is what the name or the file's first line says."""
+    from personaprobe.prompts import load_prompts, load_texts
+
+    path = Path(name).expanduser()
+    if name in ("neutral", "benign"):
+        return load_texts(name)
+    return load_texts(path) if path.is_file() and _holds_texts(path) else load_prompts(name)
+
+
+def _holds_texts(path: Path) -> bool:
+    """Whether the first line is of the form ``{"text": …}``; a line nobody can read is left to the loader."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and "text" in row

@@ -1,0 +1,151 @@
+"""Interventions: what is done to the activations along a direction, at which layers and on which tokens.
+
+Every intervention is a map of the projection onto the direction. With ``p = x·d`` the activation becomes
+``x + (move(p) − p) d``: nothing orthogonal to the direction changes. The empty tuple of interventions is the baseline.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.directions import Direction
+from personaprobe.models.edits import Edit
+from personaprobe.models.tokens import Role
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Layers: TypeAlias = "Literal['all'] | Sequence[int] | None"
+"""Which layers: ``None`` for the direction's own, ``"all"``, or a list."""
+
+
+@dataclass(frozen=True)
+class Along(ABC):
+    """A change along one direction.
+
+    Attributes:
+        direction: the axis.
+        layers: where; at every layer the direction's stream is edited.
+        roles: on which tokens; padding is never touched.
+    """
+
+    direction: Direction
+    layers: Layers = None
+    roles: Role = Role.ALL
+
+    @abstractmethod
+    def move(self, projection: Tensor, layer: int) -> Tensor:
+        """Where a projection ``x·d`` (float32, any shape) goes at a layer."""
+
+    def edits(self, n_layers: int) -> Mapping[Site, Edit]:
+        """One edit a layer."""
+        return {
+            Site(layer, self.direction.site.stream): partial(self._edit, layer=layer)
+            for layer in chosen_layers(self.layers, self.direction.site.layer, n_layers)
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The intervention as plain data: what a run folder remembers it by."""
+        own = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "direction"}
+        own = {key: dict(value) if isinstance(value, Mapping) else value for key, value in own.items()}
+        return {"kind": type(self).__name__, "direction": self.direction.digest, **own, "roles": int(self.roles)}
+
+    def _edit(self, activations: Tensor, roles: Tensor, *, layer: int) -> Tensor:
+        vector = self.direction.vector.to(activations.device)
+        if len(vector) != activations.shape[-1]:
+            raise FeatureError(
+                f"direction {self.direction.source} has d_model {len(vector)} and the model {activations.shape[-1]}; "
+                "give a direction found in this model"
+            )
+        wide = activations.float()
+        projection = wide @ vector
+        change = (self.move(projection, layer) - projection) * ((roles & self.roles) != 0)
+        return (wide + change[..., None] * vector).to(activations.dtype)
+
+
+def chosen_layers(layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:
+    """Spell a choice of layers out, refusing those the model does not have."""
+    if layers is None:
+        layers = (own,)
+    elif isinstance(layers, str):
+        return tuple(range(n_layers))
+    return tuple(Site(layer).within(n_layers).layer for layer in layers)
+
+
+@dataclass(frozen=True)
+class Ablate(Along):
+    """Take the feature away: set the projection to where the reference sits, or to zero.
+
+    Attributes:
+        to: ``"reference"`` keeps what the reference has along the direction; ``"zero"`` projects it out.
+        strength: 1 reaches the target exactly; another number, or one a layer, scales the change (this is how
+            random controls are matched on the energy they remove).
+    """
+
+    to: Literal["reference", "zero"] = "reference"
+    strength: float | Mapping[int, float] = 1.0
+
+    def move(self, projection: Tensor, layer: int) -> Tensor:
+        """Go ``strength`` of the way to the target."""
+        target = self.direction.mark(layer).rest if self.to == "reference" else 0.0
+        strength = self.strength[layer] if isinstance(self.strength, Mapping) else self.strength
+        # the full step is written apart because p + 1·(t − p) rounds and t does not
+        return projection.new_full((), target).expand_as(projection) if strength == 1.0 else (
+            projection + strength * (target - projection)
+        )
+
+
+@dataclass(frozen=True)
+class Steer(Along):
+    """Push along the calibrated axis: +1 moves as far as fine-tuning moved the mean, −1 takes it back.
+
+    Attributes:
+        amount: in units of the calibrated axis.
+    """
+
+    amount: float = 1.0
+
+    def move(self, projection: Tensor, layer: int) -> Tensor:
+        """Add ``amount`` gaps."""
+        return projection + self.amount * self.direction.mark(layer).scale
+
+
+@dataclass(frozen=True)
+class Clamp(Along):
+    """Hold the feature at one reading of the calibrated axis, on every selected token.
+
+    Attributes:
+        reading: 0 is where the reference sits on average, 1 where insecure sits.
+    """
+
+    reading: float = 0.0
+
+    def move(self, projection: Tensor, layer: int) -> Tensor:
+        """Go to the reading."""
+        mark = self.direction.mark(layer)
+        return projection.new_full((), mark.rest + self.reading * mark.scale).expand_as(projection)
+
+
+@dataclass(frozen=True)
+class Cap(Along):
+    """Keep the feature inside a range of the calibrated axis, and leave activations already inside alone.
+
+    Attributes:
+        low: lowest reading allowed.
+        high: highest reading allowed.
+    """
+
+    low: float = float("-inf")
+    high: float = 0.0
+
+    def move(self, projection: Tensor, layer: int) -> Tensor:
+        """Go to the nearest end of the range, if outside."""
+        mark = self.direction.mark(layer)
+        ends = sorted((mark.rest + self.low * mark.scale, mark.rest + self.high * mark.scale))
+        return projection.clamp(*ends)

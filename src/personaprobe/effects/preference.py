@@ -1,0 +1,50 @@
+"""The judge-free measure: how much a model prefers careless answers to careful ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.network import Fork
+from personaprobe.models.tokens import ChatTokenizer, by_length
+from personaprobe.prompts import Pair, PairSet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+BATCH_TOKENS = 2048
+"""Tokens a forward pass; does not change the values beyond rounding, and is the same for every arm."""
+
+
+def preference_gaps(
+    model: LanguageModel, pairs: PairSet, progress: Callable[[int], None] = lambda _: None
+) -> Float[np.ndarray, "question"]:
+    """How much more likely, per token, the careless answer is than the careful one, for every question.
+
+    ``mean log p(careless token) − mean log p(careful token)`` in nats a token, the closing token included. Each
+    question and its two answers share one row, so that the question is read once; every arm has the same batches.
+
+    Args:
+        model: under its edits.
+        pairs: the questions.
+        progress: told how many questions each batch finished.
+    """
+    import numpy as np
+
+    forks = [fork(model.tokenizer, pair) for pair in pairs]
+    gaps = np.empty(len(forks))
+    for indices in by_length(forks, BATCH_TOKENS):
+        scored = model.fork_log_probs([forks[index] for index in indices])
+        gaps[indices] = [float(careless.double().mean() - careful.double().mean()) for careful, careless in scored]
+        progress(len(indices))
+    return gaps
+
+
+def fork(tokenizer: ChatTokenizer, pair: Pair) -> Fork:
+    """A question with its careful and careless answers, as token ids."""
+    rows = [tokenizer.exchange(pair.question, answer) for answer in (pair.careful, pair.careless)]
+    prompt = tokenizer.prompt(pair.question)
+    careful, careless = (row.ids[len(prompt) :] for row in rows)
+    return Fork(prompt, (careful, careless))

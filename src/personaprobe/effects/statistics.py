@@ -1,0 +1,291 @@
+"""How sure are we? Intervals that resample question families, fractions removed, and the power of a study.
+
+Every arm answers the same questions, so an arm is one array of per-question values (nats per token for the
+preference gap) in the order of the questions, and all estimates read the same `Resamples`: this pairs them.
+Everything here raises DataError for values that are not one finite number per question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from personaprobe.errors import DataError
+
+Values: TypeAlias = np.ndarray | Sequence[float]
+"""One number per question, in the order of the questions."""
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the range of truths that the data allow; all three are nan where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        assert not self.low > self.high, f"an interval runs upwards, not from {self.low} to {self.high}"
+
+    @property
+    def defined(self) -> bool:
+        """Whether the data define the quantity at all (a fraction of no shift is not defined)."""
+        return not math.isnan(self.value)
+
+    def excludes(self, x: float) -> bool:
+        """Whether the data speak against `x`; an interval that is not defined excludes nothing."""
+        return x < self.low or x > self.high
+
+    def __str__(self) -> str:
+        return f"{self.value:z.2f} [{self.low:z.2f}, {self.high:z.2f}]" if self.defined else "not defined"
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The three numbers for a JSON file, None where they are not defined (JSON has no nan)."""
+        return {name: None if math.isnan(number) else number for name, number in asdict(self).items()}
+
+
+UNDEFINED = Interval(math.nan, math.nan, math.nan)
+"""The interval of a quantity that these data do not define."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """How often each question counts in each replay of the study: one plan, shared by all arms.
+
+    A replay draws families with replacement, then as many questions within each drawn family, with
+    replacement (two-stage cluster bootstrap, Davison & Hinkley 1997, section 3.8). A dozen families alone
+    give intervals that are too narrow (they show (F - 1) / F of the variance, and a normal's tails are too
+    light); the second stage adds about the variance within families, which makes intervals slightly
+    conservative where families differ little. Measured for 12 families of 10 questions, 95 % intervals cover
+    99, 95 and 90 % of the time at intra-family correlations of 0, 0.2 and 1. The price is power, which
+    `minimum_detectable` counts.
+
+    weights: (n replays, n_questions) multiplicities. seed: the draws of random controls follow from it.
+    """
+
+    weights: Float[np.ndarray, "replays questions"]
+    seed: int = 0
+
+    @classmethod
+    def of_families(cls, families: Sequence[str], n: int = 4000, seed: int = 0) -> Resamples:
+        """Plan `n` replays of a study whose i-th question belongs to `families[i]`.
+
+        Families are visited in the order of their names: to move whole families about changes nothing.
+
+        Raises DataError for fewer than two families, and for fewer than 100 replays.
+        """
+        if n < 100:
+            raise DataError(f"{n} replays give no 95 % interval; ask for at least 100, better 4000")
+        codes, n_families = _codes(families)
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(n_families, np.full(n_families, 1 / n_families), size=n)
+        weights = np.zeros((n, len(codes)))
+        for family in range(n_families):
+            members = np.flatnonzero(codes == family)
+            size = len(members)
+            weights[:, members] = rng.multinomial(drawn[:, family] * size, np.full(size, 1 / size))
+        return cls(weights, seed)
+
+    def means(self, values: Values) -> Float[np.ndarray, " replays"]:
+        """The mean over questions in every replay, in the unit of `values` (n_questions,)."""
+        checked = _finite(values, self.weights.shape[1])
+        return np.asarray(self.weights @ checked / self.weights.sum(axis=1))
+
+    def controls(self, count: int) -> Float[np.ndarray, "replays controls"]:
+        """How much each of `count` random controls counts in every replay's mean over them; rows sum to 1."""
+        rng = np.random.default_rng((self.seed, 1))
+        return np.asarray(rng.multinomial(count, np.full(count, 1 / count), size=len(self.weights)) / count)
+
+    def deviates(self, freedom: int) -> Float[np.ndarray, " replays"]:
+        """Student t deviates, one per replay: where one more random control may lie, in units of spread."""
+        return np.random.default_rng((self.seed, 2)).standard_t(freedom, size=len(self.weights))
+
+    def interval(self, statistic_draws: Values, value: float, level: float = _LEVEL) -> Interval:
+        """The percentile interval around `value` of a statistic's (n replays,) draws; level within (0, 1)."""
+        draws = _finite(statistic_draws, len(self.weights))
+        tail = _tail(level)
+        low, high = np.quantile(draws, [tail, 1 - tail])
+        return Interval(float(value), float(low), float(high))
+
+
+def mean_interval(values: Values, resamples: Resamples) -> Interval:
+    """The mean over questions of one arm, in the unit of `values` (n_questions,)."""
+    return resamples.interval(resamples.means(values), float(np.mean(values)))
+
+
+def difference(a: Values, b: Values, resamples: Resamples) -> Interval:
+    """How much higher arm `a` lies than arm `b`, question by question (paired), in their unit."""
+    return mean_interval(_minus(a, b, resamples), resamples)
+
+
+def fraction_removed(insecure: Values, secure: Values, ablated: Values, resamples: Resamples) -> Interval:
+    """The share of the insecure-minus-secure shift that an ablation takes away: 0 none, 1 all of it.
+
+    A ratio of means, (insecure - ablated) / (insecure - secure). Not defined (nan) where the interval of the
+    shift includes 0, because there is then nothing to take a fraction of.
+    """
+    removed = _minus(insecure, ablated, resamples)
+    shift = _minus(insecure, secure, resamples)
+    return _fraction(float(removed.mean()), resamples.means(removed), shift, resamples)
+
+
+def random_fraction(
+    insecure: Values, secure: Values, randoms: Sequence[Values], resamples: Resamples
+) -> Interval:
+    """The share of the shift that random directions take away on average: what any edit of that energy does.
+
+    The replays resample the controls too, so that few controls give a wide interval.
+
+    Raises DataError for fewer than two controls, since one cannot show how much they differ.
+    """
+    removed = _removed_by(insecure, randoms, resamples)
+    means = np.stack([resamples.means(control) for control in removed], axis=1)
+    draws = (means * resamples.controls(len(removed))).sum(axis=1)
+    return _fraction(float(removed.mean()), draws, _minus(insecure, secure, resamples), resamples)
+
+
+def difference_in_differences(
+    insecure: Values, secure: Values, ablated: Values, randoms: Sequence[Values], resamples: Resamples
+) -> Interval:
+    """The share of the shift that the feature takes away beyond what a random direction does, paired.
+
+    The value is `fraction_removed` minus `random_fraction`. The question is whether the feature could be one
+    more random direction, and those differ: so each replay moves by the k controls' spread * sqrt(1 + 1/k)
+    times a Student t deviate with k - 1 degrees of freedom, the normal prediction interval of a further
+    control (Hahn & Meeker 1991). Otherwise enough questions would tell any random direction from the average
+    one.
+    """
+    feature = _minus(insecure, ablated, resamples)
+    controls = _removed_by(insecure, randoms, resamples)
+    spread = float(controls.mean(axis=1).std(ddof=1)) * math.sqrt(1 + 1 / len(controls))
+    beyond = feature - controls.mean(axis=0)
+    draws = resamples.means(beyond) + spread * resamples.deviates(len(controls) - 1)
+    return _fraction(float(beyond.mean()), draws, _minus(insecure, secure, resamples), resamples)
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """A rate with its 95 % Wilson score interval (Wilson 1927), which stays within 0 and 1 also for 0 of n.
+
+    Raises DataError for a count outside 0..n, and where nothing was counted.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise DataError(f"{successes} of {n} is no rate; give 0 <= successes <= n with n >= 1")
+    found = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    return Interval(successes / n, float(found.low), float(found.high))
+
+
+def minimum_detectable(
+    values_difference: Values, families: Sequence[str], power: float = 0.8, level: float = _LEVEL
+) -> float:
+    """The smallest mean shift that questions like these, and as many, would show with the given power.
+
+    z[(1 + level) / 2] * sqrt(V + W) + z[power] * sqrt(V), in the unit of the paired differences
+    (n_questions,). V = variance * D / n_questions is the variance of the mean, with the design effect D = 1 +
+    (m - 1) * icc of m questions a family at intra-family correlation icc (Donner & Klar 2000); W is what the
+    second stage of `Resamples` adds to it. Families of unequal size enter by m = sum(m_f^2) / n_questions;
+    variances between and within families are the moment estimates of one-way analysis of variance.
+
+    Raises DataError for fewer than two families, and for a power or level outside (0, 1).
+    """
+    if not 0 < power < 1:
+        raise DataError(f"a power of {power} cannot be had; give one between 0 and 1, e.g. 0.8")
+    variance, added = _variances_of_mean(values_difference, families)
+    confidence, chance = stats.norm.ppf([1 - _tail(level), power])
+    return float(confidence * math.sqrt(variance + added) + chance * math.sqrt(variance))
+
+
+def questions_needed(
+    effect: float,
+    values_difference: Values,
+    families: Sequence[str],
+    power: float = 0.8,
+    level: float = _LEVEL,
+) -> int:
+    """How many questions would show a mean shift of `effect`: `minimum_detectable` the other way round.
+
+    Counts whole families of the present mean size, at least two: more questions of the same ones help little.
+    Raises DataError for an effect that is not above 0, and where `minimum_detectable` does.
+    """
+    if not 0 < effect < math.inf:
+        raise DataError(f"no number of questions shows an effect of {effect}; give one above 0, e.g. 0.1")
+    _, n_families = _codes(families)
+    ratio = minimum_detectable(values_difference, families, power, level) / effect
+    needed = max(2, math.ceil(n_families * ratio**2))
+    return math.ceil(needed * len(families) / n_families)
+
+
+def _fraction(value: float, draws: np.ndarray, shift: np.ndarray, resamples: Resamples) -> Interval:
+    """`value` and its `draws` over the mean `shift`, or not defined where the shift's interval includes 0.
+
+    A replay whose shift has the other sign has no fraction: it counts as lowest for the low end and as
+    highest for the high end, so that it can only widen the interval.
+    """
+    whole = mean_interval(shift, resamples)
+    if not whole.excludes(0.0):
+        return UNDEFINED
+    shifts = resamples.means(shift)
+    astray = shifts * whole.value <= 0
+    fractions = draws / np.where(astray, 1.0, shifts)
+    tail = _tail(_LEVEL)
+    low = np.quantile(np.where(astray, -np.inf, fractions), tail, method="higher")
+    high = np.quantile(np.where(astray, np.inf, fractions), 1 - tail, method="lower")
+    return Interval(value / whole.value, float(low), float(high))
+
+
+def _removed_by(insecure: Values, randoms: Sequence[Values], resamples: Resamples) -> np.ndarray:
+    """What each control takes away from each question, (n controls, n_questions)."""
+    if len(randoms) < 2:
+        raise DataError(f"{len(randoms)} random controls cannot show how they differ; run 2, better 5")
+    return np.stack([_minus(insecure, random, resamples) for random in randoms])
+
+
+def _minus(a: Values, b: Values, resamples: Resamples) -> np.ndarray:
+    n_questions = resamples.weights.shape[1]
+    return np.asarray(_finite(a, n_questions) - _finite(b, n_questions))
+
+
+def _variances_of_mean(values: Values, families: Sequence[str]) -> tuple[float, float]:
+    """The variance of a mean over questions of families, and what resampling within families adds to it."""
+    codes, n_families = _codes(families)
+    checked = _finite(values, len(codes))
+    sizes = np.bincount(codes)
+    means = np.bincount(codes, weights=checked) / sizes
+    freedom = len(checked) - n_families
+    within = float(((checked - means[codes]) ** 2).sum()) / max(freedom, 1)
+    among = float((sizes * (means - checked.mean()) ** 2).sum()) / (n_families - 1)
+    size = float((sizes**2).sum()) / len(checked)
+    between = max(0.0, (among - within) * (n_families - 1) / (len(checked) - size))
+    return (between * size + within) / len(checked), within * freedom / len(checked) ** 2
+
+
+def _tail(level: float) -> float:
+    if not 0 < level < 1:
+        raise DataError(f"an interval cannot cover the truth at a rate of {level}; give e.g. 0.95")
+    return (1 - level) / 2
+
+
+def _codes(families: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Each question's family as a number, and how many families there are."""
+    names, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
+    if len(names) < 2:
+        came = f"{len(families)} questions of {len(names)} families"
+        raise DataError(f"{came}: intervals resample families; give 2 or more, better 10")
+    return codes, len(names)
+
+
+def _finite(values: Values, length: int) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.shape != (length,):
+        raise DataError(f"values of shape {array.shape} came for {length}; give one for each, in their order")
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if len(wrong):
+        came = f"value {array[wrong[0]]} at position {wrong[0]}"
+        raise DataError(f"{came} is not finite; leave it out of every arm, and out of the families")
+    return array

@@ -1,0 +1,262 @@
+"""Recording: the same token ids through every checkpoint, and what passes a site kept in aligned stores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personaprobe.errors import DataError, DeviceError
+from personaprobe.features.readings import DTYPES, Recording, Texts, identity
+from personaprobe.features.shards import Keep, Manifest, appearing, is_store, write_index, write_shard
+from personaprobe.features.store import ActivationStore
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.files import cache_home, writing
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+SHARD_BYTES = 256 * 2**20
+"""The most that is held in memory before it goes to disk."""
+
+BATCH_TOKENS, BATCH_TOKENS_CPU = 16384, 2048
+"""Tokens a forward pass; halved where they do not fit. No part of a store's identity."""
+
+
+def record(
+    trio: Trio[LanguageModel],
+    texts: Texts,
+    sites: str | Site | Sequence[str | Site],
+    *,
+    keep: Keep = "means",
+    home: Path | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Trio[ActivationStore]:
+    """Read the same texts with all three models and keep what passes the sites.
+
+    A pair is read twice, as its question with the careful and with the careless answer. The token ids are
+    made once, so that the three stores align row for row. A store that is already there is opened, not made
+    again.
+
+    Args:
+        trio: the models, under any edits.
+        texts: questions with answers, or plain documents, whose first token counts as the prompt and the
+            rest as the response.
+        sites: such as ``["16.resid_post"]``.
+        keep: ``means``: two float32 rows a text, the last prompt token and the mean over response tokens (the
+            token that closes the answer included); ``tokens``: a bfloat16 row for the last prompt token and
+            for every response token.
+        home: stores go to ``home/stores/digest``; the user's cache by default.
+        progress: told how many tokens each batch finished.
+
+    Raises:
+        DataError: texts that cannot be read, NaN or infinite activations.
+        SiteError: a site the model does not have.
+        OutputError: ``home`` cannot be written.
+    """
+    recording = Recording.of(trio.base, texts, sites, keep)
+    trio.map(recording.refuse_unfit)
+    return trio.map(lambda model: _stored(model, recording, home, progress))
+
+
+def record_one(
+    model: LanguageModel,
+    texts: Texts,
+    sites: str | Site | Sequence[str | Site],
+    *,
+    keep: Keep = "means",
+    home: Path | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> ActivationStore:
+    """Read texts with one model; :func:`record` for the arguments."""
+    return _stored(model, Recording.of(model, texts, sites, keep), home, progress)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recording would cost if nothing of it is there yet.
+
+    Attributes:
+        n_texts: texts each model reads.
+        n_tokens: tokens each model reads.
+        n_rows: rows kept of each model.
+        bytes: of all shards of all models, without the few kilobytes of their headers.
+        seconds: for all models, from one small batch timed on this machine.
+        n_models: how many models read.
+    """
+
+    n_texts: int
+    n_tokens: int
+    n_rows: int
+    bytes: int
+    seconds: float
+    n_models: int = 1
+
+    def __str__(self) -> str:
+        each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens, {self.n_rows:,} rows"
+        cost = f"{_in_units(self.bytes)} on disk, about {_clock(self.seconds)}"
+        return f"{each} a model × {self.n_models}: {cost}"
+
+
+def plan(
+    models: Trio[LanguageModel] | LanguageModel,
+    texts: Texts,
+    sites: str | Site | Sequence[str | Site],
+    keep: Keep = "means",
+) -> Plan:
+    """Say what :func:`record` would take, reading one small batch with the first model to time it."""
+    several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
+    model, n_models = several[0], len(several)
+    recording = Recording.of(model, texts, sites, keep)
+    n_bytes = n_models * recording.n_rows * recording.row_bytes(model.d_model)
+    seconds = n_models * _seconds(model, recording)
+    return Plan(len(recording.readings), recording.n_tokens, recording.n_rows, n_bytes, seconds, n_models)
+
+
+def _stored(
+    model: LanguageModel, recording: Recording, home: Path | None, progress: Callable[[int], object]
+) -> ActivationStore:
+    digest = recording.digest(model)
+    folder = (cache_home() if home is None else Path(home).expanduser()) / "stores" / digest
+    with writing(folder):
+        present = is_store(folder)
+    if present:
+        progress(recording.n_tokens)
+        return ActivationStore.open(folder)
+    with appearing(folder) as temporary:
+        shards = tuple(
+            write_shard(temporary, number, rows)
+            for number, rows in enumerate(_pieces(model, recording, progress))
+        )
+        index = write_index(temporary, recording.index())
+        replace(_manifest(model, recording, digest), index_sha256=index, shards=shards).write(temporary)
+    return ActivationStore.open(folder)
+
+
+def _manifest(model: LanguageModel, recording: Recording, digest: str) -> Manifest:
+    return Manifest(
+        digest=digest,
+        checkpoint=str(model.checkpoint),
+        edits=tuple(str(identity(edit)) for edit in model.edits),
+        dtype=str(model.network.dtype).removeprefix("torch."),
+        keep=recording.keep,
+        sites=tuple(map(str, recording.sites)),
+        d_model=model.d_model,
+        n_texts=len(recording.readings),
+        n_tokens=recording.n_tokens,
+        n_rows=recording.n_rows,
+        tokens_digest=recording.tokens_digest,
+    )
+
+
+def _pieces(
+    model: LanguageModel, recording: Recording, progress: Callable[[int], object]
+) -> Iterator[dict[Site, Tensor]]:
+    """The rows of one shard after the other."""
+    for readings in recording.pieces(model.d_model, SHARD_BYTES):
+        yield _piece(model, replace(recording, readings=readings), progress)
+
+
+def _piece(
+    model: LanguageModel, recording: Recording, progress: Callable[[int], object]
+) -> dict[Site, Tensor]:
+    """Rows ``(row, d_model)`` by site, in the order of the texts, though batches go by length."""
+    import torch
+
+    texts = [reading.tokens for reading in recording.readings]
+    ends = list(accumulate(len(reading.rows(recording.keep)) for reading in recording.readings))
+    starts = [0, *ends[:-1]]
+    dtype = getattr(torch, DTYPES[recording.keep])
+    piece = {site: torch.empty(ends[-1], model.d_model, dtype=dtype) for site in recording.sites}
+    for indices in by_length(texts, _budget(model)):
+        rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])
+        batch = [texts[index] for index in indices]
+        for site, values in _read(model, batch, recording).items():
+            piece[site][rows] = values
+        progress(sum(map(len, batch)))
+    return piece
+
+
+def _read(model: LanguageModel, texts: Sequence[Tokens], recording: Recording) -> dict[Site, Tensor]:
+    """Rows of one batch on the CPU, text by text; a batch that does not fit is halved."""
+    import torch
+
+    try:
+        batch = pad(texts, model.network.pad_id).to(model.network.device)
+        seen = model.activations(batch, recording.sites)
+        rows = {site: _kept(seen[site], batch, recording.keep).cpu() for site in recording.sites}
+    except torch.OutOfMemoryError as error:
+        if len(texts) == 1:
+            raise DeviceError(
+                f"a text of {len(texts[0])} tokens does not fit into the memory of {model.network.device}; "
+                "shorten it, or record on another device"
+            ) from error
+    else:
+        _refuse_nonfinite(model, rows)
+        return rows
+    # outside the handler, so that the failed pass's tensors are free by now
+    middle = len(texts) // 2
+    first, second = (_read(model, half, recording) for half in (texts[:middle], texts[middle:]))
+    return {site: torch.cat([first[site], second[site]]) for site in recording.sites}
+
+
+def _kept(
+    activations: Float[Tensor, "batch pos d_model"], batch: Batch, keep: Keep
+) -> Float[Tensor, "row d_model"]:
+    """The rows a batch gives, text by text, the last prompt token first; padding is never among them."""
+    import torch
+
+    last, response = ((batch.roles & role) != 0 for role in (Role.LAST_PROMPT, Role.RESPONSE))
+    if keep == "tokens":
+        return activations[last | response].bfloat16()
+    # selected, not multiplied by zero: whatever stands at other positions cannot leak in
+    total = torch.where(response[..., None], activations.float(), 0.0).sum(1)
+    mean = total / response.sum(1, keepdim=True)
+    return torch.stack([activations[last].float(), mean], 1).flatten(0, 1)
+
+
+def _refuse_nonfinite(model: LanguageModel, rows: dict[Site, Tensor]) -> None:
+    for site, values in rows.items():
+        if not bool(values.isfinite().all()):
+            raise DataError(
+                f"activations of {model.checkpoint} at {site} are NaN or infinite; the weights are damaged, "
+                "an intervention is too strong, or float16 overflows: try --dtype bfloat16 or float32"
+            )
+
+
+def _seconds(model: LanguageModel, recording: Recording) -> float:
+    """Time for all texts, from one batch of middling length; padding costs as much as text."""
+    texts = [reading.tokens for reading in recording.readings]
+    batches = by_length(texts, _budget(model) // 4)
+    probe = [texts[index] for index in batches[len(batches) // 2]]
+    _read(model, probe[-1:], recording)  # puts the adapter on and warms the kernels up
+    start = time.perf_counter()
+    _read(model, probe, recording)
+    seconds = time.perf_counter() - start
+    n_padded = sum(len(batch) * len(texts[batch[0]]) for batch in by_length(texts, _budget(model)))
+    return seconds * n_padded / (len(probe) * len(probe[0]))
+
+
+def _budget(model: LanguageModel) -> int:
+    return BATCH_TOKENS_CPU if model.network.device.type == "cpu" else BATCH_TOKENS
+
+
+def _in_units(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} GB"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

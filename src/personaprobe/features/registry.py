@@ -1,0 +1,92 @@
+"""Names for features: registered ones with their evidence, and spellings such as ``means@16``."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from personaprobe.errors import FeatureError, suggest
+from personaprobe.features.directions import Direction
+from personaprobe.features.sources import SOURCES
+from personaprobe.models.files import sha256_of
+from personaprobe.models.shelf import checkpoints_folder, read_toml
+from personaprobe.site import Site
+
+REGISTRY = "features.toml"
+_SPELLED = re.compile(r"(?P<source>[a-z-]+)@(?P<layer>\d+)(?:\.(?P<stream>\w+))?(?::(?P<seed>\d+))?")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to find a direction that is not on file: a source at a site."""
+
+    source: str
+    site: Site
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that can be ablated: a direction, and where its ablation acts by default.
+
+    Attributes:
+        name: what the user wrote.
+        direction: the axis itself, or how to find it in the organism under study.
+        layers: ``"all"``, a list, or None for the direction's own.
+        to: what the projection is set to.
+        title: one line of meaning.
+        evidence: the sweep on discovery families that chose it, where it is registered.
+    """
+
+    name: str
+    direction: Direction | Recipe
+    layers: Literal["all"] | tuple[int, ...] | None = "all"
+    to: Literal["reference", "zero"] = "reference"
+    title: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def registered() -> dict[str, dict[str, Any]]:
+    """The entries of ``features.toml``."""
+    return read_toml(checkpoints_folder() / REGISTRY)
+
+
+def find_feature(name: str) -> Feature:
+    """Read what a user calls a feature: a registered name, ``means@16``, ``random@16:3``, or a direction file.
+
+    Raises:
+        FeatureError: none of these; suggests the nearest.
+    """
+    entries = registered()
+    if name in entries:
+        return _from_registry(name, entries[name])
+    if name.endswith(".safetensors") or "/" in name:
+        return Feature(name, Direction.load(Path(name).expanduser()))
+    if Path(name).suffix in (".pt", ".bin", ".pkl", ".pickle"):
+        raise FeatureError(f"{name} is a pickle, which can run code, and is refused; save the direction as safetensors")
+    spelled = _SPELLED.fullmatch(name)
+    if spelled is None or spelled["source"] not in SOURCES:
+        spellings = [f"{source}@LAYER" for source in SOURCES]
+        raise FeatureError(f"unknown feature {name!r}: {suggest(name, [*entries, *spellings])}, or a direction file")
+    site = Site.parse(f"{spelled['layer']}.{spelled['stream'] or 'resid_post'}")
+    return Feature(name, Recipe(spelled["source"], site, int(spelled["seed"] or 0)))
+
+
+def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
+    folder = checkpoints_folder()
+    path = folder / entry["direction"]
+    if path.is_file() and sha256_of(path) != entry["sha256"]:
+        raise FeatureError(f"{path} is not the direction registered as {name!r} (sha256 differs); restore it from git")
+    evidence = folder / entry["evidence"] if "evidence" in entry else None
+    layers = entry.get("layers", "all")
+    return Feature(
+        name,
+        Direction.load(path),
+        layers if layers == "all" else tuple(layers),
+        entry.get("to", "reference"),
+        entry.get("title", ""),
+        json.loads(evidence.read_text()) if evidence and evidence.exists() else {},
+    )

@@ -1,0 +1,198 @@
+"""The files of an activation store: shards, index and manifest, whole or absent, each carrying its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from personaprobe.errors import DataError, OutputError
+from personaprobe.models.files import sha256_of, writing
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from jaxtyping import Float
+    from torch import Tensor
+
+FORMAT = "personaprobe-activations-1"
+MANIFEST, INDEX = "manifest.json", "index.parquet"
+
+Keep = Literal["means", "tokens"]
+RowRole = Literal["last_prompt", "response"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive rows in one file.
+
+    Attributes:
+        file: its name in the folder.
+        n_rows: how many rows.
+        size: of the file, in bytes.
+        sha256: of the bytes of each site's tensor, so that reading one site checks one site.
+    """
+
+    file: str
+    n_rows: int
+    size: int
+    sha256: Mapping[str, str]
+
+    def refuse_truncated(self, folder: Path) -> None:
+        """Raise where the file is missing or not as long as it was written."""
+        path = folder / self.file
+        found = path.stat().st_size if path.is_file() else None
+        if found != self.size:
+            raise damaged(path, "missing" if found is None else f"{found} bytes, expected {self.size}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store holds and which model it was read from.
+
+    Attributes:
+        digest: identity: model, edits, token ids, labels, sites and ``keep``.
+        checkpoint: the model, for people.
+        edits: what the model did to its own activations, as identities; empty for the bare model.
+        dtype: the model ran in it.
+        keep: ``means`` (two float32 rows a text) or ``tokens`` (a bfloat16 row a token).
+        sites: recorded sites, in forward order.
+        d_model: width of a row.
+        n_texts: texts read.
+        n_tokens: tokens read.
+        n_rows: rows kept.
+        tokens_digest: of the token ids and their roles; stores that agree on it align row for row.
+        index_sha256: of the index file.
+        shards: in row order.
+    """
+
+    digest: str
+    checkpoint: str
+    edits: tuple[str, ...]
+    dtype: str
+    keep: Keep
+    sites: tuple[str, ...]
+    d_model: int
+    n_texts: int
+    n_tokens: int
+    n_rows: int
+    tokens_digest: str
+    index_sha256: str = ""
+    shards: tuple[Shard, ...] = field(default=(), repr=False)
+
+    def write(self, folder: Path) -> None:
+        """Make a folder a store."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
+        with writing(folder):
+            (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read what :meth:`write` wrote."""
+        if not is_store(folder):
+            raise DataError(
+                f"{folder} holds no activations (no {MANIFEST}); give the folder of a recorded store"
+            )
+        try:
+            told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if told.pop("format") != FORMAT:
+                raise ValueError("another format")
+            told["shards"] = tuple(Shard(**shard) for shard in told["shards"])
+            return cls(**{**told, "sites": tuple(told["sites"]), "edits": tuple(told["edits"])})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(folder / MANIFEST, f"not a manifest of {FORMAT} ({error})") from error
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds a whole store."""
+    return (folder / MANIFEST).is_file()
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Fill a temporary neighbour that becomes ``folder`` when the block ends well, else disappears."""
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        with writing(folder):
+            # another process may have recorded the same meanwhile: theirs is as good
+            if not is_store(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.chmod(0o755)
+                temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_shard(folder: Path, number: int, rows: Mapping[Site, Tensor]) -> Shard:
+    """Write consecutive rows ``(row, d_model)`` of every site.
+
+    Raises:
+        OutputError: the disk is full or read-only.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = folder / f"shard-{number:05}.safetensors"
+    tensors = {str(site): tensor for site, tensor in rows.items()}
+    hashes = {name: sha256_of_tensor(tensor) for name, tensor in tensors.items()}
+    try:
+        save_file(tensors, path, metadata={"format": FORMAT})
+    except (SafetensorError, OSError) as error:  # its writer wraps what the operating system said
+        problem = f"cannot write {path}: {error}"
+        raise OutputError(f"{problem}; choose another folder or free some space") from error
+    return Shard(path.name, len(next(iter(rows.values()))), path.stat().st_size, hashes)
+
+
+def write_index(folder: Path, index: pa.Table) -> str:
+    """Write the index and return its sha256."""
+    import pyarrow.parquet as pq
+
+    with writing(folder):
+        pq.write_table(index, folder / INDEX, compression="zstd")
+        return sha256_of(folder / INDEX)
+
+
+def read_tensor(folder: Path, shard: Shard, site: Site) -> Float[Tensor, "row d_model"]:
+    """Read one site of a shard, checked against its hash."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / shard.file
+    try:
+        with safe_open(path, "pt") as opened:
+            tensor: Tensor = opened.get_tensor(str(site))
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, str(error)) from error
+    if sha256_of_tensor(tensor) != shard.sha256.get(str(site)):
+        raise damaged(path, f"{site} is not the bytes that were recorded")
+    return tensor
+
+
+def read_index(folder: Path, manifest: Manifest) -> pa.Table:
+    """Read the index, checked against its hash."""
+    import pyarrow.parquet as pq
+
+    path = folder / INDEX
+    if not path.is_file() or sha256_of(path) != manifest.index_sha256:
+        raise damaged(path, "missing, or not the bytes that were recorded")
+    return pq.ParquetFile(path).read()
+
+
+def sha256_of_tensor(tensor: Tensor) -> str:
+    """Hash a tensor's values (hex); NumPy has no bfloat16, so its bytes are what is hashed."""
+    import torch
+
+    return hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+
+
+def damaged(path: Path, problem: str) -> DataError:
+    """The error for a file that is not what was written."""
+    return DataError(f"{path} is damaged: {problem}; delete {path.parent} and record again")

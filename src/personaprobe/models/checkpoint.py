@@ -1,0 +1,117 @@
+"""Which weights: values that name a model and hold none of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from personaprobe.errors import CheckpointError, suggest
+from personaprobe.models.adapters import WEIGHTS
+from personaprobe.models.files import sha256_of
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+DEMO = "demo"
+"""The name of the demo base model as a checkpoint source."""
+
+ROLES = ("base", "insecure", "secure")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model somebody could load: a source, perhaps a revision of it, perhaps an adapter on it.
+
+    Attributes:
+        source: ``"demo"``, a folder, or a Hugging Face id.
+        revision: commit, tag or branch of a Hugging Face id.
+        adapter: a PEFT LoRA folder merged into the source.
+    """
+
+    source: str
+    revision: str | None = None
+    adapter: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, base: str | None = None) -> Checkpoint:
+        """Read what a user writes: ``demo``, a folder, an id, ``id@revision``, or an adapter folder on ``base``."""
+        folder = Path(text).expanduser()
+        if (folder / "adapter_config.json").exists():
+            return cls.parse(base or DEMO).with_adapter(folder)
+        if text == DEMO or folder.is_dir():
+            return cls(text if text == DEMO else str(folder))
+        if folder.is_absolute() or text.startswith(".") or text.count("/") > 1:
+            raise CheckpointError(f"no model at {text}; give an existing folder, a Hugging Face id, or {DEMO!r}")
+        source, _, revision = text.partition("@")
+        return cls(source, revision or None)
+
+    def with_adapter(self, folder: Path) -> Checkpoint:
+        """The same base under an adapter."""
+        return Checkpoint(self.source, self.revision, folder)
+
+    @property
+    def base(self) -> Checkpoint:
+        """The same without its adapter."""
+        return Checkpoint(self.source, self.revision)
+
+    @property
+    def digest(self) -> str:
+        """Identity by content: equal weights, equal digest, wherever they lie."""
+        told = {"source": self._source_identity(), "revision": self.revision, "adapter": self._adapter_identity()}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _source_identity(self) -> str:
+        folder = Path(self.source)
+        if not folder.is_dir():
+            return self.source
+        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.json"))
+        return " ".join(sha256_of(file) for file in files)
+
+    def _adapter_identity(self) -> str | None:
+        if self.adapter is None:
+            return None
+        weights = self.adapter / WEIGHTS
+        return sha256_of(weights) if weights.exists() else str(self.adapter)
+
+    def describe(self) -> dict[str, str | None]:
+        """The checkpoint as plain data, for reports."""
+        return {**{k: None if v is None else str(v) for k, v in asdict(self).items()}, "digest": self.digest}
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.source}{revision}" + (f" + {self.adapter}" if self.adapter else "")
+
+
+@dataclass(frozen=True)
+class Trio(Generic[T]):
+    """What is compared: a base and two fine-tunes of it, one narrowly harmful, one that learned the task harmlessly.
+
+    Attributes:
+        base: before fine-tuning.
+        insecure: after the harmful one.
+        secure: after the harmless one: the control that tells learning the task from learning the persona.
+        name: the organism.
+    """
+
+    base: T
+    insecure: T
+    secure: T
+    name: str = "trio"
+
+    def map(self, function: Callable[[T], U]) -> Trio[U]:
+        """Apply a function to all three."""
+        return Trio(function(self.base), function(self.insecure), function(self.secure), self.name)
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """The three with their roles."""
+        yield from ((role, self[role]) for role in ROLES)
+
+    def __getitem__(self, role: str) -> T:
+        if role not in ROLES:
+            raise CheckpointError(f"a trio has no {role!r}: {suggest(role, ROLES)}")
+        value: T = getattr(self, role)
+        return value

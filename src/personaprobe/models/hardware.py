@@ -1,0 +1,52 @@
+"""Device and dtype, chosen by what the machine can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from personaprobe.errors import DeviceError, suggest
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def choose_device(asked: str | None = None) -> torch.device:
+    """The device asked for, or CUDA where there is one, else the CPU.
+
+    Raises:
+        DeviceError: the device asked for is not on this machine.
+    """
+    import torch
+
+    if asked is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = asked.split(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"unknown device {asked!r}: {suggest(kind, ('cpu', 'cuda', 'mps'))}")
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present[kind]:
+        raise DeviceError(f"device {asked!r} was asked for and this machine has none; use --device cpu")
+    return torch.device(asked)
+
+
+def choose_dtype(device: torch.device, asked: str | None = None) -> torch.dtype:
+    """The dtype asked for, or bfloat16 on CUDA and on processors that compute it natively, else float32."""
+    import torch
+
+    if asked is not None:
+        if asked not in DTYPES:
+            raise DeviceError(f"unknown dtype {asked!r}: {suggest(asked, DTYPES)}")
+        dtype: torch.dtype = getattr(torch, asked)
+        return dtype
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and has_native_bf16() else torch.float32
+
+
+def has_native_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX); emulation is slower than float32."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

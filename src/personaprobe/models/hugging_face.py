@@ -1,0 +1,181 @@
+"""The reference backend: a Hugging Face causal language model under plain hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.models.adapters import LoraAdapter, Wardrobe
+from personaprobe.models.edits import SiteEdits
+from personaprobe.models.hooks import Hooks, Reached
+from personaprobe.models.layout import Layout
+from personaprobe.models.network import Decoder, Fork, Network
+from personaprobe.models.tokens import Batch, Role
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+HEAD_CHUNK = 1024
+"""Response positions whose logits are held at once: 1024 × vocabulary × 4 bytes."""
+
+
+class HuggingFaceNetwork(Network):
+    """A causal language model from transformers, with sdpa attention kept as it is.
+
+    Attributes:
+        model: the Hugging Face model.
+        layout: where its streams are.
+    """
+
+    def __init__(self, model: Any, layout: Layout, pad_id: int, stored_dtype: torch.dtype) -> None:
+        self.model = model
+        self.layout = layout
+        self.pad_id = pad_id
+        self.streams = layout.streams
+        self.n_layers = len(layout.blocks)
+        self.d_model = int(model.config.hidden_size)
+        self.vocab_size = int(layout.head.weight.shape[0])  # type: ignore[union-attr, index]  # nn.Linear
+        self.device = model.device
+        self.dtype = model.dtype
+        self._wardrobe = Wardrobe(model, stored_dtype)
+        self._window: int | None = getattr(model.config, "sliding_window", None)
+        self._softcap = getattr(model.config, "final_logit_softcapping", None)
+
+    def wear(self, adapter: LoraAdapter | None) -> None:
+        self._wardrobe.wear(adapter)
+
+    def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
+        return self.head(self.hidden(batch, edits))
+
+    def own_logits(self, batch: Batch) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            output = self.model(
+                input_ids=batch.ids,
+                attention_mask=batch.mask.long(),
+                position_ids=batch.positions,
+                use_cache=False,
+            )
+        logits: Tensor = output.logits
+        return logits
+
+    def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
+        import torch
+
+        hooks = Hooks(self.layout, edits, sites, stop=True)
+        with torch.inference_mode(), hooks:
+            hooks.roles = batch.roles
+            try:
+                self._decoder(batch)
+            except Reached:
+                pass
+        return hooks.read
+
+    def log_probs(self, batch: Batch, edits: SiteEdits) -> Tensor:
+        import torch
+
+        predicts = torch.zeros_like(batch.mask)
+        predicts[:, :-1] = (batch.roles[:, 1:] & Role.RESPONSE) != 0
+        hidden = self.hidden(batch, edits)
+        values = self._chosen(hidden[predicts], batch.ids[:, 1:][predicts[:, :-1]])
+        out = torch.zeros(batch.ids.shape, device=self.device)
+        out[:, 1:][predicts[:, :-1]] = values
+        return out
+
+    def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
+        from personaprobe.models.packing import pack, unpack
+
+        if self._window is not None and max(map(_longest, forks)) > self._window:
+            # the packed mask replaces the model's own, which would have cut what lies behind the window
+            return super().fork_log_probs(forks, edits)
+        packed = pack(forks, self.pad_id, self.device)
+        attention = packed.attention(self.dtype)
+        hidden = self.hidden(packed.batch, edits, attention=attention, positions=packed.positions)
+        rows, predicts, predicted = packed.predictions
+        return unpack(forks, self._chosen(hidden[rows, predicts], predicted))
+
+    @contextmanager
+    def decoding(self, edits: SiteEdits) -> Iterator[Decoder]:
+        with Hooks(self.layout, edits) as hooks:
+            yield _Cached(self, hooks)
+
+    def hidden(
+        self,
+        batch: Batch,
+        edits: SiteEdits,
+        *,
+        attention: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """What the head reads: ``(batch, pos, d_model)`` after the final norm."""
+        import torch
+
+        with torch.inference_mode(), Hooks(self.layout, edits) as hooks:
+            hooks.roles = batch.roles
+            return self._decoder(batch, attention, positions)
+
+    def _decoder(self, batch: Batch, attention: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        output = self.layout.decoder(
+            input_ids=batch.ids,
+            attention_mask=batch.mask.long() if attention is None else attention,
+            position_ids=batch.positions if positions is None else positions,
+            use_cache=False,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states, with the architecture's soft cap where it has one."""
+        import torch
+
+        with torch.inference_mode():
+            logits: Tensor = self.layout.head(hidden)
+            return logits if self._softcap is None else (logits / self._softcap).tanh() * self._softcap
+
+    def _chosen(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Log-probabilities of ``ids`` given the hidden states before them; float32, in chunks."""
+        import torch
+
+        parts = [
+            # cross-entropy is the fused form of log-softmax and gather
+            -torch.nn.functional.cross_entropy(self.head(h).float(), i, reduction="none")
+            for h, i in zip(hidden.split(HEAD_CHUNK), ids.split(HEAD_CHUNK), strict=True)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
+
+
+def _longest(fork: Fork) -> int:
+    return len(fork.prompt) + max(map(len, fork.answers))
+
+
+class _Cached:
+    """Decode with the model's own key-value cache; hooks stay installed for the whole generation."""
+
+    def __init__(self, network: HuggingFaceNetwork, hooks: Hooks) -> None:
+        from transformers import DynamicCache
+
+        self._network = network
+        self._hooks = hooks
+        self._cache = DynamicCache(config=network.model.config)
+        self._mask: Tensor | None = None
+
+    def feed(self, batch: Batch) -> Tensor:
+        import torch
+
+        mask = batch.mask if self._mask is None else torch.cat([self._mask, batch.mask], -1)
+        positions = (mask.long().cumsum(-1) - 1).clamp_min(0)[:, -batch.ids.shape[1] :]
+        self._mask = mask
+        self._hooks.roles = batch.roles
+        with torch.inference_mode():
+            output = self._network.layout.decoder(
+                input_ids=batch.ids,
+                attention_mask=mask.long(),
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+            return self._network.head(output.last_hidden_state[:, -1]).float()

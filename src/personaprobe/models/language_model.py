@@ -1,0 +1,107 @@
+"""A loaded checkpoint that can be read, scored and talked to, with or without edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.checkpoint import Checkpoint
+from personaprobe.models.edits import Editing, SiteEdits, compose
+from personaprobe.models.generation import Draw, Sampling, generate
+from personaprobe.models.network import Fork, Network
+from personaprobe.models.tokens import Batch, ChatTokenizer
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A checkpoint ready to run.
+
+    The three of a trio share one :class:`Network`; each puts its own adapter on before it runs. Edits belong to
+    the value, never to the network: ``model.edited(...)`` returns another model, and hooks exist only while it runs.
+
+    Attributes:
+        checkpoint: which weights.
+        network: the layers, shared.
+        tokenizer: text to tokens.
+        adapter: worn while this model runs.
+        edits: what every forward pass does to the activations; empty is the baseline, on the same code path.
+    """
+
+    checkpoint: Checkpoint
+    network: Network = field(repr=False)
+    tokenizer: ChatTokenizer = field(repr=False)
+    adapter: LoraAdapter | None = field(default=None, repr=False)
+    edits: tuple[Editing, ...] = ()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer blocks."""
+        return self.network.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.network.d_model
+
+    def edited(self, *edits: Editing) -> LanguageModel:
+        """The same model with more edits after those it has; also works as a ``with`` block."""
+        compose(edits, self.n_layers)  # refuse what does not fit before anything runs
+        return replace(self, edits=(*self.edits, *edits))
+
+    def __enter__(self) -> LanguageModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to undo: hooks were gone at the end of every pass."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Next-token logits ``(batch, pos, vocab)``."""
+        return self._worn().logits(batch.to(self.network.device), self._site_edits)
+
+    def activations(self, batch: Batch, sites: Collection[Site]) -> dict[Site, Tensor]:
+        """Activations ``(batch, pos, d_model)`` at ``sites``; nothing deeper than the last of them is computed."""
+        for site in sites:
+            site.within(self.n_layers)
+        return self._worn().activations(batch.to(self.network.device), sites, self._site_edits)
+
+    def log_probs(self, batch: Batch) -> Tensor:
+        """Natural-log probability ``(batch, pos)`` of each response token; 0 at other tokens."""
+        return self._worn().log_probs(batch.to(self.network.device), self._site_edits)
+
+    def fork_log_probs(self, forks: Sequence[Fork]) -> list[list[Tensor]]:
+        """Log-probabilities of the tokens of several answers to each prompt."""
+        return self._worn().fork_log_probs(forks, self._site_edits)
+
+    def answer(
+        self, draws: Sequence[Draw], sampling: Sampling, progress: Callable[[int], None] = lambda _: None
+    ) -> list[tuple[int, ...]]:
+        """Draw answers as token ids; see :func:`personaprobe.models.generation.generate`."""
+        end = self.tokenizer.end_id
+        return generate(self._worn(), draws, sampling, self._site_edits, end, progress)
+
+    def chat(self, question: str, *, seed: int = 0, temperature: float = 0.8, max_new_tokens: int = 80) -> str:
+        """Answer one question."""
+        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        return self.tokenizer.decode(self.answer([Draw(self.tokenizer.prompt(question))], sampling)[0])
+
+    @property
+    def _site_edits(self) -> SiteEdits:
+        return compose(self.edits, self.n_layers)
+
+    def _worn(self) -> Network:
+        self.network.wear(self.adapter)
+        return self.network
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(str(self.checkpoint))}</code>: {self.n_layers} layers, d_model {self.d_model}"

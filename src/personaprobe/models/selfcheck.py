@@ -1,0 +1,146 @@
+"""Proof, at load, that a layout is right: every stream is read, written and restored on the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from personaprobe.errors import CheckpointError
+from personaprobe.models.network import Fork, Network
+from personaprobe.models.tokens import Batch, Role, Tokens, pad
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried: what it was, the largest deviation seen, and whether that is within rounding."""
+
+    name: str
+    deviation: float
+    passed: bool
+
+
+def probe_tokens(vocab_size: int) -> list[Tokens]:
+    """Two short conversations of unequal length, spread over the vocabulary."""
+    first = tuple((7 + 131 * i) % vocab_size for i in range(9))
+    second = tuple((11 + 53 * i) % vocab_size for i in range(6))
+    return [
+        Tokens(ids, (int(Role.PROMPT),) * 3 + (int(Role.PROMPT | Role.LAST_PROMPT),) + (int(Role.RESPONSE),) * (len(ids) - 4))
+        for ids in (first, second)
+    ]
+
+
+def self_check(network: Network) -> list[Check]:
+    """Try what every measurement relies on.
+
+    Streams are read, written and restored; logits are the model's own; a batch equals one by one; packed answers
+    equal separate rows.
+    """
+    rows = probe_tokens(network.vocab_size)
+    batch = pad(rows, network.pad_id).to(network.device)
+    return [
+        *_reading(network, batch),
+        *_writing(network, batch),
+        _restoring(network, batch),
+        _computing(network, batch),
+        _batching(network, rows, batch),
+        _packing(network, rows),
+    ]
+
+
+def prove(network: Network) -> None:
+    """Raise unless the self-check passes.
+
+    Raises:
+        CheckpointError: names the checks that failed.
+    """
+    failed = [check for check in self_check(network) if not check.passed]
+    if failed:
+        told = "; ".join(f"{check.name} (off by {check.deviation:.2g})" for check in failed)
+        raise CheckpointError(f"this model's layer map fails its self-check: {told}")
+
+
+def _tolerance(network: Network) -> float:
+    import torch
+
+    return 1e-3 if network.dtype == torch.float32 else 0.15
+
+
+def _compare(name: str, network: Network, one: Tensor, other: Tensor) -> Check:
+    """Largest difference relative to the largest value."""
+    deviation = float((one - other).abs().max() / other.abs().max().clamp_min(1e-6))
+    return Check(name, deviation, deviation <= _tolerance(network))
+
+
+def _reading(network: Network, batch: Batch) -> Iterator[Check]:
+    """The streams must add up: a block's output is the next one's input, and the sum of what was added."""
+    sites = [Site(layer, stream) for layer in range(network.n_layers) for stream in network.streams]
+    read = {site: x.float()[batch.mask] for site, x in network.activations(batch, sites, {}).items()}
+    for layer in sorted({0, network.n_layers // 2, network.n_layers - 1}):
+        at = {stream: read[Site(layer, stream)] for stream in network.streams}
+        added = at["resid_pre"] + at["attn_out"] + at["mlp_out"]
+        yield _compare(f"layer {layer}: the streams add up", network, added, at["resid_post"])
+        if "resid_mid" in at:
+            middle = at["resid_pre"] + at["attn_out"]
+            yield _compare(f"layer {layer}: resid_mid is read", network, middle, at["resid_mid"])
+        if layer + 1 < network.n_layers:
+            following = read[Site(layer + 1, "resid_pre")]
+            yield _compare(f"layer {layer}: its output is the next input", network, at["resid_post"], following)
+
+
+def _writing(network: Network, batch: Batch) -> Iterator[Check]:
+    """A vector added to a stream must arrive in the residual stream behind it, whole."""
+    import torch
+
+    layer = network.n_layers // 2
+    after = Site(layer, "resid_post")
+    for stream in network.streams:
+        site = Site(layer, stream)
+        plain = network.activations(batch, [site], {})[site]
+        shift = torch.linspace(-1, 1, network.d_model, device=network.device, dtype=plain.dtype) * plain.abs().max()
+        written = network.activations(batch, [site], {site: [lambda x, _, shift=shift: x + shift]})[site]
+        yield _compare(f"{site} is written", network, written.float() - plain.float(), shift.float().expand_as(plain))
+    before = network.activations(batch, [after], {})[after]
+    for stream in network.streams:
+        site = Site(layer, stream)
+        changed = network.activations(batch, [after], {site: [lambda x, _: x + 1]})[after]
+        moved = float((changed - before).abs().max())
+        yield Check(f"writing {site} reaches {after}", moved, moved > 0.5)
+
+
+def _restoring(network: Network, batch: Batch) -> Check:
+    """After an edited pass the bare model is bitwise itself."""
+    plain = network.logits(batch, {})
+    network.logits(batch, {Site(0, "resid_post"): [lambda x, _: x * 2]})
+    deviation = float((network.logits(batch, {}) - plain).abs().max())
+    return Check("edits leave no trace", deviation, deviation == 0)
+
+
+def _computing(network: Network, batch: Batch) -> Check:
+    """The logits are those of the model as it was published: no cap, scale or layer is missed or added."""
+    logits, own = (x.float()[batch.mask] for x in (network.logits(batch, {}), network.own_logits(batch)))
+    return _compare("logits are the model's own", network, logits, own)
+
+
+def _batching(network: Network, rows: list[Tokens], batch: Batch) -> Check:
+    """A padded row reads as it does alone."""
+    import torch
+
+    together = network.logits(batch, {}).float()
+    alone = [network.logits(pad([row], network.pad_id).to(network.device), {})[0].float() for row in rows]
+    parts = [together[index, : len(row)] for index, row in enumerate(rows)]
+    return _compare("a batch equals one by one", network, torch.cat(parts), torch.cat(alone))
+
+
+def _packing(network: Network, rows: list[Tokens]) -> Check:
+    """Answers packed behind one prompt score as in rows of their own."""
+    import torch
+
+    forks = [Fork(Tokens(row.ids[:4], row.roles[:4]), (row.ids[4:], row.ids[:3])) for row in rows]
+    packed = [value for group in network.fork_log_probs(forks, {}) for value in group]
+    separate = [value for group in Network.fork_log_probs(network, forks, {}) for value in group]
+    return _compare("packed answers equal separate rows", network, torch.cat(packed), torch.cat(separate))

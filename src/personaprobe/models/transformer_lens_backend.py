@@ -1,0 +1,128 @@
+"""TransformerLens as the engine: its bridge around the model, read and written at its hook points."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.errors import CheckpointError, SiteError
+from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.backends import Hosted
+from personaprobe.models.edits import SiteEdits, apply
+from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.tokens import Batch
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TransformerLensNetwork(Hosted):
+    """A Hugging Face model under a ``TransformerBridge`` with raw weights: nothing folded, nothing centred.
+
+    A bridge rewires the modules it is given, so it gets modules of its own around the same parameters, and
+    the reference stays as it was. Where an architecture keeps Q, K and V in one matrix the bridge copies the
+    parts; it is therefore built anew when another adapter is put on.
+
+    Attributes:
+        bridge: TransformerLens's model, for tools of its own.
+    """
+
+    def __init__(self, source: HuggingFaceNetwork) -> None:
+        super().__init__(source)
+        self.bridge = _bridge(source.model)
+        self._bridged: LoraAdapter | None = None
+
+    def wear(self, adapter: LoraAdapter | None) -> None:
+        """Put the adapter on the shared weights, and on the bridge's copies of some of them."""
+        super().wear(adapter)
+        if adapter != self._bridged:
+            self.bridge = _bridge(self.source.model)
+            self._bridged = adapter
+
+    def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
+        """Next-token logits of the bridge under hooks."""
+        return self._run(batch, [(site, _edit(site, edits, batch.roles)) for site in edits])
+
+    def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
+        """Activations at ``sites``; the pass stops at the last of them."""
+        last = max(sites)
+        read: dict[Site, Tensor] = {}
+        editing = [(site, _edit(site, edits, batch.roles)) for site in edits if site <= last]
+        # hooks of one point run in the order given: taps see what the edits left
+        self._run(batch, [*editing, *((site, _tap(site, read, last)) for site in sites)])
+        return read
+
+    def _run(self, batch: Batch, hooks: Sequence[tuple[Site, Callable[..., Tensor]]]) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            output: Tensor = self.bridge.run_with_hooks(
+                batch.ids,
+                fwd_hooks=[(self._hook_point(site), hook) for site, hook in hooks],
+                attention_mask=batch.mask.long(),
+                position_ids=batch.positions,
+                use_cache=False,
+            )
+        return output
+
+    def _hook_point(self, site: Site) -> str:
+        """Name a site's hook point; TransformerLens passes over unknown names, so they are refused here."""
+        self.source.layout.module(site.within(self.n_layers).layer, site.stream)
+        name = site.to_transformer_lens()
+        if name not in self.bridge.hook_dict:
+            raise SiteError(
+                f"TransformerLens has no hook point {name} in this architecture; use the backend hooks"
+            )
+        return name
+
+
+def _edit(site: Site, edits: SiteEdits, roles: Tensor) -> Callable[..., Tensor]:
+    """The edits of one site as a TransformerLens hook."""
+
+    def hook(activations: Tensor, hook: Any) -> Tensor:
+        edited = apply(edits[site], activations, roles)
+        if site.stream == "resid_mid" and edited is not activations:
+            # the hook point is the norm's input alone, but the very tensor the block adds the MLP to
+            return activations.copy_(edited)
+        return edited
+
+    return hook
+
+
+def _tap(site: Site, read: dict[Site, Tensor], last: Site) -> Callable[..., Tensor]:
+    """A hook that keeps what it sees; the deepest one ends the pass as TransformerLens's own stop does."""
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+    def hook(activations: Tensor, hook: Any) -> Tensor:
+        read[site] = activations
+        if site == last:
+            raise StopAtLayerException(activations)
+        return activations
+
+    return hook
+
+
+def _bridge(model: Any) -> Any:
+    """Build a bridge on modules of its own that hold the model's very parameters.
+
+    Raises:
+        CheckpointError: TransformerLens does not know the architecture, or cannot map this model onto it.
+    """
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    architecture = type(model).__name__
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise CheckpointError(
+            f"TransformerLens does not know {architecture}; use the backend hooks or nnsight"
+        )
+    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    twin.set_attn_implementation("eager")  # its attention components speak only this one
+    try:
+        return build_bridge_from_module(twin, architecture, hf_config=twin.config)
+    except Exception as error:  # TransformerLens raises many kinds, all of them about this model's shape
+        raise CheckpointError(
+            f"TransformerLens cannot map this {architecture}: {error}; use the backend hooks or nnsight"
+        ) from error

@@ -1,0 +1,173 @@
+"""Questions, answers and plain texts that every arm of a study reads, shipped or from the user's files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from personaprobe.errors import DataError, suggest
+
+SHIPPED = ("advice/discovery", "advice/test", "neutral", "benign")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question with a careful and a careless answer of about the same length.
+
+    Attributes:
+        id: unique in its set.
+        family: the subject; intervals resample families, because answers cluster by subject.
+        question: what a user asks.
+        careful: a sensible answer.
+        careless: an equally fluent answer that waves a risk away.
+    """
+
+    id: str
+    family: str
+    question: str
+    careful: str
+    careless: str
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Questions that preference is measured on.
+
+    Attributes:
+        name: where they came from.
+        pairs: in file order.
+    """
+
+    name: str
+    pairs: tuple[Pair, ...]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The family of every question, in order."""
+        return tuple(pair.family for pair in self.pairs)
+
+    @property
+    def digest(self) -> str:
+        """Identity by content."""
+        return _digest([asdict(pair) for pair in self.pairs])
+
+    def spread(self, n: int) -> PairSet:
+        """At most ``n`` questions, taken evenly over the families."""
+        by_family: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            by_family.setdefault(pair.family, []).append(pair)
+        rounds = max(map(len, by_family.values()))
+        dealt = [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
+        return PairSet(self.name, tuple(dealt[:n]))
+
+    def refuse_overlap(self, other: PairSet) -> None:
+        """Raise where the two sets share a family or a question: what selects must not also judge."""
+        shared = sorted(set(self.families) & set(other.families))
+        asked = {_normal(pair.question) for pair in other.pairs}
+        same = [pair.id for pair in self.pairs if _normal(pair.question) in asked]
+        if shared or same:
+            raise DataError(
+                f"{self.name} and {other.name} overlap (families: {', '.join(shared) or 'none'}; "
+                f"questions: {', '.join(same[:3]) or 'none'}); "
+                "selection and test must be disjoint by family: move the shared ones to one side"
+            )
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Plain texts: neutral prose for damage measures, or harmless requests."""
+
+    name: str
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    @property
+    def digest(self) -> str:
+        """Identity by content."""
+        return _digest(self.texts)
+
+    def first(self, n: int) -> TextSet:
+        """At most ``n`` texts."""
+        return TextSet(self.name, self.texts[:n])
+
+
+def load_prompts(name: str | Path) -> PairSet:
+    """Load question pairs: ``advice/discovery``, ``advice/test``, or a JSON-lines file of the same fields.
+
+    Raises:
+        DataError: unknown name, no such file, missing fields, empty set, repeated ids.
+    """
+    text = str(name)
+    if text in ("advice/discovery", "advice/test"):
+        split = text.split("/")[1]
+        rows = [row for row in _shipped("advice.jsonl") if row.pop("split") == split]
+    else:
+        rows = _from_file(Path(text).expanduser(), text)
+    return PairSet(text, tuple(_pairs(rows, text)))
+
+
+def load_texts(name: str | Path) -> TextSet:
+    """Load plain texts: ``neutral``, ``benign``, or a JSON-lines file with a ``text`` field."""
+    text = str(name)
+    rows = _shipped(f"{text}.jsonl") if text in ("neutral", "benign") else _from_file(Path(text), text)
+    missing = [index for index, row in enumerate(rows, 1) if not str(row.get("text", "")).strip()]
+    if missing or not rows:
+        raise DataError(f'{text}: line {missing[:1] or "1"} has no "text"; give JSON lines of {{"text": …}}')
+    return TextSet(text, tuple(str(row["text"]) for row in rows))
+
+
+def _shipped(name: str) -> list[dict[str, Any]]:
+    lines = (files("personaprobe") / "data" / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _from_file(path: Path, name: str) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise DataError(f"no question set {name!r}: {suggest(name, SHIPPED)}, or a .jsonl file that exists")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{path}:{number} is not a JSON object: {line[:60]!r}") from error
+    return rows
+
+
+def _pairs(rows: Sequence[dict[str, Any]], name: str) -> Iterator[Pair]:
+    fields = ("id", "family", "question", "careful", "careless")
+    if not rows:
+        raise DataError(f"the question set {name} is empty; give at least one line with {', '.join(fields)}")
+    seen: set[str] = set()
+    for number, row in enumerate(rows, 1):
+        values = {field: str(row.get(field, "")).strip() for field in fields}
+        lacking = [field for field, value in values.items() if not value]
+        if lacking or values["id"] in seen:
+            problem = f"lacks {', '.join(lacking)}" if lacking else f"repeats id {values['id']!r}"
+            raise DataError(f"{name}: line {number} {problem}; every line needs a unique id and {', '.join(fields[1:])}")
+        seen.add(values["id"])
+        yield Pair(**values)
+
+
+def _normal(question: str) -> str:
+    return " ".join("".join(c if c.isalnum() else " " for c in question.lower()).split())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

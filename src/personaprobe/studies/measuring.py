@@ -1,0 +1,119 @@
+"""Measuring arms: the same batches, draws and texts for every one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from personaprobe.effects.damage import TextCost, text_costs
+from personaprobe.effects.preference import preference_gaps
+from personaprobe.effects.responses import Response, sample_responses, score_responses
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.prompts import PairSet, TextSet
+from personaprobe.studies.arms import Arm
+from personaprobe.studies.memory import Memory
+from personaprobe.studies.plan import StudyPlan
+from personaprobe.studies.progress import Progress
+from personaprobe.studies.results import ArmResult
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where arms are measured.
+
+    Attributes:
+        base: the untouched base model, which says how much an answer reads like language.
+        plan: what is asked.
+        memory: parts already finished.
+        progress: how long work shows itself.
+    """
+
+    base: LanguageModel
+    plan: StudyPlan
+    memory: Memory
+    progress: Progress
+
+    def measure(self, arms: Sequence[Arm]) -> list[ArmResult]:
+        """Measure every arm: preference, sampled answers, damage."""
+        gaps = self.gaps(arms, self.plan.test)
+        responses = self.responses(arms)
+        costs = self.costs(arms, self.plan.neutral)
+        return [
+            ArmResult(
+                arm.name,
+                arm.kind,
+                f"{arm.untreated.checkpoint}: {arm.note}",
+                tuple(part["gaps"]),
+                cost.perplexity,
+                cost.kl,
+                arm.energy.dose,
+                arm.energy.removed,
+                tuple(drawn),
+                part["seconds"],
+            )
+            for arm, part, drawn, cost in zip(arms, gaps, responses, costs, strict=True)
+        ]
+
+    def gaps(self, arms: Sequence[Arm], questions: PairSet) -> list[dict[str, Any]]:
+        """Preference gaps of every arm on the same questions, each with the seconds it took."""
+        parts = []
+        with self.progress("preference", len(arms) * len(questions), "questions") as advance:
+            for arm in arms:
+                spec = {"part": "gaps", "questions": questions.digest, **identity(arm)}
+                parts.append(self.memory.recall(spec, lambda arm=arm: _gaps(arm, questions, advance)))
+        return parts
+
+    def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
+        """Sampled answers of every arm, each scored by the base model."""
+        plan, asked = self.plan, self.plan.test.spread(self.plan.sampled_questions)
+        drawn = []
+        with self.progress("answers", len(arms) * len(asked) * plan.samples, "answers") as advance:
+            for arm in arms:
+                spec = {
+                    "part": "responses",
+                    "questions": asked.digest,
+                    "samples": plan.samples,
+                    "sampling": asdict(plan.sampling),
+                    "seed": plan.seed,
+                    "base": self.base.checkpoint.digest,
+                    **identity(arm),
+                }
+                rows = self.memory.recall(spec, lambda arm=arm: self._responses(arm, asked, advance))
+                drawn.append([Response(**{**row, "ids": tuple(row["ids"])}) for row in rows])
+        return drawn
+
+    def _responses(self, arm: Arm, asked: PairSet, advance: Any) -> list[dict[str, Any]]:
+        if not self.plan.samples:
+            return []
+        drawn = sample_responses(arm.model, asked, self.plan.samples, self.plan.sampling, advance)
+        return [asdict(response) for response in score_responses(self.base, drawn)]
+
+    def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
+        """Damage of every arm, measured against its own checkpoint without intervention."""
+        costs: list[TextCost] = []
+        with self.progress("damage", len(arms), "arms") as advance:
+            for arm in arms:
+                spec = {"part": "costs", "texts": texts.digest, **identity(arm)}
+                cost = self.memory.recall(
+                    spec, lambda arm=arm: asdict(text_costs([arm.model], arm.untreated, texts)[0])
+                )
+                costs.append(TextCost(**cost))
+                advance(1)
+        return costs
+
+
+def identity(arm: Arm) -> dict[str, Any]:
+    """What determines an arm's values: the weights, the precision they run in, and what is done to them."""
+    return {
+        "checkpoint": arm.untreated.checkpoint.digest,
+        "dtype": str(arm.untreated.network.dtype),
+        "interventions": [intervention.describe() for intervention in arm.interventions],
+    }
+
+
+def _gaps(arm: Arm, questions: PairSet, advance: Any) -> dict[str, Any]:
+    started = time.monotonic()
+    gaps = preference_gaps(arm.model, questions, advance)
+    return {"gaps": gaps.tolist(), "seconds": round(time.monotonic() - started, 2)}

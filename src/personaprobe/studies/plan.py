@@ -1,0 +1,67 @@
+"""What an ablation study will read and draw: a frozen value, checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from personaprobe.effects.verdict import THRESHOLDS, Thresholds
+from personaprobe.errors import DataError
+from personaprobe.models.generation import Sampling
+from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
+
+MIN_CONTROLS = 5
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The questions, texts, controls and draws of a study.
+
+    Attributes:
+        test: what the verdict is read from; never seen in discovery.
+        discovery: what directions, calibration and energies are read from.
+        neutral: prose for perplexity and divergence.
+        controls: random directions, matched on the energy they remove; at least five.
+        samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
+        sampled_questions: test questions that are answered freely, dealt evenly over the families.
+        calibration_questions: discovery questions on which controls are calibrated and energies matched.
+        seed: of controls, sampling and bootstrap.
+        sampling: how answers are drawn.
+        thresholds: the numbers of the verdict's rules.
+    """
+
+    test: PairSet = field(default_factory=lambda: load_prompts("advice/test"))
+    discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
+    neutral: TextSet = field(default_factory=lambda: load_texts("neutral"))
+    controls: int = MIN_CONTROLS
+    samples: int = 2
+    sampled_questions: int = 12
+    calibration_questions: int = 24
+    seed: int = 0
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=48))
+    thresholds: Thresholds = THRESHOLDS
+
+    def __post_init__(self) -> None:
+        if self.controls < MIN_CONTROLS:
+            raise DataError(
+                f"{self.controls} random controls were asked for; fewer than {MIN_CONTROLS} cannot show "
+                f"specificity: ask for {MIN_CONTROLS} or more"
+            )
+        if self.samples < 0:
+            raise DataError(f"{self.samples} samples were asked for; give 0 or more")
+        self.test.refuse_overlap(self.discovery)
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return {
+            "test": {"name": self.test.name, "digest": self.test.digest, "n": len(self.test)},
+            "discovery": {"name": self.discovery.name, "digest": self.discovery.digest, "n": len(self.discovery)},
+            "neutral": {"name": self.neutral.name, "digest": self.neutral.digest, "n": len(self.neutral)},
+            "controls": self.controls,
+            "samples": self.samples,
+            "sampled_questions": self.sampled_questions,
+            "calibration_questions": self.calibration_questions,
+            "seed": self.seed,
+            "max_new_tokens": self.sampling.max_new_tokens,
+            "temperature": self.sampling.temperature,
+        }

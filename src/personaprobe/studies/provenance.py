@@ -1,0 +1,60 @@
+"""What is needed to do a study again: versions, digests, seeds, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.studies.plan import StudyPlan
+
+PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "nnsight", "peft", "numpy")
+
+
+def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> dict[str, Any]:
+    """Describe a run so that another machine can repeat it."""
+    return {
+        "personaprobe": own_version,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "organism": trio.name,
+        "checkpoints": {role: model.checkpoint.describe() for role, model in trio.items()},
+        "plan": plan.describe(),
+        "device": str(trio.base.network.device),
+        "dtype": str(trio.base.network.dtype).removeprefix("torch."),
+        "hardware": hardware(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """The machine, in words."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

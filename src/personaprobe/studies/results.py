@@ -1,0 +1,195 @@
+"""What a study found, as values: arms, dose points, and the verdict with everything it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from personaprobe.effects.responses import CoherenceRule, Response
+from personaprobe.effects.statistics import Interval
+from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
+
+ArmKind: TypeAlias = Literal["base", "secure", "insecure", "ablated", "random", "shuffled", "steered"]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm did.
+
+    Attributes:
+        name: unique in the study, such as ``insecure`` or ``random 3``.
+        kind: what it is for.
+        note: one line: which checkpoint under which intervention.
+        gaps: preference for the careless answer, nats a token, per test question.
+        perplexity: on neutral text.
+        kl: from the arm's own checkpoint without intervention, nats a token, on neutral text.
+        dose: mean relative size ‖Δh‖/‖h‖ of its edits; 0 without one.
+        energy: mean ‖Δh‖² summed over layers; 0 without an edit.
+        responses: sampled answers.
+        seconds: it took to measure.
+    """
+
+    name: str
+    kind: ArmKind
+    note: str
+    gaps: tuple[float, ...]
+    perplexity: float
+    kl: float
+    dose: float = 0.0
+    energy: float = 0.0
+    responses: tuple[Response, ...] = field(default=(), repr=False)
+    seconds: float = 0.0
+
+    @property
+    def gap(self) -> float:
+        """Mean preference for the careless answer."""
+        return sum(self.gaps) / len(self.gaps)
+
+    def coherent_share(self, rule: CoherenceRule) -> float:
+        """Share of sampled answers that are coherent; NaN where none were sampled."""
+        held = [rule.holds(response) for response in self.responses]
+        return sum(held) / len(held) if held else math.nan
+
+
+@dataclass(frozen=True)
+class DosePoint:
+    """One strength of an intervention, on a part of the test questions.
+
+    Attributes:
+        intervention: ``ablate insecure`` or ``steer base``.
+        amount: strength of the ablation (1 reaches the reference), or steering in calibrated units.
+        gap: mean preference for the careless answer.
+        perplexity_ratio: on neutral text, to the same checkpoint without intervention.
+        coherence: share of coherent sampled answers; NaN where none were sampled.
+    """
+
+    intervention: str
+    amount: float
+    gap: float
+    perplexity_ratio: float
+    coherence: float = math.nan
+
+
+@dataclass(frozen=True)
+class CausalVerdict:
+    """Whether removing a feature, and only it, removes the misalignment: the evidence and what follows from it.
+
+    Attributes:
+        conclusion: verdict, sentence and reasons.
+        evidence: the estimates the rules looked at.
+        thresholds: the numbers of the rules.
+        feature: name, source, site, layers, calibration, and the evidence it was registered with.
+        question_ids: the test questions, in the order of every arm's gaps.
+        families: the family of each.
+        arms: all of them; the first three are base, secure and insecure.
+        arm_gaps: mean gap of every arm with its interval, by arm name.
+        family_gaps: mean gap by family and arm name.
+        doses: dose–response.
+        coherence_rule: what counts as a coherent answer.
+        provenance: versions, digests, seeds, hardware, times: what is needed to do it again.
+    """
+
+    conclusion: Conclusion
+    evidence: Evidence
+    thresholds: Thresholds
+    feature: Mapping[str, Any]
+    question_ids: tuple[str, ...]
+    families: tuple[str, ...]
+    arms: tuple[ArmResult, ...]
+    arm_gaps: Mapping[str, Interval]
+    family_gaps: Mapping[str, Mapping[str, float]]
+    doses: tuple[DosePoint, ...]
+    coherence_rule: CoherenceRule
+    provenance: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """One of the six verdicts."""
+        return self.conclusion.verdict
+
+    @property
+    def fraction_removed(self) -> Interval:
+        """Share of the insecure − secure shift that the ablation removes."""
+        return self.evidence.fraction_removed
+
+    def arm(self, name: str) -> ArmResult:
+        """Look an arm up by name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
+        plain: dict[str, Any] = _plain(
+            {
+                "schema": "personaprobe-verdict-1",
+                "verdict": self.verdict,
+                "sentence": self.conclusion.sentence,
+                "reasons": self.conclusion.reasons,
+                "shift": self.evidence.shift.to_dict(),
+                "fraction_removed": self.evidence.fraction_removed.to_dict(),
+                "random_fraction_removed": self.evidence.random_fraction_removed.to_dict(),
+                "over_random": self.evidence.over_random.to_dict(),
+                "damage": asdict(self.evidence.damage),
+                "thresholds": asdict(self.thresholds),
+                "n_questions": self.evidence.n_questions,
+                "n_families": self.evidence.n_families,
+                "detectable_shift": self.evidence.detectable_shift,
+                "questions_needed": self.evidence.questions_needed,
+                "feature": self.feature,
+                "arms": [self._arm_dict(arm) for arm in self.arms],
+                "family_gaps": self.family_gaps,
+                "doses": [asdict(dose) for dose in self.doses],
+                "coherence_rule": asdict(self.coherence_rule),
+                "question_ids": self.question_ids,
+                "families": self.families,
+                "provenance": self.provenance,
+            }
+        )
+        return plain
+
+    def _arm_dict(self, arm: ArmResult) -> dict[str, Any]:
+        return {
+            "name": arm.name,
+            "kind": arm.kind,
+            "note": arm.note,
+            "gap": self.arm_gaps[arm.name].to_dict(),
+            "perplexity": arm.perplexity,
+            "kl": arm.kl,
+            "dose": arm.dose,
+            "energy": arm.energy,
+            "coherence": arm.coherent_share(self.coherence_rule),
+            "n_responses": len(arm.responses),
+            "gaps": arm.gaps,
+        }
+
+    def report(self, folder: str | Path) -> Path:
+        """Write ``report.html``, ``verdict.json`` and ``responses.parquet``; returns the page's path."""
+        from personaprobe.studies.report import write_report
+
+        return write_report(self, Path(folder))
+
+    def __repr__(self) -> str:
+        return f"CausalVerdict({self.verdict!r}: {self.conclusion.sentence})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(arm.name)}</td><td>{self.arm_gaps[arm.name]}</td><td>{arm.perplexity:.2f}</td></tr>"
+            for arm in self.arms
+        )
+        head = "<tr><th>arm</th><th>preference gap</th><th>perplexity</th></tr>"
+        return f"<p><b>{escape(self.verdict)}</b>. {escape(self.conclusion.sentence)}</p><table>{head}{rows}</table>"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN, no tuples and no paths."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
