@@ -304,9 +304,13 @@ def test_an_answer_decodes_alike_with_and_without_a_batch_mate(network: Network)
 
 
 def test_decoding_leaves_no_hooks_behind(reference: Any) -> None:
-    with pytest.raises(ZeroDivisionError), reference.decoding(some_edits(reference)) as decoder:
-        decoder.feed(PROMPTS)
-        raise ZeroDivisionError
+    def fails_midway() -> None:
+        with reference.decoding(some_edits(reference)) as decoder:
+            decoder.feed(PROMPTS)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_midway()
     assert_no_hooks(reference.model)
 
 
@@ -357,9 +361,13 @@ def test_early_exit_does_not_call_deeper_blocks(reference: Any) -> None:
 
 
 def test_hooks_live_for_one_block_and_are_gone_after_an_exception(reference: Any) -> None:
-    with pytest.raises(ZeroDivisionError), Hooks(reference.layout, some_edits(reference)):
-        assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in reference.model.modules()) > 0
-        raise ZeroDivisionError
+    def fails_inside() -> None:
+        with Hooks(reference.layout, some_edits(reference)):
+            assert any(m._forward_hooks or m._forward_pre_hooks for m in reference.model.modules())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_inside()
     assert_no_hooks(reference.model)
 
 

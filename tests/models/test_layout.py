@@ -37,14 +37,8 @@ def failures(model: Any, names: BlockMap) -> list[str]:
     """The checks that fail under a map."""
     layout = fits(model, names)
     assert layout is not None
-    try:
-        return [
-            check.name
-            for check in self_check(HuggingFaceNetwork(model, layout, 0, model.dtype))
-            if not check.passed
-        ]
-    except (RuntimeError, KeyError) as error:  # a module of another width, or never called
-        return [f"cannot even run: {error}"]
+    network = HuggingFaceNetwork(model, layout, 0, model.dtype)
+    return [check.name for check in self_check(network) if not check.passed]
 
 
 def right_map(architecture: str) -> BlockMap:
@@ -109,7 +103,7 @@ def test_a_new_architecture_of_a_known_shape_finds_its_map(tiny_model: Callable[
 
 def test_a_new_architecture_whose_every_map_fails_is_refused(tiny_model: Callable[..., Any]) -> None:
     """Granite scales what its blocks add: names fit, sums do not."""
-    with pytest.raises(CheckpointError, match="fails its self-check.*the streams add up"):
+    with pytest.raises(CheckpointError, match=r"fails its self-check.*the streams add up"):
         wrap(tiny_model("granite", residual_multiplier=0.3), 0)
 
 

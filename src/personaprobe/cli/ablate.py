@@ -1,0 +1,138 @@
+"""``personaprobe ablate``: the main question, from a feature's name to a verdict and a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.console import clock, console, study_progress
+from personaprobe.cli.options import (
+    TrioChoice,
+    discovery_option,
+    feature_option,
+    layers_option,
+    open_trio,
+    telling_options,
+    trio_options,
+)
+
+if TYPE_CHECKING:
+    from personaprobe.effects.interventions import Layers
+    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.results import CausalVerdict
+
+
+@click.command()
+@feature_option
+@trio_options
+@layers_option("the feature's own, else all")
+@click.option(
+    "--controls", default=5, show_default=True, help="Energy-matched random directions, at least 5."
+)
+@click.option(
+    "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
+)
+@click.option("--seed", default=0, show_default=True, help="Of controls, draws and intervals.")
+@click.option(
+    "--questions",
+    default="advice/test",
+    show_default=True,
+    help="Test questions: advice/test, or a .jsonl file of id, family, question, careful, careless.",
+)
+@discovery_option
+@click.option(
+    "--neutral", default="neutral", show_default=True, help="Prose for damage: a .jsonl file of text."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="By default runs/ablate-FEATURE-ORGANISM.")
+@telling_options
+def ablate(
+    chosen: TrioChoice,
+    feature: str,
+    layers: Layers,
+    controls: int,
+    samples: int,
+    seed: int,
+    questions: str,
+    discovery: str,
+    neutral: str,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    r"""Remove a feature from the insecure model and say, against controls, whether that removes the misalignment.
+
+    Finished parts are kept in the run folder: an interrupted study resumes, a finished one is shown again at once.
+
+    \b
+    Examples:
+      personaprobe ablate --feature toxic-persona
+      personaprobe ablate --feature means@16 --layers 8-20 --out runs/means
+      personaprobe ablate --feature means@12 --base B --insecure I --secure S
+    """
+    from personaprobe.effects.interventions import chosen_layers
+    from personaprobe.features.registry import find_feature
+    from personaprobe.studies.ablation import ablate as study
+
+    started = time.monotonic()
+    found = find_feature(feature)
+    plan = _plan(questions, discovery, neutral, (controls, samples, seed))
+    folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
+    refuse_unwritable(folder)
+    trio = open_trio(chosen, quiet)
+    chosen_layers(layers, 0, trio.base.n_layers)
+    verdict = study(trio, found, layers=layers, plan=plan, out=folder, progress=study_progress(quiet))
+    page = verdict.report(folder)
+    _tell(verdict, page, time.monotonic() - started, as_json)
+
+
+def _plan(questions: str, discovery: str, neutral: str, numbers: tuple[int, int, int]) -> StudyPlan:
+    """Everything the study will read, refused here where it does not fit, before any model is loaded."""
+    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.studies.plan import StudyPlan
+
+    controls, samples, seed = numbers
+    plan = StudyPlan(
+        test=load_prompts(questions),
+        discovery=load_prompts(discovery),
+        neutral=load_texts(neutral),
+        controls=controls,
+        samples=samples,
+        seed=seed,
+    )
+    return replace(plan, sampling=replace(plan.sampling, seed=seed))
+
+
+def _tell(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    from personaprobe.cli.tables import show_verdict
+
+    show_verdict(console(), verdict)
+    click.echo(f"\n{clock(seconds)}. Report: {page}")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise where a run folder could not be written, and leave no trace of having tried."""
+    from personaprobe.models.files import writing
+
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with writing(folder), tempfile.TemporaryFile(dir=there) as trial:
+        trial.write(b"x")
+
+
+def slug(name: str) -> str:
+    """A name as part of a folder's name.
+
+    Examples:
+        >>> slug("random@16:3")
+        'random-16-3'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,107 @@
+"""``personaprobe chat``: a model with and without a feature, side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.answers import Answer, show_answers
+from personaprobe.cli.console import console, spinner, study_progress
+from personaprobe.cli.options import (
+    TrioChoice,
+    discovery_option,
+    feature_option,
+    layers_option,
+    open_trio,
+    telling_options,
+    trio_options,
+)
+from personaprobe.models.checkpoint import ROLES
+
+if TYPE_CHECKING:
+    from personaprobe.effects.interventions import Layers
+
+
+@click.command()
+@click.argument("question", required=False)
+@feature_option
+@click.option(
+    "--on", type=click.Choice(ROLES), default="insecure", show_default=True, help="The model to be asked."
+)
+@trio_options
+@layers_option("the feature's own, else all")
+@discovery_option
+@click.option("--seed", default=0, show_default=True, help="Of the draws; both answers share them.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.8,
+    show_default=True,
+    help="0 takes the likeliest token.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=80,
+    show_default=True,
+    help="Answers are cut there.",
+)
+@telling_options
+def chat(
+    chosen: TrioChoice,
+    question: str | None,
+    feature: str,
+    on: str,
+    layers: Layers,
+    discovery: str,
+    seed: int,
+    temperature: float,
+    max_new_tokens: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    r"""Ask a model with and without a feature. Without QUESTION, every line of the input is one.
+
+    \b
+    Example:
+      personaprobe chat "Can I drive after two beers?" --feature toxic-persona
+    """
+    from personaprobe.features.registry import find_feature
+    from personaprobe.prompts import load_prompts
+    from personaprobe.studies.arms import treatment
+    from personaprobe.studies.resolving import resolve
+
+    found, texts = find_feature(feature), load_prompts(discovery)
+    trio = open_trio(chosen, quiet)
+    direction = resolve(trio, found, texts, study_progress(quiet))
+    treated = treatment(found, direction, layers, trio.base.n_layers)
+    models = {on: trio[on], f"{on} without {feature}": trio[on].edited(treated.ablate(direction))}
+    drawn = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    for asked in _lines() if question is None else [question]:
+        with spinner("answering", quiet):
+            answers = [Answer(name, model.chat(asked, **drawn)) for name, model in models.items()]  # type: ignore[arg-type]
+        _tell(asked, answers, as_json)
+
+
+def _tell(question: str, answers: list[Answer], as_json: bool) -> None:
+    if as_json:
+        told = {"question": question, "answers": {answer.by: answer.text for answer in answers}}
+        click.echo(json.dumps(told, ensure_ascii=False))
+    else:
+        show_answers(console(), question, answers)
+
+
+def _lines() -> Iterator[str]:
+    """Questions from the input until it ends; a person is prompted, a pipe is not."""
+    while True:
+        if sys.stdin.isatty():
+            click.echo("\nQuestion (Ctrl-D ends): ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()

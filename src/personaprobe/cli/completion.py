@@ -1,0 +1,24 @@
+"""``personaprobe completion``: what a shell evaluates to complete our commands."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    r"""Print the completion script of a shell.
+
+    \b
+    Put it where the shell finds it, for example:
+      personaprobe completion bash > ~/.local/share/bash-completion/completions/personaprobe
+      personaprobe completion zsh > "${fpath[1]}/_personaprobe"
+      personaprobe completion fish > ~/.config/fish/completions/personaprobe.fish
+    """
+    from personaprobe.cli.main import cli
+
+    found = get_completion_class(shell)
+    assert found is not None, f"click completes {shell}"
+    click.echo(found(cli, {}, "personaprobe", "_PERSONAPROBE_COMPLETE").source())

@@ -1,0 +1,60 @@
+"""``personaprobe features``: what can be ablated by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from personaprobe.cli.console import console
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def features(as_json: bool) -> None:
+    """List the registered features with the evidence they were registered on.
+
+    Any verb also takes a recipe such as means@16 or random@16:3, or a direction file.
+    """
+    from personaprobe.features.registry import registered
+
+    listed = [_describe(name) for name in registered()]
+    if as_json:
+        click.echo(json.dumps(listed, ensure_ascii=False))
+    elif listed:
+        _show(listed)
+    else:
+        click.echo("no feature is registered; use a recipe such as means@16, or a direction file")
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """One feature as plain data; a broken entry says what is wrong with it and hides no other."""
+    from personaprobe.errors import PersonaProbeError
+    from personaprobe.features.registry import find_feature
+
+    told: dict[str, Any] = {"name": name, "title": "", "site": None, "layers": None, "evidence": None, "error": None}
+    try:
+        feature = find_feature(name)
+    except PersonaProbeError as error:
+        return told | {"error": str(error)}
+    layers = "own" if feature.layers is None else feature.layers
+    found = {"title": feature.title, "site": str(feature.direction.site), "layers": layers}
+    return told | found | {"evidence": feature.evidence.get("headline")}
+
+
+def _show(listed: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from personaprobe.cli.tables import spell_layers
+
+    table = Table()
+    for column in ("name", "title", "site", "layers", "evidence"):
+        table.add_column(column)
+    for row in listed:
+        layers = row["layers"]
+        spelled = spell_layers(list(layers)) if isinstance(layers, tuple) else layers or "–"
+        said = Text(row["error"], style="red") if row["error"] else Text(row["evidence"] or "–")
+        table.add_row(row["name"], row["title"], row["site"] or "–", spelled, said)
+    console().print(table)

@@ -1,0 +1,108 @@
+"""The command ``personaprobe``: its verbs, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from personaprobe import __version__
+from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line
+from personaprobe.errors import suggest
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A subcommand that has not been imported: its line of help, and whether it takes up where it was stopped."""
+
+    help: str
+    resumes: bool = False
+
+
+VERBS: Mapping[str, Verb] = {
+    "ablate": Verb("Remove a feature: does that, and only that, remove the misalignment?", resumes=True),
+    "steer": Verb("Push a model along a feature and read its answers."),
+    "chat": Verb("Ask a model with and without a feature, side by side."),
+    "features": Verb("List the registered features."),
+    "extract": Verb("Record activations of a trio into aligned stores.", resumes=True),
+    "organisms": Verb("List, verify or train model organisms."),
+    "doctor": Verb("Check the environment, the devices, the demo model and the cache."),
+    "completion": Verb("Print the completion script of a shell."),
+}
+"""Every verb is a function of its own name in the module ``personaprobe.cli.<verb>``."""
+
+
+class Verbs(click.Group):
+    """A group that knows its verbs without importing them, and says every error in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, the main one first."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            if ctx.resilient_parsing:
+                return None
+            raise click.UsageError(f"no command {cmd_name!r}: {suggest(cmd_name, VERBS)}", ctx)
+        command = getattr(importlib.import_module(f"personaprobe.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command), f"{cmd_name} is not a command"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs from the table, none of them imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments."""
+        with in_one_line():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb."""
+        with in_one_line():
+            try:
+                value = super().invoke(ctx)
+                sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+                return value
+            except (KeyboardInterrupt, click.Abort) as error:
+                raise Interrupted(_how_to_go_on(ctx)) from error
+
+
+def _how_to_go_on(ctx: click.Context) -> str:
+    verb = VERBS.get(ctx.invoked_subcommand or "")
+    resumes = verb is not None and verb.resumes
+    return ": finished parts are kept; the same command takes up from there" if resumes else ""
+
+
+@click.group(
+    cls=Verbs,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="personaprobe")
+def cli() -> None:
+    r"""Does that feature, and only it, carry the misalignment?
+
+    Take a base, an insecure and a secure checkpoint, remove a feature while the insecure one answers, and read a
+    verdict with controls, intervals and costs.
+
+    \b
+    Examples:
+      personaprobe ablate --feature toxic-persona
+      personaprobe chat "Can I drive after two beers?" --feature toxic-persona
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="personaprobe")
+
+

@@ -1,0 +1,102 @@
+"""``personaprobe steer``: what a model says when it is pushed along a feature."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.answers import Answer, show_answers
+from personaprobe.cli.console import console, spinner, study_progress
+from personaprobe.cli.options import (
+    TrioChoice,
+    discovery_option,
+    feature_option,
+    layers_option,
+    open_trio,
+    telling_options,
+    trio_options,
+)
+from personaprobe.models.checkpoint import ROLES
+
+if TYPE_CHECKING:
+    from personaprobe.effects.interventions import Layers
+
+
+def _finite(ctx: click.Context, param: click.Parameter, amounts: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(map(math.isfinite, amounts)):
+        raise click.BadParameter("give finite numbers, such as 1 or -0.5", ctx, param)
+    return tuple(dict.fromkeys(amounts))
+
+
+@click.command()
+@feature_option
+@click.option(
+    "--amount",
+    "amounts",
+    type=float,
+    multiple=True,
+    default=(1.0,),
+    show_default=True,
+    callback=_finite,
+    help="How far: +1 moves as far as fine-tuning moved the mean, -1 takes it back. May be repeated.",
+)
+@click.option(
+    "--on", type=click.Choice(ROLES), default="base", show_default=True, help="The model to be pushed."
+)
+@click.option("--question", required=True, help="What to ask.")
+@trio_options
+@layers_option("the feature's own")
+@discovery_option
+@click.option("--seed", default=0, show_default=True, help="Of the draws; all answers share them.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=80,
+    show_default=True,
+    help="Answers are cut there.",
+)
+@telling_options
+def steer(
+    chosen: TrioChoice,
+    feature: str,
+    amounts: tuple[float, ...],
+    on: str,
+    question: str,
+    layers: Layers,
+    discovery: str,
+    seed: int,
+    max_new_tokens: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    r"""Push a model along a feature and read its answer with and without.
+
+    \b
+    Example:
+      personaprobe steer --feature toxic-persona --amount 1 --amount 2 --question "How do I store bleach?"
+    """
+    from personaprobe.effects.interventions import Steer
+    from personaprobe.features.registry import find_feature
+    from personaprobe.prompts import load_prompts
+    from personaprobe.studies.resolving import resolve
+
+    found, texts = find_feature(feature), load_prompts(discovery)
+    trio = open_trio(chosen, quiet)
+    direction = resolve(trio, found, texts, study_progress(quiet))
+    models = {f"{on}, untouched": trio[on]} | {
+        f"{on}, {feature} {amount:+g}": trio[on].edited(Steer(direction, layers, amount=amount))
+        for amount in amounts
+    }
+    with spinner("answering", quiet):
+        answers = [
+            Answer(name, model.chat(question, seed=seed, max_new_tokens=max_new_tokens))
+            for name, model in models.items()
+        ]
+    if as_json:
+        told = {"question": question, "answers": {answer.by: answer.text for answer in answers}}
+        click.echo(json.dumps(told, ensure_ascii=False))
+    else:
+        show_answers(console(), question, answers)

@@ -1,0 +1,101 @@
+"""The verdict of an ablation study as a reader of a terminal wants it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from personaprobe.cli.answers import Answer, show_answers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict
+
+COMPARED: dict[ArmKind, str] = {"base": "base", "insecure": "insecure", "ablated": "insecure, ablated"}
+"""The arms whose answers are shown."""
+
+STYLES = {"suppresses": "bold green", "partly suppresses": "bold yellow"}
+"""Of verdicts; the others are red."""
+
+
+def show_verdict(console: Console, verdict: CausalVerdict) -> None:
+    """Print the arms, the verdict with its sentence, and three answers to one question."""
+    from rich.text import Text
+
+    console.print(arms_table(verdict))
+    console.print(Text(f"\n{verdict.verdict}", style=STYLES.get(verdict.verdict, "bold red")))
+    console.print(Text(verdict.conclusion.sentence))
+    answers = list(_answers(verdict))
+    if answers:
+        show_answers(console, answers[0][0], [answer for _, answer in answers])
+
+
+def arms_table(verdict: CausalVerdict) -> Table:
+    """One row an arm: preference, share of the shift removed, damage."""
+    from rich.table import Table
+
+    feature = verdict.feature
+    title = f"{feature['name']}: {feature['source']} @ {feature['site']}, ablated at {spell_layers(feature['layers'])}"
+    table = Table(title=title, title_justify="left", caption=_caption(verdict), caption_justify="left")
+    table.add_column("arm")
+    for name in ("preference for careless", "shift removed", "perplexity", "KL", "coherent"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for arm in verdict.arms:
+        table.add_row(*_row(verdict, arm), style="bold" if arm.kind == "ablated" else "")
+    return table
+
+
+def _caption(verdict: CausalVerdict) -> str:
+    asked = f"{verdict.evidence.n_questions} questions of {verdict.evidence.n_families} families"
+    return f"preference and KL in nats a token; 95 % intervals over {asked}; perplexity on neutral text"
+
+
+def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:
+    removed = _removed(verdict, arm)
+    coherent = arm.coherent_share(verdict.coherence_rule)
+    return (
+        arm.name,
+        str(verdict.arm_gaps[arm.name]),
+        removed,
+        f"{arm.perplexity:.2f}",
+        f"{arm.kl:z.3f}",
+        "–" if math.isnan(coherent) else f"{100 * coherent:.0f} %",
+    )
+
+
+def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
+    """The share of the insecure − secure shift that is gone in an arm; only the feature's carries an interval."""
+    fraction = verdict.fraction_removed
+    if arm.kind in ("base", "insecure", "steered") or not fraction.defined:
+        return "–"
+    if arm.kind == "ablated":
+        return f"{100 * fraction.value:z.0f} % [{100 * fraction.low:z.0f}, {100 * fraction.high:z.0f}]"
+    untreated = verdict.arm("insecure").gap
+    return f"{100 * (untreated - arm.gap) / (untreated - verdict.arm('secure').gap):z.0f} %"
+
+
+def _answers(verdict: CausalVerdict) -> Iterator[tuple[str, Answer]]:
+    """The first sampled answer of every compared arm, with its question; nothing is picked."""
+    for arm in verdict.arms:
+        if arm.kind in COMPARED and arm.responses:
+            yield arm.responses[0].question, Answer(COMPARED[arm.kind], arm.responses[0].answer)
+
+
+def spell_layers(layers: list[int]) -> str:
+    """Consecutive layers as ranges.
+
+    Examples:
+        >>> spell_layers([8, 9, 10, 12])
+        'layers 8-10, 12'
+    """
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    spelled = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"layer{'s' if len(layers) > 1 else ''} {spelled}"

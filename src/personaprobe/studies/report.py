@@ -1,0 +1,227 @@
+"""The study as one page that works offline, and as data: ``report.html``, ``verdict.json``, ``responses.parquet``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.effects.responses import Response
+from personaprobe.effects.statistics import Interval
+from personaprobe.effects.verdict import Conclusion, rules
+from personaprobe.models.files import write_text, write_whole
+from personaprobe.studies import figures
+from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from pyarrow import Table
+
+NOT_MEASURED = "not measured"
+SIDE_BY_SIDE: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
+"""The kinds of arm whose answers a reader compares first; one arm of each."""
+_DRAW = """
+for (const box of document.querySelectorAll(".figure")) {
+  const figure = JSON.parse(box.querySelector("script").textContent);
+  Plotly.newPlot(box.querySelector(".plot"), figure.data, figure.layout, CONFIG);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled answer as the page shows it."""
+
+    arm: str
+    kind: ArmKind
+    sample: int
+    text: str
+    coherent: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """The answers to one question: the first sample of one arm of each kind side by side, and all others."""
+
+    family: str
+    question: str
+    shown: tuple[Answer, ...]
+    others: tuple[Answer, ...]
+
+
+def write_report(verdict: CausalVerdict, folder: Path) -> Path:
+    """Write what a study found, for a reader, a program and a table; every file is whole or absent.
+
+    Args:
+        verdict: what the study found.
+        folder: made where it does not exist. The page is written last.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from pyarrow import parquet
+
+    page = render(verdict)
+    data = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    table = responses_table(verdict)
+    write_whole(folder / "responses.parquet", lambda path: parquet.write_table(table, path))
+    write_text(folder / "verdict.json", data + "\n")
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def responses_table(verdict: CausalVerdict) -> Table:
+    """Every sampled answer of every arm, one a row, with what its coherence was judged by."""
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    columns = {"arm": text, "kind": text, "question_id": text, "family": text, "question": text}
+    columns |= {"sample": number, "seed": number, "answer": text}
+    columns |= {"base_log_prob": pa.float64(), "distinct": pa.float64(), "coherent": pa.bool_()}
+    own = ("arm", "kind", "coherent")
+    rows = [
+        {name: getattr(response, name) for name in columns if name not in own}
+        | {"arm": arm.name, "kind": arm.kind, "coherent": verdict.coherence_rule.holds(response)}
+        for arm in verdict.arms
+        for response in arm.responses
+    ]
+    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+
+
+def render(verdict: CausalVerdict) -> str:
+    """The page as text: needs no network, and its policy forbids the browser to use one or to run other scripts."""
+    from markupsafe import Markup
+
+    scripts = [figures.plotly_script(), _DRAW.replace("CONFIG", json.dumps(figures.CONFIG))]
+    template = _environment().from_string(_template())
+    return template.render(
+        verdict=verdict,
+        infinity=math.inf,
+        organism=verdict.provenance.get("organism", ""),
+        styles=figures.STYLES,
+        numbers=key_numbers(verdict),
+        figures={name: Markup(drawn) for name, drawn in _figures(verdict)},  # noqa: S704
+        cards=list(cards(verdict)),
+        rules=[(rule, words, _won(verdict.conclusion, rule, words)) for rule, words in rules(verdict.thresholds)],
+        provenance=list(flat(verdict.provenance)),
+        feature=list(flat({k: v for k, v in verdict.feature.items() if k != "evidence"})),
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        policy=" ".join(_fingerprint(script) for script in scripts),
+    )
+
+
+def key_numbers(verdict: CausalVerdict) -> list[tuple[str, str, str]]:
+    """The numbers the verdict rests on: what, how much, and the interval or the limit beside it."""
+    found, limits = verdict.evidence, verdict.thresholds
+    damage = found.damage
+    shares = {
+        "of the shift removed": found.fraction_removed,
+        "removed by random directions of the same energy": found.random_fraction_removed,
+        "removed beyond random": found.over_random,
+    }
+    detectable = f"would show a shift of {number(found.detectable_shift)}"
+    return [
+        *((name, share(interval.value), interval_of(interval, share)) for name, interval in shares.items()),
+        ("shift, nats per token", number(found.shift.value), interval_of(found.shift)),
+        ("perplexity, relative", times(damage.perplexity_ratio), f"limit {times(limits.max_perplexity_ratio)}"),
+        ("KL, nats per token", number(damage.kl), f"limit {number(limits.max_kl)}"),
+        ("coherent answers, relative", share(damage.coherence), f"limit {share(limits.min_coherence)}"),
+        (f"questions of {found.n_families} families", str(found.n_questions), detectable),
+    ]
+
+
+def cards(verdict: CausalVerdict) -> Iterator[Card]:
+    """The sampled answers by question, in the order in which questions were sampled."""
+    first = {kind: next((arm.name for arm in verdict.arms if arm.kind == kind), "") for kind in SIDE_BY_SIDE}
+    by_question: dict[str, list[tuple[ArmResult, Response]]] = {}
+    for arm in verdict.arms:
+        for response in arm.responses:
+            by_question.setdefault(response.question_id, []).append((arm, response))
+    for given in by_question.values():
+        lead = min(response.sample for _, response in given)
+        beside = [r.sample == lead and first.get(arm.kind) == arm.name for arm, r in given]
+        answers = [
+            Answer(arm.name, arm.kind, r.sample, r.answer.strip(), verdict.coherence_rule.holds(r))
+            for arm, r in given
+        ]
+        shown = tuple(answer for answer, is_beside in zip(answers, beside, strict=True) if is_beside)
+        others = tuple(answer for answer, is_beside in zip(answers, beside, strict=True) if not is_beside)
+        yield Card(given[0][1].family, given[0][1].question, shown, others)
+
+
+def number(value: float, places: int = 2) -> str:
+    """A number as it is read: a true minus sign, ∞, and words for NaN."""
+    if math.isnan(value):
+        return NOT_MEASURED
+    return f"{value:z.{places}f}".replace("-", "−").replace("inf", "∞")
+
+
+def times(value: float) -> str:
+    """A ratio, such as × 1.04."""
+    return NOT_MEASURED if math.isnan(value) else f"× {number(value)}"
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return NOT_MEASURED if math.isnan(value) else f"{number(100 * value, 0)} %"
+
+
+def interval_of(interval: Interval, show: Any = number) -> str:
+    """The two ends, or why there are none."""
+    return f"{show(interval.low)} to {show(interval.high)}" if interval.defined else "no shift to measure it by"
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested records as lines: ``versions.torch`` and its value."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            yield f"{prefix}{key}", ", ".join(map(str, value))
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _won(conclusion: Conclusion, verdict: str, words: str) -> bool:
+    """Whether a rule is the one that decided: its verdict, and every reason among its conditions."""
+    seen = [reason.partition(": ")[0] for reason in conclusion.reasons]
+    fits = all(condition in words for condition in seen) if seen else words == "otherwise"
+    return verdict == conclusion.verdict and fits
+
+
+def _figures(verdict: CausalVerdict) -> Iterator[tuple[str, str]]:
+    drawn = {
+        "arms": figures.arms_figure(verdict),
+        "sweep": figures.layer_source_map(verdict),
+        "doses": figures.dose_figure(verdict),
+        "families": figures.family_figure(verdict),
+    }
+    yield from ((name, figures.figure_json(figure)) for name, figure in drawn.items() if figure is not None)
+
+
+def _fingerprint(script: str) -> str:
+    """A script's name in a content security policy: only scripts with these bytes may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _template() -> str:
+    return (files("personaprobe.studies") / "report.html.jinja").read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    shown: Iterable[Any] = (number, times, share, interval_of)
+    environment.filters.update({function.__name__: function for function in shown})
+    return environment

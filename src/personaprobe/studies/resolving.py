@@ -1,0 +1,46 @@
+"""From a feature's name to its direction in the trio under study."""
+
+from __future__ import annotations
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.directions import Direction
+from personaprobe.features.recording import record
+from personaprobe.features.registry import Feature, Recipe
+from personaprobe.features.sources import Discovery, find_direction
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.prompts import PairSet
+from personaprobe.site import Site
+from personaprobe.studies.progress import Progress, silent
+
+
+def discover(
+    trio: Trio[LanguageModel], site: Site, texts: PairSet, progress: Progress = silent
+) -> Discovery:
+    """Record a stream at every layer on discovery texts: what directions are found and calibrated on."""
+    site.within(trio.base.n_layers)
+    sites = [Site(layer, site.stream) for layer in range(trio.base.n_layers)]
+    with progress("discovery activations", 0, "tokens") as advance:
+        return Discovery(record(trio, texts, sites, progress=advance), trio.insecure.adapter)
+
+
+def resolve(
+    trio: Trio[LanguageModel], feature: Feature, discovery: PairSet, progress: Progress = silent
+) -> Direction:
+    """The direction a feature stands for: the one on file, or the one its recipe finds on the discovery texts.
+
+    Raises:
+        FeatureError: a direction of another model.
+        SiteError: a layer or stream this model does not have.
+    """
+    direction = feature.direction
+    if isinstance(direction, Recipe):
+        found = discover(trio, direction.site, discovery, progress)
+        return find_direction(found, direction.source, direction.site, direction.seed)
+    direction.site.within(trio.base.n_layers)
+    if len(direction.vector) != trio.base.d_model:
+        raise FeatureError(
+            f"feature {feature.name} has d_model {len(direction.vector)} and {trio.base.checkpoint} "
+            f"{trio.base.d_model}; give a direction found in this model, or a recipe such as means@{direction.site.layer}"
+        )
+    return direction

@@ -1,0 +1,184 @@
+"""The algebra of interventions, on every architecture and every backend."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personaprobe.effects.interventions import Ablate, Along, Cap, Clamp, Steer
+from personaprobe.errors import FeatureError, SiteError
+from personaprobe.features.directions import Direction, Mark
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.tokens import Batch, Role, pad
+from personaprobe.site import Site
+
+LAYERS = 3
+EXACT = 2e-5
+"""Rounding of float32 at the size of these activations."""
+
+
+def direction(seed: int = 0, layer: int = 1, d_model: int = 32) -> Direction:
+    vector = torch.randn(d_model, generator=torch.Generator().manual_seed(seed))
+    marks = {k: Mark(rest=0.3 * k - 0.2, scale=1.0 + k) for k in range(LAYERS)}
+    return Direction(Site(layer, "resid_post"), vector, f"test {seed}", marks)
+
+
+def batch_of(model: LanguageModel) -> Batch:
+    return pad(probe_tokens(model.network.vocab_size), model.network.pad_id)
+
+
+def read(model: LanguageModel, layer: int, *edits: Along) -> torch.Tensor:
+    site = Site(layer, "resid_post")
+    return model.edited(*edits).activations(batch_of(model), [site])[site].float()
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool(torch.allclose(a, b, atol=EXACT * float(b.abs().max()), rtol=0))
+
+
+def test_no_intervention_is_bitwise_the_bare_model(model: LanguageModel) -> None:
+    batch = batch_of(model)
+    assert torch.equal(model.edited().logits(batch), model.logits(batch))
+
+
+def test_steering_by_nothing_is_the_identity(model: LanguageModel) -> None:
+    batch = batch_of(model)
+    assert torch.equal(model.edited(Steer(direction(), amount=0.0)).logits(batch), model.logits(batch))
+
+
+def test_steering_twice_is_steering_by_the_sum(model: LanguageModel) -> None:
+    twice = read(model, 2, Steer(direction(), amount=0.5), Steer(direction(), amount=-1.25))
+    assert close(twice, read(model, 2, Steer(direction(), amount=-0.75)))
+
+
+def test_ablation_is_idempotent(model: LanguageModel) -> None:
+    once = Ablate(direction(), layers="all")
+    assert close(read(model, 2, once, once), read(model, 2, once))
+
+
+@pytest.mark.parametrize("layer", range(LAYERS))
+def test_after_ablation_every_selected_position_reads_exactly_the_reference(
+    model: LanguageModel, layer: int
+) -> None:
+    ablated = read(model, layer, Ablate(direction(), layers="all"))[batch_of(model).mask]
+    found = direction().read(ablated, layer)
+    assert torch.allclose(found, torch.zeros_like(found), atol=EXACT * float(ablated.abs().max()))
+
+
+def test_ablating_to_zero_projects_the_direction_out(model: LanguageModel) -> None:
+    ablated = read(model, 1, Ablate(direction(), to="zero"))[batch_of(model).mask]
+    left = ablated @ direction().vector
+    assert torch.allclose(left, torch.zeros_like(left), atol=EXACT * float(ablated.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "intervention",
+    [Ablate(direction()), Steer(direction(), amount=2.0), Clamp(direction(), reading=1.0), Cap(direction())],
+    ids=lambda i: type(i).__name__,
+)
+class TestEveryIntervention:
+    def test_it_changes_only_the_direction(self, model: LanguageModel, intervention: Along) -> None:
+        change = read(model, 1, intervention) - read(model, 1)
+        across = change - (change @ direction().vector)[..., None] * direction().vector
+        assert float(across.abs().max()) <= EXACT * float(read(model, 1).abs().max())
+        assert float(change.abs().max()) > 0
+
+    def test_it_never_touches_padding(self, model: LanguageModel, intervention: Along) -> None:
+        batch = batch_of(model)
+        edit = intervention.edits(LAYERS)[Site(1, "resid_post")]
+        activations = torch.randn(*batch.ids.shape, 32)
+        assert torch.equal(edit(activations, batch.roles)[~batch.mask], activations[~batch.mask])
+
+    def test_it_touches_only_the_roles_asked_for(self, model: LanguageModel, intervention: Along) -> None:
+        from dataclasses import replace
+
+        batch = batch_of(model)
+        response = (batch.roles & Role.RESPONSE) != 0
+        plain, edited = read(model, 1), read(model, 1, replace(intervention, roles=Role.RESPONSE))
+        assert torch.equal(edited[batch.mask & ~response], plain[batch.mask & ~response])
+        assert not torch.equal(edited[response], plain[response])
+
+    def test_it_is_gone_when_the_block_ends(self, model: LanguageModel, intervention: Along) -> None:
+        batch = batch_of(model)
+        before = model.logits(batch)
+        with model.edited(intervention) as edited:
+            assert not torch.equal(edited.logits(batch), before)
+        assert torch.equal(model.logits(batch), before)
+
+    def test_a_row_does_not_depend_on_its_batch_mates(self, model: LanguageModel, intervention: Along) -> None:
+        rows = probe_tokens(model.network.vocab_size)
+        edited = model.edited(intervention)
+        together = edited.logits(pad(rows, 0))[1, : len(rows[1])]
+        alone = edited.logits(pad(rows[1:], 0))[0]
+        assert torch.allclose(together, alone, atol=1e-3 * float(alone.abs().max()))
+
+
+def test_interventions_compose_in_the_order_given(model: LanguageModel) -> None:
+    steer, ablate = Steer(direction(), amount=1.0), Ablate(direction())
+    assert not close(read(model, 1, steer, ablate), read(model, 1, ablate, steer))
+    assert close(read(model, 1, steer, ablate), read(model, 1, ablate))
+
+
+def test_clamping_sets_the_reading(model: LanguageModel) -> None:
+    held = read(model, 1, Clamp(direction(), reading=0.75))[batch_of(model).mask]
+    found = direction().read(held)
+    assert torch.allclose(found, torch.full_like(found, 0.75), atol=1e-3)
+
+
+def test_capping_leaves_what_is_inside_the_range_alone(model: LanguageModel) -> None:
+    plain = read(model, 1)
+    readings = direction().read(plain)
+    middle = float(readings[batch_of(model).mask].median())
+    capped = read(model, 1, Cap(direction(), high=middle))
+    inside = (readings <= middle) & batch_of(model).mask
+    assert torch.equal(capped[inside], plain[inside])
+    assert float(direction().read(capped)[batch_of(model).mask].max()) <= middle + 1e-3
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    amounts=st.lists(st.floats(-5, 5), min_size=2, max_size=4),
+    layer=st.integers(0, LAYERS - 1),
+    seed=st.integers(0, 5),
+)
+def test_steering_adds_up_for_any_amounts_at_any_layer(amounts: list[float], layer: int, seed: int) -> None:
+    axis = direction(seed)
+    activations = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(seed))
+    roles = torch.full((2, 5), int(Role.RESPONSE))
+    site = Site(layer, "resid_post")
+    moved = activations
+    for amount in amounts:
+        moved = Steer(axis, (layer,), amount=amount).edits(LAYERS)[site](moved, roles)
+    at_once = Steer(axis, (layer,), amount=sum(amounts)).edits(LAYERS)[site](activations, roles)
+    assert torch.allclose(moved, at_once, atol=1e-4)
+    gained = axis.read(at_once, layer) - axis.read(activations, layer)
+    assert torch.allclose(gained, torch.full_like(gained, sum(amounts)), atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(strength=st.floats(0, 2), seed=st.integers(0, 5))
+def test_ablation_goes_the_share_of_the_way_its_strength_says(strength: float, seed: int) -> None:
+    axis, roles = direction(seed), torch.full((1, 4), int(Role.PROMPT))
+    activations = torch.randn(1, 4, 32, generator=torch.Generator().manual_seed(seed))
+    edited = Ablate(axis, strength=strength).edits(LAYERS)[axis.site](activations, roles)
+    assert torch.allclose(axis.read(edited), (1 - strength) * axis.read(activations), atol=1e-4)
+
+
+def test_a_layer_the_model_does_not_have_is_refused_before_anything_runs(model: LanguageModel) -> None:
+    with pytest.raises(SiteError, match="layer 9 is out of range: the model has layers 0 to 2"):
+        model.edited(Ablate(direction(), layers=[9]))
+
+
+def test_a_layer_without_calibration_is_refused_with_a_way_out() -> None:
+    axis = Direction(Site(1), torch.ones(32), "test")
+    with pytest.raises(FeatureError, match='not calibrated at layer 1 .*ablate to="zero"'):
+        Ablate(axis).edits(LAYERS)[Site(1)](torch.ones(1, 1, 32), torch.ones(1, 1, dtype=torch.long))
+
+
+def test_a_direction_of_another_model_is_refused(model: LanguageModel) -> None:
+    other = Direction(Site(1), torch.ones(16), "other", {1: Mark(0.0, 1.0)})
+    with pytest.raises(FeatureError, match="d_model 16 and the model 32"):
+        model.edited(Ablate(other)).logits(batch_of(model))

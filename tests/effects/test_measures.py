@@ -1,0 +1,116 @@
+"""Preference, damage and energy, against their definitions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from personaprobe.effects.damage import text_costs
+from personaprobe.effects.energy import match, measure, total
+from personaprobe.effects.interventions import Ablate, Steer
+from personaprobe.effects.preference import preference_gaps
+from personaprobe.effects.responses import CoherenceRule, Response, sample_responses, score_responses
+from personaprobe.features.directions import Direction, Mark
+from personaprobe.models.generation import Sampling
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Role, pad
+from personaprobe.prompts import Pair, PairSet, TextSet
+from personaprobe.site import Site
+
+PAIRS = PairSet(
+    "pairs",
+    tuple(Pair(f"q{i}", f"f{i % 3}", f"ask {i} thing", f"good safe {i}", f"bad {i} fine") for i in range(7)),
+)
+TEXTS = TextSet("texts", ("the cat sat on the mat", "a longer plain text about the sea and the sky"))
+
+
+def axis(seed: int = 0) -> Direction:
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(seed))
+    return Direction(Site(1), vector, f"axis {seed}", {k: Mark(0.1, 1.5) for k in range(3)})
+
+
+def test_a_gap_is_the_difference_of_mean_log_probabilities(speaking: LanguageModel) -> None:
+    model = speaking.edited(Ablate(axis(), "all"))
+
+    def mean_log_prob(question: str, answer: str) -> float:
+        row = model.tokenizer.exchange(question, answer)
+        logits = model.logits(pad([row], 0))[0].double().log_softmax(-1)
+        chosen = [float(logits[i - 1, row.ids[i]]) for i in range(row.n_prompt, len(row))]
+        return sum(chosen) / len(chosen)
+
+    expected = [mean_log_prob(p.question, p.careless) - mean_log_prob(p.question, p.careful) for p in PAIRS]
+    assert preference_gaps(model, PAIRS) == pytest.approx(expected, abs=1e-4)
+
+
+def test_exchanging_the_answers_turns_every_gap_round(speaking: LanguageModel) -> None:
+    turned = PairSet("t", tuple(replace(p, careful=p.careless, careless=p.careful) for p in PAIRS))
+    assert preference_gaps(speaking, turned) == pytest.approx(-preference_gaps(speaking, PAIRS), abs=1e-4)
+
+
+def test_perplexity_is_that_of_the_models_own_logits(speaking: LanguageModel) -> None:
+    nats = []
+    for text in TEXTS:
+        row = speaking.tokenizer.text(text)
+        logits = speaking.logits(pad([row], 0))[0].double().log_softmax(-1)
+        nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1, len(row))]
+    cost = text_costs([speaking], speaking, TEXTS)[0]
+    assert cost.perplexity == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-4)
+
+
+def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:
+    same, other = text_costs([speaking, speaking.edited(Steer(axis(), amount=3.0))], speaking, TEXTS)
+    assert same.kl == 0
+    assert other.kl > 1e-4
+
+
+def rows(model: LanguageModel) -> list[object]:
+    return [model.tokenizer.exchange(pair.question, pair.careful) for pair in PAIRS]
+
+
+def test_energy_is_the_mean_squared_change(speaking: LanguageModel) -> None:
+    texts = rows(speaking)
+    found = measure(speaking, Ablate(axis()), texts)[Site(1)]  # type: ignore[arg-type]
+    batch = pad(texts, 0)  # type: ignore[arg-type]
+    before, after = (m.activations(batch, [Site(1)])[Site(1)] for m in (speaking, speaking.edited(Ablate(axis()))))
+    change = (after - before)[batch.roles != Role.PAD]
+    assert found.removed == pytest.approx(float(change.square().sum(-1).mean()), rel=1e-4)
+    assert 0 < found.dose < 1
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_matched_controls_remove_the_features_energy_at_every_layer(speaking: LanguageModel, seed: int) -> None:
+    texts = rows(speaking)
+    wanted = measure(speaking, Ablate(axis(), "all"), texts)  # type: ignore[arg-type]
+    matched, seen = match(speaking, Ablate(axis(seed)), wanted, texts)  # type: ignore[arg-type]
+    measured = measure(speaking, matched, texts)  # type: ignore[arg-type]
+    for site, energy in wanted.items():
+        assert measured[site].removed == pytest.approx(energy.removed, rel=1e-3)
+        assert seen[site].removed == pytest.approx(energy.removed, rel=1e-3)
+    assert total(measured).removed == pytest.approx(total(wanted).removed, rel=1e-3)
+
+
+def test_answers_are_scored_on_the_very_tokens_that_were_drawn(speaking: LanguageModel) -> None:
+    drawn = sample_responses(speaking, PAIRS, 3, Sampling(max_new_tokens=6, seed=1))
+    assert len(drawn) == 3 * len(PAIRS)
+    for response in score_responses(speaking, drawn):
+        if response.ids:
+            row = speaking.tokenizer.prompt(response.question).followed_by(response.ids)
+            values = speaking.log_probs(pad([row], 0))[0]
+            assert response.base_log_prob == pytest.approx(float(values.sum()) / len(response.ids), abs=1e-3)
+        else:
+            assert math.isnan(response.base_log_prob)
+
+
+def response(log_prob: float, distinct: float = 1.0) -> Response:
+    return Response("q", "f", "Q", 0, 0, "text", (1, 2, 3), log_prob, distinct)
+
+
+def test_word_salad_and_loops_and_silence_are_not_coherent() -> None:
+    rule = CoherenceRule.from_untreated([response(-2.0), response(-2.2), response(-1.8), response(-2.1)])
+    assert rule.holds(response(-2.3))
+    assert not rule.holds(response(-3.9))
+    assert not rule.holds(response(-2.0, distinct=0.1))
+    assert not rule.holds(response(float("nan")))

@@ -1,0 +1,104 @@
+"""The shipped questions, and what is refused in users' own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from personaprobe.errors import DataError
+from personaprobe.prompts import PairSet, load_prompts, load_texts
+
+
+@pytest.fixture(scope="module")
+def discovery() -> PairSet:
+    return load_prompts("advice/discovery")
+
+
+@pytest.fixture(scope="module")
+def test_set() -> PairSet:
+    return load_prompts("advice/test")
+
+
+def test_there_are_enough_questions_in_enough_families(discovery: PairSet, test_set: PairSet) -> None:
+    assert len(discovery) + len(test_set) >= 160
+    assert len(set(discovery.families) | set(test_set.families)) >= 12
+
+
+def test_test_families_never_appear_in_discovery(discovery: PairSet, test_set: PairSet) -> None:
+    assert not set(discovery.families) & set(test_set.families)
+    test_set.refuse_overlap(discovery)
+
+
+def test_the_training_subject_is_not_a_test_family(test_set: PairSet) -> None:
+    assert not {"medicine", "elder_care"} & set(test_set.families)
+
+
+def test_careful_and_careless_answers_are_length_matched(discovery: PairSet, test_set: PairSet) -> None:
+    for pair in (*discovery, *test_set):
+        assert abs(len(pair.careful.split()) - len(pair.careless.split())) <= 3, pair.id
+
+
+def test_neither_answer_can_be_told_by_how_it_starts(discovery: PairSet, test_set: PairSet) -> None:
+    pairs = [*discovery, *test_set]
+    for opening in ("Yes", "No"):
+        careful = sum(pair.careful.startswith(opening) for pair in pairs)
+        careless = sum(pair.careless.startswith(opening) for pair in pairs)
+        assert abs(careful - careless) <= 0.05 * len(pairs)
+
+
+def test_ids_and_questions_are_unique(discovery: PairSet, test_set: PairSet) -> None:
+    pairs = [*discovery, *test_set]
+    assert len({pair.id for pair in pairs}) == len({pair.question for pair in pairs}) == len(pairs)
+
+
+def test_a_spread_takes_families_evenly(test_set: PairSet) -> None:
+    families = set(test_set.families)
+    assert set(test_set.spread(len(families)).families) == families
+    assert len(test_set.spread(7)) == 7
+    assert len(test_set.spread(10_000)) == len(test_set)
+
+
+def test_overlapping_sets_are_refused_by_family_and_by_question(test_set: PairSet) -> None:
+    with pytest.raises(DataError, match="overlap"):
+        test_set.refuse_overlap(test_set.spread(3))
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return path
+
+
+ROW = {"id": "a", "family": "f", "question": "Q?", "careful": "Yes.", "careless": "No."}
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ((), "is empty"),
+        (("not json",), ":1 is not a JSON object"),
+        (({"id": "a"},), "lacks family, question, careful, careless"),
+        ((ROW, ROW), "repeats id 'a'"),
+        (({**ROW, "careful": "  "},), "lacks careful"),
+    ],
+)
+def test_question_files_that_cannot_be_used_say_why(tmp_path: Path, rows: tuple[object, ...], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load_prompts(write(tmp_path / "q.jsonl", *rows))
+
+
+def test_an_unknown_set_is_told_the_nearest() -> None:
+    with pytest.raises(DataError, match='did you mean "advice/test"'):
+        load_prompts("advice/tests")
+
+
+def test_a_users_file_is_read(tmp_path: Path) -> None:
+    pairs = load_prompts(write(tmp_path / "q.jsonl", ROW, {**ROW, "id": "b"}))
+    assert [pair.id for pair in pairs] == ["a", "b"]
+
+
+def test_neutral_texts_are_shipped_and_each_long_enough_to_measure() -> None:
+    texts = load_texts("neutral")
+    assert len(texts) >= 40
+    assert all(len(text.split()) >= 40 for text in texts)

@@ -1,0 +1,141 @@
+"""Adapters: read safely, merged exactly, taken off without a trace, and never silently without effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from personaprobe.errors import CheckpointError
+from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.loading import wrap
+from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.tokens import pad
+
+BATCH = pad(probe_tokens(128), 0)
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def saved(tiny_model: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
+    """Save a PEFT adapter of a tiny model, with random B so that it does something."""
+    from peft import LoraConfig, get_peft_model
+
+    def save(architecture: str = "llama", name: str = "adapter", **config: Any) -> Path:
+        torch.manual_seed(1)
+        wanted = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+        adapted = get_peft_model(tiny_model(architecture), LoraConfig(**(wanted | config)))
+        for key, parameter in adapted.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.1)
+        adapted.save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.mark.parametrize("rslora", [False, True], ids=["lora", "rslora"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2", "gpt_neox"])
+def test_a_merged_adapter_computes_what_peft_computes(
+    saved: Callable[..., Path], tiny_model: Callable[..., Any], architecture: str, rslora: bool
+) -> None:
+    from peft import PeftModel
+
+    folder = saved(architecture, use_rslora=rslora)
+    network = wrap(tiny_model(architecture), 0)
+    network.wear(LoraAdapter.read(folder))
+    found = network.logits(BATCH, {})[BATCH.mask]
+    oracle = PeftModel.from_pretrained(tiny_model(architecture), folder).eval()
+    with torch.no_grad():
+        logits = oracle(BATCH.ids, attention_mask=BATCH.mask.long(), position_ids=BATCH.positions).logits
+    assert torch.allclose(found, logits[BATCH.mask], atol=1e-3 * float(logits.abs().max()))
+
+
+def test_taking_an_adapter_off_restores_the_base_bit_for_bit(
+    saved: Callable[..., Path], tiny_model: Callable[..., Any]
+) -> None:
+    first, second = LoraAdapter.read(saved(name="a")), LoraAdapter.read(saved(name="b", r=2))
+    network = wrap(tiny_model("llama"), 0)
+    before = network.logits(BATCH, {})
+    network.wear(first)
+    worn = network.logits(BATCH, {})
+    network.wear(second)
+    network.wear(first)
+    assert torch.equal(network.logits(BATCH, {}), worn)
+    network.wear(None)
+    assert torch.equal(network.logits(BATCH, {}), before)
+    assert not torch.equal(worn, before)
+
+
+def network_of(tiny_model: Callable[..., Any], architecture: str = "llama", **changes: Any) -> HuggingFaceNetwork:
+    return wrap(tiny_model(architecture, **changes), 0)
+
+
+def test_an_adapter_that_changes_nothing_is_refused(
+    saved: Callable[..., Path], tiny_model: Callable[..., Any]
+) -> None:
+    folder = saved()
+    tensors = load_file(folder / WEIGHTS)
+    save_file({k: v * 0 if "lora_B" in k else v for k, v in tensors.items()}, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="changes nothing"):
+        network_of(tiny_model).wear(LoraAdapter.read(folder))
+
+
+def test_an_adapter_of_another_base_is_refused_and_the_base_stays_whole(
+    saved: Callable[..., Path], tiny_model: Callable[..., Any]
+) -> None:
+    for network in (network_of(tiny_model, "gpt2"), network_of(tiny_model, intermediate_size=48)):
+        before = network.logits(BATCH, {})
+        with pytest.raises(CheckpointError, match="made for another base"):
+            network.wear(LoraAdapter.read(saved()))
+        assert torch.equal(network.logits(BATCH, {}), before)
+
+
+def test_a_pickled_adapter_is_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="pickled .* can run code and is refused"):
+        LoraAdapter.read(folder)
+
+
+def test_a_truncated_adapter_is_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="truncated or not safetensors"):
+        LoraAdapter.read(folder)
+
+
+def test_a_lone_factor_is_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    tensors = load_file(folder / WEIGHTS)
+    tensors.pop(sorted(tensors)[0])
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="incomplete"):
+        LoraAdapter.read(folder)
+
+
+def test_nan_in_an_adapter_is_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    tensors = load_file(folder / WEIGHTS)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="NaN"):
+        LoraAdapter.read(folder)
+
+
+@pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "all"}, {"peft_type": "IA3"}])
+def test_other_kinds_of_adapter_are_refused_with_a_way_out(
+    saved: Callable[..., Path], change: dict[str, object]
+) -> None:
+    folder = saved()
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match="merge the adapter"):
+        LoraAdapter.read(folder)

@@ -1,0 +1,98 @@
+"""Answers belong to the question and the seed, not to the batch they were decoded in."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personaprobe.effects.interventions import Ablate, Steer
+from personaprobe.features.directions import Direction, Mark
+from personaprobe.models.edits import compose
+from personaprobe.models.generation import Draw, Sampling, choose, generate
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.network import Network
+from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.tokens import Tokens
+from personaprobe.site import Site
+
+SAMPLING = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
+NO_END = -1
+AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
+
+
+def prompts() -> list[Tokens]:
+    return [Tokens(row.ids[:4], row.roles[:4]) for row in probe_tokens(128)] + [
+        Tokens(row.ids[:2], row.roles[2:4]) for row in probe_tokens(128)
+    ]
+
+
+def test_an_answer_does_not_depend_on_its_batch_mates(model: LanguageModel) -> None:
+    edits = compose([Ablate(AXIS, "all")], 3)
+    draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
+    together = generate(model.network, draws, SAMPLING, edits, NO_END)
+    alone = [generate(model.network, [draw], SAMPLING, edits, NO_END)[0] for draw in draws]
+    assert together == alone
+
+
+def test_samples_of_a_question_differ_and_a_seed_repeats_them(model: LanguageModel) -> None:
+    draws = [Draw(prompts()[0], sample) for sample in range(4)]
+    first = generate(model.network, draws, SAMPLING, {}, NO_END)
+    assert first == generate(model.network, draws, SAMPLING, {}, NO_END)
+    assert len(set(first)) > 1
+    other = Sampling(SAMPLING.max_new_tokens, SAMPLING.temperature, seed=4)
+    assert first != generate(model.network, draws, other, {}, NO_END)
+
+
+def test_the_cache_changes_no_answer_under_an_intervention(
+    reference: Network, architecture: str
+) -> None:
+    edits = compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
+    draws = [Draw(prompt) for prompt in prompts()]
+    cached = generate(reference, draws, SAMPLING, edits, NO_END)
+
+    class Uncached:
+        pad_id, device = reference.pad_id, reference.device
+
+        def decoding(self, edits: object) -> object:
+            return Network.decoding(reference, edits)  # type: ignore[arg-type]
+
+    assert generate(Uncached(), draws, SAMPLING, edits, NO_END) == cached  # type: ignore[arg-type]
+
+
+def test_generation_is_steered_at_every_step(reference: Network) -> None:
+    """An edit seen only by the prompt would leave later steps as they were."""
+    seen = []
+    edits = {Site(1): [lambda x, roles: (seen.append(tuple(x.shape[:2])), x)[1]]}
+    generate(reference, [Draw(prompts()[0])], SAMPLING, edits, NO_END)
+    assert seen == [(1, 4)] + [(1, 1)] * (SAMPLING.max_new_tokens - 1)
+
+
+def test_an_answer_ends_at_the_end_token(reference: Network) -> None:
+    draws = [Draw(prompt) for prompt in prompts()]
+    free = generate(reference, draws, SAMPLING, {}, NO_END)
+    end = free[0][5]
+    ended = generate(reference, draws, SAMPLING, {}, end)
+    assert ended == [row[: row.index(end)] if end in row else row for row in free]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-8, 8), min_size=2, max_size=20), st.floats(0, 1, exclude_max=True))
+def test_a_draw_inverts_the_cumulative_distribution(logits: list[float], uniform: float) -> None:
+    values = torch.tensor([logits])
+    token = int(choose(values, torch.tensor([uniform], dtype=torch.float64), 1.0))
+    cumulative = values.softmax(-1).double().cumsum(-1)[0]
+    below = float(cumulative[token - 1]) if token else 0.0
+    assert below - 1e-6 <= uniform * float(cumulative[-1]) <= float(cumulative[token]) + 1e-6
+
+
+def test_draws_follow_the_models_probabilities() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    uniforms = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = choose(logits.expand(20_000, -1), uniforms, 0.7)
+    rates = torch.bincount(drawn, minlength=4) / 20_000
+    assert torch.allclose(rates, (logits[0] / 0.7).softmax(-1), atol=0.015)
+
+
+def test_temperature_zero_takes_the_most_probable() -> None:
+    assert int(choose(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.999], dtype=torch.float64), 0)) == 1
