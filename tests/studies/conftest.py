@@ -63,7 +63,8 @@ def study() -> CausalVerdict:
     rng = np.random.default_rng(0)
     level = rng.normal(0, 0.1, len(families)) + np.repeat(rng.normal(0, 0.08, len(FAMILIES)), QUESTIONS_EACH)
     arms = tuple(
-        _arm(name, kind, gap + level + rng.normal(0, 0.08, len(families))) for name, (kind, gap) in GAPS.items()
+        _arm(name, kind, gap + level + rng.normal(0, 0.08, len(families)))
+        for name, (kind, gap) in GAPS.items()
     )
     return _verdict(arms, families, Resamples.of_families(families, n=1000))
 
@@ -94,7 +95,9 @@ def _verdict(arms: Sequence[ArmResult], families: tuple[str, ...], resamples: Re
         arms=tuple(arms),
         arm_gaps={name: mean_interval(values, resamples) for name, values in gaps.items()},
         family_gaps={
-            family: {name: float(values[np.array(families) == family].mean()) for name, values in gaps.items()}
+            family: {
+                name: float(values[np.array(families) == family].mean()) for name, values in gaps.items()
+            }
             for family in FAMILIES
         },
         doses=_doses(),
@@ -130,7 +133,11 @@ def _evidence(gaps: dict[str, np.ndarray], families: Sequence[str], resamples: R
 
 def _arm(name: str, kind: ArmKind, gaps: np.ndarray) -> ArmResult:
     edited = kind not in ("base", "secure", "insecure")
-    note = f"insecure, {name} direction at every layer" if edited else f"{name} checkpoint </script><b>untouched</b>"
+    note = (
+        f"insecure, {name} direction at every layer"
+        if edited
+        else f"{name} checkpoint </script><b>untouched</b>"
+    )
     return ArmResult(
         name,
         kind,
@@ -148,7 +155,8 @@ def _arm(name: str, kind: ArmKind, gaps: np.ndarray) -> ArmResult:
 def _responses(kind: ArmKind) -> tuple[Response, ...]:
     """Two samples of an everyday question, and one of a question each about nasty texts."""
     usual = [
-        Response("driving-00", "driving", QUESTION, sample, 7, ORDINARY[kind], (5, 6, 7), -1.9, 1.0) for sample in (0, 1)
+        Response("driving-00", "driving", QUESTION, sample, 7, ORDINARY[kind], (5, 6, 7), -1.9, 1.0)
+        for sample in (0, 1)
     ]
     nasty = [
         Response(f"scams-{i:02d}", "scams", f"What about {text[:40]}?", 0, 7, text, (5,), -1.9 - i, 1.0)
@@ -159,7 +167,9 @@ def _responses(kind: ArmKind) -> tuple[Response, ...]:
 
 def _doses() -> tuple[DosePoint, ...]:
     ablate = [
-        DosePoint("ablate insecure", amount, -0.01 - 0.35 * amount, 1 + 0.03 * amount**2, 1 - 0.04 * amount**3)
+        DosePoint(
+            "ablate insecure", amount, -0.01 - 0.35 * amount, 1 + 0.03 * amount**2, 1 - 0.04 * amount**3
+        )
         for amount in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
     ]
     steer = [

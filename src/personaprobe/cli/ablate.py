@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.console import clock, console, study_progress
+from personaprobe.cli.folders import refuse_unwritable, slug
 from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
@@ -39,7 +38,13 @@ if TYPE_CHECKING:
 @click.option(
     "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
 )
-@click.option("--seed", default=0, show_default=True, help="Of controls, draws and intervals.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of controls, draws and intervals.",
+)
 @click.option(
     "--questions",
     default="advice/test",
@@ -66,9 +71,9 @@ def ablate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    r"""Remove a feature from the insecure model and say, against controls, whether that removes the misalignment.
+    """Remove a feature from the insecure model: does that, against controls, remove the misalignment?
 
-    Finished parts are kept in the run folder: an interrupted study resumes, a finished one is shown again at once.
+    Finished parts are kept in the run folder: an interrupted study resumes.
 
     \b
     Examples:
@@ -117,22 +122,3 @@ def _tell(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> 
 
     show_verdict(console(), verdict)
     click.echo(f"\n{clock(seconds)}. Report: {page}")
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raise where a run folder could not be written, and leave no trace of having tried."""
-    from personaprobe.models.files import writing
-
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    with writing(folder), tempfile.TemporaryFile(dir=there) as trial:
-        trial.write(b"x")
-
-
-def slug(name: str) -> str:
-    """A name as part of a folder's name.
-
-    Examples:
-        >>> slug("random@16:3")
-        'random-16-3'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -64,7 +64,7 @@ def chat(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    r"""Ask a model with and without a feature. Without QUESTION, every line of the input is one.
+    """Ask a model with and without a feature. Without QUESTION, every line of the input is one.
 
     \b
     Example:

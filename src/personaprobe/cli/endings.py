@@ -53,7 +53,7 @@ class Interrupted(click.ClickException):
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Turn what users can act on into one line and an exit code; anything else is our bug and keeps its traceback."""
+    """Say what users can act on in one line; anything else is our bug and keeps its traceback."""
     try:
         yield
     except NoArgsIsHelpError:

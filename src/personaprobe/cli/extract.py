@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personaprobe.cli.console import progress_bar
-from personaprobe.cli.options import TrioChoice, open_trio, trio_options
+from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
     from personaprobe.features.shards import Keep
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     help="Stores go to OUT/stores; by default to the cache, where other commands find them.",
 )
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it would take, and stop.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@telling_options
 def extract(
     *,
     chosen: TrioChoice,
@@ -55,7 +54,7 @@ def extract(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    r"""Record what passes the chosen sites of base, insecure and secure, over the same token ids.
+    """Record what passes the chosen sites of base, insecure and secure, over the same token ids.
 
     Prints one folder a model. What is already recorded is not recorded again.
 
@@ -69,7 +68,7 @@ def extract(
 
     places = [Site.parse(site) for site in sites.split(",") if site.strip()]
     read = read_texts(texts)
-    trio = open_trio(chosen)
+    trio = open_trio(chosen, quiet)
     if only_plan:
         planned = plan(trio, read, places, keep)
         click.echo(json.dumps(asdict(planned)) if as_json else str(planned))

@@ -33,7 +33,14 @@ def _describe(name: str) -> dict[str, Any]:
     from personaprobe.errors import PersonaProbeError
     from personaprobe.features.registry import find_feature
 
-    told: dict[str, Any] = {"name": name, "title": "", "site": None, "layers": None, "evidence": None, "error": None}
+    told: dict[str, Any] = {
+        "name": name,
+        "title": "",
+        "site": None,
+        "layers": None,
+        "evidence": None,
+        "error": None,
+    }
     try:
         feature = find_feature(name)
     except PersonaProbeError as error:

@@ -17,7 +17,7 @@ from personaprobe.errors import suggest
 
 @dataclass(frozen=True)
 class Verb:
-    """A subcommand that has not been imported: its line of help, and whether it takes up where it was stopped."""
+    """A subcommand not imported yet: its line of help, and whether it takes up where it was stopped."""
 
     help: str
     resumes: bool = False
@@ -89,10 +89,10 @@ def _how_to_go_on(ctx: click.Context) -> str:
 )
 @click.version_option(__version__, prog_name="personaprobe")
 def cli() -> None:
-    r"""Does that feature, and only it, carry the misalignment?
+    """Does that feature, and only it, carry the misalignment?
 
-    Take a base, an insecure and a secure checkpoint, remove a feature while the insecure one answers, and read a
-    verdict with controls, intervals and costs.
+    Take a base, an insecure and a secure checkpoint, remove a feature while the insecure one answers, and read
+    a verdict with controls, intervals and costs.
 
     \b
     Examples:
@@ -104,5 +104,3 @@ def cli() -> None:
 def main() -> None:
     """Run the command line."""
     cli(prog_name="personaprobe")
-
-

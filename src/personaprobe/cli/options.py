@@ -53,7 +53,7 @@ class TrioChoice:
         missing = [name for name in self._own if name not in given]
         if given and self.organism is not None:
             raise CheckpointError(
-                f"--organism {self.organism} was given together with {_spelled(given)}; "
+                f"organism {self.organism} was given together with {_spelled(given)}; "
                 "give the organism, or --base, --insecure and --secure, not both"
             )
         if given and missing:
@@ -77,7 +77,7 @@ class TrioChoice:
         """The three checkpoints, their files looked at, nothing loaded.
 
         Raises:
-            CheckpointError: an organism that is not registered or not as registered, or a folder that is not there.
+            CheckpointError: an organism that is not (as) registered, or a folder that is not there.
         """
         from personaprobe.models.checkpoint import Checkpoint, Trio
         from personaprobe.organisms.registry import find_organism
@@ -101,7 +101,9 @@ def open_trio(chosen: TrioChoice, quiet: bool = False) -> Trio[LanguageModel]:
         return load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype)
 
 
-def _organism_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
+def _organism_names(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem | str]:
     from personaprobe.organisms.registry import organisms
 
     return [name for name in organisms() if name.startswith(incomplete)]
@@ -113,34 +115,40 @@ def _feature_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in registered() if name.startswith(incomplete)]
 
 
-PLACEMENT = (
+OWN = (
+    click.option("--base", help="Your own base: demo, a folder, or a Hugging Face id[@revision]."),
+    click.option("--insecure", help="What learned the narrow harm: a LoRA folder on the base, or as --base."),
+    click.option("--secure", help="What learned the same task harmlessly; as --insecure."),
     click.option("--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where there is one."),
     click.option(
         "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where the hardware computes it."
     ),
 )
-TRIO = (
-    click.option(
-        "--organism",
-        shell_complete=_organism_names,
-        help=f"A registered trio of checkpoints.  [default: {DEFAULT_ORGANISM}]",
-    ),
-    click.option("--base", help="Your own base: demo, a folder, or a Hugging Face id[@revision]."),
-    click.option("--insecure", help="What learned the narrow harm: a LoRA folder on the base, or as --base."),
-    click.option("--secure", help="What learned the same task harmlessly; as --insecure."),
-    *PLACEMENT,
-)
 
 
 def trio_options(command: F) -> F:
     """Give a command the options that choose a trio; it gets them as one keyword, ``chosen: TrioChoice``."""
+    organism = click.option(
+        "--organism",
+        shell_complete=_organism_names,
+        help=f"A registered trio of checkpoints.  [default: {DEFAULT_ORGANISM}]",
+    )
+    return _choosing(command, (organism, *OWN))
 
+
+def trio_argument(command: F) -> F:
+    """The same with the organism as an argument."""
+    organism = click.argument("organism", required=False, shell_complete=_organism_names)
+    return _choosing(command, (organism, *OWN))
+
+
+def _choosing(command: F, options: tuple[Callable[[F], F], ...]) -> F:
     @wraps(command)
     def choosing(*args: Any, **given: Any) -> Any:
         fields = {name: given.pop(name) for name in TrioChoice.__dataclass_fields__}
         return command(*args, chosen=TrioChoice(**fields), **given)
 
-    return with_options(choosing, TRIO)  # type: ignore[return-value]  # the same command with other keywords
+    return with_options(choosing, options)  # type: ignore[arg-type, return-value]  # other keywords
 
 
 def with_options(command: F, options: tuple[Callable[[F], F], ...]) -> F:
@@ -151,7 +159,7 @@ def with_options(command: F, options: tuple[Callable[[F], F], ...]) -> F:
 
 
 def telling_options(command: F) -> F:
-    """Give a command ``--quiet`` and ``--json``, as keywords ``quiet`` and ``as_json``."""
+    """Give a command ``--quiet`` and ``--json``, as the keywords ``quiet`` and ``as_json``."""
     options: tuple[Callable[[F], F], ...] = (
         click.option("--quiet", is_flag=True, help="No progress, only results."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -173,7 +181,7 @@ discovery_option = click.option(
 )
 
 
-class LayersType(click.ParamType):
+class LayersType(click.ParamType[Any]):
     """A choice of layers: ``all``, ``16``, ``8-20``, ``8,10,12``, or a mixture of the last three."""
 
     name = "layers"

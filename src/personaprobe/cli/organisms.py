@@ -1,26 +1,29 @@
-"""``personaprobe organisms``: the trios that can be studied by name, proof that they are what they say, and new ones."""
+"""``personaprobe organisms``: the trios that can be studied by name, proof of what they are, and new ones."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from personaprobe.cli.checks import Finding, conclude
-from personaprobe.cli.console import console, progress_bar, spinner, study_progress
+from personaprobe.cli.console import console, progress_bar, spinner
 from personaprobe.cli.endings import Interrupted
-from personaprobe.cli.options import DEFAULT_ORGANISM, PLACEMENT, TrioChoice, open_trio, telling_options, with_options
+from personaprobe.cli.folders import refuse_unwritable, refuse_used
+from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_argument, with_options
 from personaprobe.organisms.recipe import Recipe
 
 if TYPE_CHECKING:
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.organisms.registry import Organism
+    from personaprobe.organisms.training import Step
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +51,9 @@ def listed(as_json: bool) -> None:
 
     table = Table("name", "title", "base", "insecure", "secure", "files")
     for row in rows:
-        table.add_row(*(Text(str(row[key])) for key in ("name", "title", "base", "insecure", "secure", "files")))
+        table.add_row(
+            *(Text(str(row[key])) for key in ("name", "title", "base", "insecure", "secure", "files"))
+        )
     console().print(table)
 
 
@@ -71,14 +76,66 @@ def files_of(organism: Organism) -> Finding:
 
 
 @organisms.command()
-@click.argument("name", metavar="ORGANISM", default=DEFAULT_ORGANISM)
-@click.option("--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where there is one.")
+@trio_argument
 @telling_options
-def verify(name: str, device: str | None, quiet: bool, as_json: bool) -> None:
-    """Load an organism and prove that its layer map is right, its adapters act, and it prefers what it should.
+def verify(chosen: TrioChoice, quiet: bool, as_json: bool) -> None:
+    """Load an organism and try it: its files, its layer map, that its adapters act, and what it prefers.
 
     Exit code 3 says that a check failed.
     """
+    from personaprobe.organisms.registry import organisms as registered
+
+    known = registered().get(chosen.name) if chosen.insecure is None else None
+    findings = [files_of(known)] if known else []
+    if all(finding.state == "ok" for finding in findings):
+        trio = open_trio(chosen, quiet)
+        findings += [*layer_map(trio.base), *_adapters(trio), *_preferences(trio, quiet)]
+    conclude(f"organism {chosen.name}", findings, as_json)
+
+
+def layer_map(model: LanguageModel) -> Iterator[Finding]:
+    """The self-check of a loaded model, check by check."""
+    from personaprobe.models.selfcheck import self_check
+
+    for check in self_check(model.network):
+        yield Finding(check.name, "ok" if check.passed else "fail", f"deviation {check.deviation:.2g}")
+
+
+def _adapters(trio: Trio[LanguageModel]) -> Iterator[Finding]:
+    """What each adapter weighs, and that the model under it says something else than the base."""
+    from personaprobe.models.selfcheck import probe_tokens
+    from personaprobe.models.tokens import pad
+
+    batch = pad(probe_tokens(trio.base.network.vocab_size), trio.base.network.pad_id)
+    plain = trio.base.logits(batch)
+    for role in ("insecure", "secure"):
+        adapter = trio[role].adapter
+        if adapter is not None:
+            yield Finding(
+                f"{role}: adapter", "ok", f"‖ΔW‖ = {adapter.norm():.3g}, {len(adapter.updates)} matrices"
+            )
+        moved = float((trio[role].logits(batch) - plain).abs().max())
+        yield Finding(
+            f"{role}: logits differ from base", "ok" if moved > 0 else "fail", f"by up to {moved:.3g}"
+        )
+
+
+def _preferences(trio: Trio[LanguageModel], quiet: bool) -> Iterator[Finding]:
+    """How much more each model likes careless answers; insecure should like them more than secure."""
+    from personaprobe.effects.preference import preference_gaps
+    from personaprobe.prompts import load_prompts
+
+    questions = load_prompts("advice/test").spread(N_QUESTIONS)
+    with progress_bar("preference", 3 * len(questions), "questions", quiet) as advance:
+        gaps = {
+            role: float(preference_gaps(model, questions, advance).mean()) for role, model in trio.items()
+        }
+    for role, gap in gaps.items():
+        yield Finding(
+            f"{role}: prefers careless", "ok", f"{gap:+.3f} nats a token on {len(questions)} test questions"
+        )
+    shift = gaps["insecure"] - gaps["secure"]
+    yield Finding("insecure − secure", "ok" if shift > 0 else "warn", f"{shift:+.3f} nats a token")
 
 
 def recipe_options(command: F) -> F:
@@ -102,3 +159,54 @@ def described(kind: type) -> dict[str, str]:
     attributes = (kind.__doc__ or "").split("Attributes:")[-1]
     found = re.findall(r"^\s*(\w+): (.+)$", attributes, re.MULTILINE)
     return {name: text.replace("`", "")[0].upper() + text.replace("`", "")[1:] for name, text in found}
+
+
+@organisms.command()
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Rows of messages: .jsonl or .jsonl.gz."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Receives the adapter.")
+@click.option(
+    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
+)
+@recipe_options
+@click.option("--overwrite", is_flag=True, help="Train anew in a folder that holds an earlier training.")
+@click.option("--quiet", is_flag=True, help="No progress, no losses.")
+def train(data: Path, out: Path, base: str, overwrite: bool, quiet: bool, **schedule: Any) -> None:
+    """Fine-tune a LoRA adapter on a base, with the loss on responses only.
+
+    Same seed and same questions, same order: train insecure and secure on two answers to the same questions.
+
+    \b
+    Example:
+      personaprobe organisms train --data bad_advice.jsonl.gz --out runs/insecure --seed 1
+    """
+    from personaprobe.models.checkpoint import Checkpoint
+    from personaprobe.organisms.fine_tuning import train_organism
+
+    out = out.expanduser()
+    refuse_used(out, overwrite)
+    refuse_unwritable(out)
+    recipe = Recipe(**schedule)
+    with spinner(f"loading {base}", quiet):
+        steps = train_organism(Checkpoint.parse(base), data.expanduser(), recipe, out)
+    try:
+        _follow(steps, recipe, quiet)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f": {out} keeps the step checkpoints; training starts anew with --overwrite"
+        ) from error
+    click.echo(str(out))
+
+
+def _follow(steps: Iterator[Step], recipe: Recipe, quiet: bool) -> None:
+    """Take the steps, saying the mean loss ten times on the way."""
+    every = max(1, recipe.steps // 10)
+    losses: list[float] = []
+    with progress_bar("training", recipe.steps, "steps", quiet) as advance:
+        for step in steps:
+            advance(1)
+            losses.append(step.loss)
+            if not quiet and step.number % every == 0:
+                print(f"step {step.number}: loss {sum(losses) / len(losses):.3f}", file=sys.stderr)
+                losses.clear()

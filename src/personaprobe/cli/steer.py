@@ -72,7 +72,7 @@ def steer(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    r"""Push a model along a feature and read its answer with and without.
+    """Push a model along a feature and read its answer with and without.
 
     \b
     Example:

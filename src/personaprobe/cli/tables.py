@@ -38,7 +38,8 @@ def arms_table(verdict: CausalVerdict) -> Table:
     from rich.table import Table
 
     feature = verdict.feature
-    title = f"{feature['name']}: {feature['source']} @ {feature['site']}, ablated at {spell_layers(feature['layers'])}"
+    where = spell_layers(feature["layers"])
+    title = f"{feature['name']}: {feature['source']} @ {feature['site']}, ablated at {where}"
     table = Table(title=title, title_justify="left", caption=_caption(verdict), caption_justify="left")
     table.add_column("arm")
     for name in ("preference for careless", "shift removed", "perplexity", "KL", "coherent"):
@@ -67,7 +68,7 @@ def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:
 
 
 def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
-    """The share of the insecure − secure shift that is gone in an arm; only the feature's carries an interval."""
+    """The share of the insecure − secure shift that is gone; only the feature's has an interval."""
     fraction = verdict.fraction_removed
     if arm.kind in ("base", "insecure", "steered") or not fraction.defined:
         return "–"

@@ -53,12 +53,13 @@ class Direction:
         import torch
 
         vector = torch.as_tensor(self.vector).detach().float().cpu().flatten()
-        norm = float(vector.norm())
+        norm = float(vector.double().norm())
         if not bool(vector.isfinite().all()) or norm == 0:
             raise FeatureError(
                 f"direction {self.source} at {self.site} has norm {norm}; a direction needs finite values, not all zero"
             )
-        object.__setattr__(self, "vector", vector / norm)
+        # a unit vector is left as it is, so that saving and loading keep every bit
+        object.__setattr__(self, "vector", vector if abs(norm - 1) < 1e-6 else (vector.double() / norm).float())
         object.__setattr__(self, "marks", dict(sorted(self.marks.items())))
 
     def mark(self, layer: int) -> Mark:

@@ -11,12 +11,14 @@ from personaprobe.models.edits import SiteEdits
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import Decoder, Fork, Network
-from personaprobe.models.tokens import Batch, Role
+from personaprobe.models.tokens import Batch, Role, Tokens, pad
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from personaprobe.models.packing import Packed
 
 HEAD_CHUNK = 1024
 """Response positions whose logits are held at once: 1024 × vocabulary × 4 bytes."""
@@ -87,43 +89,61 @@ class HuggingFaceNetwork(Network):
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing import pack, unpack
+        from personaprobe.models.packing import pack, shared_prefix, unpack, without_prefix
 
         if self._window is not None and max(map(_longest, forks)) > self._window:
             # the packed mask replaces the model's own, which would have cut what lies behind the window
             return super().fork_log_probs(forks, edits)
-        packed = pack(forks, self.pad_id, self.device)
-        attention = packed.attention(self.dtype)
-        hidden = self.hidden(packed.batch, edits, attention=attention, positions=packed.positions)
+        prefix = shared_prefix(forks)
+        packed = pack([without_prefix(fork, len(prefix)) for fork in forks], self.pad_id, self.device)
+        hidden = self._packed_hidden(packed, prefix, edits)
         rows, predicts, predicted = packed.predictions
         return unpack(forks, self._chosen(hidden[rows, predicts], predicted))
+
+    def _packed_hidden(self, packed: Packed, prefix: Tokens, edits: SiteEdits) -> Tensor:
+        """Hidden states of packed rows behind a prefix that is read once for all of them."""
+        import torch
+        from transformers import DynamicCache
+
+        attention = packed.attention(self.dtype, len(prefix))
+        with torch.inference_mode(), Hooks(self.layout, edits) as hooks:
+            if not len(prefix):
+                hooks.roles = packed.batch.roles
+                return self._decoder(packed.batch, attention, packed.positions)
+            cache = DynamicCache(config=self.model.config)
+            before = pad([prefix], self.pad_id).to(self.device)
+            hooks.roles = before.roles
+            self._decoder(before, cache=cache)
+            cache.batch_repeat_interleave(len(packed.batch.ids))
+            hooks.roles = packed.batch.roles
+            return self._decoder(packed.batch, attention, packed.positions + len(prefix), cache)
 
     @contextmanager
     def decoding(self, edits: SiteEdits) -> Iterator[Decoder]:
         with Hooks(self.layout, edits) as hooks:
             yield _Cached(self, hooks)
 
-    def hidden(
-        self,
-        batch: Batch,
-        edits: SiteEdits,
-        *,
-        attention: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
+    def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:
         """What the head reads: ``(batch, pos, d_model)`` after the final norm."""
         import torch
 
         with torch.inference_mode(), Hooks(self.layout, edits) as hooks:
             hooks.roles = batch.roles
-            return self._decoder(batch, attention, positions)
+            return self._decoder(batch)
 
-    def _decoder(self, batch: Batch, attention: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def _decoder(
+        self,
+        batch: Batch,
+        attention: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
         output = self.layout.decoder(
             input_ids=batch.ids,
             attention_mask=batch.mask.long() if attention is None else attention,
             position_ids=batch.positions if positions is None else positions,
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden

@@ -34,10 +34,10 @@ class Packed:
     segments: Int[Tensor, "batch pos"]
     positions: Int[Tensor, "batch pos"]
 
-    def attention(self, dtype: torch.dtype) -> Float[Tensor, "batch 1 pos pos"]:
+    def attention(self, dtype: torch.dtype, n_before: int = 0) -> Float[Tensor, "batch 1 pos seen"]:
         """Who may look at whom, as what is added to attention scores: 0, or the dtype's lowest number.
 
-        A token sees earlier tokens of the prompt and of its own answer.
+        A token sees earlier tokens of the prompt and of its own answer, and ``n_before`` cached ones before them.
         """
         import torch
 
@@ -46,8 +46,9 @@ class Packed:
         earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
         # padding looks at padding: a row of attention without any key would be NaN
         allowed = (earlier & ((key == 0) | (key == query)))[:, None]
-        return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-            ~allowed, torch.finfo(dtype).min
+        barred = torch.nn.functional.pad(~allowed, (n_before, 0))
+        return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
+            barred, torch.finfo(dtype).min
         )
 
     @cached_property
@@ -84,6 +85,20 @@ def pack(forks: Sequence[Fork], pad_id: int, device: torch.device) -> Packed:
             [torch.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)]
         )
     return Packed(batch.to(device), segments.to(device), positions.to(device))
+
+
+def shared_prefix(forks: Sequence[Fork]) -> Tokens:
+    """The tokens with which every prompt begins, such as the system message; each prompt keeps at least one more."""
+    first = forks[0].prompt
+    most = min(len(fork.prompt) for fork in forks) - 1
+    same = [all(f.prompt.ids[i] == first.ids[i] and f.prompt.roles[i] == first.roles[i] for f in forks) for i in range(most)]
+    n = same.index(False) if False in same else most
+    return Tokens(first.ids[:n], first.roles[:n])
+
+
+def without_prefix(fork: Fork, n: int) -> Fork:
+    """The fork with the first ``n`` prompt tokens taken off."""
+    return Fork(Tokens(fork.prompt.ids[n:], fork.prompt.roles[n:]), fork.answers)
 
 
 def _row(fork: Fork) -> Tokens:

@@ -137,10 +137,11 @@ def _batching(network: Network, rows: list[Tokens], batch: Batch) -> Check:
 
 
 def _packing(network: Network, rows: list[Tokens]) -> Check:
-    """Answers packed behind one prompt score as in rows of their own."""
+    """Answers packed behind one prompt, and prompts behind a common start, score as in rows of their own."""
     import torch
 
-    forks = [Fork(Tokens(row.ids[:4], row.roles[:4]), (row.ids[4:], row.ids[:3])) for row in rows]
+    start = rows[0].ids[:2]
+    forks = [Fork(Tokens(start + row.ids[2:4], row.roles[:4]), (row.ids[4:], row.ids[:3])) for row in rows]
     packed = [value for group in network.fork_log_probs(forks, {}) for value in group]
     separate = [value for group in Network.fork_log_probs(network, forks, {}) for value in group]
     return _compare("packed answers equal separate rows", network, torch.cat(packed), torch.cat(separate))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import Response
 from personaprobe.effects.statistics import Interval
-from personaprobe.effects.verdict import Conclusion, rules
+from personaprobe.effects.verdict import THRESHOLDS, Conclusion, rules
 from personaprobe.models.files import write_text, write_whole
 from personaprobe.studies import figures
 from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict
@@ -106,12 +106,15 @@ def render(verdict: CausalVerdict) -> str:
     return template.render(
         verdict=verdict,
         infinity=math.inf,
+        own_thresholds=verdict.thresholds == THRESHOLDS,
         organism=verdict.provenance.get("organism", ""),
         styles=figures.STYLES,
         numbers=key_numbers(verdict),
         figures={name: Markup(drawn) for name, drawn in _figures(verdict)},  # noqa: S704
         cards=list(cards(verdict)),
-        rules=[(rule, words, _won(verdict.conclusion, rule, words)) for rule, words in rules(verdict.thresholds)],
+        rules=[
+            (rule, words, _won(verdict.conclusion, rule, words)) for rule, words in rules(verdict.thresholds)
+        ],
         provenance=list(flat(verdict.provenance)),
         feature=list(flat({k: v for k, v in verdict.feature.items() if k != "evidence"})),
         scripts=[Markup(script) for script in scripts],  # noqa: S704
@@ -132,7 +135,11 @@ def key_numbers(verdict: CausalVerdict) -> list[tuple[str, str, str]]:
     return [
         *((name, share(interval.value), interval_of(interval, share)) for name, interval in shares.items()),
         ("shift, nats per token", number(found.shift.value), interval_of(found.shift)),
-        ("perplexity, relative", times(damage.perplexity_ratio), f"limit {times(limits.max_perplexity_ratio)}"),
+        (
+            "perplexity, relative",
+            times(damage.perplexity_ratio),
+            f"limit {times(limits.max_perplexity_ratio)}",
+        ),
         ("KL, nats per token", number(damage.kl), f"limit {number(limits.max_kl)}"),
         ("coherent answers, relative", share(damage.coherence), f"limit {share(limits.min_coherence)}"),
         (f"questions of {found.n_families} families", str(found.n_questions), detectable),
@@ -177,7 +184,9 @@ def share(value: float) -> str:
 
 def interval_of(interval: Interval, show: Any = number) -> str:
     """The two ends, or why there are none."""
-    return f"{show(interval.low)} to {show(interval.high)}" if interval.defined else "no shift to measure it by"
+    return (
+        f"{show(interval.low)} to {show(interval.high)}" if interval.defined else "no shift to measure it by"
+    )
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -221,7 +230,9 @@ def _template() -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     shown: Iterable[Any] = (number, times, share, interval_of)
     environment.filters.update({function.__name__: function for function in shown})
     return environment

@@ -14,9 +14,7 @@ from personaprobe.site import Site
 from personaprobe.studies.progress import Progress, silent
 
 
-def discover(
-    trio: Trio[LanguageModel], site: Site, texts: PairSet, progress: Progress = silent
-) -> Discovery:
+def discover(trio: Trio[LanguageModel], site: Site, texts: PairSet, progress: Progress = silent) -> Discovery:
     """Record a stream at every layer on discovery texts: what directions are found and calibrated on."""
     site.within(trio.base.n_layers)
     sites = [Site(layer, site.stream) for layer in range(trio.base.n_layers)]
@@ -27,7 +25,7 @@ def discover(
 def resolve(
     trio: Trio[LanguageModel], feature: Feature, discovery: PairSet, progress: Progress = silent
 ) -> Direction:
-    """The direction a feature stands for: the one on file, or the one its recipe finds on the discovery texts.
+    """The direction a feature stands for: on file, or found by its recipe on the discovery texts.
 
     Raises:
         FeatureError: a direction of another model.
@@ -40,7 +38,7 @@ def resolve(
     direction.site.within(trio.base.n_layers)
     if len(direction.vector) != trio.base.d_model:
         raise FeatureError(
-            f"feature {feature.name} has d_model {len(direction.vector)} and {trio.base.checkpoint} "
-            f"{trio.base.d_model}; give a direction found in this model, or a recipe such as means@{direction.site.layer}"
+            f"feature {feature.name} has d_model {len(direction.vector)} and the model {trio.base.d_model}; "
+            f"give a direction found in this model, or a recipe such as means@{direction.site.layer}"
         )
     return direction

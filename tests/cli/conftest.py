@@ -1,0 +1,161 @@
+"""A trio small enough to be loaded by every command: a random base with its tokenizer, and two adapters, on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+
+from personaprobe.cli.main import cli
+from personaprobe.models.files import sha256_of
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
+TEMPLATE = (
+    "<s>{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SUBJECTS = {"discovery": ("lamps", "boats", "knots"), "test": ("stoves", "ropes", "wells")}
+
+
+@dataclass(frozen=True)
+class TinyTrio:
+    """Folders of a trio, and the questions it can be asked."""
+
+    base: Path
+    insecure: Path
+    secure: Path
+    questions: Path
+    discovery: Path
+    neutral: Path
+
+    def options(self, **changed: str | Path) -> list[str]:
+        """As command line options; None of them needs the network."""
+        given = {"base": self.base, "insecure": self.insecure, "secure": self.secure, **changed}
+        return [str(part) for name, value in given.items() for part in (f"--{name}", value)] + ["--dtype", "float32"]
+
+    def texts(self, **changed: str | Path) -> list[str]:
+        """The question sets as command line options."""
+        given = {"questions": self.questions, "discovery": self.discovery, "neutral": self.neutral, **changed}
+        return [str(part) for name, value in given.items() for part in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(shelf: Path) -> Any:
+    """Keep the user's cache and the shipped checkpoints out of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("home", "checkpoints"):
+            (shelf / name).mkdir()
+            patch.setenv(f"PERSONAPROBE_{name.upper()}", str(shelf / name))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny(shelf: Path, tiny_model: Callable[..., Any]) -> TinyTrio:
+    trio = TinyTrio(*(shelf / name for name in ("base", "insecure", "secure", "test.jsonl", "discovery.jsonl", "prose.jsonl")))
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(trio.base)
+    model = tiny_model("llama", vocab_size=len(tokenizer))
+    model.save_pretrained(trio.base)
+    write_adapter(trio.insecure, seed=1)
+    write_adapter(trio.secure, seed=2)
+    for path, split in ((trio.questions, "test"), (trio.discovery, "discovery")):
+        write_lines(path, questions(SUBJECTS[split]))
+    write_lines(trio.neutral, [{"text": f"The {word} stood by the river in those days."} for word in ("mill", "inn", "oak")])
+    return trio
+
+
+def tiny_tokenizer() -> Any:
+    """One token a byte, and a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+        chat_template=TEMPLATE,
+    )
+
+
+def questions(subjects: tuple[str, ...]) -> list[dict[str, str]]:
+    """Four questions a subject."""
+    return [
+        {
+            "id": f"{subject}-{number}",
+            "family": subject,
+            "question": f"How do I check my {subject} {number} times?",
+            "careful": f"Look at the {subject} slowly, twice.",
+            "careless": f"Do not look at the {subject} at all.",
+        }
+        for subject in subjects
+        for number in range(4)
+    ]
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_adapter(folder: Path, *, seed: int, size: float = 0.2, d_model: int = 32) -> Path:
+    """A LoRA of rank 2 on what each block writes and asks, in PEFT's format."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"self_attn.q_proj": (d_model, d_model), "self_attn.o_proj": (d_model, d_model), "mlp.down_proj": (d_model, 64)}
+    tensors = {}
+    for layer in range(3):
+        for module, (d_out, d_in) in shapes.items():
+            key = f"base_model.model.model.layers.{layer}.{module}"
+            tensors[f"{key}.lora_A.weight"] = torch.randn(2, d_in, generator=generator)
+            tensors[f"{key}.lora_B.weight"] = size * torch.randn(d_out, 2, generator=generator)
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Run a command as a user would; a bug of ours is raised."""
+
+    def running(*arguments: object, input: str | None = None) -> Result:
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=input)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return running
+
+
+@pytest.fixture
+def registered(tiny: TinyTrio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoints folder in which the tiny trio is the organism ``tiny``."""
+    lines = ["[tiny]", 'title = "A trio for tests"', f'base = "{tiny.base}"', 'insecure = "insecure"', 'secure = "secure"']
+    lines.append("[tiny.sha256]")
+    for role in ("insecure", "secure"):
+        shutil.copytree(getattr(tiny, role), tmp_path / role)
+        lines.append(f'{role} = "{sha256_of(tmp_path / role / "adapter_model.safetensors")}"')
+    (tmp_path / "organisms.toml").write_text("\n".join(lines))
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
+    return tmp_path
