@@ -61,6 +61,7 @@ def tiny_model() -> Callable[..., Any]:
 
     return make
 
+
 ARCHITECTURES = (
     "llama",
     "mistral",

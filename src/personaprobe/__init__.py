@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from personaprobe.organisms.loading import load_trio as load_trio
     from personaprobe.effects.interventions import Ablate as Ablate
     from personaprobe.effects.interventions import Cap as Cap
     from personaprobe.effects.interventions import Clamp as Clamp
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel as LanguageModel
     from personaprobe.models.loading import load as load
     from personaprobe.models.tokens import Role as Role
+    from personaprobe.organisms.loading import load_trio as load_trio
     from personaprobe.prompts import load_prompts as load_prompts
     from personaprobe.prompts import load_texts as load_texts
     from personaprobe.site import Site as Site
@@ -60,7 +60,30 @@ _CONTENTS = {
     "record": "features.recording",
 }
 
-__all__ = sorted(_CONTENTS)
+__all__ = [
+    "Ablate",
+    "ActivationStore",
+    "Cap",
+    "CausalVerdict",
+    "Checkpoint",
+    "Clamp",
+    "Direction",
+    "LanguageModel",
+    "PersonaProbeError",
+    "Role",
+    "Site",
+    "Steer",
+    "StudyPlan",
+    "Trio",
+    "ablate",
+    "find_feature",
+    "load",
+    "load_prompts",
+    "load_texts",
+    "load_trio",
+    "preference_gaps",
+    "record",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -160,7 +160,9 @@ def _pairs(rows: Sequence[dict[str, Any]], name: str) -> Iterator[Pair]:
         lacking = [field for field, value in values.items() if not value]
         if lacking or values["id"] in seen:
             problem = f"lacks {', '.join(lacking)}" if lacking else f"repeats id {values['id']!r}"
-            raise DataError(f"{name}: line {number} {problem}; every line needs a unique id and {', '.join(fields[1:])}")
+            raise DataError(
+                f"{name}: line {number} {problem}; every line needs a unique id and {', '.join(fields[1:])}"
+            )
         seen.add(values["id"])
         yield Pair(**values)
 

@@ -1,4 +1,4 @@
-"""A trio small enough to be loaded by every command: a random base with its tokenizer, and two adapters, on disk."""
+"""A trio small enough to be loaded by every command: a random base, its tokenizer and two adapters."""
 
 from __future__ import annotations
 
@@ -36,15 +36,43 @@ class TinyTrio:
     discovery: Path
     neutral: Path
 
+    @staticmethod
+    def ask(*subjects: str) -> list[dict[str, str]]:
+        """Four questions a subject."""
+        return questions(subjects)
+
+    @staticmethod
+    def adapter(folder: Path, **kind: Any) -> Path:
+        """Write an adapter."""
+        return write_adapter(folder, **kind)
+
+    @staticmethod
+    def direction(path: Path, *, d_model: int = 32) -> Path:
+        """Write a direction, calibrated at its own layer."""
+        from personaprobe.features.directions import Direction, Mark
+        from personaprobe.site import Site
+
+        Direction(Site(1), torch.ones(d_model), "means", {1: Mark(0.0, 1.0)}).save(path)
+        return path
+
+    @staticmethod
+    def lines(path: Path, rows: list[Any]) -> Path:
+        """Write JSON lines."""
+        return write_lines(path, rows)
+
     def options(self, **changed: str | Path) -> list[str]:
         """As command line options; None of them needs the network."""
         given = {"base": self.base, "insecure": self.insecure, "secure": self.secure, **changed}
-        return [str(part) for name, value in given.items() for part in (f"--{name}", value)] + ["--dtype", "float32"]
+        return [*_spelled(given), "--dtype", "float32"]
 
     def texts(self, **changed: str | Path) -> list[str]:
         """The question sets as command line options."""
         given = {"questions": self.questions, "discovery": self.discovery, "neutral": self.neutral, **changed}
-        return [str(part) for name, value in given.items() for part in (f"--{name}", value)]
+        return _spelled(given)
+
+
+def _spelled(given: dict[str, str | Path]) -> list[str]:
+    return [str(part) for name, value in given.items() for part in (f"--{name}", value)]
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +93,8 @@ def _own_folders(shelf: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny(shelf: Path, tiny_model: Callable[..., Any]) -> TinyTrio:
-    trio = TinyTrio(*(shelf / name for name in ("base", "insecure", "secure", "test.jsonl", "discovery.jsonl", "prose.jsonl")))
+    names = ("base", "insecure", "secure", "test.jsonl", "discovery.jsonl", "prose.jsonl")
+    trio = TinyTrio(*(shelf / name for name in names))
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(trio.base)
     model = tiny_model("llama", vocab_size=len(tokenizer))
@@ -74,7 +103,10 @@ def tiny(shelf: Path, tiny_model: Callable[..., Any]) -> TinyTrio:
     write_adapter(trio.secure, seed=2)
     for path, split in ((trio.questions, "test"), (trio.discovery, "discovery")):
         write_lines(path, questions(SUBJECTS[split]))
-    write_lines(trio.neutral, [{"text": f"The {word} stood by the river in those days."} for word in ("mill", "inn", "oak")])
+    write_lines(
+        trio.neutral,
+        [{"text": f"The {word} stood by the river in those days."} for word in ("mill", "inn", "oak")],
+    )
     return trio
 
 
@@ -121,7 +153,11 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
 def write_adapter(folder: Path, *, seed: int, size: float = 0.2, d_model: int = 32) -> Path:
     """A LoRA of rank 2 on what each block writes and asks, in PEFT's format."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = {"self_attn.q_proj": (d_model, d_model), "self_attn.o_proj": (d_model, d_model), "mlp.down_proj": (d_model, 64)}
+    shapes = {
+        "self_attn.q_proj": (d_model, d_model),
+        "self_attn.o_proj": (d_model, d_model),
+        "mlp.down_proj": (d_model, 64),
+    }
     tensors = {}
     for layer in range(3):
         for module, (d_out, d_in) in shapes.items():
@@ -151,7 +187,13 @@ def run() -> Callable[..., Result]:
 @pytest.fixture
 def registered(tiny: TinyTrio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoints folder in which the tiny trio is the organism ``tiny``."""
-    lines = ["[tiny]", 'title = "A trio for tests"', f'base = "{tiny.base}"', 'insecure = "insecure"', 'secure = "secure"']
+    lines = [
+        "[tiny]",
+        'title = "A trio for tests"',
+        f'base = "{tiny.base}"',
+        'insecure = "insecure"',
+        'secure = "secure"',
+    ]
     lines.append("[tiny.sha256]")
     for role in ("insecure", "secure"):
         shutil.copytree(getattr(tiny, role), tmp_path / role)

@@ -108,7 +108,9 @@ class TestEveryIntervention:
             assert not torch.equal(edited.logits(batch), before)
         assert torch.equal(model.logits(batch), before)
 
-    def test_a_row_does_not_depend_on_its_batch_mates(self, model: LanguageModel, intervention: Along) -> None:
+    def test_a_row_does_not_depend_on_its_batch_mates(
+        self, model: LanguageModel, intervention: Along
+    ) -> None:
         rows = probe_tokens(model.network.vocab_size)
         edited = model.edited(intervention)
         together = edited.logits(pad(rows, 0))[1, : len(rows[1])]
@@ -174,7 +176,7 @@ def test_a_layer_the_model_does_not_have_is_refused_before_anything_runs(model: 
 
 def test_a_layer_without_calibration_is_refused_with_a_way_out() -> None:
     axis = Direction(Site(1), torch.ones(32), "test")
-    with pytest.raises(FeatureError, match='not calibrated at layer 1 .*ablate to="zero"'):
+    with pytest.raises(FeatureError, match=r'not calibrated at layer 1 .*ablate to="zero"'):
         Ablate(axis).edits(LAYERS)[Site(1)](torch.ones(1, 1, 32), torch.ones(1, 1, dtype=torch.long))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from personaprobe.effects.damage import text_costs
+from personaprobe.effects.damage import Reading
 from personaprobe.effects.energy import match, measure, total
 from personaprobe.effects.interventions import Ablate, Steer
 from personaprobe.effects.preference import preference_gaps
@@ -56,12 +56,13 @@ def test_perplexity_is_that_of_the_models_own_logits(speaking: LanguageModel) ->
         row = speaking.tokenizer.text(text)
         logits = speaking.logits(pad([row], 0))[0].double().log_softmax(-1)
         nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1, len(row))]
-    cost = text_costs([speaking], speaking, TEXTS)[0]
+    cost = Reading.by(speaking, TEXTS).cost(speaking)
     assert cost.perplexity == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-4)
 
 
 def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:
-    same, other = text_costs([speaking, speaking.edited(Steer(axis(), amount=3.0))], speaking, TEXTS)
+    reading = Reading.by(speaking, TEXTS)
+    same, other = reading.cost(speaking), reading.cost(speaking.edited(Steer(axis(), amount=3.0)))
     assert same.kl == 0
     assert other.kl > 1e-4
 
@@ -74,14 +75,18 @@ def test_energy_is_the_mean_squared_change(speaking: LanguageModel) -> None:
     texts = rows(speaking)
     found = measure(speaking, Ablate(axis()), texts)[Site(1)]  # type: ignore[arg-type]
     batch = pad(texts, 0)  # type: ignore[arg-type]
-    before, after = (m.activations(batch, [Site(1)])[Site(1)] for m in (speaking, speaking.edited(Ablate(axis()))))
+    before, after = (
+        m.activations(batch, [Site(1)])[Site(1)] for m in (speaking, speaking.edited(Ablate(axis())))
+    )
     change = (after - before)[batch.roles != Role.PAD]
     assert found.removed == pytest.approx(float(change.square().sum(-1).mean()), rel=1e-4)
     assert 0 < found.dose < 1
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_matched_controls_remove_the_features_energy_at_every_layer(speaking: LanguageModel, seed: int) -> None:
+def test_matched_controls_remove_the_features_energy_at_every_layer(
+    speaking: LanguageModel, seed: int
+) -> None:
     texts = rows(speaking)
     wanted = measure(speaking, Ablate(axis(), "all"), texts)  # type: ignore[arg-type]
     matched, seen = match(speaking, Ablate(axis(seed)), wanted, texts)  # type: ignore[arg-type]

@@ -30,7 +30,9 @@ def test_a_direction_has_unit_norm_whatever_came() -> None:
     assert float(Direction(Site(0), 37 * torch.ones(9), "test").vector.norm()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("vector", [torch.zeros(4), torch.tensor([1.0, float("nan")]), torch.tensor([float("inf")])])
+@pytest.mark.parametrize(
+    "vector", [torch.zeros(4), torch.tensor([1.0, float("nan")]), torch.tensor([float("inf")])]
+)
 def test_a_direction_without_direction_is_refused(vector: torch.Tensor) -> None:
     with pytest.raises(FeatureError, match="finite values, not all zero"):
         Direction(Site(0), vector, "test")
@@ -41,7 +43,12 @@ def test_saving_loses_nothing(tmp_path: Path) -> None:
     axis.save(tmp_path / "d.safetensors")
     loaded = Direction.load(tmp_path / "d.safetensors")
     assert torch.equal(loaded.vector, axis.vector)
-    assert (loaded.site, loaded.source, loaded.marks, loaded.digest) == (axis.site, axis.source, axis.marks, axis.digest)
+    assert (loaded.site, loaded.source, loaded.marks, loaded.digest) == (
+        axis.site,
+        axis.source,
+        axis.marks,
+        axis.digest,
+    )
 
 
 def test_the_digest_depends_on_everything_that_acts() -> None:

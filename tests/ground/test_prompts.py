@@ -83,7 +83,9 @@ ROW = {"id": "a", "family": "f", "question": "Q?", "careful": "Yes.", "careless"
         (({**ROW, "careful": "  "},), "lacks careful"),
     ],
 )
-def test_question_files_that_cannot_be_used_say_why(tmp_path: Path, rows: tuple[object, ...], told: str) -> None:
+def test_question_files_that_cannot_be_used_say_why(
+    tmp_path: Path, rows: tuple[object, ...], told: str
+) -> None:
     with pytest.raises(DataError, match=told):
         load_prompts(write(tmp_path / "q.jsonl", *rows))
 

@@ -29,7 +29,9 @@ def test_sites_sort_as_a_forward_pass_meets_them(a: Site, b: Site) -> None:
 
 def test_the_output_of_a_block_is_the_next_hidden_state() -> None:
     assert Site(0, "resid_pre").to_hidden_states_index() == 0
-    assert Site(0, "resid_post").to_hidden_states_index() == Site(1, "resid_pre").to_hidden_states_index() == 1
+    assert (
+        Site(0, "resid_post").to_hidden_states_index() == Site(1, "resid_pre").to_hidden_states_index() == 1
+    )
 
 
 @pytest.mark.parametrize("stream", ["attn_out", "resid_mid", "mlp_out"])

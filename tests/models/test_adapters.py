@@ -73,7 +73,9 @@ def test_taking_an_adapter_off_restores_the_base_bit_for_bit(
     assert not torch.equal(worn, before)
 
 
-def network_of(tiny_model: Callable[..., Any], architecture: str = "llama", **changes: Any) -> HuggingFaceNetwork:
+def network_of(
+    tiny_model: Callable[..., Any], architecture: str = "llama", **changes: Any
+) -> HuggingFaceNetwork:
     return wrap(tiny_model(architecture, **changes), 0)
 
 
@@ -100,7 +102,7 @@ def test_an_adapter_of_another_base_is_refused_and_the_base_stays_whole(
 def test_a_pickled_adapter_is_refused(saved: Callable[..., Path]) -> None:
     folder = saved()
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-    with pytest.raises(CheckpointError, match="pickled .* can run code and is refused"):
+    with pytest.raises(CheckpointError, match=r"pickled .* can run code and is refused"):
         LoraAdapter.read(folder)
 
 

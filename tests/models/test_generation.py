@@ -44,9 +44,7 @@ def test_samples_of_a_question_differ_and_a_seed_repeats_them(model: LanguageMod
     assert first != generate(model.network, draws, other, {}, NO_END)
 
 
-def test_the_cache_changes_no_answer_under_an_intervention(
-    reference: Network, architecture: str
-) -> None:
+def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, architecture: str) -> None:
     edits = compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
     draws = [Draw(prompt) for prompt in prompts()]
     cached = generate(reference, draws, SAMPLING, edits, NO_END)

@@ -59,11 +59,21 @@ def test_the_shared_start_leaves_every_prompt_its_last_token() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 5), st.lists(st.integers(1, 4), min_size=1, max_size=3)), min_size=1, max_size=4))
-def test_every_answer_token_is_predicted_once_from_the_token_before_it(shapes: list[tuple[int, list[int]]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 5), st.lists(st.integers(1, 4), min_size=1, max_size=3)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_every_answer_token_is_predicted_once_from_the_token_before_it(
+    shapes: list[tuple[int, list[int]]],
+) -> None:
     ids = iter(range(1, 1000))
     forks = [
-        Fork(prompt(*(next(ids) for _ in range(n))), tuple(tuple(next(ids) for _ in range(k)) for k in lengths))
+        Fork(
+            prompt(*(next(ids) for _ in range(n))), tuple(tuple(next(ids) for _ in range(k)) for k in lengths)
+        )
         for n, lengths in shapes
     ]
     packed = pack(forks, 0, torch.device("cpu"))

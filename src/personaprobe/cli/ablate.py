@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,13 @@ if TYPE_CHECKING:
 @click.option(
     "--neutral", default="neutral", show_default=True, help="Prose for damage: a .jsonl file of text."
 )
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=48,
+    show_default=True,
+    help="Answers are cut there.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/ablate-FEATURE-ORGANISM.")
 @telling_options
 def ablate(
@@ -67,6 +73,7 @@ def ablate(
     questions: str,
     discovery: str,
     neutral: str,
+    max_new_tokens: int,
     out: Path | None,
     quiet: bool,
     as_json: bool,
@@ -84,34 +91,39 @@ def ablate(
     from personaprobe.effects.interventions import chosen_layers
     from personaprobe.features.registry import find_feature
     from personaprobe.studies.ablation import ablate as study
+    from personaprobe.studies.resolving import refuse_unfit
 
     started = time.monotonic()
     found = find_feature(feature)
-    plan = _plan(questions, discovery, neutral, (controls, samples, seed))
+    plan = _plan((questions, discovery, neutral), controls, samples, seed, max_new_tokens)
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
+    refuse_unfit(trio, found)
     chosen_layers(layers, 0, trio.base.n_layers)
     verdict = study(trio, found, layers=layers, plan=plan, out=folder, progress=study_progress(quiet))
     page = verdict.report(folder)
     _tell(verdict, page, time.monotonic() - started, as_json)
 
 
-def _plan(questions: str, discovery: str, neutral: str, numbers: tuple[int, int, int]) -> StudyPlan:
+def _plan(
+    sets: tuple[str, str, str], controls: int, samples: int, seed: int, max_new_tokens: int
+) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
+    from personaprobe.models.generation import Sampling
     from personaprobe.prompts import load_prompts, load_texts
     from personaprobe.studies.plan import StudyPlan
 
-    controls, samples, seed = numbers
-    plan = StudyPlan(
+    questions, discovery, neutral = sets
+    return StudyPlan(
         test=load_prompts(questions),
         discovery=load_prompts(discovery),
         neutral=load_texts(neutral),
         controls=controls,
         samples=samples,
         seed=seed,
+        sampling=Sampling(max_new_tokens=max_new_tokens, seed=seed),
     )
-    return replace(plan, sampling=replace(plan.sampling, seed=seed))
 
 
 def _tell(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> None:

@@ -41,6 +41,6 @@ def show_answers(console: Console, question: str, answers: Sequence[Answer]) -> 
         return
     grid = Table.grid(expand=True)
     for _ in answers:
-        grid.add_column(ratio=1)
+        grid.add_column(ratio=1, overflow="fold")
     grid.add_row(*panels)
     console.print(grid)

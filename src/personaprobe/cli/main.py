@@ -28,6 +28,7 @@ VERBS: Mapping[str, Verb] = {
     "steer": Verb("Push a model along a feature and read its answers."),
     "chat": Verb("Ask a model with and without a feature, side by side."),
     "features": Verb("List the registered features."),
+    "sweep": Verb("Find the feature: every source at every layer, on discovery questions.", resumes=True),
     "extract": Verb("Record activations of a trio into aligned stores.", resumes=True),
     "organisms": Verb("List, verify or train model organisms."),
     "doctor": Verb("Check the environment, the devices, the demo model and the cache."),

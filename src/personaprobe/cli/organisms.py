@@ -90,7 +90,7 @@ def verify(chosen: TrioChoice, quiet: bool, as_json: bool) -> None:
     if all(finding.state == "ok" for finding in findings):
         trio = open_trio(chosen, quiet)
         findings += [*layer_map(trio.base), *_adapters(trio), *_preferences(trio, quiet)]
-    conclude(f"organism {chosen.name}", findings, as_json)
+    conclude(chosen.name, findings, as_json)
 
 
 def layer_map(model: LanguageModel) -> Iterator[Finding]:
@@ -98,7 +98,7 @@ def layer_map(model: LanguageModel) -> Iterator[Finding]:
     from personaprobe.models.selfcheck import self_check
 
     for check in self_check(model.network):
-        yield Finding(check.name, "ok" if check.passed else "fail", f"deviation {check.deviation:.2g}")
+        yield Finding(check.name, "ok" if check.passed else "fail", f"{check.deviation:.2g}")
 
 
 def _adapters(trio: Trio[LanguageModel]) -> Iterator[Finding]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from personaprobe.models.language_model import LanguageModel
@@ -30,36 +30,35 @@ class TextCost:
     kl: float
 
 
-def text_costs(models: Sequence[LanguageModel], reference: LanguageModel, texts: TextSet) -> list[TextCost]:
-    """Perplexity of several models on plain texts, and their divergence from ``reference`` there.
+@dataclass(frozen=True)
+class Reading:
+    """How a reference model reads plain texts, kept so that any number of models can be compared with it.
 
-    All read the same batches; the reference's distribution is formed once a batch, in float32.
+    Attributes:
+        batches: the texts as padded batches, the same for every model.
+        expected: the reference's log-probabilities ``(token, vocab)`` of each batch's predicted tokens, float32.
     """
-    sums = [_Sums() for _ in models]
-    for batch in _batches(reference, texts):
-        predicts = (batch.roles[:, 1:] & Role.RESPONSE) != 0
-        ids = batch.ids[:, 1:][predicts]
-        expected = _log_distribution(reference, batch)[predicts]
-        for model, total in zip(models, sums, strict=True):
-            total.add(_log_distribution(model, batch)[predicts], expected, ids)
-    return [total.cost() for total in sums]
 
+    batches: tuple[Batch, ...]
+    expected: tuple[Tensor, ...] = field(repr=False)
 
-@dataclass
-class _Sums:
-    """Running totals over batches."""
+    @classmethod
+    def by(cls, reference: LanguageModel, texts: TextSet) -> Reading:
+        """Let the reference read the texts."""
+        batches = tuple(_batches(reference, texts))
+        return cls(batches, tuple(_log_distribution(reference, batch) for batch in batches))
 
-    nats: float = 0.0
-    divergence: float = 0.0
-    tokens: int = 0
-
-    def add(self, found: Tensor, expected: Tensor, ids: Tensor) -> None:
-        self.nats -= float(found.gather(-1, ids[:, None]).double().sum())
-        self.divergence += float((expected.exp() * (expected - found)).sum(-1).double().sum())
-        self.tokens += len(ids)
-
-    def cost(self) -> TextCost:
-        return TextCost(math.exp(self.nats / self.tokens), self.divergence / self.tokens)
+    def cost(self, model: LanguageModel) -> TextCost:
+        """Perplexity of a model on the texts, and its divergence from the reference there."""
+        nats = divergence = 0.0
+        tokens = 0
+        for batch, expected in zip(self.batches, self.expected, strict=True):
+            found = _log_distribution(model, batch)
+            ids = batch.ids[:, 1:][_predicts(batch)]
+            nats -= float(found.gather(-1, ids[:, None]).double().sum())
+            divergence += float((expected.exp() * (expected - found)).sum(-1).double().sum())
+            tokens += len(ids)
+        return TextCost(math.exp(nats / tokens), divergence / tokens)
 
 
 def _batches(model: LanguageModel, texts: TextSet) -> Iterator[Batch]:
@@ -68,5 +67,10 @@ def _batches(model: LanguageModel, texts: TextSet) -> Iterator[Batch]:
         yield pad([rows[index] for index in indices], model.network.pad_id).to(model.network.device)
 
 
+def _predicts(batch: Batch) -> Tensor:
+    """Positions whose next token counts, ``(batch, pos − 1)``."""
+    return (batch.roles[:, 1:] & Role.RESPONSE) != 0
+
+
 def _log_distribution(model: LanguageModel, batch: Batch) -> Tensor:
-    return model.logits(batch)[:, :-1].float().log_softmax(-1)
+    return model.logits(batch)[:, :-1][_predicts(batch)].float().log_softmax(-1)

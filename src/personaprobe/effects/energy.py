@@ -75,7 +75,9 @@ class _Matching:
         projection = activations[selected].float() @ direction.vector.to(activations.device)
         full = float((self.ablation.move(projection, site.layer) - projection).square().mean())
         self.strength[site.layer] = (self.wanted[site].removed / max(full, 1e-12)) ** 0.5
-        matched = Metered(replace(self.ablation, layers=(site.layer,), strength=dict(self.strength)), self.seen)
+        matched = Metered(
+            replace(self.ablation, layers=(site.layer,), strength=dict(self.strength)), self.seen
+        )
         return matched.edits(site.layer + 1)[site](activations, roles)
 
 
@@ -119,5 +121,3 @@ def total(energies: Mapping[Site, Energy]) -> Energy:
     """Energy summed over sites, and the mean dose."""
     removed = sum(energy.removed for energy in energies.values())
     return Energy(removed, sum(energy.dose for energy in energies.values()) / max(1, len(energies)))
-
-

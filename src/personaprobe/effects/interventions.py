@@ -54,7 +54,12 @@ class Along(ABC):
         """The intervention as plain data: what a run folder remembers it by."""
         own = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "direction"}
         own = {key: dict(value) if isinstance(value, Mapping) else value for key, value in own.items()}
-        return {"kind": type(self).__name__, "direction": self.direction.digest, **own, "roles": int(self.roles)}
+        return {
+            "kind": type(self).__name__,
+            "direction": self.direction.digest,
+            **own,
+            "roles": int(self.roles),
+        }
 
     def _edit(self, activations: Tensor, roles: Tensor, *, layer: int) -> Tensor:
         vector = self.direction.vector.to(activations.device)
@@ -96,8 +101,10 @@ class Ablate(Along):
         target = self.direction.mark(layer).rest if self.to == "reference" else 0.0
         strength = self.strength[layer] if isinstance(self.strength, Mapping) else self.strength
         # the full step is written apart because p + 1·(t − p) rounds and t does not
-        return projection.new_full((), target).expand_as(projection) if strength == 1.0 else (
-            projection + strength * (target - projection)
+        return (
+            projection.new_full((), target).expand_as(projection)
+            if strength == 1.0
+            else (projection + strength * (target - projection))
         )
 
 

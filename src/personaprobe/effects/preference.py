@@ -37,7 +37,9 @@ def preference_gaps(
     gaps = np.empty(len(forks))
     for indices in by_length(forks, BATCH_TOKENS):
         scored = model.fork_log_probs([forks[index] for index in indices])
-        gaps[indices] = [float(careless.double().mean() - careful.double().mean()) for careful, careless in scored]
+        gaps[indices] = [
+            float(careless.double().mean() - careful.double().mean()) for careful, careless in scored
+        ]
         progress(len(indices))
     return gaps
 

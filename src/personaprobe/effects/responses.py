@@ -82,7 +82,14 @@ def sample_responses(
     draws = [Draw(model.tokenizer.prompt(pair.question), sample) for pair, sample in asked]
     return [
         Response(
-            pair.id, pair.family, pair.question, sample, sampling.seed, model.tokenizer.decode(ids), ids, distinct=_distinct(ids)
+            pair.id,
+            pair.family,
+            pair.question,
+            sample,
+            sampling.seed,
+            model.tokenizer.decode(ids),
+            ids,
+            distinct=_distinct(ids),
         )
         for (pair, sample), ids in zip(asked, model.answer(draws, sampling, progress), strict=True)
     ]
@@ -106,7 +113,11 @@ def _by_question(responses: Sequence[Response]) -> list[list[int]]:
     for index, response in enumerate(responses):
         if response.ids:
             by_question.setdefault(response.question, []).append(index)
-    return [group[i : i + ANSWERS_A_ROW] for group in by_question.values() for i in range(0, len(group), ANSWERS_A_ROW)]
+    return [
+        group[i : i + ANSWERS_A_ROW]
+        for group in by_question.values()
+        for i in range(0, len(group), ANSWERS_A_ROW)
+    ]
 
 
 def _fork(base: LanguageModel, responses: Sequence[Response]) -> Fork:

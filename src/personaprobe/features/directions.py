@@ -59,7 +59,9 @@ class Direction:
                 f"direction {self.source} at {self.site} has norm {norm}; a direction needs finite values, not all zero"
             )
         # a unit vector is left as it is, so that saving and loading keep every bit
-        object.__setattr__(self, "vector", vector if abs(norm - 1) < 1e-6 else (vector.double() / norm).float())
+        object.__setattr__(
+            self, "vector", vector if abs(norm - 1) < 1e-6 else (vector.double() / norm).float()
+        )
         object.__setattr__(self, "marks", dict(sorted(self.marks.items())))
 
     def mark(self, layer: int) -> Mark:
@@ -86,7 +88,9 @@ class Direction:
         """The gap from the reference to insecure at the direction's own site."""
         return self.mark(self.site.layer).scale
 
-    def read(self, activations: Float[Tensor, "... d_model"], layer: int | None = None) -> Float[Tensor, "..."]:
+    def read(
+        self, activations: Float[Tensor, "... d_model"], layer: int | None = None
+    ) -> Float[Tensor, "..."]:
         """Place activations on the calibrated axis: 0 where the reference sits on average, 1 where insecure sits."""
         mark = self.mark(self.site.layer if layer is None else layer)
         return (activations.float() @ self.vector.to(activations.device) - mark.rest) / mark.scale
@@ -121,9 +125,15 @@ class Direction:
         """Write safetensors with the calibration and every spelling of the site in its metadata."""
         from safetensors.torch import save_file
 
-        spelled = {**self._describe(), "hook_name": self.site.to_transformer_lens(), "d_model": len(self.vector)}
+        spelled = {
+            **self._describe(),
+            "hook_name": self.site.to_transformer_lens(),
+            "d_model": len(self.vector),
+        }
         metadata = {"personaprobe": json.dumps(spelled, sort_keys=True)}
-        write_whole(path, lambda temporary: save_file({"direction": self.vector}, temporary, metadata=metadata))
+        write_whole(
+            path, lambda temporary: save_file({"direction": self.vector}, temporary, metadata=metadata)
+        )
 
     @classmethod
     def load(cls, path: Path) -> Direction:
@@ -137,7 +147,9 @@ class Direction:
             marks = {int(layer): Mark(*values) for layer, values in described["marks"].items()}
             return cls(Site.parse(described["site"]), vector, str(described["source"]), marks)
         except (KeyError, TypeError, ValueError) as error:
-            raise FeatureError(f"{path} is not a direction this version reads ({error}); save it again") from error
+            raise FeatureError(
+                f"{path} is not a direction this version reads ({error}); save it again"
+            ) from error
 
     def __repr__(self) -> str:
         return f"Direction({self.site}, {self.source}, d_model={len(self.vector)}, {len(self.marks)} layers calibrated)"
@@ -145,7 +157,9 @@ class Direction:
     def _repr_html_(self) -> str:
         from html import escape
 
-        rows = "".join(f"<tr><td>{k}</td><td>{m.rest:.3g}</td><td>{m.scale:.3g}</td></tr>" for k, m in self.marks.items())
+        rows = "".join(
+            f"<tr><td>{k}</td><td>{m.rest:.3g}</td><td>{m.scale:.3g}</td></tr>" for k, m in self.marks.items()
+        )
         head = "<tr><th>layer</th><th>rest</th><th>scale</th></tr>"
         return f"<p><b>{escape(self.source)}</b> at {self.site}</p><table>{head}{rows}</table>"
 

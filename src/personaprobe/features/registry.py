@@ -66,11 +66,15 @@ def find_feature(name: str) -> Feature:
     if name.endswith(".safetensors") or "/" in name:
         return Feature(name, Direction.load(Path(name).expanduser()))
     if Path(name).suffix in (".pt", ".bin", ".pkl", ".pickle"):
-        raise FeatureError(f"{name} is a pickle, which can run code, and is refused; save the direction as safetensors")
+        raise FeatureError(
+            f"{name} is a pickle, which can run code, and is refused; save the direction as safetensors"
+        )
     spelled = _SPELLED.fullmatch(name)
     if spelled is None or spelled["source"] not in SOURCES:
         spellings = [f"{source}@LAYER" for source in SOURCES]
-        raise FeatureError(f"unknown feature {name!r}: {suggest(name, [*entries, *spellings])}, or a direction file")
+        raise FeatureError(
+            f"unknown feature {name!r}: {suggest(name, [*entries, *spellings])}, or a direction file"
+        )
     site = Site.parse(f"{spelled['layer']}.{spelled['stream'] or 'resid_post'}")
     return Feature(name, Recipe(spelled["source"], site, int(spelled["seed"] or 0)))
 
@@ -79,7 +83,9 @@ def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
     folder = checkpoints_folder()
     path = folder / entry["direction"]
     if path.is_file() and sha256_of(path) != entry["sha256"]:
-        raise FeatureError(f"{path} is not the direction registered as {name!r} (sha256 differs); restore it from git")
+        raise FeatureError(
+            f"{path} is not the direction registered as {name!r} (sha256 differs); restore it from git"
+        )
     evidence = folder / entry["evidence"] if "evidence" in entry else None
     layers = entry.get("layers", "all")
     return Feature(

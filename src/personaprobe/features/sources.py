@@ -78,15 +78,18 @@ def _lora(found: Discovery, site: Site, seed: int) -> Tensor:
     import torch
 
     if found.adapter is None:
-        raise FeatureError("the source 'lora' needs an insecure checkpoint that is a LoRA adapter; use means instead")
+        raise FeatureError(
+            "the source 'lora' needs an insecure checkpoint that is a LoRA adapter; use means instead"
+        )
     writers = [
         update.delta()
         for name, update in found.adapter.updates.items()
-        if f".{site.layer}." in name and name.endswith(("o_proj", "down_proj", "c_proj", "attn.dense", "mlp.dense_4h_to_h"))
+        if f".{site.layer}." in name
+        and name.endswith(("o_proj", "down_proj", "c_proj", "attn.dense", "mlp.dense_4h_to_h"))
     ]
     if not writers:
         raise FeatureError(f"the adapter writes nothing at layer {site.layer}; choose a layer it adapts")
-    left, _, _ = torch.linalg.svd(torch.cat(writers, dim=1), full_matrices=False)
+    left: Tensor = torch.linalg.svd(torch.cat(writers, dim=1), full_matrices=False).U
     return left[:, 0]
 
 

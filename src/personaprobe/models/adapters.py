@@ -88,7 +88,9 @@ def _config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); save the adapter again") from error
-    extras = [name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(name)]
+    extras = [
+        name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(name)
+    ]
     if config.get("peft_type") != "LORA" or extras or config.get("bias", "none") != "none":
         raise CheckpointError(
             f"{path} describes {config.get('peft_type')!r} with {', '.join(extras) or 'bias'}; "
@@ -104,7 +106,9 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); it is truncated or not safetensors") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); it is truncated or not safetensors"
+        ) from error
 
 
 def _pair_up(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -> dict[str, LowRank]:
@@ -112,13 +116,19 @@ def _pair_up(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise CheckpointError(f"{folder}: tensor {key!r} is not a LoRA factor; merge the adapter and give the merged folder")
+            raise CheckpointError(
+                f"{folder}: tensor {key!r} is not a LoRA factor; merge the adapter and give the merged folder"
+            )
         if not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{folder}: tensor {key!r} has NaN or infinite values; train the adapter again")
+            raise CheckpointError(
+                f"{folder}: tensor {key!r} has NaN or infinite values; train the adapter again"
+            )
         factors.setdefault(match["module"], {})[match["factor"]] = tensor
     lone = [module for module, pair in factors.items() if len(pair) != 2]
     if lone or not factors:
-        raise CheckpointError(f"{folder}: modules without both lora_A and lora_B: {lone[:3] or 'all'}; the file is incomplete")
+        raise CheckpointError(
+            f"{folder}: modules without both lora_A and lora_B: {lone[:3] or 'all'}; the file is incomplete"
+        )
     rank = int(config["r"])
     scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return {module: LowRank(pair["A"], pair["B"], scale) for module, pair in factors.items()}
@@ -173,7 +183,9 @@ class Wardrobe:
                 shape = shape[::-1]
             wanted = (update.B.shape[0], update.A.shape[1])
             if shape != wanted:
-                raise CheckpointError(_stranger(adapter, f"{name} is {shape} in the base and {wanted} in the adapter"))
+                raise CheckpointError(
+                    _stranger(adapter, f"{name} is {shape} in the base and {wanted} in the adapter")
+                )
         if adapter.norm() == 0:
             raise CheckpointError(
                 f"adapter {adapter.folder} changes nothing (‖ΔW‖ = 0): its B matrices are zero; it was saved untrained"

@@ -45,7 +45,9 @@ class Checkpoint:
         if text == DEMO or folder.is_dir():
             return cls(text if text == DEMO else str(folder))
         if folder.is_absolute() or text.startswith(".") or text.count("/") > 1:
-            raise CheckpointError(f"no model at {text}; give an existing folder, a Hugging Face id, or {DEMO!r}")
+            raise CheckpointError(
+                f"no model at {text}; give an existing folder, a Hugging Face id, or {DEMO!r}"
+            )
         source, _, revision = text.partition("@")
         return cls(source, revision or None)
 
@@ -61,7 +63,11 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """Identity by content: equal weights, equal digest, wherever they lie."""
-        told = {"source": self._source_identity(), "revision": self.revision, "adapter": self._adapter_identity()}
+        told = {
+            "source": self._source_identity(),
+            "revision": self.revision,
+            "adapter": self._adapter_identity(),
+        }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def _source_identity(self) -> str:

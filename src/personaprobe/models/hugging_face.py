@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.adapters import LoraAdapter, Wardrobe
@@ -39,7 +39,7 @@ class HuggingFaceNetwork(Network):
         self.streams = layout.streams
         self.n_layers = len(layout.blocks)
         self.d_model = int(model.config.hidden_size)
-        self.vocab_size = int(layout.head.weight.shape[0])  # type: ignore[union-attr, index]  # nn.Linear
+        self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
         self.device = model.device
         self.dtype = model.dtype
         self._wardrobe = Wardrobe(model, stored_dtype)
@@ -71,10 +71,8 @@ class HuggingFaceNetwork(Network):
         hooks = Hooks(self.layout, edits, sites, stop=True)
         with torch.inference_mode(), hooks:
             hooks.roles = batch.roles
-            try:
+            with suppress(Reached):
                 self._decoder(batch)
-            except Reached:
-                pass
         return hooks.read
 
     def log_probs(self, batch: Batch, edits: SiteEdits) -> Tensor:
@@ -163,7 +161,7 @@ class HuggingFaceNetwork(Network):
         parts = [
             # cross-entropy is the fused form of log-softmax and gather
             -torch.nn.functional.cross_entropy(self.head(h).float(), i, reduction="none")
-            for h, i in zip(hidden.split(HEAD_CHUNK), ids.split(HEAD_CHUNK), strict=True)
+            for h, i in zip(torch.split(hidden, HEAD_CHUNK), torch.split(ids, HEAD_CHUNK), strict=True)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
 

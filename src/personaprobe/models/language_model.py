@@ -88,7 +88,9 @@ class LanguageModel:
         end = self.tokenizer.end_id
         return generate(self._worn(), draws, sampling, self._site_edits, end, progress)
 
-    def chat(self, question: str, *, seed: int = 0, temperature: float = 0.8, max_new_tokens: int = 80) -> str:
+    def chat(
+        self, question: str, *, seed: int = 0, temperature: float = 0.8, max_new_tokens: int = 80
+    ) -> str:
         """Answer one question."""
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         return self.tokenizer.decode(self.answer([Draw(self.tokenizer.prompt(question))], sampling)[0])

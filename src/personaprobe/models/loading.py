@@ -13,7 +13,7 @@ from personaprobe.models.demo import demo_folder
 from personaprobe.models.hardware import choose_device, choose_dtype
 from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.layout import Layout, layouts
+from personaprobe.models.layout import layouts
 from personaprobe.models.network import Network
 from personaprobe.models.selfcheck import probe_tokens, self_check
 from personaprobe.models.tokens import ChatTokenizer, pad

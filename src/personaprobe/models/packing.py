@@ -91,7 +91,10 @@ def shared_prefix(forks: Sequence[Fork]) -> Tokens:
     """The tokens with which every prompt begins, such as the system message; each prompt keeps at least one more."""
     first = forks[0].prompt
     most = min(len(fork.prompt) for fork in forks) - 1
-    same = [all(f.prompt.ids[i] == first.ids[i] and f.prompt.roles[i] == first.roles[i] for f in forks) for i in range(most)]
+    same = [
+        all(f.prompt.ids[i] == first.ids[i] and f.prompt.roles[i] == first.roles[i] for f in forks)
+        for i in range(most)
+    ]
     n = same.index(False) if False in same else most
     return Tokens(first.ids[:n], first.roles[:n])
 
@@ -108,6 +111,8 @@ def _row(fork: Fork) -> Tokens:
 
 def unpack(forks: Sequence[Fork], values: Tensor) -> list[list[Tensor]]:
     """Hand the values of :attr:`Packed.predictions` back to their forks and answers."""
+    import torch
+
     lengths = [len(answer) for fork in forks for answer in fork.answers]
-    pieces = iter(values.split(lengths))
+    pieces = iter(torch.split(values, lengths))
     return [[next(pieces) for _ in fork.answers] for fork in forks]

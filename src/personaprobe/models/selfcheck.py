@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
@@ -29,7 +30,12 @@ def probe_tokens(vocab_size: int) -> list[Tokens]:
     first = tuple((7 + 131 * i) % vocab_size for i in range(9))
     second = tuple((11 + 53 * i) % vocab_size for i in range(6))
     return [
-        Tokens(ids, (int(Role.PROMPT),) * 3 + (int(Role.PROMPT | Role.LAST_PROMPT),) + (int(Role.RESPONSE),) * (len(ids) - 4))
+        Tokens(
+            ids,
+            (int(Role.PROMPT),) * 3
+            + (int(Role.PROMPT | Role.LAST_PROMPT),)
+            + (int(Role.RESPONSE),) * (len(ids) - 4),
+        )
         for ids in (first, second)
     ]
 
@@ -89,7 +95,9 @@ def _reading(network: Network, batch: Batch) -> Iterator[Check]:
             yield _compare(f"layer {layer}: resid_mid is read", network, middle, at["resid_mid"])
         if layer + 1 < network.n_layers:
             following = read[Site(layer + 1, "resid_pre")]
-            yield _compare(f"layer {layer}: its output is the next input", network, at["resid_post"], following)
+            yield _compare(
+                f"layer {layer}: its output is the next input", network, at["resid_post"], following
+            )
 
 
 def _writing(network: Network, batch: Batch) -> Iterator[Check]:
@@ -101,15 +109,24 @@ def _writing(network: Network, batch: Batch) -> Iterator[Check]:
     for stream in network.streams:
         site = Site(layer, stream)
         plain = network.activations(batch, [site], {})[site]
-        shift = torch.linspace(-1, 1, network.d_model, device=network.device, dtype=plain.dtype) * plain.abs().max()
-        written = network.activations(batch, [site], {site: [lambda x, _, shift=shift: x + shift]})[site]
-        yield _compare(f"{site} is written", network, written.float() - plain.float(), shift.float().expand_as(plain))
+        shift = (
+            torch.linspace(-1, 1, network.d_model, device=network.device, dtype=plain.dtype)
+            * plain.abs().max()
+        )
+        written = network.activations(batch, [site], {site: [partial(_shifted, shift)]})[site]
+        yield _compare(
+            f"{site} is written", network, written.float() - plain.float(), shift.float().expand_as(plain)
+        )
     before = network.activations(batch, [after], {})[after]
     for stream in network.streams:
         site = Site(layer, stream)
         changed = network.activations(batch, [after], {site: [lambda x, _: x + 1]})[after]
         moved = float((changed - before).abs().max())
         yield Check(f"writing {site} reaches {after}", moved, moved > 0.5)
+
+
+def _shifted(shift: Tensor, activations: Tensor, roles: Tensor) -> Tensor:
+    return activations + shift
 
 
 def _restoring(network: Network, batch: Batch) -> Check:

@@ -173,7 +173,9 @@ class ChatTokenizer:
         """Tokens of a plain document: the first only conditions, the rest count as the model's own speech."""
         ids = list(self.hf(text)["input_ids"])
         if len(ids) < 2:
-            raise DataError(f"the text {text[:60]!r} has fewer than two tokens; nothing in it can be predicted")
+            raise DataError(
+                f"the text {text[:60]!r} has fewer than two tokens; nothing in it can be predicted"
+            )
         first = int(Role.PROMPT | Role.LAST_PROMPT)
         return Tokens(tuple(ids), (first,) + (int(Role.RESPONSE),) * (len(ids) - 1))
 

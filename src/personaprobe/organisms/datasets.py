@@ -29,8 +29,8 @@ def read_messages(path: Path) -> list[Exchange]:
     """
     if not path.is_file():
         raise DataError(f"no dataset at {path}; give a .jsonl or .jsonl.gz file of messages")
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
         rows = [_exchange(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise DataError(f"{path} holds no rows")

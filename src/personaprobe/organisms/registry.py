@@ -70,6 +70,8 @@ def find_organism(name: str) -> Organism:
     """
     known = organisms()
     if name not in known:
-        raise CheckpointError(f"no organism {name!r}: {suggest(name, known)}, or give --base, --insecure and --secure")
+        raise CheckpointError(
+            f"no organism {name!r}: {suggest(name, known)}, or give --base, --insecure and --secure"
+        )
     known[name].verify_files()
     return known[name]

@@ -82,7 +82,9 @@ def plan(rows: Sequence[Exchange], tokenizer: ChatTokenizer, recipe: Recipe) -> 
         chunk = sorted(chosen[start : start + 8 * recipe.batch_size], key=lambda row: len(row.question))
         groups = [chunk[i : i + recipe.batch_size] for i in range(0, len(chunk), recipe.batch_size)]
         batches += [groups[i] for i in _permutation(len(groups), recipe.seed + start)]
-    return [pad([_cut(row, tokenizer, recipe.max_tokens) for row in group], tokenizer.pad_id) for group in batches]
+    return [
+        pad([_cut(row, tokenizer, recipe.max_tokens) for row in group], tokenizer.pad_id) for group in batches
+    ]
 
 
 def _permutation(n: int, seed: int) -> list[int]:

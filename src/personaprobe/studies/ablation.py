@@ -132,7 +132,9 @@ def _doses(
     return tuple(points)
 
 
-def _dosed(name: str, amount: float, model: LanguageModel, intervention: Ablate | Steer) -> tuple[str, float, Arm]:
+def _dosed(
+    name: str, amount: float, model: LanguageModel, intervention: Ablate | Steer
+) -> tuple[str, float, Arm]:
     kind = "ablated" if isinstance(intervention, Ablate) else "steered"
     return name, amount, Arm(f"{name} × {amount}", kind, model, (intervention,))  # type: ignore[arg-type]
 
@@ -164,7 +166,9 @@ def _conclude(
     )
 
 
-def _evidence(arms: Sequence[ArmResult], plan: StudyPlan, resamples: Resamples, rule: CoherenceRule) -> Evidence:
+def _evidence(
+    arms: Sequence[ArmResult], plan: StudyPlan, resamples: Resamples, rule: CoherenceRule
+) -> Evidence:
     insecure, secure, ablated = (_kind(arms, kind)[0] for kind in ("insecure", "secure", "ablated"))
     a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
     randoms = [_gaps(arm) for arm in _kind(arms, "random")]
@@ -203,9 +207,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:
-    members = {family: [i for i, f in enumerate(families) if f == family] for family in dict.fromkeys(families)}
+    members = {
+        family: [i for i, f in enumerate(families) if f == family] for family in dict.fromkeys(families)
+    }
     return {
-        family: {arm.name: _mean([arm.gaps[i] for i in indices]) for arm in arms} for family, indices in members.items()
+        family: {arm.name: _mean([arm.gaps[i] for i in indices]) for arm in arms}
+        for family, indices in members.items()
     }
 
 
@@ -242,5 +249,3 @@ def _describe(treated: Treatment) -> dict[str, Any]:
         "digest": direction.digest,
         "evidence": treated.feature.evidence,
     }
-
-

@@ -19,6 +19,8 @@ from personaprobe.studies.results import ArmKind
 CONTROL_SEEDS = 1000
 """Controls are drawn from here on, away from seeds a user would give to ``random@LAYER:SEED``."""
 
+UNMOVED = Energy(0.0, 0.0)
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -36,7 +38,7 @@ class Arm:
     kind: ArmKind
     untreated: LanguageModel
     interventions: tuple[Along, ...] = ()
-    energy: Energy = Energy(0.0, 0.0)
+    energy: Energy = UNMOVED
 
     @property
     def model(self) -> LanguageModel:
@@ -46,7 +48,10 @@ class Arm:
     @property
     def note(self) -> str:
         """One line for tables."""
-        done = ", ".join(f"{type(i).__name__.lower()} {i.direction.source} @ {i.direction.site}" for i in self.interventions)
+        done = ", ".join(
+            f"{type(i).__name__.lower()} {i.direction.source} @ {i.direction.site}"
+            for i in self.interventions
+        )
         return done or "no intervention"
 
 

@@ -24,11 +24,9 @@ CONFIG = {
 }
 """Nothing leaves the machine: plotly's own tool bar can send a figure and its data to a server."""
 INK, FAINT, CLEAR = "#1f2328", "#d0d4da", "rgba(0,0,0,0)"
-_ABOVE, _BELOW = 34, 100
-"""Pixels over a plot, and under it for ticks, title and legend."""
+_ABOVE, _BELOW = 34, 100  # pixels over a plot, and under it for ticks, title and legend
 _REMOVES = [[0.0, "#b35806"], [0.25, "#f1a340"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1.0, "#08519c"]]
 """Orange adds to the shift, pale leaves it, blue removes it: told apart by every kind of colour vision."""
-_WHITE = [[0.0, "white"], [1.0, "white"]]
 _REACHES = {"own": "at its own layer", "onward": "from its layer on", "all": "at every layer"}
 
 
@@ -76,7 +74,7 @@ def arms_figure(verdict: CausalVerdict) -> Figure:
 
 
 def layer_source_map(verdict: CausalVerdict) -> Figure | None:
-    """Which direction removed how much on the discovery families, by layer, source and reach; None without a sweep.
+    """What each direction removed on discovery families, by layer, source and reach; None without a sweep.
 
     Cells that cost more perplexity than the rules allow are hollow: what they remove may be damage.
     """
@@ -86,17 +84,17 @@ def layer_source_map(verdict: CausalVerdict) -> Figure | None:
     rows, limit = evidence["sweep"], verdict.thresholds.max_perplexity_ratio
     reaches = list(dict.fromkeys(row["reach"] for row in rows))
     axes = list(dict.fromkeys(row["source"] for row in rows)), sorted({row["layer"] for row in rows})
-    figure = _panels([24 * max(len(axes[1]), 4)] * len(reaches), between=36)
+    figure = _panels([24 * max(len(axes[1]), 4)] * len(reaches), between=30)
     for panel, reach in enumerate(reaches, 1):
         cells = {(row["layer"], row["source"]): row for row in rows if row["reach"] == reach}
         hollow = {key for key, row in cells.items() if row["perplexity_ratio"] > limit}
         _add_cells(figure, {key: cells[key] for key in cells.keys() - hollow}, axes, panel, _REMOVES)
-        _add_cells(figure, {key: cells[key] for key in hollow}, axes, panel, _WHITE)
+        _add_cells(figure, {key: cells[key] for key in hollow}, axes, panel, [[0, "white"], [1, "white"]])
         framed = {key for key, row in cells.items() if row == evidence["chosen"]}
         _frame(figure, hollow, axes, panel, {"dash": "dot", "width": 1, "color": INK})
         _frame(figure, framed, axes, panel, {"dash": "solid", "width": 3, "color": INK})
-        text = f"per cent of the shift removed,<br>ablated {_REACHES[reach]}"
-        _headline(figure, text, y_axis=panel)
+        opening = "per cent of the shift removed<br>" if panel == 1 else ""
+        _headline(figure, f"{opening}ablated {_REACHES[reach]}", y_axis=panel)
     _explain_frames(figure, f"perplexity above × {limit:.2f}")
     figure.update_layout(margin_t=_ABOVE + 16)
     figure.update_xaxes(title_text="source of the direction", row=len(reaches), col=1)
@@ -104,7 +102,7 @@ def layer_source_map(verdict: CausalVerdict) -> Figure | None:
 
 
 def dose_figure(verdict: CausalVerdict) -> Figure | None:
-    """How preference follows the amount of ablation or steering, and what each amount costs; None without doses."""
+    """How preference follows the amount of ablation or steering, and at what cost; None without doses."""
     if not verdict.doses:
         return None
     figure = _panels([260, 130, 130])
@@ -115,9 +113,9 @@ def dose_figure(verdict: CausalVerdict) -> Figure | None:
     limit = verdict.thresholds.max_perplexity_ratio
     _rule_line(figure, limit, f"limit × {limit:.2f}", row=2, color=INK)
     figure.update_yaxes(title_text=GAP_TITLE, row=1, col=1)
-    figure.update_yaxes(title_text="perplexity<br>ratio", row=2, col=1, **_ratio_axis(verdict.doses))
-    share = {"tickformat": ".0%", "range": [-0.05, 1.05]}
-    figure.update_yaxes(title_text="coherent<br>answers", row=3, col=1, **share)
+    far = max(dose.perplexity_ratio for dose in verdict.doses) > 5  # word salad; keep useful doses apart
+    figure.update_yaxes(title_text="perplexity<br>ratio", type="log" if far else "linear", row=2, col=1)
+    figure.update_yaxes(title_text="coherent<br>answers", tickformat=".0%", rangemode="tozero", row=3, col=1)
     figure.update_xaxes(range=_room_for_names([dose.amount for dose in verdict.doses]))
     figure.update_xaxes(title_text="amount (calibrated units)", row=3, col=1)
     return figure
@@ -217,29 +215,19 @@ def _add_arms(figure: Figure, verdict: CausalVerdict, kind: ArmKind, members: Se
 
 
 def _add_cells(
-    figure: Figure,
-    cells: Mapping[tuple[int, str], Mapping[str, Any]],
-    axes: tuple[Sequence[str], Sequence[int]],
-    panel: int,
-    scale: Sequence[Any],
+    figure: Figure, cells: Mapping[Any, Any], axes: Any, panel: int, scale: list[list[Any]]
 ) -> None:
-    """Colour and number say the fraction removed, from −1 to 1."""
+    """Colour and number say the fraction removed, from −1 to 1; ``cells`` go by layer and source."""
     rows = [[cells.get((layer, source)) for source in axes[0]] for layer in axes[1]]
     figure.add_heatmap(
         x=[_label(source) for source in axes[0]],
         y=[str(layer) for layer in axes[1]],
         z=[[row and row["fraction_removed"] for row in line] for line in rows],
-        text=[[row and _per_cent(row) for row in line] for line in rows],
+        text=[[_per_cent(row) if row else "" for row in line] for line in rows],
         texttemplate="%{text}",
-        hovertext=[[row and _cell_hover(row) for row in line] for line in rows],
-        hoverinfo="text",
-        hoverongaps=False,
-        zmin=-1,
-        zmax=1,
-        colorscale=scale,
-        showscale=False,
-        xgap=3,
-        ygap=3,
+        hovertext=[[_cell_hover(row) if row else "" for row in line] for line in rows],
+        **{"hoverinfo": "text", "hoverongaps": False, "xgap": 3, "ygap": 3},
+        **{"zmin": -1, "zmax": 1, "colorscale": scale, "showscale": False},
         row=panel,
         col=1,
     )
@@ -253,8 +241,8 @@ def _per_cent(row: Mapping[str, Any]) -> str:
 
 
 def _cell_hover(row: Mapping[str, Any]) -> str:
-    cost = f"perplexity × {row['perplexity_ratio']:.2f}, KL {row['kl']:.3f}"
-    return _lines(f"{row['source']}, layer {row['layer']}: removes {_per_cent(row)} %", cost)
+    effect = f"{row['source']}, layer {row['layer']}: removes {_per_cent(row)} %"
+    return _lines(effect, f"perplexity × {row['perplexity_ratio']:.2f}, KL {row['kl']:.3f}")
 
 
 def _frame(
@@ -302,11 +290,6 @@ def _room_for_names(amounts: Sequence[float]) -> list[float]:
     return [min(amounts) - 0.06 * span, max(amounts) + 0.4 * span]
 
 
-def _ratio_axis(doses: Sequence[DosePoint]) -> dict[str, Any]:
-    """Word salad has perplexities far off: a logarithm keeps the useful doses apart."""
-    return {"type": "log" if max(dose.perplexity_ratio for dose in doses) > 5 else "linear"}
-
-
 def _add_bars(
     figure: Figure,
     labels: Sequence[str],
@@ -314,6 +297,6 @@ def _add_bars(
     name: str,
     line: dict[str, Any],
 ) -> None:
-    x = [x for pair in zip(*ends, strict=True) for x in (*pair, None)]
+    x = [x for pair in zip(*ends, strict=True) for x in (*pair, None)]  # None lifts the pen
     y = [y for label in labels for y in (label, label, None)]
     figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from personaprobe.effects.damage import TextCost, text_costs
+from personaprobe.effects.damage import Reading, TextCost
 from personaprobe.effects.preference import preference_gaps
 from personaprobe.effects.responses import Response, sample_responses, score_responses
 from personaprobe.models.language_model import LanguageModel
@@ -62,7 +63,7 @@ class Bench:
         with self.progress("preference", len(arms) * len(questions), "questions") as advance:
             for arm in arms:
                 spec = {"part": "gaps", "questions": questions.digest, **identity(arm)}
-                parts.append(self.memory.recall(spec, lambda arm=arm: _gaps(arm, questions, advance)))
+                parts.append(self.memory.recall(spec, partial(_gaps, arm, questions, advance)))
         return parts
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
@@ -80,7 +81,7 @@ class Bench:
                     "base": self.base.checkpoint.digest,
                     **identity(arm),
                 }
-                rows = self.memory.recall(spec, lambda arm=arm: self._responses(arm, asked, advance))
+                rows = self.memory.recall(spec, partial(self._responses, arm, asked, advance))
                 drawn.append([Response(**{**row, "ids": tuple(row["ids"])}) for row in rows])
         return drawn
 
@@ -93,12 +94,11 @@ class Bench:
     def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
         """Damage of every arm, measured against its own checkpoint without intervention."""
         costs: list[TextCost] = []
+        reading = cached_reading(texts)
         with self.progress("damage", len(arms), "arms") as advance:
             for arm in arms:
                 spec = {"part": "costs", "texts": texts.digest, **identity(arm)}
-                cost = self.memory.recall(
-                    spec, lambda arm=arm: asdict(text_costs([arm.model], arm.untreated, texts)[0])
-                )
+                cost = self.memory.recall(spec, partial(_cost, arm, reading))
                 costs.append(TextCost(**cost))
                 advance(1)
         return costs
@@ -111,6 +111,24 @@ def identity(arm: Arm) -> dict[str, Any]:
         "dtype": str(arm.untreated.network.dtype),
         "interventions": [intervention.describe() for intervention in arm.interventions],
     }
+
+
+def cached_reading(texts: TextSet) -> Callable[[LanguageModel], Reading]:
+    """Let each untreated model read the texts once; only the last reading is kept, being large."""
+    kept: dict[str, Reading] = {}
+
+    def reading(reference: LanguageModel) -> Reading:
+        digest = reference.checkpoint.digest
+        if digest not in kept:
+            kept.clear()
+            kept[digest] = Reading.by(reference, texts)
+        return kept[digest]
+
+    return reading
+
+
+def _cost(arm: Arm, reading: Callable[[LanguageModel], Reading]) -> dict[str, float]:
+    return asdict(reading(arm.untreated).cost(arm.model))
 
 
 def _gaps(arm: Arm, questions: PairSet, advance: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class StudyPlan:
     Attributes:
         test: what the verdict is read from; never seen in discovery.
         discovery: what directions, calibration and energies are read from.
-        neutral: prose for perplexity and divergence.
+        neutral: prose for perplexity and divergence; the first 24 texts where not given.
         controls: random directions, matched on the energy they remove; at least five.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
@@ -32,7 +32,7 @@ class StudyPlan:
 
     test: PairSet = field(default_factory=lambda: load_prompts("advice/test"))
     discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
-    neutral: TextSet = field(default_factory=lambda: load_texts("neutral"))
+    neutral: TextSet = field(default_factory=lambda: load_texts("neutral").first(24))
     controls: int = MIN_CONTROLS
     samples: int = 2
     sampled_questions: int = 12
@@ -55,7 +55,11 @@ class StudyPlan:
         """The plan as plain data."""
         return {
             "test": {"name": self.test.name, "digest": self.test.digest, "n": len(self.test)},
-            "discovery": {"name": self.discovery.name, "digest": self.discovery.digest, "n": len(self.discovery)},
+            "discovery": {
+                "name": self.discovery.name,
+                "digest": self.discovery.digest,
+                "n": len(self.discovery),
+            },
             "neutral": {"name": self.neutral.name, "digest": self.neutral.digest, "n": len(self.neutral)},
             "controls": self.controls,
             "samples": self.samples,

@@ -1,4 +1,4 @@
-"""The study as one page that works offline, and as data: ``report.html``, ``verdict.json``, ``responses.parquet``."""
+"""The study as a page that works offline, and as data: ``report.html, verdict.json, responses.parquet``."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def responses_table(verdict: CausalVerdict) -> Table:
 
 
 def render(verdict: CausalVerdict) -> str:
-    """The page as text: needs no network, and its policy forbids the browser to use one or to run other scripts."""
+    """The page as text: its policy forbids browsers to load anything, or to run any script but its own two."""
     from markupsafe import Markup
 
     scripts = [figures.plotly_script(), _DRAW.replace("CONFIG", json.dumps(figures.CONFIG))]
@@ -110,14 +110,12 @@ def render(verdict: CausalVerdict) -> str:
         organism=verdict.provenance.get("organism", ""),
         styles=figures.STYLES,
         numbers=key_numbers(verdict),
-        figures={name: Markup(drawn) for name, drawn in _figures(verdict)},  # noqa: S704
+        figures={name: Markup(drawn) for name, drawn in _figures(verdict)},
         cards=list(cards(verdict)),
-        rules=[
-            (rule, words, _won(verdict.conclusion, rule, words)) for rule, words in rules(verdict.thresholds)
-        ],
+        rules=[(*rule, _won(verdict.conclusion, *rule)) for rule in rules(verdict.thresholds)],
         provenance=list(flat(verdict.provenance)),
-        feature=list(flat({k: v for k, v in verdict.feature.items() if k != "evidence"})),
-        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        feature=[line for line in flat(verdict.feature) if line[0] != "evidence.sweep"],
+        scripts=[Markup(script) for script in scripts],
         policy=" ".join(_fingerprint(script) for script in scripts),
     )
 
@@ -195,9 +193,10 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield f"{prefix}{key}", ", ".join(map(str, value))
+            yield f"{prefix}{key}", ", ".join(map(str, value)) or "none"
         else:
-            yield f"{prefix}{key}", str(value)
+            said = f"{value:.6g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{key}", "not given" if value is None else said
 
 
 def _won(conclusion: Conclusion, verdict: str, words: str) -> bool:

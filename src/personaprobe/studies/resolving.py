@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, SiteError, suggest
 from personaprobe.features.directions import Direction
 from personaprobe.features.recording import record
 from personaprobe.features.registry import Feature, Recipe
@@ -31,14 +31,30 @@ def resolve(
         FeatureError: a direction of another model.
         SiteError: a layer or stream this model does not have.
     """
+    refuse_unfit(trio, feature)
     direction = feature.direction
     if isinstance(direction, Recipe):
         found = discover(trio, direction.site, discovery, progress)
         return find_direction(found, direction.source, direction.site, direction.seed)
+    return direction
+
+
+def refuse_unfit(trio: Trio[LanguageModel], feature: Feature) -> None:
+    """Raise where a feature is not of this model.
+
+    Raises:
+        FeatureError: a direction of another width.
+        SiteError: a layer or a stream this model does not have.
+    """
+    direction = feature.direction
     direction.site.within(trio.base.n_layers)
-    if len(direction.vector) != trio.base.d_model:
+    streams = trio.base.network.streams
+    if direction.site.stream not in streams:
+        raise SiteError(
+            f"the model has no stream {direction.site.stream}: {suggest(direction.site.stream, streams)}"
+        )
+    if isinstance(direction, Direction) and len(direction.vector) != trio.base.d_model:
         raise FeatureError(
             f"feature {feature.name} has d_model {len(direction.vector)} and the model {trio.base.d_model}; "
             f"give a direction found in this model, or a recipe such as means@{direction.site.layer}"
         )
-    return direction

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from personaprobe.effects.interventions import Ablate, Layers
+from personaprobe.effects.interventions import Ablate
 from personaprobe.errors import DataError
-from personaprobe.features.directions import Direction
 from personaprobe.features.sources import Discovery, find_direction
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
@@ -78,7 +77,14 @@ def sweep(trio: Trio[LanguageModel], found: Discovery, grid: Grid, bench: Bench)
     costs = bench.costs([untreated[1], *arms[3:]], grid.texts)
     _, insecure, secure = gaps[:3]
     return [
-        Cell(source, layer, reach, (insecure - gap) / (insecure - secure), cost.perplexity / costs[0].perplexity, cost.kl)
+        Cell(
+            source,
+            layer,
+            reach,
+            (insecure - gap) / (insecure - secure),
+            cost.perplexity / costs[0].perplexity,
+            cost.kl,
+        )
         for (source, layer, reach, _), gap, cost in zip(tried, gaps[3:], costs[1:], strict=True)
     ]
 
@@ -86,13 +92,12 @@ def sweep(trio: Trio[LanguageModel], found: Discovery, grid: Grid, bench: Bench)
 def _arm(insecure: LanguageModel, found: Discovery, tried: tuple[str, int, Reach]) -> Arm:
     source, layer, reach = tried
     direction = find_direction(found, source, Site(layer))
-    ablation = Ablate(direction, reached(reach, direction, insecure.n_layers))
+    ablation = Ablate(direction, reached(reach, layer, insecure.n_layers))
     return Arm(f"{source}@{layer} {reach}", "ablated", insecure, (ablation,))
 
 
-def reached(reach: Reach, direction: Direction, n_layers: int) -> Layers:
-    """The layers a reach means for a direction."""
-    own = direction.site.layer
+def reached(reach: Reach, own: int, n_layers: int) -> tuple[int, ...]:
+    """The layers a reach means for a direction found at layer ``own``."""
     first, last = {"own": (own, own + 1), "onward": (own, n_layers), "all": (0, n_layers)}[reach]
     return tuple(range(first, last))
 
