@@ -514,16 +514,21 @@ def test_features_lists_what_is_registered_and_what_is_wrong_with_it(
     from personaprobe.models.files import sha256_of
 
     path = tiny.direction(registered / "good.safetensors")
-    _text(registered / "evidence.json", json.dumps({"headline": "best of nine"}))
+    evidence = {
+        "chosen": {"fraction_removed": 0.731, "perplexity_ratio": 1.024},
+        "questions": {"name": "advice/discovery", "n": 36},
+    }
+    _text(registered / "evidence.json", json.dumps(evidence))
     entry = f'direction = "good.safetensors"\nsha256 = "{sha256_of(path)}"\nevidence = "evidence.json"\n'
     _text(
         registered / "features.toml",
         f'[good]\n{entry}\n[gone]\ndirection = "gone.safetensors"\nsha256 = ""\n',
     )
+    seen = "removes 73% of the shift at perplexity × 1.02 (36 questions of advice/discovery)"
     good, gone = json.loads(run("features", "--json").stdout)
-    assert (good["site"], good["layers"], good["evidence"]) == ("1.resid_post", "all", "best of nine")
+    assert (good["site"], good["layers"], good["evidence"]) == ("1.resid_post", "all", seen)
     assert "no direction file" in gone["error"]
-    assert "best of nine" in run("features").stdout
+    assert "removes 73%" in run("features").stdout
 
 
 def test_organisms_are_listed_with_the_state_of_their_files(registered: Path, run: Run) -> None:

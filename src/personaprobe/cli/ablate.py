@@ -23,7 +23,7 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions import Layers
-    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.plan import NEUTRAL_TEXTS, StudyPlan
     from personaprobe.studies.results import CausalVerdict
 
 
@@ -112,13 +112,13 @@ def _plan(
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation import Sampling
     from personaprobe.prompts import load_prompts, load_texts
-    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.plan import NEUTRAL_TEXTS, StudyPlan
 
     questions, discovery, neutral = sets
     return StudyPlan(
         test=load_prompts(questions),
         discovery=load_prompts(discovery),
-        neutral=load_texts(neutral),
+        neutral=load_texts(neutral).first(NEUTRAL_TEXTS),
         controls=controls,
         samples=samples,
         seed=seed,

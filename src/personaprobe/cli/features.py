@@ -47,7 +47,16 @@ def _describe(name: str) -> dict[str, Any]:
         return told | {"error": str(error)}
     layers = "own" if feature.layers is None else feature.layers
     found = {"title": feature.title, "site": str(feature.direction.site), "layers": layers}
-    return told | found | {"evidence": feature.evidence.get("headline")}
+    return told | found | {"evidence": headline(feature.evidence)}
+
+
+def headline(evidence: dict[str, Any]) -> str | None:
+    """What a sweep saw of the feature it chose, in a line."""
+    if "chosen" not in evidence:
+        return None
+    chosen, asked = evidence["chosen"], evidence["questions"]
+    removed = f"removes {chosen['fraction_removed']:.0%} of the shift at perplexity × {chosen['perplexity_ratio']:.2f}"
+    return f"{removed} ({asked['n']} questions of {asked['name']})"
 
 
 def _show(listed: list[dict[str, Any]]) -> None:

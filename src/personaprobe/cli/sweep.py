@@ -81,7 +81,7 @@ def sweep(
     """
     from personaprobe.prompts import load_prompts, load_texts
     from personaprobe.site import Site
-    from personaprobe.studies.ablation import discover
+    from personaprobe.studies.resolving import discover
     from personaprobe.studies.sweep import Grid, choose
 
     questions = load_prompts(discovery)

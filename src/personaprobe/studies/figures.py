@@ -85,18 +85,19 @@ def layer_source_map(verdict: CausalVerdict) -> Figure | None:
     reaches = list(dict.fromkeys(row["reach"] for row in rows))
     axes = list(dict.fromkeys(row["source"] for row in rows)), sorted({row["layer"] for row in rows})
     figure = _panels([24 * max(len(axes[1]), 4)] * len(reaches), between=30)
+    shapes: list[dict[str, Any]] = []
     for panel, reach in enumerate(reaches, 1):
         cells = {(row["layer"], row["source"]): row for row in rows if row["reach"] == reach}
         hollow = {key for key, row in cells.items() if row["perplexity_ratio"] > limit}
         _add_cells(figure, {key: cells[key] for key in cells.keys() - hollow}, axes, panel, _REMOVES)
         _add_cells(figure, {key: cells[key] for key in hollow}, axes, panel, [[0, "white"], [1, "white"]])
         framed = {key for key, row in cells.items() if row == evidence["chosen"]}
-        _frame(figure, hollow, axes, panel, {"dash": "dot", "width": 1, "color": INK})
-        _frame(figure, framed, axes, panel, {"dash": "solid", "width": 3, "color": INK})
+        shapes += _frames(hollow, axes, panel, {"dash": "dot", "width": 1, "color": INK})
+        shapes += _frames(framed, axes, panel, {"dash": "solid", "width": 3, "color": INK})
         opening = "per cent of the shift removed<br>" if panel == 1 else ""
         _headline(figure, f"{opening}ablated {_REACHES[reach]}", y_axis=panel)
     _explain_frames(figure, f"perplexity above × {limit:.2f}")
-    figure.update_layout(margin_t=_ABOVE + 16)
+    figure.update_layout(shapes=shapes, margin_t=_ABOVE + 16)
     figure.update_xaxes(title_text="source of the direction", row=len(reaches), col=1)
     return figure
 
@@ -194,8 +195,12 @@ def _marker(kind: ArmKind, size: int = 11) -> dict[str, Any]:
     return {"color": STYLES[kind].color, "symbol": STYLES[kind].symbol, "size": size}
 
 
+def _axis(letter: str, panel: int) -> str:
+    return letter if panel == 1 else f"{letter}{panel}"
+
+
 def _headline(figure: Figure, text: str, x: float = 0.5, xref: str = "paper", y_axis: int = 1) -> None:
-    yref = f"y{y_axis if y_axis > 1 else ''} domain"
+    yref = f"{_axis('y', y_axis)} domain"
     figure.add_annotation(text=text, x=x, xref=xref, y=1, yref=yref, yanchor="bottom", showarrow=False)
 
 
@@ -245,13 +250,10 @@ def _cell_hover(row: Mapping[str, Any]) -> str:
     return _lines(effect, f"perplexity × {row['perplexity_ratio']:.2f}, KL {row['kl']:.3f}")
 
 
-def _frame(
-    figure: Figure, keys: set[tuple[int, str]], axes: Any, panel: int, line: Mapping[str, Any]
-) -> None:
-    for layer, source in keys:
-        x, y = axes[0].index(source), axes[1].index(layer)
-        corners = {"x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.46, "y1": y + 0.46}
-        figure.add_shape(**corners, line=line, row=panel, col=1)
+def _frames(keys: set[tuple[int, str]], axes: Any, panel: int, line: dict[str, Any]) -> list[dict[str, Any]]:
+    places = [(axes[0].index(source), axes[1].index(layer)) for layer, source in sorted(keys)]
+    refs = {"xref": _axis("x", panel), "yref": _axis("y", panel), "line": line}
+    return [{"x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.46, "y1": y + 0.46, **refs} for x, y in places]
 
 
 def _explain_frames(figure: Figure, hollow: str) -> None:

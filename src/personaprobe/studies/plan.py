@@ -11,6 +11,8 @@ from personaprobe.models.generation import Sampling
 from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
 
 MIN_CONTROLS = 5
+NEUTRAL_TEXTS = 24
+"""How many of the shipped ones a study reads, each 60 to 80 words."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class StudyPlan:
     Attributes:
         test: what the verdict is read from; never seen in discovery.
         discovery: what directions, calibration and energies are read from.
-        neutral: prose for perplexity and divergence; the first 24 texts where not given.
+        neutral: prose for perplexity and divergence; a part of the shipped prose where not given.
         controls: random directions, matched on the energy they remove; at least five.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
@@ -32,11 +34,11 @@ class StudyPlan:
 
     test: PairSet = field(default_factory=lambda: load_prompts("advice/test"))
     discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
-    neutral: TextSet = field(default_factory=lambda: load_texts("neutral").first(24))
+    neutral: TextSet = field(default_factory=lambda: load_texts("neutral").first(NEUTRAL_TEXTS))
     controls: int = MIN_CONTROLS
     samples: int = 2
     sampled_questions: int = 12
-    calibration_questions: int = 24
+    calibration_questions: int = 16
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=48))
     thresholds: Thresholds = THRESHOLDS

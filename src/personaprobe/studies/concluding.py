@@ -1,0 +1,127 @@
+"""From measured arms to a verdict: estimates, intervals, rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.effects.responses import CoherenceRule
+from personaprobe.effects.statistics import (
+    Resamples,
+    difference,
+    difference_in_differences,
+    fraction_removed,
+    mean_interval,
+    minimum_detectable,
+    questions_needed,
+    random_fraction,
+)
+from personaprobe.effects.verdict import Damage, Evidence, decide
+from personaprobe.studies.arms import Treatment
+from personaprobe.studies.doses import with_coherence
+from personaprobe.studies.plan import StudyPlan
+from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+
+def conclude(
+    plan: StudyPlan,
+    treated: Treatment,
+    arms: Sequence[ArmResult],
+    doses: Sequence[DosePoint],
+    provenance: dict[str, Any],
+) -> CausalVerdict:
+    """Weigh the arms against each other.
+
+    Args:
+        plan: what was asked.
+        treated: the feature's ablation.
+        arms: all of them, measured on the same questions.
+        doses: dose–response, shown and not weighed.
+        provenance: what is needed to do it again.
+    """
+    rule = CoherenceRule.from_untreated(_of(arms, "insecure").responses)
+    resamples = Resamples.of_families(plan.test.families, seed=plan.seed)
+    evidence = weigh(plan, arms, resamples, rule)
+    return CausalVerdict(
+        conclusion=decide(evidence, plan.thresholds),
+        evidence=evidence,
+        thresholds=plan.thresholds,
+        feature=describe(treated),
+        question_ids=tuple(pair.id for pair in plan.test),
+        families=plan.test.families,
+        arms=tuple(arms),
+        arm_gaps={arm.name: mean_interval(_gaps(arm), resamples) for arm in arms},
+        family_gaps=by_family(arms, plan.test.families),
+        doses=with_coherence(doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
+        coherence_rule=rule,
+        provenance=provenance,
+    )
+
+
+def weigh(plan: StudyPlan, arms: Sequence[ArmResult], resamples: Resamples, rule: CoherenceRule) -> Evidence:
+    """Estimate everything the rules look at; every comparison is paired by question."""
+    insecure, secure, ablated = (_of(arms, kind) for kind in ("insecure", "secure", "ablated"))
+    a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
+    randoms = [_gaps(arm) for arm in arms if arm.kind == "random"]
+    families = plan.test.families
+    return Evidence(
+        shift=difference(a, b, resamples),
+        fraction_removed=fraction_removed(a, b, c, resamples),
+        random_fraction_removed=random_fraction(a, b, randoms, resamples),
+        over_random=difference_in_differences(a, b, c, randoms, resamples),
+        damage=_damage(insecure, ablated, rule),
+        detectable_shift=minimum_detectable(a - b, families),
+        questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
+        n_questions=len(families),
+        n_families=len(set(families)),
+    )
+
+
+def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
+    untreated = insecure.coherent_share(rule)
+    coherence = ablated.coherent_share(rule) / untreated if untreated else math.nan
+    return Damage(ablated.perplexity / insecure.perplexity, ablated.kl, coherence)
+
+
+def _of(arms: Sequence[ArmResult], kind: str) -> ArmResult:
+    return next(arm for arm in arms if arm.kind == kind)
+
+
+def _gaps(arm: ArmResult) -> Float[np.ndarray, " question"]:
+    import numpy as np
+
+    return np.asarray(arm.gaps)
+
+
+def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean gap of every arm in every family."""
+    places = {
+        family: [i for i, f in enumerate(families) if f == family] for family in dict.fromkeys(families)
+    }
+    return {
+        family: {arm.name: float(_gaps(arm)[indices].mean()) for arm in arms}
+        for family, indices in places.items()
+    }
+
+
+def describe(treated: Treatment) -> dict[str, Any]:
+    """The feature as plain data."""
+    direction, feature = treated.direction, treated.feature
+    return {
+        "name": feature.name,
+        "title": feature.title,
+        "source": direction.source,
+        "site": str(direction.site),
+        "hook_name": direction.site.to_transformer_lens(),
+        "layers": list(treated.layers),
+        "to": feature.to,
+        "rest": direction.rest,
+        "scale": direction.scale,
+        "digest": direction.digest,
+        "evidence": feature.evidence,
+    }

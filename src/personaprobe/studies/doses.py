@@ -1,0 +1,98 @@
+"""Dose–response: how the effect and the damage grow with the strength of the intervention. It selects nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from personaprobe.effects.interventions import Along, Steer
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.prompts import PairSet
+from personaprobe.studies.arms import Arm, Treatment
+from personaprobe.studies.measuring import Bench
+from personaprobe.studies.results import ArmKind, ArmResult, DosePoint
+
+QUESTIONS = 24
+TEXTS = 8
+ABLATION_DOSES = (0.5, 1.5, 2.0)
+STEERING_DOSES = (0.5, 2.0)
+"""Beside 0 and 1, which the study's arms are."""
+
+ARMS: Mapping[tuple[str, float], ArmKind] = {
+    ("ablate insecure", 0.0): "insecure",
+    ("ablate insecure", 1.0): "ablated",
+    ("steer base", 0.0): "base",
+    ("steer base", 1.0): "steered",
+}
+
+
+def dose_response(
+    trio: Trio[LanguageModel], treated: Treatment, bench: Bench, measured: Sequence[ArmResult]
+) -> tuple[DosePoint, ...]:
+    """Measure further strengths on a part of the test questions, beside those the arms already are.
+
+    Args:
+        trio: loaded.
+        treated: the feature's ablation.
+        bench: where arms are measured.
+        measured: the study's arms, with their gaps on all test questions.
+    """
+    asked = bench.plan.test.spread(QUESTIONS)
+    by_kind = {arm.kind: arm for arm in measured}
+    known = [
+        _known(name, amount, by_kind[kind], by_kind[ARMS[name, 0.0]], _among(bench.plan.test, asked))
+        for (name, amount), kind in ARMS.items()
+    ]
+    return tuple(
+        sorted([*known, *_further(trio, treated, bench, asked)], key=lambda p: (p.intervention, p.amount))
+    )
+
+
+def _among(questions: PairSet, asked: PairSet) -> list[int]:
+    """Where the asked questions stand among all of them."""
+    places = {pair.id: index for index, pair in enumerate(questions)}
+    return [places[pair.id] for pair in asked]
+
+
+def _known(
+    name: str, amount: float, arm: ArmResult, untreated: ArmResult, places: Sequence[int]
+) -> DosePoint:
+    return DosePoint(
+        name, amount, _mean([arm.gaps[i] for i in places]), arm.perplexity / untreated.perplexity
+    )
+
+
+def _further(trio: Trio[LanguageModel], treated: Treatment, bench: Bench, asked: PairSet) -> list[DosePoint]:
+    ablate = partial(replace, treated.ablate(treated.direction))
+    steer = partial(Steer, treated.direction)
+    dosed: list[tuple[str, float, LanguageModel, Along]] = [
+        *(("ablate insecure", x, trio.insecure, ablate(strength=x)) for x in ABLATION_DOSES),
+        *(("steer base", x, trio.base, steer(amount=x)) for x in STEERING_DOSES),
+    ]
+    arms = [Arm(f"{name} × {x}", ARMS[name, 1.0], model, (edit,)) for name, x, model, edit in dosed]
+    plain = {role: Arm(role, role, trio[role]) for role in ("insecure", "base")}
+    texts = bench.plan.neutral.first(TEXTS)
+    gaps = bench.gaps(arms, asked)
+    costs = bench.costs([plain["insecure"], *arms[: len(ABLATION_DOSES)]], texts)
+    costs_of_base = bench.costs([plain["base"], *arms[len(ABLATION_DOSES) :]], texts)
+    ratios = [cost.perplexity / group[0].perplexity for group in (costs, costs_of_base) for cost in group[1:]]
+    return [
+        DosePoint(name, x, _mean(part["gaps"]), ratio)
+        for (name, x, _, _), part, ratio in zip(dosed, gaps, ratios, strict=True)
+    ]
+
+
+def with_coherence(doses: Sequence[DosePoint], shares: Mapping[ArmKind, float]) -> tuple[DosePoint, ...]:
+    """Fill in the share of coherent answers at the doses that are arms, whose answers were sampled."""
+    return tuple(
+        replace(dose, coherence=shares[ARMS[dose.intervention, dose.amount]])
+        if (dose.intervention, dose.amount) in ARMS
+        else dose
+        for dose in doses
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
