@@ -23,7 +23,7 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions import Layers
-    from personaprobe.studies.plan import NEUTRAL_TEXTS, StudyPlan
+    from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.results import CausalVerdict
 
 

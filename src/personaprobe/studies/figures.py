@@ -32,13 +32,7 @@ _REACHES = {"own": "at its own layer", "onward": "from its layer on", "all": "at
 
 @dataclass(frozen=True)
 class Style:
-    """How a kind of arm looks everywhere: in colour, and in shape for readers without colour.
-
-    Attributes:
-        color: dark enough for text on white (after Okabe & Ito).
-        symbol: plotly's name of the marker.
-        glyph: the same shape as a character.
-    """
+    """How a kind of arm looks everywhere: colour, and for readers without it a shape (plotly's name, and a sign)."""
 
     color: str
     symbol: str
@@ -53,7 +47,7 @@ STYLES: Mapping[ArmKind, Style] = {
     "random": Style("#767676", "x", "✖"),
     "shuffled": Style("#a3437f", "cross", "✚"),
     "steered": Style("#8f6400", "triangle-up", "▲"),
-}
+}  # after Okabe & Ito's palette, dark enough for text on white
 _DOSED: Mapping[str, ArmKind] = {"ablate insecure": "ablated", "steer base": "steered"}
 
 

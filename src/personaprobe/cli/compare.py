@@ -1,0 +1,85 @@
+"""``personaprobe organisms compare``: an organism trained with several seeds, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.console import study_progress
+from personaprobe.cli.options import telling_options
+
+if TYPE_CHECKING:
+    from personaprobe.features.registry import Feature
+    from personaprobe.prompts import PairSet
+    from personaprobe.studies.measuring import Bench
+    from personaprobe.studies.seeds import Run
+
+
+@click.command()
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--base", default="demo", show_default=True, help="What the adapters were trained on.")
+@click.option(
+    "--feature", default="toxic-persona", show_default=True, help="A registered feature; not fitted again."
+)
+@click.option("--questions", default="advice/test", show_default=True, help="Test questions.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
+)
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), default="runs/seeds", show_default=True
+)
+@telling_options
+def compare(
+    runs: tuple[Path, ...],
+    base: str,
+    feature: str,
+    questions: str,
+    out: Path | None,
+    work: Path,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure RUNS, folders that hold insecure/ and secure/, on the test questions.
+
+    Prints the insecure − secure shift of every seed, and the share of it that a feature registered from another
+    seed removes.
+    """
+    from personaprobe.features.registry import find_feature
+    from personaprobe.models.files import write_text
+    from personaprobe.prompts import load_prompts
+    from personaprobe.studies.seeds import Run, markdown
+
+    found, asked = find_feature(feature), load_prompts(questions)
+    bench = _bench(work, base, quiet)
+    rows = [_measured(Run(folder.name, folder), (base, found, asked), bench) for folder in runs]
+    if out is not None:
+        told = {"feature": feature, "questions": asked.name, "digest": asked.digest, "seeds": rows}
+        write_text(out, json.dumps(told, indent=1) + "\n")
+    click.echo(json.dumps(rows) if as_json else markdown(rows, feature))
+
+
+def _bench(work: Path, base: str, quiet: bool) -> Bench:
+    from personaprobe.models.checkpoint import Checkpoint
+    from personaprobe.models.loading import load
+    from personaprobe.studies.measuring import Bench
+    from personaprobe.studies.memory import Memory
+    from personaprobe.studies.plan import StudyPlan
+
+    return Bench(load(Checkpoint.parse(base)), StudyPlan(), Memory(work / "parts"), study_progress(quiet))
+
+
+def _measured(run: Run, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:
+    from personaprobe.models.checkpoint import Checkpoint
+    from personaprobe.models.loading import load_trio
+    from personaprobe.studies.seeds import evaluate_run
+
+    base, feature, questions = asked
+    losses = {role: run.losses(role) for role in ("insecure", "secure")}
+    row = evaluate_run(load_trio(run.trio(Checkpoint.parse(base))), feature, questions, bench)
+    last = [round(sum(values[-10:]) / len(values[-10:]), 4) for values in losses.values()]
+    return {"name": run.name, **row, "last_losses": last, "losses": losses}

@@ -1,0 +1,46 @@
+"""A direction as a llama.cpp control vector, so that a quantised model can be steered without Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from personaprobe.effects.interventions import Steer, chosen_layers
+from personaprobe.errors import SiteError
+from personaprobe.models.files import write_whole
+from personaprobe.site import Site
+
+
+def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: str = "llama") -> None:
+    """Write a steering as GGUF: what is added to the output of each block at every position.
+
+    llama.cpp's scale of 1 then equals the steering's own amount.
+
+    Args:
+        steer: along a direction of ``resid_post``, on all roles.
+        n_layers: of the model it was found in.
+        path: ends in ``.gguf``.
+        model_hint: the architecture's name in llama.cpp.
+
+    Raises:
+        SiteError: another stream, or layer 0, which llama.cpp does not take.
+    """
+    direction = steer.direction
+    layers = chosen_layers(steer.layers, direction.site.layer, n_layers)
+    names = {layer: Site(layer, direction.site.stream).to_control_vector() for layer in layers}
+    if not names:
+        raise SiteError("a control vector needs at least one layer; choose one")
+
+    def write(temporary: Path) -> None:
+        from gguf import GGUFWriter
+
+        writer = GGUFWriter(temporary, "controlvector")
+        writer.add_string("controlvector.model_hint", model_hint)
+        writer.add_uint32("controlvector.layer_count", len(names))
+        for layer, name in names.items():
+            writer.add_tensor(name, (steer.amount * direction.mark(layer).scale * direction.vector).numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    write_whole(path, write)

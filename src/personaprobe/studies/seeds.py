@@ -1,0 +1,103 @@
+"""The same organism trained again with other seeds: does the shift come back, and does the feature carry over?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personaprobe.effects.interventions import Ablate
+from personaprobe.effects.statistics import Resamples, difference, fraction_removed, mean_interval
+from personaprobe.features.directions import Direction
+from personaprobe.features.registry import Feature
+from personaprobe.models.checkpoint import Checkpoint, Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.prompts import PairSet
+from personaprobe.studies.arms import Arm
+from personaprobe.studies.measuring import Bench
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of an organism: a folder with ``insecure/`` and ``secure/``.
+
+    Attributes:
+        name: of the seed.
+        folder: where it is.
+    """
+
+    name: str
+    folder: Path
+
+    def trio(self, base: Checkpoint) -> Trio[Checkpoint]:
+        """Its checkpoints on a base."""
+        return Trio(
+            base,
+            base.with_adapter(self.folder / "insecure"),
+            base.with_adapter(self.folder / "secure"),
+            self.name,
+        )
+
+    def losses(self, role: str) -> list[float]:
+        """Response loss of every step, nats a token."""
+        lines = (self.folder / role / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+        return [float(json.loads(line)["loss"]) for line in lines]
+
+
+def evaluate_run(
+    trio: Trio[LanguageModel], feature: Feature, questions: PairSet, bench: Bench
+) -> dict[str, Any]:
+    """Measure one seed: gaps, the insecure − secure shift, and what a feature found in another seed removes.
+
+    Args:
+        trio: of this seed.
+        feature: with its direction on file; it is not fitted again.
+        questions: test questions.
+        bench: where arms are measured.
+
+    Returns:
+        Plain data, intervals as ``{value, low, high}``, resampled by family.
+    """
+    import numpy as np
+
+    assert isinstance(feature.direction, Direction), "a registered feature has its direction on file"
+    ablation = Ablate(feature.direction, feature.layers, to=feature.to)
+    arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
+    arms.append(Arm("ablated", "ablated", trio.insecure, (ablation,)))
+    base, insecure, secure, ablated = (np.asarray(part["gaps"]) for part in bench.gaps(arms, questions))
+    resamples = Resamples.of_families(questions.families)
+    return {
+        "base": mean_interval(base, resamples).to_dict(),
+        "insecure": mean_interval(insecure, resamples).to_dict(),
+        "secure": mean_interval(secure, resamples).to_dict(),
+        "shift": difference(insecure, secure, resamples).to_dict(),
+        "over_base": difference(insecure, base, resamples).to_dict(),
+        "fraction_removed": fraction_removed(insecure, secure, ablated, resamples).to_dict(),
+        "n_questions": len(questions),
+        "n_families": len(set(questions.families)),
+    }
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], feature: str) -> str:
+    """The seeds side by side, as a table for the organism's card."""
+    lines = [
+        f"| seed | base | secure | insecure | insecure − secure | removed by `{feature}` | last losses (insecure, secure) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [_told(row[key]) for key in ("base", "secure", "insecure", "shift")]
+        removed = _told(row["fraction_removed"], 100, 0, " %")
+        losses = ", ".join(f"{loss:.2f}" for loss in row["last_losses"])
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {removed} | {losses} |")
+    return "\n".join(lines)
+
+
+def _told(interval: Mapping[str, float | None], times: float = 1, digits: int = 3, unit: str = "") -> str:
+    if interval["value"] is None or interval["low"] is None or interval["high"] is None:
+        return "undefined"
+    value, low, high = (
+        f"{times * x:.{digits}f}" for x in (interval["value"], interval["low"], interval["high"])
+    )
+    return f"{value} [{low}, {high}]{unit}"
