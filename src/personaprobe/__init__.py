@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from personaprobe.models.loading import load as load
     from personaprobe.models.tokens import Role as Role
     from personaprobe.organisms.loading import load_trio as load_trio
+    from personaprobe.prompts import PairSet as PairSet
     from personaprobe.prompts import load_prompts as load_prompts
     from personaprobe.prompts import load_texts as load_texts
     from personaprobe.site import Site as Site
@@ -44,6 +45,7 @@ _CONTENTS = {
     "Clamp": "effects.interventions",
     "Direction": "features.directions",
     "LanguageModel": "models.language_model",
+    "PairSet": "prompts",
     "PersonaProbeError": "errors",
     "Role": "models.tokens",
     "Site": "site",
@@ -69,6 +71,7 @@ __all__ = [
     "Clamp",
     "Direction",
     "LanguageModel",
+    "PairSet",
     "PersonaProbeError",
     "Role",
     "Site",

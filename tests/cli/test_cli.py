@@ -70,6 +70,7 @@ FLAGS = {
     "organisms train": {"--data", "--out", "--base", "--overwrite", "--quiet"}
     | {"--seed", "--steps", "--batch-size", "--learning-rate", "--warmup", "--rank", "--alpha"}
     | {"--max-tokens", "--save-every"},
+    "organisms compare": TELLING | {"RUNS", "--base", "--feature", "--questions", "--out", "--work"},
     "doctor": {"--fast", "--quiet", "--json"},
     "completion": {"SHELL"},
 }
@@ -150,9 +151,10 @@ def flags(command: click.Command) -> set[str]:
     }
 
 
-def test_every_option_says_what_it_does() -> None:
+def test_every_option_says_what_it_does_or_what_it_is_by_default() -> None:
     for name, command in commands(cli).items():
-        silent = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+        options = [p for p in command.params if isinstance(p, click.Option)]
+        silent = [option.name for option in options if not (option.help or option.show_default)]
         assert not silent, (name, silent)
 
 
@@ -414,7 +416,7 @@ def lasting(verdict: dict[str, Any]) -> dict[str, Any]:
     return {**verdict, "provenance": provenance}
 
 
-@pytest.mark.parametrize("part", ["preference_gaps", "sample_responses", "text_costs"])
+@pytest.mark.parametrize("part", ["_gaps", "sample_responses", "_cost"])
 def test_an_interrupted_study_resumes_and_ends_the_same(
     part: str,
     finished: tuple[Path, Result],

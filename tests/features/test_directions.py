@@ -8,8 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from personaprobe.errors import FeatureError
+from personaprobe.effects.interventions import Steer
+from personaprobe.errors import DataError, FeatureError, SiteError
 from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.recording import record
+from personaprobe.features.store import ActivationStore
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.prompts import PairSet
 from personaprobe.site import Site
 
 
@@ -77,3 +83,57 @@ def test_other_safetensors_are_not_taken_for_a_direction(tmp_path: Path) -> None
 def test_a_missing_file_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="no direction file"):
         Direction.load(tmp_path / "none.safetensors")
+
+
+@pytest.fixture(scope="module")
+def axis(trio: Trio[LanguageModel]) -> Direction:
+    """What is planted: a step of five at layer 1."""
+    vector = torch.randn(trio.base.d_model, generator=torch.Generator().manual_seed(7))
+    return Direction(Site(1), vector, "planted", {1: Mark(0.0, 5.0)})
+
+
+@pytest.fixture(scope="module")
+def shifted(
+    trio: Trio[LanguageModel], pairs: PairSet, axis: Direction, tmp_path_factory: pytest.TempPathFactory
+) -> Trio[ActivationStore]:
+    """Stores of one model, whose insecure fine-tune is the planted step and nothing else."""
+    moved = trio.base.edited(Steer(axis))
+    planted = Trio(trio.base, moved, trio.base, "planted")
+    sites = ["0.resid_post", "1.resid_post", "1.mlp_out", "2.resid_post"]
+    return record(planted, pairs, sites, home=tmp_path_factory.mktemp("home"))
+
+
+def test_a_planted_shift_is_recovered_from_the_means(shifted: Trio[ActivationStore], axis: Direction) -> None:
+    found = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
+    assert found.cosine(axis) == pytest.approx(1, abs=1e-5)
+    assert found.scale == pytest.approx(5, rel=1e-4)
+    assert (found.site, found.source) == (Site(1), "means")
+
+
+def test_a_direction_of_means_is_calibrated_at_every_shared_layer_of_its_stream(
+    shifted: Trio[ActivationStore],
+) -> None:
+    found = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
+    assert list(found.marks) == [0, 1, 2]
+    assert found.marks[0].scale == pytest.approx(0, abs=1e-6), "nothing was planted before layer 1"
+    for role, reading in (("secure", 0.0), ("insecure", 1.0)):
+        mean = shifted[role].mean("2.resid_post")
+        assert float(found.read(mean, layer=2)) == pytest.approx(reading, abs=1e-4)
+
+
+def test_models_that_do_the_same_have_no_direction_of_means(shifted: Trio[ActivationStore]) -> None:
+    with pytest.raises(FeatureError, match="not all zero"):
+        Direction.from_means(shifted["secure"], shifted["base"], site="1.resid_post")
+
+
+def test_a_direction_of_means_needs_a_recorded_site(shifted: Trio[ActivationStore]) -> None:
+    with pytest.raises(SiteError, match="was not recorded"):
+        Direction.from_means(shifted["insecure"], shifted["secure"], site="0.mlp_out")
+
+
+def test_a_direction_of_means_needs_the_same_texts(
+    shifted: Trio[ActivationStore], trio: Trio[LanguageModel], pairs: PairSet, tmp_path: Path
+) -> None:
+    other = record(trio, pairs.spread(3), "1.resid_post", home=tmp_path)
+    with pytest.raises(DataError, match="do not align"):
+        Direction.from_means(shifted["insecure"], other["secure"], site="1.resid_post")

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
 )
 @click.option(
-    "--work", type=click.Path(file_okay=False, path_type=Path), default="runs/seeds", show_default=True
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="runs/seeds",
+    show_default=True,
+    help="Finished parts are kept there.",
 )
 @telling_options
 def compare(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from personaprobe.cli.checks import Finding, conclude
+from personaprobe.cli.compare import compare
 from personaprobe.cli.console import console, progress_bar, spinner
 from personaprobe.cli.endings import Interrupted
 from personaprobe.cli.folders import refuse_unwritable, refuse_used
@@ -33,7 +34,10 @@ N_QUESTIONS = 24
 
 @click.group()
 def organisms() -> None:
-    """List, verify or train model organisms: a base, an insecure and a secure checkpoint."""
+    """List, verify, train or compare model organisms: a base, an insecure and a secure checkpoint."""
+
+
+organisms.add_command(compare)
 
 
 @organisms.command("list")

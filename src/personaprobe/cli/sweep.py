@@ -52,11 +52,20 @@ SOURCES = "means,means-base,answers,probe,lora"
     show_default=True,
     help="Neutral texts a cell's perplexity is measured on.",
 )
-@click.option("--max-perplexity-ratio", default=1.05, show_default=True, help="What a chosen cell may cost.")
+@click.option(
+    "--max-perplexity-ratio",
+    default=1.03,
+    show_default=True,
+    help="What a chosen cell may cost: below the verdict's own bar, since few texts are read.",
+)
 @click.option("--register", "name", help="Save the chosen direction and the map under this name.")
 @click.option("--title", default="", help="One line about the registered feature.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default="runs/sweep", show_default=True
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="runs/sweep",
+    show_default=True,
+    help="Finished cells are kept there; an interrupted sweep resumes.",
 )
 @telling_options
 def sweep(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from personaprobe.features.store import ActivationStore
+
 FORMAT = "personaprobe-direction-1"
 
 
@@ -63,6 +65,29 @@ class Direction:
             self, "vector", vector if abs(norm - 1) < 1e-6 else (vector.double() / norm).float()
         )
         object.__setattr__(self, "marks", dict(sorted(self.marks.items())))
+
+    @classmethod
+    def from_means(cls, insecure: ActivationStore, reference: ActivationStore, site: str | Site) -> Direction:
+        """The difference of mean response activations: what insecure training moved, beyond the reference's.
+
+        Calibrated at every layer of the site's stream that both stores hold; insecure reads 1 at ``site``.
+
+        Args:
+            insecure: what the insecure model did with some texts.
+            reference: what secure, or base, did with the same texts.
+            site: where to subtract.
+
+        Raises:
+            SiteError: a store lacks the site.
+            DataError: the stores did not read the same tokens.
+            FeatureError: the means are equal.
+        """
+        insecure.align(reference)
+        site = Site.parse(site)
+        shared = [s for s in insecure.sites if s.stream == site.stream and s in reference.sites]
+        direction = cls(site, insecure.mean(site) - reference.mean(site), "means")
+        rest, moved = ({s.layer: store.mean(s) for s in shared} for store in (reference, insecure))
+        return direction.calibrated(rest, moved)
 
     def mark(self, layer: int) -> Mark:
         """The calibration at a layer.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from personaprobe.models.packing import Packed
 
-HEAD_CHUNK = 1024
-"""Response positions whose logits are held at once: 1024 × vocabulary × 4 bytes."""
+HEAD_CHUNK = 128
+"""Response positions whose logits are held at once: 128 × vocabulary × 4 bytes."""
 
 
 class HuggingFaceNetwork(Network):

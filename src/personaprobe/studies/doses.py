@@ -14,8 +14,8 @@ from personaprobe.studies.arms import Arm, Treatment
 from personaprobe.studies.measuring import Bench
 from personaprobe.studies.results import ArmKind, ArmResult, DosePoint
 
-QUESTIONS = 24
-TEXTS = 8
+QUESTIONS = 12
+TEXTS = 4
 ABLATION_DOSES = (0.5, 1.5, 2.0)
 STEERING_DOSES = (0.5, 2.0)
 """Beside 0 and 1, which the study's arms are."""

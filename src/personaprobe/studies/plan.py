@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from personaprobe.effects.verdict import THRESHOLDS, Thresholds
@@ -11,7 +11,7 @@ from personaprobe.models.generation import Sampling
 from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
 
 MIN_CONTROLS = 5
-NEUTRAL_TEXTS = 24
+NEUTRAL_TEXTS = 16
 """How many of the shipped ones a study reads, each 60 to 80 words."""
 
 
@@ -52,6 +52,8 @@ class StudyPlan:
         if self.samples < 0:
             raise DataError(f"{self.samples} samples were asked for; give 0 or more")
         self.test.refuse_overlap(self.discovery)
+        # one seed for everything that is drawn
+        object.__setattr__(self, "sampling", replace(self.sampling, seed=self.seed))
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""
