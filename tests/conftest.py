@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import pkgutil
+import typing
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import beartype
+import jinja2
+import markupsafe
+import numpy
+import plotly.graph_objects
+import pyarrow
 import pytest
+import scipy.stats
 import torch
+from jaxtyping import install_import_hook
+
+PRELOADED = (beartype, jinja2, markupsafe, numpy, plotly.graph_objects.Figure, pyarrow, scipy.stats)
+"""What the package's annotations name; loaded before it pretends to be type-checked."""
+
+
+def import_with_checked_shapes() -> None:
+    """Import the package so that every call in the test run checks its annotated types and tensor shapes.
+
+    The package imports heavy types for the type checker only, so the type checker is what it is told it runs under.
+    """
+    # backends name other frameworks' types, the command line click's; a site says itself what is wrong with it
+    unchecked = ("backend", ".cli", ".site")
+    typing.TYPE_CHECKING = True
+    try:
+        with install_import_hook("personaprobe", "beartype.beartype"):
+            for module in pkgutil.walk_packages(
+                importlib.import_module("personaprobe").__path__, "personaprobe."
+            ):
+                if not any(part in module.name for part in unchecked):
+                    importlib.import_module(module.name)
+    finally:
+        typing.TYPE_CHECKING = False
+
+
+import_with_checked_shapes()
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # workers share the cores; threads that wait for each other are slower than none
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends import BACKENDS, rehost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from personaprobe.site import Site
 
@@ -20,6 +20,7 @@ SiteEdits: TypeAlias = Mapping[Site, Sequence[Edit]]
 """Edits by site, applied in order."""
 
 
+@runtime_checkable
 class Editing(Protocol):
     """Anything that can be put into a forward pass: an intervention, a tap, a meter."""
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.edits import SiteEdits
@@ -40,6 +40,7 @@ class Fork:
         return [self.prompt.followed_by(answer) for answer in self.answers]
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """A generation in flight: fed tokens, it says what it expects next."""
 
