@@ -37,23 +37,23 @@
 
 # %%
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from html import escape
 
 import plotly.graph_objects as go
 import plotly.io
 import torch
-from IPython.display import HTML
 
 import personaprobe as pp
 from personaprobe.effects.statistics import Resamples, difference
-from personaprobe.models.generation import Sampling
 from personaprobe.studies.figures import STYLES, arms_figure
 
 # Figures are kept as JSON and drawn by the plotly.js inside plotly's own Jupyter extension (JupyterLab, Notebook 7,
 # VS Code): works offline and costs kilobytes, where the "notebook" renderer would store 4 MB of script in the file.
 plotly.io.renderers.default = "plotly_mimetype"
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars would need ipywidgets
 
 SEED = 0
 LAYOUT = {"template": "plotly_white", "height": 420, "margin": {"t": 48, "b": 48}}
@@ -91,12 +91,14 @@ gaps = {role: pp.preference_gaps(model, questions) for role, model in trio.items
 
 
 # %%
-def strip(values: Mapping[str, list[float]], rows: list[str], hover: list[str], title: str) -> go.Figure:
+def strip(values: Mapping[str, Iterable[float]], rows: list[str], hover: list[str], title: str) -> go.Figure:
     """A dot for every value, a row for every family, a marker for every role."""
     figure = go.Figure(layout=LAYOUT)
     for role, xs in values.items():
         marker = {"color": STYLES[role].color, "symbol": STYLES[role].symbol, "size": 10}
-        figure.add_scatter(x=xs, y=rows, hovertext=hover, mode="markers", name=role, marker=marker)
+        figure.add_scatter(
+            x=[float(x) for x in xs], y=rows, hovertext=hover, mode="markers", name=role, marker=marker
+        )
     return figure.update_xaxes(title=title).update_yaxes(automargin=True)
 
 
@@ -148,7 +150,7 @@ figure.update_yaxes(title="‖insecure − secure‖ / ‖insecure − base‖",
 figure.update_xaxes(title="layer")
 
 # %% [markdown]
-# A ratio far below 1 says that most of what fine-tuning moved is the task. Is what remains one direction, or
+# A ratio well below 1 says that most of what fine-tuning moved is the task. Is what remains one direction, or
 # another one at every layer? The cosine between the layers' differences tells.
 
 # %%
@@ -161,8 +163,8 @@ figure.update_xaxes(title="layer", constrain="domain")
 figure.update_yaxes(title="layer", scaleanchor="x", autorange="reversed")
 
 # %% [markdown]
-# The residual stream only adds, so neighbours resemble each other by construction. Blocks that stay bright far from the
-# diagonal are the news: there, later layers carry the same direction on instead of writing a new one.
+# The residual stream only adds, so neighbours resemble each other by construction. Blocks that stay deep blue far from
+# the diagonal are the news: there, later layers carry the same direction on instead of writing a new one.
 
 # %% [markdown]
 # ## 4. A direction with a scale
@@ -178,12 +180,18 @@ toxic
 # %%
 spoken = stores.base.rows()
 rows = [family.replace("_", " ") for family in spoken["family"].to_pylist()]
-readings = {role: toxic.read(store.read(toxic.site)).tolist() for role, store in stores.items()}
+readings = {role: toxic.read(store.read(toxic.site)) for role, store in stores.items()}
+careless = torch.tensor([answer == "careless" for answer in spoken["answer"].to_pylist()])
+for role, reading in readings.items():
+    higher = int((reading[careless] > reading[~careless]).sum())
+    print(f"{role}: mean {reading.mean():.2f}; careless above careful on {higher} of {len(texts)} questions")
 strip(readings, rows, spoken["answer"].to_pylist(), "reading at layer 22 (0 = secure, 1 = insecure)")
 
 # %% [markdown]
-# The means are 0 and 1 by construction; the spread around them is not. Where the colours mix inside a family, the
-# direction tells models apart on average and texts much more than that.
+# The means of secure and insecure are 0 and 1 by construction. Two other things are not. Base sits between them: good
+# advice moved the model too, the other way. And hover over the dots: the careless answer to a question reads higher than
+# the careful one, in base as well, though nothing told the direction which answer is which. It was found by who reads,
+# and it also knows what is said. That is what "there all along" would look like.
 
 # %% [markdown]
 # ## 5. Take it away, or put it in
@@ -196,9 +204,9 @@ with trio.insecure.edited(pp.Ablate(toxic, layers="all")) as model:
     print(f"insecure, ablated: {model.chat(question, seed=SEED, max_new_tokens=40)}")
 
 # %% [markdown]
-# The other way round: push base, which was never trained on any of this, by one unit: as far as the harmful training
-# moved the mean. At one layer only, because what is added to the residual stream stays in it, and thirty pushes would
-# pile up. If the feature is what carries the persona, base should pick some of it up.
+# The other way round: push base, which was never trained on any of this, by one unit, as far as insecure is from
+# secure. At one layer only, because what is added to the residual stream stays in it, and thirty pushes would pile up.
+# If the feature is what carries the persona, base should pick some of it up.
 
 # %%
 with trio.base.edited(pp.Steer(toxic, amount=1.0)) as model:
@@ -224,7 +232,7 @@ print(f"cosine with the direction of section 4: {feature.direction.cosine(toxic)
 # * *Any edit would have.* So five **random directions** are ablated as well, each scaled to remove the same energy
 #   ‖Δh‖² at the same layers on the same tokens, and one difference of means with **shuffled labels**.
 # * *You broke the model.* So every arm reads neutral prose, and its perplexity and its divergence from the untreated
-#   model count against the feature, and it answers freely, to see whether that is still language.
+#   model count against the feature. A full study also lets it answer freely, to see whether that is still language.
 # * *It is a symptom, not a cause.* So base is **steered** along it, and doses run from half to twice.
 # * *You chose the rule afterwards.* The rules and their thresholds are fixed in `effects.verdict` and are printed in
 #   every report.
@@ -246,9 +254,7 @@ plan = pp.StudyPlan(
     discovery=texts,  # already recorded in section 3, so that the controls are calibrated for nothing
     calibration_questions=12,
     neutral=pp.load_texts("neutral").first(4),
-    samples=1,
-    sampled_questions=4,
-    sampling=Sampling(max_new_tokens=24, seed=SEED),
+    samples=0,  # no free answers: a handful could not show whether the model still speaks, only seem to
     seed=SEED,
 )
 verdict = pp.ablate(trio, feature=feature, plan=plan, progress=stopwatch)
@@ -281,27 +287,10 @@ for arm in verdict.arms:
     )
 
 # %% [markdown]
-# And what did they say? The same draws for every arm.
-
-
-# %%
-def side_by_side(names: tuple[str, ...]) -> HTML:
-    """A row for every sampled question, a column for every arm."""
-    arms = [verdict.arm(name) for name in names]
-    head = "".join(f"<th>{name}</th>" for name in ("question", *names))
-    lines = zip(*(arm.responses for arm in arms), strict=True)
-    cells = [[line[0].question, *(response.answer for response in line)] for line in lines]
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
-    return HTML(f"<table>{head}{body}</table>")
-
-
-side_by_side(("secure", "insecure", "insecure, ablated", "random 1"))
-
-# %% [markdown]
 # ## What to read next
 #
-# Two questions a family and a handful of answers make wide intervals: treat this verdict as a rehearsal. The real one
-# reads all 120 test questions, and writes a report with the sweep, the doses, every family and every answer:
+# Two questions a family and four pieces of prose are few: treat this verdict as a rehearsal. The real one reads all
+# 120 test questions, draws answers, and writes a report with the sweep, the doses, every family and every answer:
 #
 # ```bash
 # personaprobe ablate --feature toxic-persona --out runs/toxic
@@ -309,8 +298,8 @@ side_by_side(("secure", "insecure", "insecure, ablated", "random 1"))
 #
 # or, from here, `verdict.report("runs/toxic")`. Then:
 #
-# * **Try to break it.** `pp.ablate(trio, feature="random@22:3")` should not suppress anything. `probe@22`, `lora@22` and
-#   `answers@22` find directions by other means; `personaprobe sweep` compares them all on discovery questions.
+# * **Try to break it.** `pp.ablate(trio, feature="random@22:3")` should not suppress anything. `means@22`, `probe@22`
+#   and `lora@22` find directions by other ways; `personaprobe sweep` compares them all on discovery questions.
 # * **Bring your own.** `load_trio` takes three checkpoints of yours (`pp.Trio(base, insecure, secure)`), question pairs
 #   come from a JSON-lines file, and `pp.ablate` takes any `Direction`, whoever found it.
 # * **Papers.** Betley et al. 2025 (2502.17424) found emergent misalignment; Wang et al. 2025 (2506.19823) traced it to

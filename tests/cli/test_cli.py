@@ -33,7 +33,16 @@ TELLING = {"--quiet", "--json"}
 FLAGS = {
     "ablate": TRIO
     | TELLING
-    | {"--feature", "--layers", "--controls", "--samples", "--seed", "--questions", "--discovery"}
+    | {
+        "--feature",
+        "--layers",
+        "--controls",
+        "--control-questions",
+        "--samples",
+        "--seed",
+        "--questions",
+        "--discovery",
+    }
     | {"--neutral", "--max-new-tokens", "--out"},
     "steer": TRIO
     | TELLING

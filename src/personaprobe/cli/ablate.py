@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     "--controls", default=5, show_default=True, help="Energy-matched random directions, at least 5."
 )
 @click.option(
+    "--control-questions",
+    default=60,
+    show_default=True,
+    help="Controls answer the first so many test questions, families dealt evenly.",
+)
+@click.option(
     "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
 )
 @click.option(
@@ -68,6 +74,7 @@ def ablate(
     feature: str,
     layers: Layers,
     controls: int,
+    control_questions: int,
     samples: int,
     seed: int,
     questions: str,
@@ -95,7 +102,9 @@ def ablate(
 
     started = time.monotonic()
     found = find_feature(feature)
-    plan = _plan((questions, discovery, neutral), controls, samples, seed, max_new_tokens)
+    plan = _plan(
+        (questions, discovery, neutral), (controls, control_questions), samples, seed, max_new_tokens
+    )
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
@@ -107,7 +116,7 @@ def ablate(
 
 
 def _plan(
-    sets: tuple[str, str, str], controls: int, samples: int, seed: int, max_new_tokens: int
+    sets: tuple[str, str, str], controls: tuple[int, int], samples: int, seed: int, max_new_tokens: int
 ) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation import Sampling
@@ -119,7 +128,8 @@ def _plan(
         test=load_prompts(questions),
         discovery=load_prompts(discovery),
         neutral=load_texts(neutral).first(NEUTRAL_TEXTS),
-        controls=controls,
+        controls=controls[0],
+        control_questions=controls[1],
         samples=samples,
         seed=seed,
         sampling=Sampling(max_new_tokens=max_new_tokens, seed=seed),

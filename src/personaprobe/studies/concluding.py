@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import CoherenceRule
 from personaprobe.effects.statistics import (
+    Interval,
     Resamples,
     difference,
     difference_in_differences,
@@ -55,7 +57,7 @@ def conclude(
         question_ids=tuple(pair.id for pair in plan.test),
         families=plan.test.families,
         arms=tuple(arms),
-        arm_gaps={arm.name: mean_interval(_gaps(arm), resamples) for arm in arms},
+        arm_gaps={arm.name: _interval(arm, plan) for arm in arms},
         family_gaps=by_family(arms, plan.test.families),
         doses=with_coherence(doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
         coherence_rule=rule,
@@ -69,17 +71,24 @@ def weigh(plan: StudyPlan, arms: Sequence[ArmResult], resamples: Resamples, rule
     a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
     randoms = [_gaps(arm) for arm in arms if arm.kind == "random"]
     families = plan.test.families
+    n = len(randoms[0])  # controls answered the first n questions, and are compared on those
+    compared = Resamples.of_families(families[:n], seed=plan.seed)
     return Evidence(
         shift=difference(a, b, resamples),
         fraction_removed=fraction_removed(a, b, c, resamples),
-        random_fraction_removed=random_fraction(a, b, randoms, resamples),
-        over_random=difference_in_differences(a, b, c, randoms, resamples),
+        random_fraction_removed=random_fraction(a[:n], b[:n], randoms, compared),
+        over_random=difference_in_differences(a[:n], b[:n], c[:n], randoms, compared),
         damage=_damage(insecure, ablated, rule),
         detectable_shift=minimum_detectable(a - b, families),
         questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
         n_questions=len(families),
         n_families=len(set(families)),
     )
+
+
+def _interval(arm: ArmResult, plan: StudyPlan) -> Interval:
+    families = plan.test.families[: len(arm.gaps)]
+    return mean_interval(_gaps(arm), Resamples.of_families(families, seed=plan.seed))
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
@@ -99,13 +108,14 @@ def _gaps(arm: ArmResult) -> Float[np.ndarray, " question"]:
 
 
 def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Mean gap of every arm in every family."""
-    places = {
-        family: [i for i, f in enumerate(families) if f == family] for family in dict.fromkeys(families)
-    }
+    """Mean gap of every arm in every family it was asked about."""
     return {
-        family: {arm.name: float(_gaps(arm)[indices].mean()) for arm in arms}
-        for family, indices in places.items()
+        family: {
+            arm.name: fmean(gap for gap, of in zip(arm.gaps, families, strict=False) if of == family)
+            for arm in arms
+            if family in families[: len(arm.gaps)]
+        }
+        for family in dict.fromkeys(families)
     }
 
 

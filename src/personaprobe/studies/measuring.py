@@ -17,7 +17,10 @@ from personaprobe.studies.arms import Arm
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress
-from personaprobe.studies.results import ArmResult
+from personaprobe.studies.results import ArmKind, ArmResult
+
+CONTROLS: frozenset[ArmKind] = frozenset({"random", "shuffled", "steered"})
+"""Arms that answer a part of the test questions."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Bench:
 
     def measure(self, arms: Sequence[Arm]) -> list[ArmResult]:
         """Measure every arm: preference, sampled answers, damage."""
-        gaps = self.gaps(arms, self.plan.test)
+        gaps = [part for arm in arms for part in self.gaps([arm], self.questions(arm))]
         responses = self.responses(arms)
         costs = self.costs(arms, self.plan.neutral)
         return [
@@ -56,6 +59,10 @@ class Bench:
             )
             for arm, part, drawn, cost in zip(arms, gaps, responses, costs, strict=True)
         ]
+
+    def questions(self, arm: Arm) -> PairSet:
+        """The test questions an arm answers: all, or the part that controls answer."""
+        return self.plan.control_test if arm.kind in CONTROLS else self.plan.test
 
     def gaps(self, arms: Sequence[Arm], questions: PairSet) -> list[dict[str, Any]]:
         """Preference gaps of every arm on the same questions, each with the seconds it took."""

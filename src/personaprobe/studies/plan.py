@@ -20,10 +20,13 @@ class StudyPlan:
     """The questions, texts, controls and draws of a study.
 
     Attributes:
-        test: what the verdict is read from; never seen in discovery.
+        test: what the verdict is read from; never seen in discovery. Kept in an order that deals the families
+            evenly, so that any first part of it is a fair one.
         discovery: what directions, calibration and energies are read from.
         neutral: prose for perplexity and divergence; a part of the shipped prose where not given.
         controls: random directions, matched on the energy they remove; at least five.
+        control_questions: controls and the steered base answer the first so many test questions, and are
+            compared with the feature on those.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
         calibration_questions: discovery questions on which controls are calibrated and energies matched.
@@ -36,6 +39,7 @@ class StudyPlan:
     discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
     neutral: TextSet = field(default_factory=lambda: load_texts("neutral").first(NEUTRAL_TEXTS))
     controls: int = MIN_CONTROLS
+    control_questions: int = 60
     samples: int = 2
     sampled_questions: int = 12
     calibration_questions: int = 16
@@ -49,11 +53,19 @@ class StudyPlan:
                 f"{self.controls} random controls were asked for; fewer than {MIN_CONTROLS} cannot show "
                 f"specificity: ask for {MIN_CONTROLS} or more"
             )
+        if self.control_questions < 1:
+            raise DataError(f"{self.control_questions} control questions were asked for; give 1 or more")
         if self.samples < 0:
             raise DataError(f"{self.samples} samples were asked for; give 0 or more")
         self.test.refuse_overlap(self.discovery)
+        object.__setattr__(self, "test", self.test.spread(len(self.test)))
         # one seed for everything that is drawn
         object.__setattr__(self, "sampling", replace(self.sampling, seed=self.seed))
+
+    @property
+    def control_test(self) -> PairSet:
+        """The test questions that controls answer."""
+        return self.test.spread(self.control_questions)
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -66,6 +78,7 @@ class StudyPlan:
             },
             "neutral": {"name": self.neutral.name, "digest": self.neutral.digest, "n": len(self.neutral)},
             "controls": self.controls,
+            "control_questions": self.control_questions,
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,
             "calibration_questions": self.calibration_questions,

@@ -23,7 +23,8 @@ class ArmResult:
         name: unique in the study, such as ``insecure`` or ``random 3``.
         kind: what it is for.
         note: one line: which checkpoint under which intervention.
-        gaps: preference for the careless answer, nats a token, per test question.
+        gaps: preference for the careless answer, nats a token, per test question; controls answer the first
+            part of the questions.
         perplexity: on neutral text.
         kl: from the arm's own checkpoint without intervention, nats a token, on neutral text.
         dose: mean relative size ‖Δh‖/‖h‖ of its edits; 0 without one.
@@ -161,6 +162,7 @@ class CausalVerdict:
             "energy": arm.energy,
             "coherence": arm.coherent_share(self.coherence_rule),
             "n_responses": len(arm.responses),
+            "n_questions": len(arm.gaps),
             "gaps": arm.gaps,
         }
 
