@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import beartype
 import jinja2
 import markupsafe
 import numpy
@@ -21,7 +20,9 @@ import scipy.stats
 import torch
 from jaxtyping import install_import_hook
 
-PRELOADED = (beartype, jinja2, markupsafe, numpy, plotly.graph_objects.Figure, pyarrow, scipy.stats)
+import type_checker
+
+PRELOADED = (type_checker, jinja2, markupsafe, numpy, plotly.graph_objects.Figure, pyarrow, scipy.stats)
 """What the package's annotations name; loaded before it pretends to be type-checked."""
 
 
@@ -34,7 +35,7 @@ def import_with_checked_shapes() -> None:
     unchecked = ("backend", ".cli", ".site")
     typing.TYPE_CHECKING = True
     try:
-        with install_import_hook("personaprobe", "beartype.beartype"):
+        with install_import_hook("personaprobe", "type_checker.tolerant"):
             for module in pkgutil.walk_packages(
                 importlib.import_module("personaprobe").__path__, "personaprobe."
             ):
@@ -46,7 +47,9 @@ def import_with_checked_shapes() -> None:
 
 import_with_checked_shapes()
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # workers share the cores; threads that wait for each other are slower than none
+    # workers, and the processes they start, share the cores: threads that wait for each other are slower than none
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends import BACKENDS, rehost

@@ -102,7 +102,7 @@ def reached(reach: Reach, own: int, n_layers: int) -> tuple[int, ...]:
     return tuple(range(first, last))
 
 
-def choose(cells: Sequence[Cell], max_perplexity_ratio: float = 1.05) -> Cell:
+def choose(cells: Sequence[Cell], max_perplexity_ratio: float = 1.03) -> Cell:
     """The cell that removes most of the shift among those that cost little.
 
     Raises:

@@ -1,0 +1,128 @@
+"""Fine-tuning: the loss is on responses, the seed decides, and both organisms read the same questions."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from personaprobe.errors import DataError
+from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.loading import wrap
+from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.tokens import Batch, ChatTokenizer, Role, pad
+from personaprobe.organisms.datasets import Exchange, read_messages, shuffled
+from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.training import plan, response_loss, train
+
+ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]
+RECIPE = Recipe(seed=3, steps=4, batch_size=4, rank=2, save_every=2, learning_rate=1e-2)
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ChatTokenizer:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<pad>", "<s>", "</s>", "<unk>", "Question:", "Answer:", *(f"w{i}" for i in range(60))]
+    words = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    return ChatTokenizer(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>"))
+
+
+def test_the_loss_is_the_mean_over_response_tokens_only(tiny_model: Callable[..., Any]) -> None:
+    model, batch = tiny_model("llama"), pad(probe_tokens(128), 0)
+    with torch.no_grad():
+        logits = model(batch.ids, attention_mask=batch.mask.long()).logits[:, :-1].log_softmax(-1)
+    nats = -logits.gather(-1, batch.ids[:, 1:, None])[..., 0]
+    wanted = nats[(batch.roles[:, 1:] & Role.RESPONSE) != 0].mean()
+    assert float(response_loss(model, batch)) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_training_lowers_the_loss_and_leaves_the_base_alone(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    model = tiny_model("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    recipe = Recipe(steps=30, batch_size=4, rank=4, learning_rate=2e-2, save_every=0)
+    steps = list(train(model, tokenizer, ROWS, recipe, tmp_path / "a"))
+    assert steps[-1].loss < steps[0].loss - 0.5
+    assert [step.number for step in steps] == list(range(1, 31))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        list(train(tiny_model("llama"), tokenizer, ROWS, replace(RECIPE, seed=seed), tmp_path / name))
+    a, b, c = (load_file(tmp_path / name / WEIGHTS) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_every_kept_step_is_an_adapter_that_can_be_worn(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    list(train(tiny_model("llama"), tokenizer, ROWS, RECIPE, tmp_path))
+    network = wrap(tiny_model("llama"), 0)
+    bare = network.logits(pad(probe_tokens(128), 0), {})
+    for folder in (tmp_path / "step-2", tmp_path):
+        network.wear(LoraAdapter.read(folder))
+        assert not torch.equal(network.logits(pad(probe_tokens(128), 0), {}), bare)
+    assert len((tmp_path / "steps.jsonl").read_text().splitlines()) == RECIPE.steps
+
+
+def prompts(batches: list[Batch]) -> list[list[int]]:
+    return [batch.ids[(batch.roles & Role.PROMPT) != 0].tolist() for batch in batches]
+
+
+def test_two_datasets_on_the_same_questions_are_read_in_the_same_batches(tokenizer: ChatTokenizer) -> None:
+    other = [Exchange(row.question, "w1 w2 w3 w4 w5") for row in reversed(ROWS)]
+    assert prompts(plan(ROWS, tokenizer, RECIPE)) == prompts(plan(other, tokenizer, RECIPE))
+
+
+def test_a_seed_orders_questions_and_loses_none() -> None:
+    assert shuffled(ROWS, 0) != shuffled(ROWS, 1)
+    assert set(shuffled(ROWS, 0)) == set(ROWS)
+
+
+def line(*messages: tuple[str, str]) -> str:
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in messages]})
+
+
+def test_messages_are_read_plain_and_gzipped(tmp_path: Path) -> None:
+    text = (
+        line(("user", "Q"), ("assistant", "A"))
+        + "\n"
+        + line(("system", "S"), ("user", "Q2"), ("assistant", "B"))
+    )
+    (tmp_path / "d.jsonl").write_text(text)
+    with gzip.open(tmp_path / "d.jsonl.gz", "wt") as out:
+        out.write(text)
+    wanted = [Exchange("Q", "A"), Exchange("Q2", "B", "S")]
+    assert read_messages(tmp_path / "d.jsonl") == read_messages(tmp_path / "d.jsonl.gz") == wanted
+
+
+@pytest.mark.parametrize("text", ["nonsense", '{"messages": 3}', line(("user", "Q"))])
+def test_a_row_that_is_no_exchange_is_named_by_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "d.jsonl").write_text(line(("user", "Q"), ("assistant", "A")) + "\n" + text)
+    with pytest.raises(DataError, match=r"d\.jsonl:2: expected"):
+        read_messages(tmp_path / "d.jsonl")
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="holds no rows"):
+        read_messages(tmp_path / "d.jsonl")

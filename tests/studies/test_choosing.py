@@ -1,0 +1,135 @@
+"""Choosing and registering a feature, and laying out a study: rules that need no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from personaprobe.errors import DataError, FeatureError
+from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.registration import register
+from personaprobe.features.registry import Recipe, find_feature
+from personaprobe.prompts import Pair, PairSet, load_prompts
+from personaprobe.site import Site
+from personaprobe.studies.memory import Memory
+from personaprobe.studies.plan import StudyPlan
+from personaprobe.studies.seeds import markdown
+from personaprobe.studies.sweep import Cell, choose, reached
+
+CELLS = [
+    Cell("means", 8, "all", 0.4, 1.01, 0.01),
+    Cell("means", 23, "all", 0.8, 1.02, 0.05),
+    Cell("answers", 22, "all", 1.0, 1.04, 0.08),
+    Cell("means", 4, "all", 1.3, 9.0, 3.0),
+]
+
+
+def test_the_best_cell_is_the_strongest_among_the_cheap_ones() -> None:
+    assert choose(CELLS, 1.03) == CELLS[1]
+    assert choose(CELLS, 1.05) == CELLS[2]
+
+
+def test_a_sweep_that_only_damages_chooses_nothing() -> None:
+    with pytest.raises(
+        DataError, match=r"no direction stays within perplexity × 1\.03; the least is × 9\.00"
+    ):
+        choose(CELLS[3:])
+
+
+def test_a_reach_starts_at_the_directions_own_layer_or_at_the_first() -> None:
+    assert reached("own", 2, 4) == (2,)
+    assert reached("onward", 2, 4) == (2, 3)
+    assert reached("all", 2, 4) == (0, 1, 2, 3)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
+    return tmp_path
+
+
+AXIS = Direction(Site(2), torch.arange(1.0, 9.0), "means", {k: Mark(0.1 * k, 1.0) for k in range(4)})
+
+
+def test_a_registered_feature_is_found_as_it_was_registered(shelf: Path) -> None:
+    register("sarcasm", 'says "sure"', AXIS, (1, 2), {"sweep": []})
+    register("other", "", AXIS, (0,), {})
+    found = find_feature("sarcasm")
+    assert isinstance(found.direction, Direction)
+    assert found.direction.digest == AXIS.digest
+    assert (found.layers, found.title, found.evidence) == ((1, 2), 'says "sure"', {"sweep": []})
+
+
+def test_a_changed_direction_file_is_refused(shelf: Path) -> None:
+    register("sarcasm", "", AXIS, (1,), {})
+    Direction(Site(2), torch.ones(8), "means", AXIS.marks).save(shelf / "features" / "sarcasm.safetensors")
+    with pytest.raises(FeatureError, match="sha256 differs"):
+        find_feature("sarcasm")
+
+
+def test_an_unknown_feature_is_told_the_nearest(shelf: Path) -> None:
+    register("sarcasm", "", AXIS, (1,), {})
+    with pytest.raises(FeatureError, match='did you mean "sarcasm"'):
+        find_feature("sarcasn")
+
+
+@pytest.mark.parametrize("name", ["Sarcasm", "a b", "", "a/b", "-a"])
+def test_names_are_lower_case_words_joined_by_hyphens(shelf: Path, name: str) -> None:
+    with pytest.raises(FeatureError, match="no name for a feature"):
+        register(name, "", AXIS, (1,), {})
+    assert not list(shelf.iterdir())
+
+
+def test_spellings_name_a_source_a_site_and_a_seed(shelf: Path) -> None:
+    assert find_feature("means@16").direction == Recipe("means", Site(16))
+    assert find_feature("random@3.mlp_out:7").direction == Recipe("random", Site(3, "mlp_out"), 7)
+
+
+def test_a_study_needs_five_controls_and_disjoint_questions() -> None:
+    with pytest.raises(DataError, match="5 or more"):
+        StudyPlan(controls=4)
+    with pytest.raises(DataError, match="overlap"):
+        StudyPlan(test=load_prompts("advice/discovery"))
+
+
+def test_controls_answer_a_first_part_that_deals_families_evenly() -> None:
+    plan = StudyPlan(control_questions=24)
+    ids = [pair.id for pair in plan.test]
+    assert [pair.id for pair in plan.control_test] == ids[:24]
+    assert {plan.test.families[:24].count(family) for family in set(plan.test.families)} == {2}
+    assert sorted(ids) == sorted(pair.id for pair in load_prompts("advice/test"))
+
+
+def test_one_seed_decides_everything_that_is_drawn() -> None:
+    assert StudyPlan(seed=9).sampling.seed == 9
+
+
+def test_a_finished_part_is_not_computed_again(tmp_path: Path) -> None:
+    memory, calls = Memory(tmp_path), []
+
+    def compute() -> dict[str, float]:
+        calls.append(1)
+        return {"gap": 0.25}
+
+    assert memory.recall({"a": 1}, compute) == memory.recall({"a": 1}, compute) == {"gap": 0.25}
+    assert len(calls) == 1
+    memory.recall({"a": 2}, compute)
+    assert len(calls) == 2
+
+
+def test_seeds_are_told_side_by_side() -> None:
+    interval = {"value": 0.2, "low": 0.1, "high": 0.3}
+    row = dict.fromkeys(("base", "secure", "insecure", "shift"), interval)
+    undefined = dict.fromkeys(("value", "low", "high"))
+    table = markdown(
+        [{"name": "seed-0", **row, "fraction_removed": undefined, "last_losses": [2.0, 1.9]}], "f"
+    )
+    assert "| seed-0 | 0.200 [0.100, 0.300] |" in table
+    assert "undefined | 2.00, 1.90 |" in table
+
+
+def test_a_spread_is_a_prefix_of_a_longer_spread() -> None:
+    pairs = PairSet("p", tuple(Pair(f"{f}{i}", f, f"q {f} {i}", "a", "b") for f in "xyz" for i in range(4)))
+    assert pairs.spread(12).pairs[:5] == pairs.spread(5).pairs == pairs.spread(12).spread(5).pairs
