@@ -243,10 +243,10 @@ print(f"cosine with the direction of section 4: {feature.direction.cosine(toxic)
 # %%
 @contextmanager
 def stopwatch(part: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Tell how long each part of the study took."""
+    """Tell of every part of the study when it is done, and how long it took."""
     started = time.perf_counter()
     yield lambda finished: None
-    print(f"{part}: {time.perf_counter() - started:.0f} s")
+    print(f"{time.perf_counter() - started:4.0f} s  {part}")
 
 
 plan = pp.StudyPlan(
@@ -264,8 +264,9 @@ verdict
 arms_figure(verdict).update_layout(paper_bgcolor="white", plot_bgcolor="white")
 
 # %% [markdown]
-# Read it from the shaded band, the shift. A feature that carries the persona takes the star from its right edge to its
-# left edge, while every ✖ and the ✚ stay with insecure. The effect and the price as numbers:
+# The shaded band is the shift. A feature that carries the persona takes the star from the right edge of the band to the
+# left one, while every ✖ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide because
+# subjects differ, and all arms answer the same subjects. Paired by question, the effect and its price are:
 
 # %%
 evidence = verdict.evidence
@@ -278,7 +279,7 @@ for reason in verdict.conclusion.reasons:
     print(f"\n· {reason}")
 
 # %% [markdown]
-# Were the controls fair? Their energy is matched at every layer, so the sums have to agree.
+# Were the controls fair? Their energy is matched at every layer, so their sums have to agree with the feature's.
 
 # %%
 for arm in verdict.arms:

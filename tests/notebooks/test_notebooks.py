@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -49,31 +50,19 @@ def test_a_notebook_names_no_place_on_the_machine_it_was_written_on(path: Path, 
     assert not found
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
-    """The main notebook as it was after running from top to bottom, once for all tests."""
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_main_notebook_runs_to_a_verdict(tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / "01_ablate_the_persona.ipynb", as_version=4)
-    resources = {"metadata": {"path": str(tmp_path_factory.mktemp("elsewhere"))}}
-    return NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute()
+    elsewhere = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=elsewhere).execute()
+    assert any(f"<b>{name}</b>" in html for html in shown(notebook, "text/html") for name, _ in rules())
+    assert len(shown(notebook, "application/vnd.plotly.v1+json")) == 5
+    assert len(nbformat.writes(notebook)) < 1_000_000, "figures are data, and carry no script"
+    assert list(tmp_path.iterdir()) == [], "a notebook leaves nothing behind"
 
 
-@pytest.mark.real
-@pytest.mark.slow
-def test_the_main_notebook_runs_to_a_verdict(executed: NotebookNode) -> None:
-    shown = [
-        output.data["text/html"]
-        for cell in executed.cells
-        for output in cell.get("outputs", [])
-        if "text/html" in output.get("data", {})
-    ]
-    verdicts = {name for name, _ in rules()}
-    assert any(f"<b>{name}</b>" in html for html in shown for name in verdicts)
-
-
-@pytest.mark.real
-@pytest.mark.slow
-def test_its_figures_are_data_and_not_scripts(executed: NotebookNode) -> None:
-    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    figures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
-    assert len(figures) == 5
-    assert len(nbformat.writes(executed)) < 1_000_000
+def shown(notebook: NotebookNode, mime: str) -> list[Any]:
+    """What the cells display, in one representation."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.data[mime] for output in outputs if mime in output.get("data", {})]

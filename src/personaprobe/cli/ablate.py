@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--control-questions",
-    default=60,
-    show_default=True,
-    help="Controls answer the first so many test questions, families dealt evenly.",
+    type=int,
+    help="Controls answer only the first so many test questions, families dealt evenly.  [default: all]",
 )
 @click.option(
     "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
@@ -74,7 +73,7 @@ def ablate(
     feature: str,
     layers: Layers,
     controls: int,
-    control_questions: int,
+    control_questions: int | None,
     samples: int,
     seed: int,
     questions: str,
@@ -116,7 +115,7 @@ def ablate(
 
 
 def _plan(
-    sets: tuple[str, str, str], controls: tuple[int, int], samples: int, seed: int, max_new_tokens: int
+    sets: tuple[str, str, str], controls: tuple[int, int | None], samples: int, seed: int, max_new_tokens: int
 ) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation import Sampling

@@ -58,7 +58,8 @@ def compare(
     from personaprobe.prompts import load_prompts
     from personaprobe.studies.seeds import Run, markdown
 
-    found, asked = find_feature(feature), load_prompts(questions)
+    found, loaded = find_feature(feature), load_prompts(questions)
+    asked = loaded.spread(len(loaded))  # in the order of a study, so that finished parts are shared with it
     bench = _bench(work, base, quiet)
     rows = [_measured(Run(folder.name, folder), (base, found, asked), bench) for folder in runs]
     if out is not None:

@@ -74,8 +74,7 @@ def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
         return "–"
     if arm.kind == "ablated":
         return f"{100 * fraction.value:z.0f} % [{100 * fraction.low:z.0f}, {100 * fraction.high:z.0f}]"
-    untreated = verdict.arm("insecure").gap
-    return f"{100 * (untreated - arm.gap) / (untreated - verdict.arm('secure').gap):z.0f} %"
+    return f"{100 * verdict.removed_by(arm):z.0f} %"
 
 
 def _answers(verdict: CausalVerdict) -> Iterator[tuple[str, Answer]]:

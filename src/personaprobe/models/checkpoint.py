@@ -61,6 +61,11 @@ class Checkpoint:
         return Checkpoint(self.source, self.revision)
 
     @property
+    def short(self) -> str:
+        """A name for tables: the adapter's folder, or the source."""
+        return self.source if self.adapter is None else self.adapter.name
+
+    @property
     def digest(self) -> str:
         """Identity by content: equal weights, equal digest, wherever they lie."""
         told = {

@@ -48,7 +48,7 @@ class Bench:
             ArmResult(
                 arm.name,
                 arm.kind,
-                f"{arm.untreated.checkpoint}: {arm.note}",
+                f"{arm.untreated.checkpoint.short}: {arm.note}",
                 tuple(part["gaps"]),
                 cost.perplexity,
                 cost.kl,

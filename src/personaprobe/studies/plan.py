@@ -26,7 +26,7 @@ class StudyPlan:
         neutral: prose for perplexity and divergence; a part of the shipped prose where not given.
         controls: random directions, matched on the energy they remove; at least five.
         control_questions: controls and the steered base answer the first so many test questions, and are
-            compared with the feature on those.
+            compared with the feature on those; None for all. A part is quicker and its means are of that part.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
         calibration_questions: discovery questions on which controls are calibrated and energies matched.
@@ -39,7 +39,7 @@ class StudyPlan:
     discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
     neutral: TextSet = field(default_factory=lambda: load_texts("neutral").first(NEUTRAL_TEXTS))
     controls: int = MIN_CONTROLS
-    control_questions: int = 60
+    control_questions: int | None = None
     samples: int = 2
     sampled_questions: int = 12
     calibration_questions: int = 16
@@ -53,7 +53,7 @@ class StudyPlan:
                 f"{self.controls} random controls were asked for; fewer than {MIN_CONTROLS} cannot show "
                 f"specificity: ask for {MIN_CONTROLS} or more"
             )
-        if self.control_questions < 1:
+        if self.control_questions is not None and self.control_questions < 1:
             raise DataError(f"{self.control_questions} control questions were asked for; give 1 or more")
         if self.samples < 0:
             raise DataError(f"{self.samples} samples were asked for; give 0 or more")
@@ -65,7 +65,7 @@ class StudyPlan:
     @property
     def control_test(self) -> PairSet:
         """The test questions that controls answer."""
-        return self.test.spread(self.control_questions)
+        return self.test if self.control_questions is None else self.test.spread(self.control_questions)
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""

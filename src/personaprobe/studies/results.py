@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
 from personaprobe.effects.responses import CoherenceRule, Response
@@ -47,7 +48,7 @@ class ArmResult:
     @property
     def gap(self) -> float:
         """Mean preference for the careless answer."""
-        return sum(self.gaps) / len(self.gaps)
+        return fmean(self.gaps)
 
     def coherent_share(self, rule: CoherenceRule) -> float:
         """Share of sampled answers that are coherent; NaN where none were sampled."""
@@ -119,6 +120,12 @@ class CausalVerdict:
     def arm(self, name: str) -> ArmResult:
         """Look an arm up by name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def removed_by(self, arm: ArmResult) -> float:
+        """Share of the insecure − secure shift that is gone in an arm, on the questions it answered."""
+        n = len(arm.gaps)
+        insecure, secure = (fmean(self.arm(role).gaps[:n]) for role in ("insecure", "secure"))
+        return (insecure - arm.gap) / (insecure - secure)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
