@@ -51,7 +51,6 @@ def test_a_notebook_names_no_place_on_the_machine_it_was_written_on(path: Path, 
 
 
 @pytest.mark.real
-@pytest.mark.slow
 def test_the_main_notebook_runs_to_a_verdict(tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / "01_ablate_the_persona.ipynb", as_version=4)
     elsewhere = {"metadata": {"path": str(tmp_path)}}
