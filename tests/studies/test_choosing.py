@@ -13,6 +13,7 @@ from personaprobe.features.registration import register
 from personaprobe.features.registry import Recipe, find_feature
 from personaprobe.prompts import Pair, PairSet, load_prompts
 from personaprobe.site import Site
+from personaprobe.studies.ablation import as_feature
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.seeds import markdown
@@ -128,6 +129,11 @@ def test_seeds_are_told_side_by_side() -> None:
     )
     assert "| seed-0 | 0.200 [0.100, 0.300] |" in table
     assert "undefined | 2.00, 1.90 |" in table
+
+
+def test_a_bare_direction_is_ablated_wherever_it_is_calibrated() -> None:
+    assert as_feature(AXIS).layers == (0, 1, 2, 3)
+    assert as_feature(Direction(Site(2), torch.ones(8), "probe")).layers is None
 
 
 def test_a_spread_is_a_prefix_of_a_longer_spread() -> None:

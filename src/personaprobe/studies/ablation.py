@@ -47,15 +47,16 @@ def ablate(
     """
     plan = plan or StudyPlan()
     bench = Bench(trio.base, plan, Memory(None if out is None else Path(out) / "parts"), progress)
-    treated, arms = _lay_out(trio, _as_feature(feature), layers, bench)
+    treated, arms = _lay_out(trio, as_feature(feature), layers, bench)
     measured = bench.measure(arms)
     doses = dose_response(trio, treated, bench, measured)
     return conclude(plan, treated, measured, doses, provenance(trio, plan, personaprobe.__version__))
 
 
-def _as_feature(feature: str | Feature | Direction) -> Feature:
+def as_feature(feature: str | Feature | Direction) -> Feature:
+    """Read what may stand for a feature; a bare direction is ablated wherever it is calibrated."""
     if isinstance(feature, Direction):
-        return Feature(feature.source, feature, layers="all" if len(feature.marks) > 1 else None)
+        return Feature(feature.source, feature, layers=tuple(feature.marks) or None)
     return find_feature(feature) if isinstance(feature, str) else feature
 
 
