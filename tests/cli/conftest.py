@@ -80,12 +80,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shelf")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _own_folders(shelf: Path) -> Any:
     """Keep the user's cache and the shipped checkpoints out of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("home", "checkpoints"):
-            (shelf / name).mkdir()
+            (shelf / name).mkdir(exist_ok=True)
             patch.setenv(f"PERSONAPROBE_{name.upper()}", str(shelf / name))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from personaprobe.effects.interventions import Ablate, Steer
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.models.edits import compose
 from personaprobe.models.generation import Draw, Sampling, choose, generate
+from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
 from personaprobe.models.selfcheck import probe_tokens
@@ -49,13 +52,15 @@ def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, a
     draws = [Draw(prompt) for prompt in prompts()]
     cached = generate(reference, draws, SAMPLING, edits, NO_END)
 
-    class Uncached:
-        pad_id, device = reference.pad_id, reference.device
+    uncached = copy.copy(reference)
+    uncached.__class__ = Uncached
+    assert generate(uncached, draws, SAMPLING, edits, NO_END) == cached
 
-        def decoding(self, edits: object) -> object:
-            return Network.decoding(reference, edits)  # type: ignore[arg-type]
 
-    assert generate(Uncached(), draws, SAMPLING, edits, NO_END) == cached  # type: ignore[arg-type]
+class Uncached(HuggingFaceNetwork):
+    """Reads everything anew at each step."""
+
+    decoding = Network.decoding
 
 
 def test_generation_is_steered_at_every_step(reference: Network) -> None:
