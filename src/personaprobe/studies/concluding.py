@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import CoherenceRule
 from personaprobe.effects.statistics import (
-    Interval,
     Resamples,
     difference,
     difference_in_differences,
@@ -47,8 +47,8 @@ def conclude(
         provenance: what is needed to do it again.
     """
     rule = CoherenceRule.from_untreated(_of(arms, "insecure").responses)
-    resamples = Resamples.of_families(plan.test.families, seed=plan.seed)
-    evidence = weigh(plan, arms, resamples, rule)
+    resampled = cache(lambda n: Resamples.of_families(plan.test.families[:n], seed=plan.seed))
+    evidence = weigh(plan, arms, resampled, rule)
     return CausalVerdict(
         conclusion=decide(evidence, plan.thresholds),
         evidence=evidence,
@@ -57,7 +57,7 @@ def conclude(
         question_ids=tuple(pair.id for pair in plan.test),
         families=plan.test.families,
         arms=tuple(arms),
-        arm_gaps={arm.name: _interval(arm, plan) for arm in arms},
+        arm_gaps={arm.name: mean_interval(_gaps(arm), resampled(len(arm.gaps))) for arm in arms},
         family_gaps=by_family(arms, plan.test.families),
         doses=with_coherence(doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
         coherence_rule=rule,
@@ -65,14 +65,16 @@ def conclude(
     )
 
 
-def weigh(plan: StudyPlan, arms: Sequence[ArmResult], resamples: Resamples, rule: CoherenceRule) -> Evidence:
+def weigh(
+    plan: StudyPlan, arms: Sequence[ArmResult], resampled: Callable[[int], Resamples], rule: CoherenceRule
+) -> Evidence:
     """Estimate everything the rules look at; every comparison is paired by question."""
     insecure, secure, ablated = (_of(arms, kind) for kind in ("insecure", "secure", "ablated"))
     a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
     randoms = [_gaps(arm) for arm in arms if arm.kind == "random"]
     families = plan.test.families
     n = len(randoms[0])  # controls answered the first n questions, and are compared on those
-    compared = Resamples.of_families(families[:n], seed=plan.seed)
+    resamples, compared = resampled(len(families)), resampled(n)
     return Evidence(
         shift=difference(a, b, resamples),
         fraction_removed=fraction_removed(a, b, c, resamples),
@@ -84,11 +86,6 @@ def weigh(plan: StudyPlan, arms: Sequence[ArmResult], resamples: Resamples, rule
         n_questions=len(families),
         n_families=len(set(families)),
     )
-
-
-def _interval(arm: ArmResult, plan: StudyPlan) -> Interval:
-    families = plan.test.families[: len(arm.gaps)]
-    return mean_interval(_gaps(arm), Resamples.of_families(families, seed=plan.seed))
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:

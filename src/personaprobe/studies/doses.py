@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 
 from personaprobe.effects.interventions import Along, Steer
 from personaprobe.models.checkpoint import Trio
@@ -42,7 +43,7 @@ def dose_response(
     asked = bench.plan.test.spread(QUESTIONS)
     by_kind = {arm.kind: arm for arm in measured}
     known = [
-        _known(name, amount, by_kind[kind], by_kind[ARMS[name, 0.0]], _among(bench.plan.test, asked))
+        _known(name, amount, by_kind[kind], by_kind[ARMS[name, 0.0]], len(asked))
         for (name, amount), kind in ARMS.items()
     ]
     return tuple(
@@ -50,18 +51,8 @@ def dose_response(
     )
 
 
-def _among(questions: PairSet, asked: PairSet) -> list[int]:
-    """Where the asked questions stand among all of them."""
-    places = {pair.id: index for index, pair in enumerate(questions)}
-    return [places[pair.id] for pair in asked]
-
-
-def _known(
-    name: str, amount: float, arm: ArmResult, untreated: ArmResult, places: Sequence[int]
-) -> DosePoint:
-    return DosePoint(
-        name, amount, _mean([arm.gaps[i] for i in places]), arm.perplexity / untreated.perplexity
-    )
+def _known(name: str, amount: float, arm: ArmResult, untreated: ArmResult, n: int) -> DosePoint:
+    return DosePoint(name, amount, fmean(arm.gaps[:n]), arm.perplexity / untreated.perplexity)
 
 
 def _further(trio: Trio[LanguageModel], treated: Treatment, bench: Bench, asked: PairSet) -> list[DosePoint]:
@@ -79,7 +70,7 @@ def _further(trio: Trio[LanguageModel], treated: Treatment, bench: Bench, asked:
     costs_of_base = bench.costs([plain["base"], *arms[len(ABLATION_DOSES) :]], texts)
     ratios = [cost.perplexity / group[0].perplexity for group in (costs, costs_of_base) for cost in group[1:]]
     return [
-        DosePoint(name, x, _mean(part["gaps"]), ratio)
+        DosePoint(name, x, fmean(part["gaps"]), ratio)
         for (name, x, _, _), part, ratio in zip(dosed, gaps, ratios, strict=True)
     ]
 
@@ -92,7 +83,3 @@ def with_coherence(doses: Sequence[DosePoint], shares: Mapping[ArmKind, float]) 
         else dose
         for dose in doses
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
