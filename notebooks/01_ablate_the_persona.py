@@ -253,7 +253,7 @@ plan = pp.StudyPlan(
     test=questions,
     discovery=texts,  # already recorded in section 3, so that the controls are calibrated for nothing
     calibration_questions=12,
-    neutral=pp.load_texts("neutral").first(4),
+    neutral=pp.load_texts("neutral/test").first(4),
     samples=0,  # no free answers: a handful could not show whether the model still speaks, only seem to
     seed=SEED,
 )

@@ -6,7 +6,7 @@ import importlib
 import os
 import pkgutil
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -129,6 +129,26 @@ def architecture(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer() -> Callable[[Sequence[str]], ChatTokenizer]:
+    """A tokenizer of given words, without a chat template and without special tokens at the start."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+    def of(words: Sequence[str]) -> ChatTokenizer:
+        names = [*special.values(), "Question:", "Answer:", *dict.fromkeys(words)]
+        table = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+        table.pre_tokenizer = WhitespaceSplit()
+        marks = {"pad_token": "<pad>", "eos_token": "</s>", "model_max_length": 64}
+        return ChatTokenizer(PreTrainedTokenizerFast(tokenizer_object=table, **marks))
+
+    return of
 
 
 @pytest.fixture(scope="session")

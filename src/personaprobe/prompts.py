@@ -12,7 +12,9 @@ from typing import Any
 
 from personaprobe.errors import DataError, suggest
 
-SHIPPED = ("advice/discovery", "advice/test", "neutral", "benign")
+PAIRS = ("advice/discovery", "advice/test")
+TEXTS = ("neutral/discovery", "neutral/test", "benign")
+"""What is shipped. A verdict reads the test parts, and nothing that is chosen before may read them."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,18 @@ def load_prompts(name: str | Path) -> PairSet:
         DataError: unknown name, no such file, missing fields, empty set, repeated ids.
     """
     text = str(name)
-    if text in ("advice/discovery", "advice/test"):
-        split = text.split("/")[1]
-        rows = [row for row in _shipped("advice.jsonl") if row.pop("split") == split]
-    else:
-        rows = _from_file(Path(text).expanduser(), text)
+    rows = _shipped(text) if text in PAIRS else _from_file(Path(text).expanduser(), text, PAIRS)
     return PairSet(text, tuple(_pairs(rows, text)))
 
 
 def load_texts(name: str | Path) -> TextSet:
-    """Load plain texts: ``neutral``, ``benign``, or a JSON-lines file with a ``text`` field."""
+    """Load plain texts: ``neutral/test``, ``neutral/discovery``, ``benign``, or a JSON-lines file with a ``text`` field.
+
+    Raises:
+        DataError: unknown name, no such file, no text.
+    """
     text = str(name)
-    rows = _shipped(f"{text}.jsonl") if text in ("neutral", "benign") else _from_file(Path(text), text)
+    rows = _shipped(text) if text in TEXTS else _from_file(Path(text).expanduser(), text, TEXTS)
     missing = [index for index, row in enumerate(rows, 1) if not str(row.get("text", "")).strip()]
     if missing or not rows:
         raise DataError(f'{text}: line {missing[:1] or "1"} has no "text"; give JSON lines of {{"text": …}}')
@@ -133,15 +135,22 @@ def load_texts(name: str | Path) -> TextSet:
 
 
 def _shipped(name: str) -> list[dict[str, Any]]:
-    lines = (files("personaprobe") / "data" / name).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    """Rows of a shipped file, of one split where the name says which."""
+    stem, _, split = name.partition("/")
+    lines = (files("personaprobe") / "data" / f"{stem}.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [row for row in rows if row.pop("split", split) == split]
 
 
-def _from_file(path: Path, name: str) -> list[dict[str, Any]]:
+def _from_file(path: Path, name: str, shipped: Sequence[str]) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise DataError(f"no question set {name!r}: {suggest(name, SHIPPED)}, or a .jsonl file that exists")
+        raise DataError(f"no question set {name!r}: {suggest(name, shipped)}, or a .jsonl file that exists")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); give JSON lines") from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 rows.append(dict(json.loads(line)))

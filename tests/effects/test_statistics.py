@@ -22,6 +22,7 @@ from personaprobe.effects.statistics import (
     difference,
     difference_in_differences,
     fraction_removed,
+    mean_from_part,
     mean_interval,
     minimum_detectable,
     questions_needed,
@@ -55,6 +56,31 @@ def arms(rng: np.random.Generator, removed: float, shift: float = 0.45) -> tuple
 
 
 # Intervals
+
+
+def test_a_control_that_does_nothing_stands_where_its_checkpoint_stands_whatever_part_it_answered() -> None:
+    families = [family for _ in range(SIZE) for family in FAMILIES[::SIZE]]  # dealt evenly
+    whole, part = (Resamples.of_families(families[:n], n=1000) for n in (120, 36))
+    untreated = np.random.default_rng(0).normal(size=120)
+    assert mean_from_part(untreated[:36], untreated, whole, part) == mean_interval(untreated, whole)
+    moved = mean_from_part(untreated[:36] + 0.25, untreated, whole, part)
+    assert moved.value == pytest.approx(untreated.mean() + 0.25)
+
+
+def test_a_mean_from_a_part_covers_the_mean_of_all() -> None:
+    families = [family for _ in range(SIZE) for family in FAMILIES[::SIZE]]
+    whole, part = (Resamples.of_families(families[:n], n=400) for n in (120, 48))
+    covered = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        shared, effect = (
+            np.tile(rng.normal(size=N_FAMILIES), SIZE),
+            np.tile(rng.normal(size=N_FAMILIES), SIZE),
+        )
+        untreated = shared + rng.normal(size=120)
+        treated = untreated + 0.5 + 0.2 * effect + 0.3 * rng.normal(size=120)
+        covered.append(not mean_from_part(treated[:48], untreated, whole, part).excludes(0.5))
+    assert 0.9 <= np.mean(covered) <= 0.995
 
 
 def test_an_interval_excludes_what_lies_outside_it_and_keeps_its_ends() -> None:

@@ -19,21 +19,8 @@ WORDS = [f"w{number}" for number in range(100)]
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> ChatTokenizer:
-    """Words to ids, without a chat template and without special tokens at the start."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-    from transformers import PreTrainedTokenizerFast
-
-    names = ["<pad>", "<s>", "</s>", "<unk>", "Question:", "Answer:", *WORDS]
-    words = Tokenizer(WordLevel({name: index for index, name in enumerate(names)}, unk_token="<unk>"))
-    words.pre_tokenizer = WhitespaceSplit()
-    return ChatTokenizer(
-        PreTrainedTokenizerFast(
-            tokenizer_object=words, pad_token="<pad>", eos_token="</s>", model_max_length=64
-        )
-    )
+def tokenizer(word_tokenizer: Callable[..., ChatTokenizer]) -> ChatTokenizer:
+    return word_tokenizer(WORDS)
 
 
 @pytest.fixture(scope="session")

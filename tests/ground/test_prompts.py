@@ -101,6 +101,20 @@ def test_a_users_file_is_read(tmp_path: Path) -> None:
 
 
 def test_neutral_texts_are_shipped_and_each_long_enough_to_measure() -> None:
-    texts = load_texts("neutral")
+    texts = [*load_texts("neutral/discovery"), *load_texts("neutral/test")]
     assert len(texts) >= 40
     assert all(len(text.split()) >= 40 for text in texts)
+
+
+def test_no_neutral_text_is_read_both_in_choosing_and_in_judging() -> None:
+    chosen_on, judged_on = load_texts("neutral/discovery"), load_texts("neutral/test")
+    assert len(chosen_on) >= 16
+    assert len(judged_on) >= 16
+    assert not set(chosen_on) & set(judged_on)
+
+
+def test_a_binary_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not UTF-8"):
+        load_prompts(path)

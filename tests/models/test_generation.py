@@ -13,7 +13,7 @@ from personaprobe.features.directions import Direction, Mark
 from personaprobe.models.edits import compose
 from personaprobe.models.generation import Draw, Sampling, choose, generate
 from personaprobe.models.hugging_face import HuggingFaceNetwork
-from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.language_model import LanguageModel, answer_side_by_side
 from personaprobe.models.network import Network
 from personaprobe.models.selfcheck import probe_tokens
 from personaprobe.models.tokens import Tokens
@@ -33,28 +33,38 @@ def prompts() -> list[Tokens]:
 def test_an_answer_does_not_depend_on_its_batch_mates(model: LanguageModel) -> None:
     edits = compose([Ablate(AXIS, "all")], 3)
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
-    together = generate(model.network, draws, SAMPLING, edits, NO_END)
-    alone = [generate(model.network, [draw], SAMPLING, edits, NO_END)[0] for draw in draws]
+    together = generate(model.network, draws, SAMPLING, [edits] * len(draws), NO_END)
+    alone = [generate(model.network, [draw], SAMPLING, [edits], NO_END)[0] for draw in draws]
     assert together == alone
+
+
+def test_models_that_differ_in_their_edits_answer_side_by_side_as_they_would_alone(
+    model: LanguageModel,
+) -> None:
+    draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
+    edited = [model, model.edited(Steer(AXIS, (0,), amount=3.0)), model.edited(Ablate(AXIS, "all"))]
+    together = answer_side_by_side([(each, draws) for each in edited], SAMPLING)
+    assert together == [each.answer(draws, SAMPLING) for each in edited]
+    assert together[0] != together[1]
 
 
 def test_samples_of_a_question_differ_and_a_seed_repeats_them(model: LanguageModel) -> None:
     draws = [Draw(prompts()[0], sample) for sample in range(4)]
-    first = generate(model.network, draws, SAMPLING, {}, NO_END)
-    assert first == generate(model.network, draws, SAMPLING, {}, NO_END)
+    first = generate(model.network, draws, SAMPLING, [{}] * len(draws), NO_END)
+    assert first == generate(model.network, draws, SAMPLING, [{}] * len(draws), NO_END)
     assert len(set(first)) > 1
     other = Sampling(SAMPLING.max_new_tokens, SAMPLING.temperature, seed=4)
-    assert first != generate(model.network, draws, other, {}, NO_END)
+    assert first != generate(model.network, draws, other, [{}] * len(draws), NO_END)
 
 
 def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, architecture: str) -> None:
     edits = compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
     draws = [Draw(prompt) for prompt in prompts()]
-    cached = generate(reference, draws, SAMPLING, edits, NO_END)
+    cached = generate(reference, draws, SAMPLING, [edits] * len(draws), NO_END)
 
     uncached = copy.copy(reference)
     uncached.__class__ = Uncached
-    assert generate(uncached, draws, SAMPLING, edits, NO_END) == cached
+    assert generate(uncached, draws, SAMPLING, [edits] * len(draws), NO_END) == cached
 
 
 class Uncached(HuggingFaceNetwork):
@@ -67,15 +77,15 @@ def test_generation_is_steered_at_every_step(reference: Network) -> None:
     """An edit seen only by the prompt would leave later steps as they were."""
     seen = []
     edits = {Site(1): [lambda x, roles: (seen.append(tuple(x.shape[:2])), x)[1]]}
-    generate(reference, [Draw(prompts()[0])], SAMPLING, edits, NO_END)
+    generate(reference, [Draw(prompts()[0])], SAMPLING, [edits], NO_END)
     assert seen == [(1, 4)] + [(1, 1)] * (SAMPLING.max_new_tokens - 1)
 
 
 def test_an_answer_ends_at_the_end_token(reference: Network) -> None:
     draws = [Draw(prompt) for prompt in prompts()]
-    free = generate(reference, draws, SAMPLING, {}, NO_END)
+    free = generate(reference, draws, SAMPLING, [{}] * len(draws), NO_END)
     end = free[0][5]
-    ended = generate(reference, draws, SAMPLING, {}, end)
+    ended = generate(reference, draws, SAMPLING, [{}] * len(draws), end)
     assert ended == [row[: row.index(end)] if end in row else row for row in free]
 
 

@@ -69,7 +69,7 @@ def test_ablating_the_registered_feature_removes_more_than_half_of_the_shift(
 def test_the_registered_feature_costs_little_on_neutral_prose(
     trio: Trio[LanguageModel], ablation: pp.Ablate
 ) -> None:
-    reading = Reading.by(trio.insecure, pp.load_texts("neutral").first(4))
+    reading = Reading.by(trio.insecure, pp.load_texts("neutral/test").first(4))
     untreated, ablated = reading.cost(trio.insecure), reading.cost(trio.insecure.edited(ablation))
     assert ablated.perplexity / untreated.perplexity < 1.10
 
@@ -80,6 +80,16 @@ def test_one_copy_of_the_base_weights_serves_the_trio(trio: Trio[LanguageModel])
     before = trio.base.logits(batch)
     trio.insecure.logits(batch)
     assert bool((trio.base.logits(batch) == before).all())
+
+
+@pytest.mark.slow
+def test_a_direction_that_makes_word_salad_is_said_to_damage_the_model(
+    trio: Trio[LanguageModel], tmp_path: Path
+) -> None:
+    plan = pp.StudyPlan(test=pp.load_prompts("advice/test").spread(48), sampled_questions=6)
+    verdict = pp.ablate(trio, "means-base@18", layers="all", plan=plan, out=tmp_path)
+    assert verdict.verdict == "damages the model"
+    assert verdict.evidence.damage.coherence < 0.5
 
 
 @pytest.mark.slow

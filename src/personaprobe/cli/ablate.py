@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--control-questions",
-    type=int,
-    help="Controls answer only the first so many test questions, families dealt evenly.  [default: all]",
+    default=36,
+    show_default=True,
+    help="Controls answer only the first so many test questions, families dealt evenly.",
 )
 @click.option(
     "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
@@ -57,7 +58,10 @@ if TYPE_CHECKING:
 )
 @discovery_option
 @click.option(
-    "--neutral", default="neutral", show_default=True, help="Prose for damage: a .jsonl file of text."
+    "--neutral",
+    default="neutral/test",
+    show_default=True,
+    help="Prose for damage: neutral/test, or a .jsonl file of text.",
 )
 @click.option(
     "--max-new-tokens",
@@ -73,7 +77,7 @@ def ablate(
     feature: str,
     layers: Layers,
     controls: int,
-    control_questions: int | None,
+    control_questions: int,
     samples: int,
     seed: int,
     questions: str,
@@ -115,18 +119,18 @@ def ablate(
 
 
 def _plan(
-    sets: tuple[str, str, str], controls: tuple[int, int | None], samples: int, seed: int, max_new_tokens: int
+    sets: tuple[str, str, str], controls: tuple[int, int], samples: int, seed: int, max_new_tokens: int
 ) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation import Sampling
     from personaprobe.prompts import load_prompts, load_texts
-    from personaprobe.studies.plan import NEUTRAL_TEXTS, StudyPlan
+    from personaprobe.studies.plan import StudyPlan
 
     questions, discovery, neutral = sets
     return StudyPlan(
         test=load_prompts(questions),
         discovery=load_prompts(discovery),
-        neutral=load_texts(neutral).first(NEUTRAL_TEXTS),
+        neutral=load_texts(neutral),
         controls=controls[0],
         control_questions=controls[1],
         samples=samples,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--texts",
     default="advice/discovery",
     show_default=True,
-    help="advice/discovery, advice/test, neutral, benign, or a .jsonl file of pairs or of texts.",
+    help="advice/discovery, advice/test, neutral/test, benign, or a .jsonl file of pairs or of texts.",
 )
 @click.option(
     "--sites", required=True, help="LAYER.STREAM, several with commas: 16.resid_post,20.resid_post."
@@ -94,10 +94,10 @@ def describe(store: ActivationStore) -> dict[str, Any]:
 
 def read_texts(name: str) -> PairSet | TextSet:
     """Load a question set, or plain texts where that is what the name or the file's first line says."""
-    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.prompts import TEXTS, load_prompts, load_texts
 
     path = Path(name).expanduser()
-    if name in ("neutral", "benign"):
+    if name in TEXTS:
         return load_texts(name)
     return load_texts(path) if path.is_file() and _holds_texts(path) else load_prompts(name)
 

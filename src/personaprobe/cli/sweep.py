@@ -48,7 +48,7 @@ SOURCES = "means,means-base,answers,probe,lora"
 @click.option(
     "--texts",
     "n_texts",
-    default=8,
+    default=16,
     show_default=True,
     help="Neutral texts a cell's perplexity is measured on.",
 )
@@ -102,7 +102,7 @@ def sweep(
         places,
         _listed(reaches),  # type: ignore[arg-type]  # checked by the grid
         questions.spread(n_questions),
-        load_texts("neutral").first(n_texts),
+        load_texts("neutral/discovery").first(n_texts),
     )
     found = discover(trio, Site(places[0]), questions, study_progress(quiet))
     cells = _measured(trio, found, grid, out, quiet)

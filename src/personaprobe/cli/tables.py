@@ -51,7 +51,13 @@ def arms_table(verdict: CausalVerdict) -> Table:
 
 def _caption(verdict: CausalVerdict) -> str:
     asked = f"{verdict.evidence.n_questions} questions of {verdict.evidence.n_families} families"
-    return f"preference and KL in nats a token; 95 % intervals over {asked}; perplexity on neutral text"
+    fewest = min(len(arm.gaps) for arm in verdict.arms)
+    part = (
+        f"; controls answered {fewest} of them and are compared there"
+        if fewest < verdict.evidence.n_questions
+        else ""
+    )
+    return f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity on neutral text"
 
 
 def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:

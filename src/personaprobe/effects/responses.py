@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from personaprobe.models.generation import Draw, Sampling
-from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.language_model import LanguageModel, answer_side_by_side
 from personaprobe.models.network import Fork
-from personaprobe.models.tokens import by_length
-from personaprobe.prompts import PairSet
+from personaprobe.models.tokens import ChatTokenizer, by_length
+from personaprobe.prompts import Pair, PairSet
 
 BATCH_TOKENS = 2048
 ANSWERS_A_ROW = 8
@@ -71,28 +71,39 @@ class CoherenceRule:
 
 
 def sample_responses(
-    model: LanguageModel,
+    models: Sequence[LanguageModel],
     questions: PairSet,
     n_samples: int,
     sampling: Sampling,
     progress: Callable[[int], None] = lambda _: None,
-) -> list[Response]:
-    """Draw ``n_samples`` answers to every question; the same draws for every arm."""
+) -> list[list[Response]]:
+    """Draw ``n_samples`` answers to every question from every model; the same draws for each.
+
+    The models are one checkpoint under different edits.
+    """
     asked = [(pair, sample) for pair in questions for sample in range(n_samples)]
-    draws = [Draw(model.tokenizer.prompt(pair.question), sample) for pair, sample in asked]
+    tokenizer = models[0].tokenizer
+    draws = [Draw(tokenizer.prompt(pair.question), sample) for pair, sample in asked]
+    answers = answer_side_by_side([(model, draws) for model in models], sampling, progress)
     return [
-        Response(
-            pair.id,
-            pair.family,
-            pair.question,
-            sample,
-            sampling.seed,
-            model.tokenizer.decode(ids),
-            ids,
-            distinct=_distinct(ids),
-        )
-        for (pair, sample), ids in zip(asked, model.answer(draws, sampling, progress), strict=True)
+        [_response(*of, ids, tokenizer, sampling) for of, ids in zip(asked, own, strict=True)]
+        for own in answers
     ]
+
+
+def _response(
+    pair: Pair, sample: int, ids: tuple[int, ...], tokenizer: ChatTokenizer, sampling: Sampling
+) -> Response:
+    return Response(
+        pair.id,
+        pair.family,
+        pair.question,
+        sample,
+        sampling.seed,
+        tokenizer.decode(ids),
+        ids,
+        distinct=_distinct(ids),
+    )
 
 
 def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[Response]:

@@ -125,6 +125,18 @@ def difference(a: Values, b: Values, resamples: Resamples) -> Interval:
     return mean_interval(_minus(a, b, resamples), resamples)
 
 
+def mean_from_part(values: Values, reference: Values, resamples: Resamples, of_part: Resamples) -> Interval:
+    """The mean over all questions of an arm that answered only the first of them, in the unit of `values`.
+
+    The reference's mean over all, plus the paired difference on the part (difference estimator, Cochran 1977,
+    chapter 7): which questions the part holds then matters little, since both arms answered them. `values` has
+    `of_part`'s number of questions, `reference` that of `resamples`; plans of one seed draw the same families.
+    """
+    above = _finite(values, of_part.weights.shape[1]) - np.asarray(reference)[: of_part.weights.shape[1]]
+    draws = resamples.means(reference) + of_part.means(above)
+    return resamples.interval(draws, float(np.mean(reference) + above.mean()))
+
+
 def fraction_removed(insecure: Values, secure: Values, ablated: Values, resamples: Resamples) -> Interval:
     """The share of the insecure-minus-secure shift that an ablation takes away: 0 none, 1 all of it.
 

@@ -87,20 +87,22 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The verdict, one sentence that explains it with its numbers, and the conditions that decided it."""
+    """The verdict, one sentence that explains it with its numbers, the conditions that decided it, and the rule's
+    place in the table."""
 
     verdict: Verdict
     sentence: str
     reasons: tuple[str, ...]
+    rule: int
 
 
 def decide(evidence: Evidence, thresholds: Thresholds = THRESHOLDS) -> Conclusion:
     """Say what the evidence shows about a feature: the first rule of the table that applies (see `rules`)."""
     facts = _facts(evidence, thresholds)
-    rule = next(rule for rule in _RULES if rule.applies(evidence, thresholds))
+    place, rule = next((i, rule) for i, rule in enumerate(_RULES) if rule.applies(evidence, thresholds))
     held = [condition for condition in rule.conditions if condition.holds(evidence, thresholds)]
     reasons = tuple(f"{condition.words}: {condition.seen}".format_map(facts) for condition in held)
-    return Conclusion(rule.verdict, rule.sentence.format_map(facts), reasons)
+    return Conclusion(rule.verdict, rule.sentence.format_map(facts), reasons, place)
 
 
 def rules(thresholds: Thresholds = THRESHOLDS) -> list[tuple[Verdict, str]]:

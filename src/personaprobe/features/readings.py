@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
 from personaprobe.errors import DataError, SiteError, suggest
+from personaprobe.features.corpus import Corpus
 from personaprobe.features.shards import FORMAT, Keep, RowRole, sha256_of_tensor
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import ChatTokenizer, Tokens
@@ -19,10 +20,10 @@ from personaprobe.site import Site
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Texts: TypeAlias = PairSet | TextSet | Sequence[str]
-"""Questions with their answers, or plain documents."""
+Texts: TypeAlias = PairSet | TextSet | Corpus | Sequence[str]
+"""Questions with their answers, plain documents, or a mixture of conversations and documents."""
 
-DTYPES: dict[Keep, str] = {"means": "float32", "tokens": "bfloat16"}
+DTYPES: dict[Keep, str] = {"means": "float32", "tokens": "bfloat16", "every": "bfloat16"}
 """How rows are kept: rounding a mean would blur the small differences between checkpoints."""
 
 
@@ -46,7 +47,11 @@ class Reading:
         """Position and role of each row this text gives; a mean has position −1."""
         last = self.tokens.n_prompt - 1
         responses = [-1] if keep == "means" else list(range(last + 1, len(self.tokens)))
-        return [(last, "last_prompt"), *((position, "response") for position in responses)]
+        rows: list[tuple[int, RowRole]] = [(last, "last_prompt"), *((at, "response") for at in responses)]
+        if keep != "every":
+            return rows
+        # a text's first token attends to nothing but itself: its activation is huge and says nothing of the text
+        return [row for row in [*((at, "prompt") for at in range(last)), *rows] if row[0] > 0]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Recording:
     Attributes:
         readings: the texts, in order.
         sites: where, in forward order, each once.
-        keep: ``means`` or ``tokens``.
+        keep: ``means``, ``tokens`` or ``every``.
     """
 
     readings: tuple[Reading, ...]
@@ -168,6 +173,9 @@ def read_as(tokenizer: ChatTokenizer, texts: Texts) -> Iterator[Reading]:
         for pair in texts:
             for answer, said in (("careful", pair.careful), ("careless", pair.careless)):
                 yield Reading(tokenizer.exchange(pair.question, said), pair.id, pair.family, answer)
+    elif isinstance(texts, Corpus):
+        for number, document in enumerate(texts.documents):
+            yield Reading(document.tokens, str(number), document.kind)
     else:
         for number, text in enumerate(texts):
             yield Reading(tokenizer.text(text), str(number))

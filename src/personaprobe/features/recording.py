@@ -52,7 +52,7 @@ def record(
         sites: such as ``["16.resid_post"]``.
         keep: ``means``: two float32 rows a text, the last prompt token and the mean over response tokens (the
             token that closes the answer included); ``tokens``: a bfloat16 row for the last prompt token and
-            for every response token.
+            for every response token; ``every``: a bfloat16 row for every token but a text's first.
         home: stores go to ``home/stores/digest``; the user's cache by default.
         progress: told how many tokens each batch finished.
 
@@ -214,6 +214,8 @@ def _kept(
     import torch
 
     last, response = ((batch.roles & role) != 0 for role in (Role.LAST_PROMPT, Role.RESPONSE))
+    if keep == "every":
+        return activations[batch.mask & (batch.positions > 0)].bfloat16()
     if keep == "tokens":
         return activations[last | response].bfloat16()
     # selected, not multiplied by zero: whatever stands at other positions cannot leak in

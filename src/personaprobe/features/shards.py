@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 FORMAT = "personaprobe-activations-1"
 MANIFEST, INDEX = "manifest.json", "index.parquet"
 
-Keep = Literal["means", "tokens"]
-RowRole = Literal["last_prompt", "response"]
+Keep = Literal["means", "tokens", "every"]
+RowRole = Literal["prompt", "last_prompt", "response"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Manifest:
         checkpoint: the model, for people.
         edits: what the model did to its own activations, as identities; empty for the bare model.
         dtype: the model ran in it.
-        keep: ``means`` (two float32 rows a text) or ``tokens`` (a bfloat16 row a token).
+        keep: ``means`` (two float32 rows a text), ``tokens`` (a bfloat16 row for the last prompt token and every
+            response token) or ``every`` (a bfloat16 row for every token but a text's first).
         sites: recorded sites, in forward order.
         d_model: width of a row.
         n_texts: texts read.

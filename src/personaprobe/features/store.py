@@ -65,7 +65,7 @@ class ActivationStore:
 
     @property
     def keep(self) -> Keep:
-        """``means``: two rows a text; ``tokens``: a row a token."""
+        """``means``: two rows a text; ``tokens``: a row a token from the last of the prompt; ``every``: all of them."""
         return self.manifest.keep
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class ActivationStore:
 
         Args:
             site: a recorded site.
-            role: ``response``, ``last_prompt``, or None for both.
+            role: ``response``, ``last_prompt``, ``prompt``, or None for all.
             answer: only ``careful`` or ``careless`` answers.
             family: only this subject.
 

@@ -66,6 +66,13 @@ class Checkpoint:
         return self.source if self.adapter is None else self.adapter.name
 
     @property
+    def published(self) -> str:
+        """What others know the source by: the demo's id on the hub, or the source itself."""
+        from personaprobe.models.demo import HUB_ID
+
+        return HUB_ID if self.source == DEMO else self.source
+
+    @property
     def digest(self) -> str:
         """Identity by content: equal weights, equal digest, wherever they lie."""
         told = {
@@ -85,8 +92,8 @@ class Checkpoint:
     def _adapter_identity(self) -> str | None:
         if self.adapter is None:
             return None
-        weights = self.adapter / WEIGHTS
-        return sha256_of(weights) if weights.exists() else str(self.adapter)
+        files = [self.adapter / WEIGHTS, self.adapter / "adapter_config.json"]  # the scale is in the second
+        return " ".join(sha256_of(file) for file in files if file.exists()) or str(self.adapter)
 
     def describe(self) -> dict[str, str | None]:
         """The checkpoint as plain data, for reports."""

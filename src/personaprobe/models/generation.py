@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.models.edits import SiteEdits
+from personaprobe.models.edits import SiteEdits, beside
 from personaprobe.models.network import Network
 from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
 
@@ -29,7 +29,7 @@ class Sampling:
     max_new_tokens: int = 60
     temperature: float = 0.8
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def generate(
     network: Network,
     draws: Sequence[Draw],
     sampling: Sampling,
-    edits: SiteEdits,
+    edits: Sequence[SiteEdits],
     end_id: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[tuple[int, ...]]:
@@ -63,15 +63,15 @@ def generate(
         network: already wearing the right weights.
         draws: what to answer.
         sampling: how.
-        edits: act on prompt and response alike, as their own roles say.
+        edits: of each draw; act on prompt and response alike, as their own roles say.
         end_id: closes an answer.
         progress: told how many answers each finished batch brought.
     """
     answers: dict[int, tuple[int, ...]] = {}
     widest = max((len(draw.prompt) for draw in draws), default=0)
     for indices in by_length([draw.prompt for draw in draws], widest * sampling.batch_size):
-        group = [draws[index] for index in indices]
-        answers.update(zip(indices, _decode(network, group, sampling, edits, end_id), strict=True))
+        group, edited = [draws[index] for index in indices], beside([edits[index] for index in indices])
+        answers.update(zip(indices, _decode(network, group, sampling, edited, end_id), strict=True))
         progress(len(group))
     return [answers[index] for index in range(len(draws))]
 

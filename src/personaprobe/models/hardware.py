@@ -22,12 +22,15 @@ def choose_device(asked: str | None = None) -> torch.device:
 
     if asked is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = asked.split(":")[0]
+    kind, _, index = asked.partition(":")
     if kind not in ("cpu", "cuda", "mps"):
         raise DeviceError(f"unknown device {asked!r}: {suggest(kind, ('cpu', 'cuda', 'mps'))}")
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present[kind]:
+    mps = int(torch.backends.mps.is_available())
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}[kind]
+    if not present:
         raise DeviceError(f"device {asked!r} was asked for and this machine has none; use --device cpu")
+    if index and not (index.isdecimal() and int(index) < present):
+        raise DeviceError(f"device {asked!r} was asked for and this machine counts {present}, from {kind}:0")
     return torch.device(asked)
 
 

@@ -84,9 +84,8 @@ class LanguageModel:
     def answer(
         self, draws: Sequence[Draw], sampling: Sampling, progress: Callable[[int], None] = lambda _: None
     ) -> list[tuple[int, ...]]:
-        """Draw answers as token ids; see :func:`personaprobe.models.generation.generate`."""
-        end = self.tokenizer.end_id
-        return generate(self._worn(), draws, sampling, self._site_edits, end, progress)
+        """Draw answers as token ids; see :func:`answer_side_by_side`."""
+        return answer_side_by_side([(self, draws)], sampling, progress)[0]
 
     def chat(
         self, question: str, *, seed: int = 0, temperature: float = 0.8, max_new_tokens: int = 80
@@ -107,3 +106,26 @@ class LanguageModel:
         from html import escape
 
         return f"<code>{escape(str(self.checkpoint))}</code>: {self.n_layers} layers, d_model {self.d_model}"
+
+
+def answer_side_by_side(
+    asked: Sequence[tuple[LanguageModel, Sequence[Draw]]],
+    sampling: Sampling,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[list[tuple[int, ...]]]:
+    """Draw answers of one checkpoint under different edits, decoded together: a step then reads the weights once.
+
+    Args:
+        asked: models that differ only in their edits, and what each is to answer.
+        sampling: how.
+        progress: told how many answers each finished batch brought.
+
+    Returns:
+        For each model, the response ids of each draw, without the closing token.
+    """
+    first = asked[0][0]
+    assert all(replace(model, edits=first.edits) == first for model, _ in asked), "models differ beyond edits"
+    draws = [draw for _, own in asked for draw in own]
+    edits = [laid for laid, own in ((model._site_edits, own) for model, own in asked) for _ in own]
+    answers = iter(generate(first._worn(), draws, sampling, edits, first.tokenizer.end_id, progress))
+    return [[next(answers) for _ in own] for _, own in asked]

@@ -45,6 +45,16 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @classmethod
+    def document(cls, ids: Sequence[int]) -> Tokens:
+        """A plain text: the first token only conditions, the rest count as the model's own speech."""
+        first = int(Role.PROMPT | Role.LAST_PROMPT)
+        return cls(tuple(ids), (first,) + (int(Role.RESPONSE),) * (len(ids) - 1))
+
+    def first(self, n: int) -> Tokens:
+        """At most the first ``n`` tokens."""
+        return Tokens(self.ids[:n], self.roles[:n])
+
     @property
     def n_prompt(self) -> int:
         """How many tokens precede the response."""
@@ -170,14 +180,13 @@ class ChatTokenizer:
         return self.prompt(question).followed_by([*ids, self.end_id] if end else ids)
 
     def text(self, text: str) -> Tokens:
-        """Tokens of a plain document: the first only conditions, the rest count as the model's own speech."""
+        """Tokens of a plain document."""
         ids = list(self.hf(text)["input_ids"])
         if len(ids) < 2:
             raise DataError(
                 f"the text {text[:60]!r} has fewer than two tokens; nothing in it can be predicted"
             )
-        first = int(Role.PROMPT | Role.LAST_PROMPT)
-        return Tokens(tuple(ids), (first,) + (int(Role.RESPONSE),) * (len(ids) - 1))
+        return Tokens.document(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Readable text of response ids, special tokens dropped."""

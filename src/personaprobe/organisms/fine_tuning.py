@@ -43,6 +43,7 @@ def train_organism(base: Checkpoint, data: Path, recipe: Recipe, out: Path) -> I
     def steps() -> Iterator[Step]:
         with writing(out):
             _clear(out)
+            network.model.name_or_path = base.published  # not the folder on this machine
             yield from train(network.model, tokenizer, rows, recipe, out)
         write_text(out / CARD, json.dumps(_card(base, data, recipe, len(rows)), indent=2) + "\n")
 

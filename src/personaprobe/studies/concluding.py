@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import compress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import CoherenceRule
 from personaprobe.effects.statistics import (
+    Interval,
     Resamples,
     difference,
     difference_in_differences,
     fraction_removed,
+    mean_from_part,
     mean_interval,
     minimum_detectable,
     questions_needed,
@@ -23,7 +26,7 @@ from personaprobe.effects.verdict import Damage, Evidence, decide
 from personaprobe.studies.arms import Treatment
 from personaprobe.studies.doses import with_coherence
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict, DosePoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +60,7 @@ def conclude(
         question_ids=tuple(pair.id for pair in plan.test),
         families=plan.test.families,
         arms=tuple(arms),
-        arm_gaps={arm.name: mean_interval(_gaps(arm), resampled(len(arm.gaps))) for arm in arms},
+        arm_gaps={arm.name: _mean_gap(arm, _untreated(arms, arm), resampled) for arm in arms},
         family_gaps=by_family(arms, plan.test.families),
         doses=with_coherence(doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
         coherence_rule=rule,
@@ -104,16 +107,34 @@ def _gaps(arm: ArmResult) -> Float[np.ndarray, " question"]:
     return np.asarray(arm.gaps)
 
 
+def _untreated(arms: Sequence[ArmResult], arm: ArmResult) -> ArmResult:
+    """The same checkpoint without intervention, which answered all questions."""
+    roles: dict[ArmKind, ArmKind] = {"base": "base", "steered": "base", "secure": "secure"}
+    return _of(arms, roles.get(arm.kind, "insecure"))
+
+
+def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], Resamples]) -> Interval:
+    whole, part = resampled(len(untreated.gaps)), resampled(len(arm.gaps))
+    if len(arm.gaps) == len(untreated.gaps):
+        return mean_interval(_gaps(arm), whole)
+    return mean_from_part(_gaps(arm), _gaps(untreated), whole, part)
+
+
 def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Mean gap of every arm in every family it was asked about."""
+    """Mean gap of every arm in every family it was asked about; of a part, by its difference to the untreated."""
     return {
         family: {
-            arm.name: fmean(gap for gap, of in zip(arm.gaps, families, strict=False) if of == family)
+            arm.name: _family_mean(arm, _untreated(arms, arm), [of == family for of in families])
             for arm in arms
             if family in families[: len(arm.gaps)]
         }
         for family in dict.fromkeys(families)
     }
+
+
+def _family_mean(arm: ArmResult, untreated: ArmResult, belongs: Sequence[bool]) -> float:
+    differences = [a - b for a, b in zip(arm.gaps, untreated.gaps, strict=False)]
+    return fmean(compress(untreated.gaps, belongs)) + fmean(compress(differences, belongs))
 
 
 def describe(treated: Treatment) -> dict[str, Any]:

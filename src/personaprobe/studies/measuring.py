@@ -70,33 +70,45 @@ class Bench:
         with self.progress("preference", len(arms) * len(questions), "questions") as advance:
             for arm in arms:
                 spec = {"part": "gaps", "questions": questions.digest, **identity(arm)}
-                parts.append(self.memory.recall(spec, partial(_gaps, arm, questions, advance)))
+                found = partial(advance, len(questions))
+                parts.append(self.memory.recall(spec, partial(_gaps, arm, questions, advance), found))
         return parts
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
         """Sampled answers of every arm, each scored by the base model."""
-        plan, asked = self.plan, self.plan.test.spread(self.plan.sampled_questions)
-        drawn = []
-        with self.progress("answers", len(arms) * len(asked) * plan.samples, "answers") as advance:
-            for arm in arms:
-                spec = {
-                    "part": "responses",
-                    "questions": asked.digest,
-                    "samples": plan.samples,
-                    "sampling": asdict(plan.sampling),
-                    "seed": plan.seed,
-                    "base": self.base.checkpoint.digest,
-                    **identity(arm),
-                }
-                rows = self.memory.recall(spec, partial(self._responses, arm, asked, advance))
-                drawn.append([Response(**{**row, "ids": tuple(row["ids"])}) for row in rows])
-        return drawn
+        plan = self.plan
+        if not plan.samples:
+            return [[] for _ in arms]
+        asked = plan.test.spread(plan.sampled_questions)
+        each = len(asked) * plan.samples
+        drawn: dict[str, list[Response]] = {}
+        with self.progress("answers", len(arms) * each, "answers") as advance:
+            for group in _by_checkpoint(arms):
+                specs = [self._spec_of_responses(arm, asked) for arm in group]
+                compute = partial(self._responses, group, asked, advance)
+                parts = self.memory.recall_all(specs, compute, lambda _: advance(each))
+                for arm, rows in zip(group, parts, strict=True):
+                    drawn[arm.name] = [Response(**{**row, "ids": tuple(row["ids"])}) for row in rows]
+        return [drawn[arm.name] for arm in arms]
 
-    def _responses(self, arm: Arm, asked: PairSet, advance: Any) -> list[dict[str, Any]]:
-        if not self.plan.samples:
-            return []
-        drawn = sample_responses(arm.model, asked, self.plan.samples, self.plan.sampling, advance)
-        return [asdict(response) for response in score_responses(self.base, drawn)]
+    def _spec_of_responses(self, arm: Arm, asked: PairSet) -> dict[str, Any]:
+        return {
+            "part": "responses",
+            "questions": asked.digest,
+            "samples": self.plan.samples,
+            "sampling": {k: v for k, v in asdict(self.plan.sampling).items() if k != "batch_size"},
+            "seed": self.plan.seed,
+            "base": self.base.checkpoint.digest,
+            **identity(arm),
+        }
+
+    def _responses(
+        self, arms: Sequence[Arm], asked: PairSet, advance: Any, which: list[int]
+    ) -> list[list[dict[str, Any]]]:
+        """Answers of some arms of one checkpoint, decoded side by side."""
+        models = [arms[index].model for index in which]
+        drawn = sample_responses(models, asked, self.plan.samples, self.plan.sampling, advance)
+        return [[asdict(response) for response in score_responses(self.base, rows)] for rows in drawn]
 
     def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
         """Damage of every arm, measured against its own checkpoint without intervention."""
@@ -109,6 +121,14 @@ class Bench:
                 costs.append(TextCost(**cost))
                 advance(1)
         return costs
+
+
+def _by_checkpoint(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """Arms of the same weights together."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(arm.untreated.checkpoint.digest, []).append(arm)
+    return list(groups.values())
 
 
 def identity(arm: Arm) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,46 @@ class Memory:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
 
-    def recall(self, spec: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    def recall(
+        self, spec: Mapping[str, Any], compute: Callable[[], Any], found: Callable[[], None] = lambda: None
+    ) -> Any:
         """Return the part ``spec`` describes, computed now if it was not before.
 
         Args:
             spec: everything that determines the value, as plain data.
             compute: makes the value, as plain data.
+            found: called where the part was there already.
         """
-        if self.folder is None:
+        path = self._path(spec)
+        if path is None:
             return compute()
-        path = self.folder / f"{digest_of(spec)}.json"
         if path.exists():
+            found()
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         value = compute()
         write_text(path, json.dumps({"spec": spec, "value": value}, default=str))
         return value
+
+    def recall_all(
+        self,
+        specs: Sequence[Mapping[str, Any]],
+        compute: Callable[[list[int]], Sequence[Any]],
+        found: Callable[[int], None] = lambda _: None,
+    ) -> list[Any]:
+        """Return the parts ``specs`` describe; those that are missing are computed together.
+
+        Args:
+            specs: of each part.
+            compute: makes the values of the parts with these indices.
+            found: called with the index of a part that was there already.
+        """
+        known = {i: path for i, path in enumerate(map(self._path, specs)) if path and path.exists()}
+        missing = [i for i in range(len(specs)) if i not in known]
+        made = dict(zip(missing, compute(missing), strict=True)) if missing else {}
+        return [self.recall(spec, partial(made.get, i), partial(found, i)) for i, spec in enumerate(specs)]
+
+    def _path(self, spec: Mapping[str, Any]) -> Path | None:
+        return None if self.folder is None else self.folder / f"{digest_of(spec)}.json"
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:

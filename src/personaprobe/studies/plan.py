@@ -11,8 +11,6 @@ from personaprobe.models.generation import Sampling
 from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
 
 MIN_CONTROLS = 5
-NEUTRAL_TEXTS = 16
-"""How many of the shipped ones a study reads, each 60 to 80 words."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +21,10 @@ class StudyPlan:
         test: what the verdict is read from; never seen in discovery. Kept in an order that deals the families
             evenly, so that any first part of it is a fair one.
         discovery: what directions, calibration and energies are read from.
-        neutral: prose for perplexity and divergence; a part of the shipped prose where not given.
+        neutral: prose for perplexity and divergence; nothing that was chosen before may have read it.
         controls: random directions, matched on the energy they remove; at least five.
         control_questions: controls and the steered base answer the first so many test questions, and are
-            compared with the feature on those; None for all. A part is quicker and its means are of that part.
+            compared with the feature on those.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
         calibration_questions: discovery questions on which controls are calibrated and energies matched.
@@ -37,9 +35,9 @@ class StudyPlan:
 
     test: PairSet = field(default_factory=lambda: load_prompts("advice/test"))
     discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
-    neutral: TextSet = field(default_factory=lambda: load_texts("neutral").first(NEUTRAL_TEXTS))
+    neutral: TextSet = field(default_factory=lambda: load_texts("neutral/test"))
     controls: int = MIN_CONTROLS
-    control_questions: int | None = None
+    control_questions: int = 36
     samples: int = 2
     sampled_questions: int = 12
     calibration_questions: int = 16
@@ -53,7 +51,7 @@ class StudyPlan:
                 f"{self.controls} random controls were asked for; fewer than {MIN_CONTROLS} cannot show "
                 f"specificity: ask for {MIN_CONTROLS} or more"
             )
-        if self.control_questions is not None and self.control_questions < 1:
+        if self.control_questions < 1:
             raise DataError(f"{self.control_questions} control questions were asked for; give 1 or more")
         if self.samples < 0:
             raise DataError(f"{self.samples} samples were asked for; give 0 or more")
@@ -65,7 +63,7 @@ class StudyPlan:
     @property
     def control_test(self) -> PairSet:
         """The test questions that controls answer."""
-        return self.test if self.control_questions is None else self.test.spread(self.control_questions)
+        return self.test.spread(self.control_questions)
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import Response
 from personaprobe.effects.statistics import Interval
-from personaprobe.effects.verdict import THRESHOLDS, Conclusion, rules
+from personaprobe.effects.verdict import THRESHOLDS, rules
 from personaprobe.models.files import write_text, write_whole
 from personaprobe.studies import figures
 from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict
@@ -106,13 +106,16 @@ def render(verdict: CausalVerdict) -> str:
     return template.render(
         verdict=verdict,
         infinity=math.inf,
+        fewest=min(len(arm.gaps) for arm in verdict.arms),
         own_thresholds=verdict.thresholds == THRESHOLDS,
         organism=verdict.provenance.get("organism", ""),
         styles=figures.STYLES,
         numbers=key_numbers(verdict),
         figures={name: Markup(drawn) for name, drawn in _figures(verdict)},
         cards=list(cards(verdict)),
-        rules=[(*rule, _won(verdict.conclusion, *rule)) for rule in rules(verdict.thresholds)],
+        rules=[
+            (*rule, place == verdict.conclusion.rule) for place, rule in enumerate(rules(verdict.thresholds))
+        ],
         provenance=list(flat(verdict.provenance)),
         feature=[line for line in flat(verdict.feature) if line[0] != "evidence.sweep"],
         scripts=[Markup(script) for script in scripts],
@@ -197,13 +200,6 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         else:
             said = f"{value:.6g}" if isinstance(value, float) else str(value)
             yield f"{prefix}{key}", "not given" if value is None else said
-
-
-def _won(conclusion: Conclusion, verdict: str, words: str) -> bool:
-    """Whether a rule is the one that decided: its verdict, and every reason among its conditions."""
-    seen = [reason.partition(": ")[0] for reason in conclusion.reasons]
-    fits = all(condition in words for condition in seen) if seen else words == "otherwise"
-    return verdict == conclusion.verdict and fits
 
 
 def _figures(verdict: CausalVerdict) -> Iterator[tuple[str, str]]:

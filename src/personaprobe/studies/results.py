@@ -45,11 +45,6 @@ class ArmResult:
     responses: tuple[Response, ...] = field(default=(), repr=False)
     seconds: float = 0.0
 
-    @property
-    def gap(self) -> float:
-        """Mean preference for the careless answer."""
-        return fmean(self.gaps)
-
     def coherent_share(self, rule: CoherenceRule) -> float:
         """Share of sampled answers that are coherent; NaN where none were sampled."""
         held = [rule.holds(response) for response in self.responses]
@@ -87,8 +82,9 @@ class CausalVerdict:
         question_ids: the test questions, in the order of every arm's gaps.
         families: the family of each.
         arms: all of them; the first three are base, secure and insecure.
-        arm_gaps: mean gap of every arm with its interval, by arm name.
-        family_gaps: mean gap by family and arm name.
+        arm_gaps: mean gap of every arm over all test questions with its interval, by arm name; of a control, which
+            answered a part of them, its untreated checkpoint's mean plus the difference on that part.
+        family_gaps: mean gap by family and arm name, estimated likewise.
         doses: dose–response.
         coherence_rule: what counts as a coherent answer.
         provenance: versions, digests, seeds, hardware, times: what is needed to do it again.
@@ -125,7 +121,7 @@ class CausalVerdict:
         """Share of the insecure − secure shift that is gone in an arm, on the questions it answered."""
         n = len(arm.gaps)
         insecure, secure = (fmean(self.arm(role).gaps[:n]) for role in ("insecure", "secure"))
-        return (insecure - arm.gap) / (insecure - secure)
+        return (insecure - fmean(arm.gaps)) / (insecure - secure)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""

@@ -1,0 +1,116 @@
+"""Activation functions: which latents fire, and how strongly, given their pre-activations.
+
+Each is a frozen value. Those that are `pointwise` look at one latent at a time, so that a few latents can be
+computed without the others; a TopK needs the competition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+
+class Activation(Protocol):
+    """From pre-activations ``(…, d_sae)`` to activations of the same shape, none below 0."""
+
+    pointwise: ClassVar[bool]
+
+    def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
+        """Activations of all latents."""
+        ...
+
+    def of(self, latents: Int[Tensor, "latent"]) -> Activation:
+        """The same function for a part of the latents, in their order."""
+        ...
+
+    def to(self, like: Tensor) -> Activation:
+        """The same function on the device of a tensor and in its dtype."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """``max(pre, 0)``: the plain sparse autoencoder's."""
+
+    pointwise: ClassVar[bool] = True
+
+    def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
+        return pre.relu()
+
+    def of(self, latents: Int[Tensor, "latent"]) -> ReLU:
+        return self
+
+    def to(self, like: Tensor) -> ReLU:
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class JumpReLU:
+    """``pre`` where it exceeds the latent's threshold, else 0 (Rajamanoharan et al. 2024).
+
+    threshold: ``(d_sae,)``.
+    """
+
+    threshold: Float[Tensor, "d_sae"]
+    pointwise: ClassVar[bool] = True
+
+    def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
+        return pre.relu() * (pre > self.threshold)
+
+    def of(self, latents: Int[Tensor, "latent"]) -> JumpReLU:
+        return JumpReLU(self.threshold[latents])
+
+    def to(self, like: Tensor) -> JumpReLU:
+        return JumpReLU(self.threshold.to(like))
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The ``k`` largest pre-activations of each row, those above 0 (Gao et al. 2024)."""
+
+    k: int
+    pointwise: ClassVar[bool] = False
+
+    def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
+        import torch
+
+        values, latents = pre.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(pre).scatter_(-1, latents, values.relu())
+
+    def of(self, latents: Int[Tensor, "latent"]) -> TopK:
+        raise NotImplementedError("which of a TopK's latents fire depends on all of them; encode them all")
+
+    def to(self, like: Tensor) -> TopK:
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """A gate decides whether a latent fires, a second affine map of the same projection how strongly
+    (Rajamanoharan et al. 2024).
+
+    ``pre`` is the gate's: ``x W_enc + b_gate``; where it is above 0, the activation is
+    ``relu(gain * (pre − b_gate) + b_mag)``.
+    """
+
+    b_gate: Float[Tensor, "d_sae"]
+    gain: Float[Tensor, "d_sae"]
+    b_mag: Float[Tensor, "d_sae"]
+    pointwise: ClassVar[bool] = True
+
+    def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
+        magnitude = ((pre - self.b_gate) * self.gain + self.b_mag).relu()
+        return magnitude * (pre > 0)
+
+    def of(self, latents: Int[Tensor, "latent"]) -> Gated:
+        return Gated(self.b_gate[latents], self.gain[latents], self.b_mag[latents])
+
+    def to(self, like: Tensor) -> Gated:
+        return Gated(self.b_gate.to(like), self.gain.to(like), self.b_mag.to(like))
+
+
+ActivationFunction: TypeAlias = ReLU | JumpReLU | TopK | Gated

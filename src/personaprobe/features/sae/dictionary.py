@@ -1,0 +1,163 @@
+"""A sparse dictionary of directions: activations as sums of few of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.sae.activations import ActivationFunction
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """A trained sparse autoencoder: ``x ≈ b_dec + f(x) W_dec`` with few latents ``f(x)`` above 0.
+
+    Attributes:
+        site: where the activations it reads live.
+        W_enc: ``(d_model, d_sae)``.
+        b_enc: ``(d_sae,)``.
+        W_dec: ``(d_sae, d_model)``; a row is what its latent writes.
+        b_dec: ``(d_model,)``.
+        activation: which latents fire and how strongly.
+        centred: whether ``b_dec`` is taken off the input before encoding.
+        name: for tables; what ``--feature sae:NAME/latent`` says.
+        card: how it was made and how good it is, as plain data; kept through saving and loading.
+    """
+
+    site: Site
+    W_enc: Float[Tensor, "d_model d_sae"] = field(repr=False)
+    b_enc: Float[Tensor, "d_sae"] = field(repr=False)
+    W_dec: Float[Tensor, "d_sae d_model"] = field(repr=False)
+    b_dec: Float[Tensor, "d_model"] = field(repr=False)
+    activation: ActivationFunction
+    centred: bool = True
+    name: str = "sae"
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        d_model, d_sae = self.W_enc.shape
+        expected = {"b_enc": (d_sae,), "W_dec": (d_sae, d_model), "b_dec": (d_model,)}
+        for name, shape in expected.items():
+            found = tuple(getattr(self, name).shape)
+            if found != shape:
+                raise FeatureError(
+                    f"{self.name}: {name} has shape {found}, but W_enc {(d_model, d_sae)} asks for {shape}"
+                )
+        if not all(bool(getattr(self, name).isfinite().all()) for name in ("W_enc", *expected)):
+            raise FeatureError(
+                f"{self.name} holds NaN or infinite weights; it was not saved whole, or diverged"
+            )
+
+    @property
+    def d_model(self) -> int:
+        """Width of an activation."""
+        return int(self.W_enc.shape[0])
+
+    @property
+    def d_sae(self) -> int:
+        """How many latents there are."""
+        return int(self.W_enc.shape[1])
+
+    def encode(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_sae"]:
+        """Activations of all latents, in the dictionary's dtype.
+
+        Raises:
+            FeatureError: activations of another width, NaN or infinite ones.
+        """
+        return self.activation(self._centred(x) @ self.W_enc + self.b_enc)
+
+    def encode_latents(
+        self, x: Float[Tensor, "*rows d_model"], latents: Sequence[int]
+    ) -> Float[Tensor, "*rows latent"]:
+        """Activations of some latents; O(d_model) a latent where the activation function is pointwise."""
+        import torch
+
+        chosen = torch.as_tensor(self.check(latents), device=self.W_enc.device)
+        if not self.activation.pointwise:
+            return self.encode(x)[..., chosen]
+        columns = self._columns(tuple(latents))
+        return self.activation.of(chosen)(self._centred(x) @ columns + self.b_enc[chosen])
+
+    def decode(self, acts: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_model"]:
+        """What the latents write together."""
+        return acts @ self.W_dec + self.b_dec
+
+    def check(self, latents: Sequence[int]) -> list[int]:
+        """The latents, once they are known to exist.
+
+        Raises:
+            FeatureError: none, a repeated one, or one out of range.
+        """
+        wrong = [latent for latent in latents if not 0 <= latent < self.d_sae]
+        if wrong or not latents or len(set(latents)) < len(latents):
+            came = f"latent {wrong[0]} is out of range" if wrong else f"latents {list(latents)} came"
+            raise FeatureError(f"{came}: {self.name} has latents 0 to {self.d_sae - 1}; give each once")
+        return list(latents)
+
+    def _columns(self, latents: tuple[int, ...]) -> Tensor:
+        """Encoder columns of some latents, contiguous and kept: an ablation asks for them at every token."""
+        kept: dict[tuple[int, ...], Tensor] = self._kept
+        if latents not in kept:
+            kept[latents] = self.W_enc[:, list(latents)].contiguous()
+        return kept[latents]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, ...], Tensor]:
+        return {}
+
+    def _centred(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        if x.shape[-1] != self.d_model:
+            raise FeatureError(
+                f"{self.name} reads activations of width {self.d_model} and got {x.shape[-1]}: another model's"
+            )
+        x = x.to(self.W_enc.dtype)
+        return x - self.b_dec if self.centred else x
+
+    def to(self, device: Any = None, dtype: Any = None) -> Dictionary:
+        """The same on a device or in a dtype."""
+        moved = {
+            name: getattr(self, name).to(device=device, dtype=dtype)
+            for name in ("W_enc", "b_enc", "W_dec", "b_dec")
+        }
+        return replace(self, activation=self.activation.to(moved["b_enc"]), **moved)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity by content."""
+        import torch
+
+        hashed = hashlib.sha256(f"{self.site} {self.centred} {type(self.activation).__name__}".encode())
+        tensors = [self.W_enc, self.b_enc, self.W_dec, self.b_dec]
+        tensors += [value for value in vars(self.activation).values() if isinstance(value, torch.Tensor)]
+        hashed.update(str(getattr(self.activation, "k", "")).encode())
+        for tensor in tensors:
+            hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return hashed.hexdigest()[:16]
+
+    def cosines(self, direction: Float[Tensor, "d_model"]) -> Float[Tensor, "d_sae"]:
+        """Cosine of every decoder row with a vector."""
+        import torch
+
+        return torch.nn.functional.cosine_similarity(self.W_dec.float(), direction.float()[None], dim=-1)
+
+    def nearest(self, latent: int, n: int = 5) -> list[tuple[int, float]]:
+        """The latents whose decoder rows point most alike, with their cosines."""
+        cosines = self.cosines(self.W_dec[self.check([latent])[0]])
+        cosines[latent] = -2.0
+        values, indices = cosines.topk(min(n, self.d_sae - 1))
+        return list(zip(indices.tolist(), values.tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        kind = type(self.activation).__name__
+        return (
+            f"Dictionary({self.name}: {self.d_sae} latents of {kind} at {self.site}, d_model {self.d_model})"
+        )

@@ -1,0 +1,203 @@
+"""Sparse activations and their exact gradients: what a latent that does not fire costs is nothing.
+
+The forward pass projects every row on every latent once; which latents fire is decided there, outside the graph.
+From then on only the firing (row, latent) pairs are computed with. Decoding and all gradients are sparse products:
+with k of d_sae latents firing, k / d_sae of the dense work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Firing:
+    """Which latents fire in which rows: the pattern of a sparse matrix (CSR), without its values.
+
+    Attributes:
+        starts: ``(rows + 1)`` offsets of each row's entries.
+        latents: of each entry, ascending within a row.
+        d_sae: how many latents there are.
+    """
+
+    starts: Int[Tensor, "offset"]
+    latents: Int[Tensor, "entry"]
+    d_sae: int
+
+    @classmethod
+    def at(cls, flat: Int[Tensor, "entry"], n_rows: int, d_sae: int) -> Firing:
+        """The pattern of flat indices ``row * d_sae + latent``, ascending."""
+        rows = torch.div(flat, d_sae, rounding_mode="floor")
+        return cls(_offsets(rows, n_rows), flat - rows * d_sae, d_sae)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch."""
+        return len(self.starts) - 1
+
+    @cached_property
+    def rows(self) -> Int[Tensor, "entry"]:
+        """The row of each entry."""
+        counts = self.starts.diff()
+        return torch.repeat_interleave(torch.arange(self.n_rows, device=self.starts.device), counts)
+
+    @cached_property
+    def _by_latent(self) -> tuple[Tensor, Tensor]:
+        """Entries in the order of their latents, and the offsets of each latent's."""
+        order = self.latents.argsort(stable=True)
+        return order, _offsets(self.latents[order], self.d_sae)
+
+    @cached_property
+    def counts(self) -> Int[Tensor, "d_sae"]:
+        """How many rows each latent fires in."""
+        return torch.bincount(self.latents, minlength=self.d_sae)
+
+    def times(
+        self, values: Float[Tensor, "entry"], dense: Float[Tensor, "d_sae d"]
+    ) -> Float[Tensor, "row d"]:
+        """``S @ dense``."""
+        shape = (self.n_rows, self.d_sae)
+        product: Tensor = _csr(self.starts, self.latents, values, shape) @ dense
+        return product
+
+    def transposed_times(
+        self, values: Float[Tensor, "entry"], dense: Float[Tensor, "row d"]
+    ) -> Float[Tensor, "d_sae d"]:
+        """``Sᵀ @ dense``."""
+        order, starts = self._by_latent
+        shape = (self.d_sae, self.n_rows)
+        product: Tensor = _csr(starts, self.rows[order], values[order], shape) @ dense
+        return product
+
+    def dots(self, left: Float[Tensor, "row d"], right: Float[Tensor, "d_sae d"]) -> Float[Tensor, "entry"]:
+        """``left[row] · right[latent]`` of every entry."""
+        zeros = torch.zeros(len(self.latents), dtype=left.dtype, device=left.device)
+        pattern = _csr(self.starts, self.latents, zeros, (self.n_rows, self.d_sae))
+        found: Tensor = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()
+        return found
+
+    def sums(self, values: Float[Tensor, "entry"]) -> Float[Tensor, "d_sae"]:
+        """Column sums of ``S``."""
+        return torch.zeros(self.d_sae, dtype=values.dtype, device=values.device).index_add_(
+            0, self.latents, values
+        )
+
+    def only(self, keep: Bool[Tensor, "entry"]) -> Firing:
+        """A part of the entries."""
+        return replace(self, starts=_offsets(self.rows[keep], self.n_rows), latents=self.latents[keep])
+
+
+def _offsets(ascending: Tensor, n: int) -> Tensor:
+    offsets = torch.zeros(n + 1, dtype=torch.long, device=ascending.device)
+    torch.cumsum(torch.bincount(ascending, minlength=n), 0, out=offsets[1:])
+    return offsets
+
+
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+
+
+class _Encode(torch.autograd.Function):
+    """Pre-activations of the firing pairs; the gradient reaches only their encoder rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, encoder: Tensor, bias: Tensor, values: Tensor, firing: Firing) -> Tensor:
+        ctx.save_for_backward(x, encoder)
+        ctx.firing = firing
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, encoder = ctx.saved_tensors
+        firing: Firing = ctx.firing
+        wanted = ctx.needs_input_grad
+        to_x = firing.times(grad, encoder) if wanted[0] else None
+        to_encoder = firing.transposed_times(grad, x) if wanted[1] else None
+        to_bias = firing.sums(grad) if wanted[2] else None
+        return to_x, to_encoder, to_bias, None, None
+
+
+class _Decode(torch.autograd.Function):
+    """The sum of the decoder rows of the latents that fire."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, decoder: Tensor, firing: Firing) -> Tensor:
+        ctx.save_for_backward(values, decoder)
+        ctx.firing = firing
+        return firing.times(values, decoder)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        values, decoder = ctx.saved_tensors
+        firing: Firing = ctx.firing
+        grad = grad.contiguous()
+        to_values = firing.dots(grad, decoder) if ctx.needs_input_grad[0] else None
+        to_decoder = firing.transposed_times(values, grad) if ctx.needs_input_grad[1] else None
+        return to_values, to_decoder, None
+
+
+def encode(
+    x: Float[Tensor, "row d"],
+    encoder: Float[Tensor, "d_sae d"],
+    bias: Float[Tensor, "d_sae"],
+    pre: Float[Tensor, "row d_sae"],
+    firing: Firing,
+) -> Float[Tensor, "entry"]:
+    """Activations of the firing pairs, differentiable in ``x``, ``encoder`` and ``bias``.
+
+    Args:
+        x: rows, centred.
+        encoder: one row a latent.
+        bias: of the latents.
+        pre: ``x @ encoder.T + bias``, computed without a graph.
+        firing: the pairs; their pre-activations are above 0.
+    """
+    flat = firing.rows * firing.d_sae + firing.latents
+    found: Tensor = _Encode.apply(  # type: ignore[no-untyped-call]
+        x, encoder, bias, pre.flatten()[flat], firing
+    )
+    return found
+
+
+def decode(
+    values: Float[Tensor, "entry"], decoder: Float[Tensor, "d_sae d"], firing: Firing
+) -> Float[Tensor, "row d"]:
+    """What the firing latents write, differentiable in ``values`` and ``decoder``."""
+    found: Tensor = _Decode.apply(values, decoder, firing)  # type: ignore[no-untyped-call]
+    return found
+
+
+def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> Firing:
+    """Each row's ``k`` largest pre-activations, of those above 0."""
+    values, latents = pre.topk(k, dim=-1, sorted=False)
+    offsets = torch.arange(len(pre), device=pre.device)[:, None] * pre.shape[1]
+    flat = (offsets + latents)[values > 0]
+    return Firing.at(flat.sort().values, *pre.shape)
+
+
+def batch_top_k(pre: Float[Tensor, "row d_sae"], k: float, guess: float = 0.0) -> Firing:
+    """The batch's ``k · rows`` largest pre-activations, of those above 0 (Bussmann et al. 2024).
+
+    Args:
+        pre: pre-activations.
+        k: latents a row on average.
+        guess: a value that all of them probably exceed, such as half of the last batch's smallest: it only saves
+            work, and a wrong guess is found and mended.
+    """
+    wanted = int(k * len(pre))
+    flat = pre.flatten()
+    candidates = (flat > max(guess, 0.0)).nonzero().squeeze(1)
+    if len(candidates) < wanted and guess > 0.0:
+        candidates = (flat > 0.0).nonzero().squeeze(1)
+    if len(candidates) > wanted:
+        chosen = flat[candidates].topk(wanted, sorted=False).indices
+        candidates = candidates[chosen].sort().values
+    return Firing.at(candidates, *pre.shape)
