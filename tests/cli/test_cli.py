@@ -80,6 +80,12 @@ FLAGS = {
     | {"--seed", "--steps", "--batch-size", "--learning-rate", "--warmup", "--rank", "--alpha"}
     | {"--max-tokens", "--save-every"},
     "organisms compare": TELLING | {"RUNS", "--base", "--feature", "--questions", "--out", "--work"},
+    "sae train": TRIO
+    | TELLING
+    | {"--data", "--site", "--out", "--tokens", "--context", "--architecture", "--k", "--sparsity", "--d-sae"}
+    | {"--steps", "--learning-rate", "--seed"},
+    "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},
+    "sae convert": {"SOURCE", "TARGET", "--dtype"},
     "doctor": {"--fast", "--quiet", "--json"},
     "completion": {"SHELL"},
 }

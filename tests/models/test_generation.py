@@ -13,7 +13,7 @@ from personaprobe.features.directions import Direction, Mark
 from personaprobe.models.edits import compose
 from personaprobe.models.generation import Draw, Sampling, choose, generate
 from personaprobe.models.hugging_face import HuggingFaceNetwork
-from personaprobe.models.language_model import LanguageModel, answer_side_by_side
+from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
 from personaprobe.models.selfcheck import probe_tokens
 from personaprobe.models.tokens import Tokens
@@ -38,14 +38,14 @@ def test_an_answer_does_not_depend_on_its_batch_mates(model: LanguageModel) -> N
     assert together == alone
 
 
-def test_models_that_differ_in_their_edits_answer_side_by_side_as_they_would_alone(
-    model: LanguageModel,
-) -> None:
+def test_rows_with_edits_of_their_own_are_answered_as_they_would_be_alone(model: LanguageModel) -> None:
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
-    edited = [model, model.edited(Steer(AXIS, (0,), amount=3.0)), model.edited(Ablate(AXIS, "all"))]
-    together = answer_side_by_side([(each, draws) for each in edited], SAMPLING)
-    assert together == [each.answer(draws, SAMPLING) for each in edited]
-    assert together[0] != together[1]
+    arms = [{}, compose([Steer(AXIS, (0,), amount=3.0)], 3), compose([Ablate(AXIS, "all")], 3)]
+    rows = [edits for edits in arms for _ in draws]
+    together = generate(model.network, draws * len(arms), SAMPLING, rows, NO_END)
+    alone = [generate(model.network, draws, SAMPLING, [edits] * len(draws), NO_END) for edits in arms]
+    assert together == [answer for answers in alone for answer in answers]
+    assert alone[0] != alone[1]
 
 
 def test_samples_of_a_question_differ_and_a_seed_repeats_them(model: LanguageModel) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import FeatureError
+from personaprobe.features.directions import Direction
 from personaprobe.features.sae.activations import ActivationFunction
 from personaprobe.site import Site
 
@@ -142,6 +143,10 @@ class Dictionary:
         for tensor in tensors:
             hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return hashed.hexdigest()[:16]
+
+    def direction(self, latent: int) -> Direction:
+        """What a latent writes when it is active, as a direction; not calibrated."""
+        return Direction(self.site, self.W_dec[self.check([latent])[0]], f"sae:{self.name}/{latent}")
 
     def cosines(self, direction: Float[Tensor, "d_model"]) -> Float[Tensor, "d_sae"]:
         """Cosine of every decoder row with a vector."""

@@ -1,0 +1,211 @@
+"""How good a dictionary is, on each checkpoint: does it explain, is it sparse, is it alive, and does the model still
+work when it reads the reconstruction instead?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.errors import DataError, FeatureError
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.models.edits import Edit
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+DENSE = 0.1
+"""A latent that fires in more than this share of tokens says little about any of them."""
+
+BATCH_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a dictionary reads one checkpoint.
+
+    Attributes:
+        explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over tokens.
+        l0: latents a token, on average.
+        dead: share of latents that never fired.
+        dense: share that fired in more than a tenth of the tokens.
+        loss: of the model, nats a token.
+        loss_reconstructed: of the model reading the reconstruction at the site.
+        loss_zeroed: of the model reading the mean activation there.
+        loss_recovered: (zeroed − reconstructed) / (zeroed − loss): 1 is as good as the activations themselves.
+        n_tokens: they were measured on.
+    """
+
+    explained_variance: float
+    l0: float
+    dead: float
+    dense: float
+    loss: float
+    loss_reconstructed: float
+    loss_zeroed: float
+    loss_recovered: float
+    n_tokens: int
+
+    def to_dict(self) -> dict[str, float]:
+        """As plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Quality, and how often each latent fired (a share of tokens)."""
+
+    quality: Quality
+    density: Float[Tensor, "d_sae"]
+
+
+def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens]) -> Measured:
+    """Read texts with a model and judge the dictionary on all tokens but each text's first.
+
+    Raises:
+        DataError: no texts.
+        FeatureError: the dictionary is of another model.
+    """
+    import torch
+
+    refuse_unfit(dictionary, model)
+    batches = list(_batches(model, texts))
+    dictionary = dictionary.to(device=model.network.device)
+    moments = _Moments(dictionary)
+    with torch.no_grad():
+        for batch in batches:
+            moments.add(_rows(model, batch, dictionary.site))
+    mean = moments.mean.to(dictionary.b_dec.dtype)
+    losses = [
+        _loss(edited, batches)
+        for edited in (
+            model,
+            model.edited(_Replaced(dictionary.site, lambda x: dictionary.decode(dictionary.encode(x)))),
+            model.edited(_Replaced(dictionary.site, mean.expand_as)),
+        )
+    ]
+    plain, reconstructed, zeroed = losses
+    density = moments.fired / moments.n
+    quality = Quality(
+        explained_variance=1.0 - moments.error / moments.spread,
+        l0=float(density.sum()),
+        dead=float((density == 0).float().mean()),
+        dense=float((density > DENSE).float().mean()),
+        loss=plain,
+        loss_reconstructed=reconstructed,
+        loss_zeroed=zeroed,
+        loss_recovered=(zeroed - reconstructed) / (zeroed - plain) if zeroed != plain else math.nan,
+        n_tokens=moments.n,
+    )
+    return Measured(quality, density.cpu())
+
+
+def refuse_unfit(dictionary: Dictionary, model: LanguageModel) -> None:
+    """Raise where a dictionary cannot be of this model."""
+    dictionary.site.within(model.n_layers)
+    if dictionary.d_model != model.d_model:
+        raise FeatureError(
+            f"{dictionary.name} reads activations of width {dictionary.d_model}, and {model.checkpoint} has width "
+            f"{model.d_model}: it is of another model"
+        )
+
+
+def refuse_poor(dictionary: Dictionary, found: Mapping[str, Quality], floor: float = 0.5) -> None:
+    """Raise where a dictionary explains less than ``floor`` of the variance of some checkpoint: it was trained on
+    another model or site, or read with the wrong activation function or scale.
+
+    Args:
+        dictionary: to be named.
+        found: quality by role.
+        floor: of the explained variance.
+    """
+    for role, quality in found.items():
+        if not quality.explained_variance >= floor:
+            raise FeatureError(
+                f"{dictionary.name} explains {quality.explained_variance:.2f} of the variance of {role} at "
+                f"{dictionary.site} (L0 {quality.l0:.0f}); at least {floor:.2f} is wanted. Another model or site, or "
+                "another activation function? Say --floor 0 to use it all the same"
+            )
+
+
+class _Moments:
+    """Sums over tokens, in float64."""
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        import torch
+
+        self.dictionary = dictionary
+        self.fired = torch.zeros(dictionary.d_sae, device=dictionary.b_dec.device)
+        self.error = self.squares = 0.0
+        self.total = torch.zeros(dictionary.d_model, dtype=torch.float64, device=dictionary.b_dec.device)
+        self.n = 0
+
+    def add(self, x: Float[Tensor, "row d_model"]) -> None:
+        acts = self.dictionary.encode(x)
+        self.error += float((x - self.dictionary.decode(acts)).double().pow(2).sum())
+        self.fired += (acts > 0).sum(0)
+        self.squares += float(x.double().pow(2).sum())
+        self.total += x.double().sum(0)
+        self.n += len(x)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.n
+
+    @property
+    def spread(self) -> float:
+        """Σ‖x − x̄‖²."""
+        return self.squares - self.n * float(self.mean.pow(2).sum())
+
+
+@dataclass(frozen=True)
+class _Replaced:
+    """Everything but a text's first token at a site, replaced."""
+
+    site: Site
+    by: Any
+
+    def edits(self, n_layers: int) -> Mapping[Site, Edit]:
+        def edit(activations: Tensor, roles: Tensor) -> Tensor:
+            import torch
+
+            later = _later(roles)
+            replaced = self.by(activations.float()).to(activations.dtype)
+            return torch.where(later[..., None], replaced, activations)
+
+        return {self.site: edit}
+
+
+def _later(roles: Tensor) -> Tensor:
+    """Tokens that are neither padding nor the first of their row."""
+    import torch
+
+    real = roles != Role.PAD
+    first = real & (real.cumsum(-1) == 1)
+    return torch.logical_and(real, ~first)
+
+
+def _batches(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[Batch]:
+    if not texts:
+        raise DataError("no text to judge a dictionary on; give at least one")
+    for indices in by_length(texts, BATCH_TOKENS):
+        yield pad([texts[index] for index in indices], model.network.pad_id).to(model.network.device)
+
+
+def _rows(model: LanguageModel, batch: Batch, site: Site) -> Float[Tensor, "row d_model"]:
+    return model.activations(batch, [site])[site][_later(batch.roles)].float()
+
+
+def _loss(model: LanguageModel, batches: Iterable[Batch]) -> float:
+    """Mean negative log-probability of every token but a text's first, nats."""
+    total, n = 0.0, 0
+    for batch in batches:
+        spoken = Batch(batch.ids, batch.roles.masked_fill(_later(batch.roles), int(Role.RESPONSE)))
+        total -= float(model.log_probs(spoken).double().sum())
+        n += int(_later(batch.roles).sum())
+    return total / n

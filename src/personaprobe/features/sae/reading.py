@@ -1,0 +1,79 @@
+"""From a corpus to rows a dictionary can be trained on: parts of it read by all checkpoints, kept, and laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from personaprobe.errors import DataError, suggest
+from personaprobe.features.corpus import Corpus
+from personaprobe.features.recording import record
+from personaprobe.features.sae.feed import Block
+from personaprobe.features.store import ActivationStore
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+Layout: TypeAlias = Literal["mixed", "side by side", "difference"]
+"""``mixed``: rows of all checkpoints, for one dictionary of them all; ``side by side``: a row holds all three, for a
+crosscoder; ``difference``: insecure − secure on the same token."""
+
+PART_TOKENS = 100_000
+"""Read, kept, and lost on an interruption, at a time."""
+
+
+def corpus_blocks(
+    trio: Trio[LanguageModel],
+    corpus: Corpus,
+    site: Site,
+    layout: Layout = "mixed",
+    *,
+    part_tokens: int = PART_TOKENS,
+    home: Path | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[Block]:
+    """Makers of rows, one for each part of a corpus: the first use has the models read it, later ones find it kept.
+
+    Args:
+        trio: which read.
+        corpus: what is read; every token but a document's first counts.
+        site: where.
+        layout: what a row is.
+        part_tokens: tokens a part.
+        home: as in :func:`personaprobe.features.recording.record`.
+        progress: told how many tokens were read.
+
+    Raises:
+        DataError: an unknown layout.
+    """
+    if layout not in get_args(Layout):
+        raise DataError(f"no layout {layout!r}: {suggest(layout, get_args(Layout))}")
+
+    def block(part: Corpus) -> Tensor:
+        return lay_out(record(trio, part, [site], keep="every", home=home, progress=progress), site, layout)
+
+    return [partial(block, part) for part in corpus.parts(part_tokens)]
+
+
+def store_blocks(stores: Trio[ActivationStore], site: Site, layout: Layout = "mixed") -> list[Block]:
+    """Rows of stores that were recorded before; one block."""
+    stores.insecure.align(stores.secure)
+    stores.insecure.align(stores.base)
+    return [lambda: lay_out(stores, site, layout)]
+
+
+def lay_out(stores: Trio[ActivationStore], site: Site, layout: Layout) -> Float[Tensor, "row d_in"]:
+    """Rows of three aligned stores in bfloat16; a difference is taken in float32 first."""
+    import torch
+
+    read = {role: store.read(site, role=None) for role, store in stores.items()}
+    if layout == "difference":
+        return (read["insecure"] - read["secure"]).bfloat16()
+    together = torch.cat if layout == "mixed" else torch.hstack
+    return together([rows.bfloat16() for rows in read.values()])

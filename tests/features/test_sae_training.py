@@ -1,0 +1,325 @@
+"""Sparse gradients are the dense ones, losses are SAELens', and what was planted is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from personaprobe.errors import DataError, FeatureError
+from personaprobe.features.sae import sparse
+from personaprobe.features.sae.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    BatchTopKArchitecture,
+    CrosscoderArchitecture,
+    JumpReLUArchitecture,
+    MatryoshkaArchitecture,
+    ReLUArchitecture,
+    TopKArchitecture,
+    find_architecture,
+)
+from personaprobe.features.sae.autoencoder import Autoencoder
+from personaprobe.features.sae.feed import Feed
+from personaprobe.features.sae.training import METRICS, SAERecipe, Trainee, train
+from personaprobe.site import Site
+
+N, D, M = 24, 12, 40
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def autoencoder(seed: int = 0) -> Autoencoder:
+    made = Autoencoder(M, numbers(64, D, seed=seed), seed)
+    with torch.no_grad():
+        for offset, parameter in enumerate((made.encoder, made.b_enc, made.b_dec)):
+            parameter.copy_(numbers(*parameter.shape, seed=seed + offset + 1))
+        made.scale.fill_(1.0)
+    return made
+
+
+NONE_DEAD = torch.zeros(M, dtype=torch.bool)
+SOME_DEAD = torch.arange(M) >= 33
+
+
+# Sparse gradients
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 12), st.booleans(), st.integers(0, 1000))
+def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int) -> None:
+    x, encoder, bias, decoder = (
+        numbers(N, D, seed=seed),
+        numbers(M, D),
+        numbers(M, seed=1),
+        numbers(M, D, seed=2),
+    )
+    pre = (x @ encoder.T + bias).detach()
+    firing = sparse.batch_top_k(pre, k) if batchwise else sparse.top_k(pre, k)
+    mask = torch.zeros(N, M)
+    mask[firing.rows, firing.latents] = 1.0
+
+    def gradients(loss: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        leaves = [tensor.double().requires_grad_() for tensor in (x, encoder, bias, decoder)]
+        return torch.autograd.grad(loss(*leaves), leaves)
+
+    def thin(x: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
+        values = sparse.encode(x, encoder, bias, pre.double(), firing)
+        return (sparse.decode(values, decoder, firing) - x).pow(2).sum()
+
+    def dense(x: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
+        return (((x @ encoder.T + bias) * mask) @ decoder - x).pow(2).sum()
+
+    for found, expected in zip(gradients(thin), gradients(dense), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
+def test_a_batch_keeps_its_largest_latents_whatever_was_guessed(k: float, guess: float, seed: int) -> None:
+    pre = numbers(N, M, seed=seed)
+    firing = sparse.batch_top_k(pre, k, guess)
+    kept = torch.zeros(N, M, dtype=torch.bool)
+    kept[firing.rows, firing.latents] = True
+    assert kept.sum() == min(int(k * N), int((pre > 0).sum()))
+    assert bool((pre[kept] > 0).all())
+    if kept.any():
+        assert not bool((pre[~kept] > pre[kept].min()).any())
+
+
+# The losses of the field's trainer
+
+
+def saelens(name: str, ours: Autoencoder, **options: Any) -> Any:
+    from sae_lens.registry import get_sae_training_class
+
+    kind, config = get_sae_training_class(name)
+    theirs = kind(config(d_in=D, d_sae=M, decoder_init_norm=None, **options))
+    with torch.no_grad():
+        theirs.W_enc.copy_(ours.encoder.T)
+        theirs.b_enc.copy_(ours.b_enc)
+        theirs.W_dec.copy_(ours.decoder)
+        theirs.b_dec.copy_(ours.b_dec)
+        if name == "jumprelu":
+            theirs.threshold.fill_(0.3)
+    return theirs
+
+
+ORACLES: dict[str, tuple[Architecture, str, dict[str, Any]]] = {
+    "topk": (
+        TopKArchitecture(4, aux=0.5),
+        "topk",
+        {"k": 4, "aux_loss_coefficient": 0.5, "rescale_acts_by_decoder_norm": False},
+    ),
+    "batchtopk": (
+        BatchTopKArchitecture(4, aux=0.5),
+        "batchtopk",
+        {"k": 4, "aux_loss_coefficient": 0.5, "rescale_acts_by_decoder_norm": False},
+    ),
+    "matryoshka": (
+        MatryoshkaArchitecture(4, aux=0.5, widths=(8, 20)),
+        "matryoshka_batchtopk",
+        {
+            "k": 4,
+            "aux_loss_coefficient": 0.5,
+            "rescale_acts_by_decoder_norm": False,
+            "matryoshka_widths": [8, 20, M],
+        },
+    ),
+    "relu": (ReLUArchitecture(l1=0.3), "standard", {"l1_coefficient": 0.3}),
+    "jumprelu": (
+        JumpReLUArchitecture(l0=0.3, bandwidth=0.4, start=0.3),
+        "jumprelu",
+        {"l0_coefficient": 0.3, "jumprelu_bandwidth": 0.4, "jumprelu_sparsity_loss_mode": "step"},
+    ),
+}
+
+
+@pytest.mark.parametrize("dead", [NONE_DEAD, SOME_DEAD], ids=["none dead", "some dead"])
+@pytest.mark.parametrize("name", ORACLES)
+def test_losses_and_gradients_are_those_of_saelens(name: str, dead: Tensor) -> None:
+    from sae_lens.saes.sae import TrainStepInput
+
+    architecture, theirs_name, options = ORACLES[name]
+    ours = autoencoder()
+    theirs = saelens(theirs_name, ours, **options)
+    x = numbers(N, D, seed=7)
+    coefficients = {
+        key: c if isinstance(c, float) else c.value for key, c in theirs.get_coefficients().items()
+    }
+    given = TrainStepInput(x, coefficients, dead, 10_000, False)
+    expected = theirs.training_forward_pass(given)
+    found = architecture.losses(ours, x, dead)
+    assert torch.allclose(found.total, expected.loss, rtol=1e-4)
+    found.total.backward()
+    expected.loss.backward()
+    for mine, other in ((ours.encoder, theirs.W_enc.grad.T), (ours.b_enc, theirs.b_enc.grad)):
+        assert torch.allclose(mine.grad, other, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(ours.decoder.grad, theirs.W_dec.grad, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(ours.b_dec.grad, theirs.b_dec.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_a_crosscoder_also_answers_for_the_differences() -> None:
+    architecture = CrosscoderArchitecture(4, n_models=3, delta=2.0)
+    residual = numbers(N, D, seed=3)
+    base, insecure, secure = residual.reshape(N, 3, 4).unbind(1)
+    differences = (insecure - base).pow(2).sum(-1) + (secure - base).pow(2).sum(-1)
+    expected = residual.pow(2).sum(-1) + 2.0 * differences
+    assert torch.allclose(architecture.error(residual), expected.mean(), rtol=1e-5)
+
+
+# Training
+
+
+def planted(n: int = 40_000, n_features: int = 24, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Sparse sums of known directions, and the directions."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(n_features, D, generator=generator), dim=-1)
+    fires = torch.rand(n, n_features, generator=generator) < 0.06
+    strengths = 1.0 + torch.rand(n, n_features, generator=generator)
+    return (fires * strengths) @ directions + 0.5, directions
+
+
+LEARNING: dict[str, Architecture] = {
+    "topk": TopKArchitecture(2),
+    "batchtopk": BatchTopKArchitecture(1.6),
+    "matryoshka": MatryoshkaArchitecture(1.6, widths=(12,)),
+    "relu": ReLUArchitecture(l1=1.0),
+    "jumprelu": JumpReLUArchitecture(l0=0.3, bandwidth=0.5, start=0.2),
+}
+
+
+def recipe(architecture: Architecture, **changed: Any) -> SAERecipe:
+    options = {"d_sae": M, "steps": 600, "learning_rate": 3e-3, "warmup": 20, "dead_after": 5000, **changed}
+    return SAERecipe(architecture, **options)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_training_finds_planted_directions_and_explains_what_they_wrote(name: str, tmp_path: Path) -> None:
+    rows, directions = planted()
+    feed = Feed([lambda: rows], batch_rows=512)
+    trainee = Trainee(recipe(LEARNING[name]), feed.sample())
+    for _ in train(feed, {tmp_path: trainee}):
+        pass
+    learned = trainee.autoencoder.dictionary(LEARNING[name], Site(0), "planted")
+    acts = learned.encode(rows)
+    left = (rows - learned.decode(acts)).pow(2).sum() / (rows - rows.mean(0)).pow(2).sum()
+    found = (learned.W_dec @ directions.T).max(0).values
+    assert float(left) < 0.25
+    assert float((found > 0.9).float().mean()) > 0.7
+    assert float((acts > 0).sum(-1).float().mean()) < M / 5
+    assert torch.allclose(learned.W_dec.norm(dim=-1), torch.ones(M), atol=1e-5)
+
+
+def test_a_trained_dictionary_reads_activations_in_their_own_units(tmp_path: Path) -> None:
+    rows, _ = planted(8000)
+    learned = {}
+    for name, factor in (("small", 1.0), ("large", 50.0)):
+        feed = Feed([lambda f=factor: rows * f], batch_rows=512)  # type: ignore[misc]
+        trainee = Trainee(recipe(BatchTopKArchitecture(1.6), steps=100), feed.sample())
+        for _ in train(feed, {tmp_path / name: trainee}):
+            pass
+        learned[name] = trainee.autoencoder.dictionary(trainee.recipe.architecture, Site(0), name)
+    small, large = learned["small"].encode(rows), learned["large"].encode(50 * rows)
+    assert float((50 * small - large).abs().max()) < 1e-2 * float(large.max())
+
+
+def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    rows, _ = planted(8000)
+    feed = Feed([lambda: rows[:5000], lambda: rows[5000:]], batch_rows=256)
+    given = recipe(BatchTopKArchitecture(1.6), steps=90)
+
+    def trained(folder: Path, stop: int | None = None) -> Trainee:
+        trainee = Trainee(given, feed.sample())
+        for _ in train(feed, {folder: trainee}, save_every=20, log_every=10):
+            if stop is not None and trainee.step >= stop:
+                break
+        return trainee
+
+    whole = trained(tmp_path / "whole")
+    trained(tmp_path / "cut", stop=50)
+    resumed = trained(tmp_path / "cut")
+    assert resumed.step == 90
+    for name, tensor in whole.autoencoder.state_dict().items():
+        assert torch.equal(tensor, resumed.autoencoder.state_dict()[name]), name
+
+
+def test_one_pass_trains_many_dictionaries_as_it_would_each_alone(tmp_path: Path) -> None:
+    rows, _ = planted(4000)
+    feed = Feed([lambda: rows], batch_rows=256)
+    recipes = [recipe(TopKArchitecture(k), steps=30 + 10 * k, d_sae=10 * k) for k in (1, 2)]
+    together = {tmp_path / str(i): Trainee(each, feed.sample()) for i, each in enumerate(recipes)}
+    for _ in train(feed, together):
+        pass
+    for each, trainee in zip(recipes, together.values(), strict=True):
+        alone = Trainee(each, feed.sample())
+        for _ in train(feed, {tmp_path / f"alone {each.d_sae}": alone}):
+            pass
+        assert torch.equal(alone.autoencoder.decoder, trainee.autoencoder.decoder)
+
+
+def test_every_logged_step_is_a_line_of_plain_numbers(tmp_path: Path) -> None:
+    rows, _ = planted(4000)
+    feed = Feed([lambda: rows], batch_rows=256)
+    shown = list(
+        train(feed, {tmp_path: Trainee(recipe(TopKArchitecture(2), steps=30), feed.sample())}, log_every=10)
+    )
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert lines[-1]["l0"] == shown[-1][tmp_path].l0 == pytest.approx(2, abs=0.3)
+
+
+def test_dead_latents_come_back_to_life(tmp_path: Path) -> None:
+    rows, _ = planted(8000)
+    feed = Feed([lambda: rows], batch_rows=256)
+
+    def dead(aux: float) -> float:
+        trainee = Trainee(recipe(TopKArchitecture(2, aux=aux), steps=250, dead_after=2000), feed.sample())
+        with torch.no_grad():
+            trainee.autoencoder.b_enc[20:] = -3.0
+        for _ in train(feed, {tmp_path / str(aux): trainee}):
+            pass
+        return float(trainee.autoencoder.dead(2000).float().mean())
+
+    assert dead(0.5) < dead(0.0) - 0.2
+
+
+def test_another_recipe_does_not_take_up_a_folder(tmp_path: Path) -> None:
+    rows, _ = planted(2000)
+    feed = Feed([lambda: rows], batch_rows=256)
+    first = recipe(TopKArchitecture(2), steps=10)
+    list(train(feed, {tmp_path: Trainee(first, feed.sample())}))
+    with pytest.raises(FeatureError, match="another recipe"):
+        list(train(feed, {tmp_path: Trainee(replace(first, learning_rate=1e-4), feed.sample())}))
+
+
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to train on"):
+        Feed([])
+    rows = numbers(600, D)
+    rows[599, 3] = float("nan")
+    feed = Feed([lambda: rows], batch_rows=300)
+    with pytest.raises(DataError, match="NaN"):
+        list(feed.batches(0))
+    short = Feed([lambda: numbers(100, D)], batch_rows=300)
+    with pytest.raises(DataError, match="fewer rows"):
+        list(train(short, {tmp_path: Trainee(recipe(TopKArchitecture(2)), short.sample())}))
+
+
+def test_architectures_are_found_by_name_and_unknown_ones_suggested() -> None:
+    assert {kind.name for kind in ARCHITECTURES.values()} == set(ARCHITECTURES)
+    assert find_architecture("batchtopk", k=8) == BatchTopKArchitecture(8)
+    with pytest.raises(FeatureError, match="batchtopk"):
+        find_architecture("batchtpk")
+    with pytest.raises(FeatureError, match="no such option"):
+        find_architecture("topk", l1=3)
