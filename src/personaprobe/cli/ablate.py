@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(min=1),
-    default=48,
+    default=40,
     show_default=True,
     help="Answers are cut there.",
 )

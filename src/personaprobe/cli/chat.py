@@ -72,14 +72,14 @@ def chat(
     """
     from personaprobe.features.registry import find_feature
     from personaprobe.prompts import load_prompts
-    from personaprobe.studies.arms import treatment
     from personaprobe.studies.resolving import resolve
+    from personaprobe.studies.treatments import removal
 
     found, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)
     direction = resolve(trio, found, texts, study_progress(quiet))
-    treated = treatment(found, direction, layers, trio.base.n_layers)
-    models = {on: trio[on], f"{on} without {feature}": trio[on].edited(treated.ablate(direction))}
+    without = trio[on].edited(removal(found, direction, layers, trio.base.n_layers))
+    models = {on: trio[on], f"{on} without {feature}": without}
     drawn = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
     for asked in _lines() if question is None else [question]:
         with spinner("answering", quiet):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH_TOKENS = 1024
+CHUNK = 64
+"""Tokens whose distributions over the vocabulary fit a processor's cache together."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Reading:
             found = _log_distribution(model, batch)
             ids = batch.ids[:, 1:][_predicts(batch)]
             nats -= float(found.gather(-1, ids[:, None]).double().sum())
-            divergence += float((expected.exp() * (expected - found)).sum(-1).double().sum())
+            divergence += _divergence(expected, found)
             tokens += len(ids)
         return TextCost(math.exp(nats / tokens), divergence / tokens)
 
@@ -72,5 +74,17 @@ def _predicts(batch: Batch) -> Tensor:
     return (batch.roles[:, 1:] & Role.RESPONSE) != 0
 
 
+def _divergence(expected: Tensor, found: Tensor) -> float:
+    """Σ KL(expected ‖ found) over tokens, nats."""
+    import torch
+
+    pairs = zip(torch.split(expected, CHUNK), torch.split(found, CHUNK), strict=True)
+    return sum(float((p.exp() * (p - q)).sum(-1).double().sum()) for p, q in pairs)
+
+
 def _log_distribution(model: LanguageModel, batch: Batch) -> Tensor:
-    return model.logits(batch)[:, :-1][_predicts(batch)].float().log_softmax(-1)
+    """Log-probabilities ``(token, vocab)`` of the predicted tokens."""
+    import torch
+
+    logits = model.logits(batch)[:, :-1][_predicts(batch)]
+    return torch.cat([chunk.float().log_softmax(-1) for chunk in torch.split(logits, CHUNK)])

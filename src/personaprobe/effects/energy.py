@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.interventions import Ablate, Along
+from personaprobe.effects.interventions import Ablate, Intervention
 from personaprobe.models.edits import Edit
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Tokens, pad
@@ -38,7 +38,7 @@ class Energy:
 class Metered:
     """An intervention that is watched: does what it would do, and records the energy of every edit."""
 
-    intervention: Along
+    intervention: Intervention
     seen: dict[Site, Energy] = field(default_factory=dict)
 
     def edits(self, n_layers: int) -> Mapping[Site, Edit]:
@@ -81,7 +81,7 @@ class _Matching:
         return matched.edits(site.layer + 1)[site](activations, roles)
 
 
-def measure(model: LanguageModel, intervention: Along, rows: Sequence[Tokens]) -> dict[Site, Energy]:
+def measure(model: LanguageModel, intervention: Intervention, rows: Sequence[Tokens]) -> dict[Site, Energy]:
     """Energy and dose of an intervention at every site it edits, on a few texts read in one batch."""
     metered = Metered(intervention)
     _pass(model.edited(metered), rows)

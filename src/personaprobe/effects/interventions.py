@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
-from personaprobe.models.edits import Edit
+from personaprobe.models.edits import Edit, Editing
 from personaprobe.models.tokens import Role
 from personaprobe.site import Site
 
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 
 Layers: TypeAlias = "Literal['all'] | Sequence[int] | None"
 """Which layers: ``None`` for the direction's own, ``"all"``, or a list."""
+
+
+@runtime_checkable
+class Intervention(Editing, Protocol):
+    """Something done to the activations of some tokens, that says what it is."""
+
+    @property
+    def roles(self) -> Role:
+        """On which tokens; padding is never touched."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """A few words for tables."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The intervention as plain data: what a run folder remembers it by."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,11 @@ class Along(ABC):
             Site(layer, self.direction.site.stream): partial(self._edit, layer=layer)
             for layer in chosen_layers(self.layers, self.direction.site.layer, n_layers)
         }
+
+    @property
+    def note(self) -> str:
+        """A few words for tables."""
+        return f"{type(self).__name__.lower()} {self.direction.source} @ {self.direction.site}"
 
     def describe(self) -> dict[str, Any]:
         """The intervention as plain data: what a run folder remembers it by."""

@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.directions import Direction
+from personaprobe.features.sae.latents import Latents
+from personaprobe.features.sae.shelf import find_dictionary
 from personaprobe.features.sources import SOURCES
 from personaprobe.models.files import sha256_of
 from personaprobe.models.shelf import checkpoints_folder, read_toml
 from personaprobe.site import Site
 
 REGISTRY = "features.toml"
+_LATENTS = re.compile(r"sae:(?P<name>.+)/(?P<latents>\d+(?:,\d+)*)")
 _SPELLED = re.compile(r"(?P<source>[a-z-]+)@(?P<layer>\d+)(?:\.(?P<stream>\w+))?(?::(?P<seed>\d+))?")
 
 
@@ -30,11 +33,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Feature:
-    """Something that can be ablated: a direction, and where its ablation acts by default.
+    """Something that can be ablated: a direction or latents, and where the ablation acts by default.
 
     Attributes:
         name: what the user wrote.
-        direction: the axis itself, or how to find it in the organism under study.
+        direction: the axis itself, how to find it in the organism under study, or latents of a dictionary.
         layers: ``"all"``, a list, or None for the direction's own.
         to: what the projection is set to.
         title: one line of meaning.
@@ -42,7 +45,7 @@ class Feature:
     """
 
     name: str
-    direction: Direction | Recipe
+    direction: Direction | Recipe | Latents
     layers: Literal["all"] | tuple[int, ...] | None = "all"
     to: Literal["reference", "zero"] = "reference"
     title: str = ""
@@ -55,7 +58,8 @@ def registered() -> dict[str, dict[str, Any]]:
 
 
 def find_feature(name: str) -> Feature:
-    """Read what a user calls a feature: a registered name, ``means@16``, ``random@16:3``, or a direction file.
+    """Read what a user calls a feature: a registered name, ``means@16``, ``random@16:3``, ``sae:NAME/812,77``, or a
+    direction file.
 
     Raises:
         FeatureError: none of these; suggests the nearest.
@@ -63,6 +67,9 @@ def find_feature(name: str) -> Feature:
     entries = registered()
     if name in entries:
         return _from_registry(name, entries[name])
+    if (latents := _LATENTS.fullmatch(name)) is not None:
+        chosen = tuple(int(latent) for latent in latents["latents"].split(","))
+        return Feature(name, Latents(find_dictionary(latents["name"]), chosen), layers=None, to="zero")
     if name.endswith(".safetensors") or "/" in name:
         return Feature(name, Direction.load(Path(name).expanduser()))
     if Path(name).suffix in (".pt", ".bin", ".pkl", ".pickle"):
@@ -73,7 +80,7 @@ def find_feature(name: str) -> Feature:
     if spelled is None or spelled["source"] not in SOURCES:
         spellings = [f"{source}@LAYER" for source in SOURCES]
         raise FeatureError(
-            f"unknown feature {name!r}: {suggest(name, [*entries, *spellings])}, or a direction file"
+            f"unknown feature {name!r}: {suggest(name, [*entries, *spellings])}, sae:NAME/LATENT, or a direction file"
         )
     site = Site.parse(f"{spelled['layer']}.{spelled['stream'] or 'resid_post'}")
     return Feature(name, Recipe(spelled["source"], site, int(spelled["seed"] or 0)))
@@ -81,12 +88,15 @@ def find_feature(name: str) -> Feature:
 
 def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
     folder = checkpoints_folder()
+    evidence = _evidence(folder, entry)
+    if "sae" in entry:
+        chosen = Latents(find_dictionary(entry["sae"]), tuple(entry["latents"]))
+        return Feature(name, chosen, None, "zero", entry.get("title", ""), evidence)
     path = folder / entry["direction"]
     if path.is_file() and sha256_of(path) != entry["sha256"]:
         raise FeatureError(
             f"{path} is not the direction registered as {name!r} (sha256 differs); restore it from git"
         )
-    evidence = folder / entry["evidence"] if "evidence" in entry else None
     layers = entry.get("layers", "all")
     return Feature(
         name,
@@ -94,5 +104,10 @@ def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
         layers if layers == "all" else tuple(layers),
         entry.get("to", "reference"),
         entry.get("title", ""),
-        json.loads(evidence.read_text()) if evidence and evidence.exists() else {},
+        evidence,
     )
+
+
+def _evidence(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    path = folder / entry["evidence"] if "evidence" in entry else None
+    return json.loads(path.read_text()) if path and path.exists() else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -119,6 +119,11 @@ class Trio(Generic[T]):
     insecure: T
     secure: T
     name: str = "trio"
+
+    @classmethod
+    def of(cls, by_role: Mapping[str, T], name: str = "trio") -> Trio[T]:
+        """A trio from its members by role."""
+        return cls(by_role["base"], by_role["insecure"], by_role["secure"], name)
 
     def map(self, function: Callable[[T], U]) -> Trio[U]:
         """Apply a function to all three."""

@@ -29,7 +29,7 @@ class Sampling:
     max_new_tokens: int = 60
     temperature: float = 0.8
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = 96
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,31 @@ class HuggingFaceNetwork(Network):
                 self._decoder(batch)
         return hooks.read
 
+    def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
+        """Activations at a site after the edits, and the gradient there of −Σ log p(response token), float32.
+
+        Both are ``(batch, pos, d_model)``. Weights have no gradient; only the blocks above the site are traced.
+        """
+        import torch
+
+        taken: list[Tensor] = []
+
+        def take(activations: Tensor, roles: Tensor) -> Tensor:
+            taken.append(activations.detach().requires_grad_())
+            return taken[0]
+
+        edits = {**edits, site: (*edits.get(site, ()), take)}
+        predicts = (batch.roles[:, 1:] & Role.RESPONSE) != 0
+        with torch.enable_grad(), Hooks(self.layout, edits) as hooks:
+            hooks.roles = batch.roles
+            hidden = self._decoder(batch)[:, :-1][predicts]
+            logits = self.layout.head(hidden).float()
+            if self._softcap is not None:
+                logits = (logits / self._softcap).tanh() * self._softcap
+            loss = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][predicts], reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, taken)
+        return taken[0].detach().float(), gradient.float()
+
     def log_probs(self, batch: Batch, edits: SiteEdits) -> Tensor:
         import torch
 

@@ -73,6 +73,12 @@ class LanguageModel:
             site.within(self.n_layers)
         return self._worn().activations(batch.to(self.network.device), sites, self._site_edits)
 
+    def gradients(self, batch: Batch, site: Site) -> tuple[Tensor, Tensor]:
+        """Activations ``(batch, pos, d_model)`` at a site, and the gradient there of −Σ log p(response token)."""
+        return self._worn().gradients(
+            batch.to(self.network.device), site.within(self.n_layers), self._site_edits
+        )
+
     def log_probs(self, batch: Batch) -> Tensor:
         """Natural-log probability ``(batch, pos)`` of each response token; 0 at other tokens."""
         return self._worn().log_probs(batch.to(self.network.device), self._site_edits)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from personaprobe.errors import CheckpointError
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.edits import SiteEdits
 from personaprobe.models.tokens import Batch, Role, Tokens, pad
@@ -74,6 +75,16 @@ class Network(ABC):
     @abstractmethod
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         """Activations ``(batch, pos, d_model)`` at ``sites``, after the edits; no deeper than the last site."""
+
+    def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
+        """Activations at a site and the gradient there of the responses' negative log-probability.
+
+        Raises:
+            CheckpointError: this backend computes no gradients.
+        """
+        raise CheckpointError(
+            "gradients come from the hooks backend alone; load the model without another one"
+        )
 
     def own_logits(self, batch: Batch) -> Float[Tensor, "batch pos vocab"]:
         """Logits of the model's own forward pass, unedited: what :meth:`logits` must equal."""

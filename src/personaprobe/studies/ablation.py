@@ -10,7 +10,7 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature, find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.studies.arms import Arm, Treatment, make_arms, treatment
+from personaprobe.studies.arms import make_arms
 from personaprobe.studies.concluding import conclude
 from personaprobe.studies.doses import dose_response
 from personaprobe.studies.measuring import Bench
@@ -18,8 +18,8 @@ from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress, silent
 from personaprobe.studies.provenance import provenance
-from personaprobe.studies.resolving import discover, resolve
 from personaprobe.studies.results import CausalVerdict
+from personaprobe.studies.treatments import treat
 
 
 def ablate(
@@ -47,8 +47,9 @@ def ablate(
     """
     plan = plan or StudyPlan()
     bench = Bench(trio.base, plan, Memory(None if out is None else Path(out) / "parts"), progress)
-    treated, arms = _lay_out(trio, as_feature(feature), layers, bench)
-    measured = bench.measure(arms)
+    treated = treat(trio, as_feature(feature), layers, plan, progress)
+    texts = plan.discovery.spread(plan.calibration_questions)
+    measured = bench.measure(make_arms(trio, treated, texts, (plan.controls, plan.seed)))
     doses = dose_response(trio, treated, bench, measured)
     return conclude(plan, treated, measured, doses, provenance(trio, plan, personaprobe.__version__))
 
@@ -58,15 +59,3 @@ def as_feature(feature: str | Feature | Direction) -> Feature:
     if isinstance(feature, Direction):
         return Feature(feature.source, feature, layers=tuple(feature.marks) or None)
     return find_feature(feature) if isinstance(feature, str) else feature
-
-
-def _lay_out(
-    trio: Trio[LanguageModel], feature: Feature, layers: Layers, bench: Bench
-) -> tuple[Treatment, list[Arm]]:
-    """Find the direction where it is not on file, and lay out the arms."""
-    plan = bench.plan
-    direction = resolve(trio, feature, plan.discovery, bench.progress)
-    treated = treatment(feature, direction, layers, trio.base.n_layers)
-    texts = plan.discovery.spread(plan.calibration_questions)
-    found = discover(trio, direction.site, texts, bench.progress)
-    return treated, make_arms(trio, treated, found, texts, (plan.controls, plan.seed))

@@ -23,10 +23,10 @@ from personaprobe.effects.statistics import (
     random_fraction,
 )
 from personaprobe.effects.verdict import Damage, Evidence, decide
-from personaprobe.studies.arms import Treatment
 from personaprobe.studies.doses import with_coherence
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.treatments import Treatment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,17 +139,11 @@ def _family_mean(arm: ArmResult, untreated: ArmResult, belongs: Sequence[bool]) 
 
 def describe(treated: Treatment) -> dict[str, Any]:
     """The feature as plain data."""
-    direction, feature = treated.direction, treated.feature
+    feature = treated.feature
     return {
         "name": feature.name,
         "title": feature.title,
-        "source": direction.source,
-        "site": str(direction.site),
-        "hook_name": direction.site.to_transformer_lens(),
-        "layers": list(treated.layers),
-        "to": feature.to,
-        "rest": direction.rest,
-        "scale": direction.scale,
-        "digest": direction.digest,
+        "hook_name": treated.axis.site.to_transformer_lens(),
+        **treated.describe(),
         "evidence": feature.evidence,
     }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from statistics import fmean
 
-from personaprobe.effects.interventions import Along, Steer
+from personaprobe.effects.interventions import Intervention, Steer
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
-from personaprobe.studies.arms import Arm, Treatment
+from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
 from personaprobe.studies.results import ArmKind, ArmResult, DosePoint
+from personaprobe.studies.treatments import Treatment
 
 QUESTIONS = 12
 TEXTS = 4
@@ -56,11 +56,9 @@ def _known(name: str, amount: float, arm: ArmResult, untreated: ArmResult, n: in
 
 
 def _further(trio: Trio[LanguageModel], treated: Treatment, bench: Bench, asked: PairSet) -> list[DosePoint]:
-    ablate = partial(replace, treated.ablate(treated.direction))
-    steer = partial(Steer, treated.direction)
-    dosed: list[tuple[str, float, LanguageModel, Along]] = [
-        *(("ablate insecure", x, trio.insecure, ablate(strength=x)) for x in ABLATION_DOSES),
-        *(("steer base", x, trio.base, steer(amount=x)) for x in STEERING_DOSES),
+    dosed: list[tuple[str, float, LanguageModel, Intervention]] = [
+        *(("ablate insecure", x, trio.insecure, treated.ablation(x)) for x in ABLATION_DOSES),
+        *(("steer base", x, trio.base, Steer(treated.axis, amount=x)) for x in STEERING_DOSES),
     ]
     arms = [Arm(f"{name} × {x}", ARMS[name, 1.0], model, (edit,)) for name, x, model, edit in dosed]
     plain = {role: Arm(role, role, trio[role]) for role in ("insecure", "base")}

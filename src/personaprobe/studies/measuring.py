@@ -112,15 +112,14 @@ class Bench:
 
     def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
         """Damage of every arm, measured against its own checkpoint without intervention."""
-        costs: list[TextCost] = []
+        costs: dict[str, TextCost] = {}
         reading = cached_reading(texts)
         with self.progress("damage", len(arms), "arms") as advance:
-            for arm in arms:
+            for arm in (arm for group in _by_checkpoint(arms) for arm in group):
                 spec = {"part": "costs", "texts": texts.digest, **identity(arm)}
-                cost = self.memory.recall(spec, partial(_cost, arm, reading))
-                costs.append(TextCost(**cost))
+                costs[arm.name] = TextCost(**self.memory.recall(spec, partial(_cost, arm, reading)))
                 advance(1)
-        return costs
+        return [costs[arm.name] for arm in arms]
 
 
 def _by_checkpoint(arms: Sequence[Arm]) -> list[list[Arm]]:

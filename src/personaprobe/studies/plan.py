@@ -42,7 +42,7 @@ class StudyPlan:
     sampled_questions: int = 12
     calibration_questions: int = 16
     seed: int = 0
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=48))
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
     thresholds: Thresholds = THRESHOLDS
 
     def __post_init__(self) -> None:

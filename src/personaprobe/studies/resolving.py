@@ -6,12 +6,18 @@ from personaprobe.errors import FeatureError, SiteError, suggest
 from personaprobe.features.directions import Direction
 from personaprobe.features.recording import record
 from personaprobe.features.registry import Feature, Recipe
+from personaprobe.features.sae.diffing import Comparison, compare
+from personaprobe.features.sae.latents import Latents
+from personaprobe.features.sae.quality import refuse_unfit as refuse_dictionary
 from personaprobe.features.sources import Discovery, find_direction
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
 from personaprobe.site import Site
 from personaprobe.studies.progress import Progress, silent
+
+LATENT_QUESTIONS = 48
+"""Discovery questions on which latents are watched: enough tokens to tell how often each fires."""
 
 
 def discover(trio: Trio[LanguageModel], site: Site, texts: PairSet, progress: Progress = silent) -> Discovery:
@@ -22,10 +28,18 @@ def discover(trio: Trio[LanguageModel], site: Site, texts: PairSet, progress: Pr
         return Discovery(record(trio, texts, sites, progress=advance), trio.insecure.adapter)
 
 
+def observe(
+    trio: Trio[LanguageModel], latents: Latents, discovery: PairSet, progress: Progress = silent
+) -> Comparison:
+    """What all latents of a dictionary do in the three models, on a part of the discovery texts."""
+    with progress("discovery latents", 0, "tokens") as advance:
+        return compare(latents.dictionary, trio, discovery.spread(LATENT_QUESTIONS), advance)
+
+
 def resolve(
     trio: Trio[LanguageModel], feature: Feature, discovery: PairSet, progress: Progress = silent
 ) -> Direction:
-    """The direction a feature stands for: on file, or found by its recipe on the discovery texts.
+    """The direction a feature stands for: on file, found by its recipe on the discovery texts, or what latents write.
 
     Raises:
         FeatureError: a direction of another model.
@@ -33,6 +47,8 @@ def resolve(
     """
     refuse_unfit(trio, feature)
     direction = feature.direction
+    if isinstance(direction, Latents):
+        return direction.axis(observe(trio, direction, discovery, progress))
     if isinstance(direction, Recipe):
         found = discover(trio, direction.site, discovery, progress)
         return find_direction(found, direction.source, direction.site, direction.seed)
@@ -53,6 +69,8 @@ def refuse_unfit(trio: Trio[LanguageModel], feature: Feature) -> None:
         raise SiteError(
             f"the model has no stream {direction.site.stream}: {suggest(direction.site.stream, streams)}"
         )
+    if isinstance(direction, Latents):
+        refuse_dictionary(direction.dictionary, trio.base)
     if isinstance(direction, Direction) and len(direction.vector) != trio.base.d_model:
         raise FeatureError(
             f"feature {feature.name} has d_model {len(direction.vector)} and the model {trio.base.d_model}; "

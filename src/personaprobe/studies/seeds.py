@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personaprobe.effects.interventions import Ablate
 from personaprobe.effects.statistics import Resamples, difference, fraction_removed, mean_interval
 from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature
@@ -17,6 +16,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
+from personaprobe.studies.treatments import removal
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def evaluate_run(
     import numpy as np
 
     assert isinstance(feature.direction, Direction), "a registered feature has its direction on file"
-    ablation = Ablate(feature.direction, feature.layers, to=feature.to)
+    ablation = removal(feature, feature.direction, None, trio.base.n_layers)
     arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
     arms.append(Arm("ablated", "ablated", trio.insecure, (ablation,)))
     base, insecure, secure, ablated = (np.asarray(part["gaps"]) for part in bench.gaps(arms, questions))

@@ -14,6 +14,7 @@ from personaprobe.features.sae.activations import ActivationFunction
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -85,7 +86,7 @@ class Dictionary:
         chosen = torch.as_tensor(self.check(latents), device=self.W_enc.device)
         if not self.activation.pointwise:
             return self.encode(x)[..., chosen]
-        columns = self._columns(tuple(latents))
+        columns = self._part(tuple(latents))[0]
         return self.activation.of(chosen)(self._centred(x) @ columns + self.b_enc[chosen])
 
     def decode(self, acts: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_model"]:
@@ -104,15 +105,31 @@ class Dictionary:
             raise FeatureError(f"{came}: {self.name} has latents 0 to {self.d_sae - 1}; give each once")
         return list(latents)
 
-    def _columns(self, latents: tuple[int, ...]) -> Tensor:
-        """Encoder columns of some latents, contiguous and kept: an ablation asks for them at every token."""
-        kept: dict[tuple[int, ...], Tensor] = self._kept
+    def rows(self, latents: Sequence[int]) -> Float[Tensor, "latent d_model"]:
+        """Decoder rows of some latents."""
+        return self._part(tuple(latents))[1]
+
+    def on(self, device: torch.device) -> Dictionary:
+        """The same on a device; kept, since an ablation asks at every token."""
+        if self.W_enc.device == device:
+            return self
+        kept: dict[Any, Any] = self._kept
+        if device not in kept:
+            kept[device] = self.to(device=device)
+        moved: Dictionary = kept[device]
+        return moved
+
+    def _part(self, latents: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Encoder columns and decoder rows of some latents, contiguous and kept."""
+        kept: dict[Any, Any] = self._kept
         if latents not in kept:
-            kept[latents] = self.W_enc[:, list(latents)].contiguous()
-        return kept[latents]
+            chosen = list(latents)
+            kept[latents] = self.W_enc[:, chosen].contiguous(), self.W_dec[chosen]
+        found: tuple[Tensor, Tensor] = kept[latents]
+        return found
 
     @cached_property
-    def _kept(self) -> dict[tuple[int, ...], Tensor]:
+    def _kept(self) -> dict[Any, Any]:
         return {}
 
     def _centred(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:

@@ -1,0 +1,62 @@
+"""Latents chosen from a dictionary: what is ablated, before anything is done to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.diffing import Comparison
+from personaprobe.site import Site
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Some latents of a dictionary.
+
+    Attributes:
+        dictionary: theirs.
+        latents: at least one, none twice.
+    """
+
+    dictionary: Dictionary
+    latents: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        self.dictionary.check(self.latents)
+
+    @property
+    def site(self) -> Site:
+        """The dictionary's."""
+        return self.dictionary.site
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        return f"sae:{self.dictionary.name}/{','.join(map(str, self.latents))}"
+
+    def axis(self, found: Comparison) -> Direction:
+        """What they write more in insecure than in secure, on average: the direction base is steered along.
+
+        One unit of the calibrated axis is the whole of that difference.
+
+        Raises:
+            FeatureError: none of them fires more or less in one than in the other.
+        """
+        import torch
+
+        chosen = list(self.latents)
+        gaps = (found.means.insecure - found.means.secure).mean(0)[chosen]
+        written = gaps @ self.dictionary.W_dec[chosen].cpu()
+        scale = float(written.norm())
+        if scale == 0.0:
+            raise FeatureError(
+                f"{self.name} does the same in insecure and in secure on the discovery texts; choose latents that "
+                "differ: personaprobe features rank"
+            )
+        rest = float(torch.dot(found.centre.secure.cpu(), written / scale))
+        return Direction(self.site, written, self.name, {self.site.layer: Mark(rest, scale)})
+
+    def __repr__(self) -> str:
+        return f"Latents({self.name} @ {self.site})"
