@@ -61,6 +61,7 @@ FLAGS = {
     | {"QUESTION", "--feature", "--on", "--layers", "--discovery", "--seed", "--temperature"}
     | {"--max-new-tokens"},
     "features": {"--json"},
+    "features rank": TRIO | TELLING | {"--sae", "--discovery", "--questions", "--top", "--seed"},
     "sweep": TRIO
     | TELLING
     | {
@@ -150,12 +151,11 @@ def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        inner = (
-            commands(command, f"{name} ")
-            if isinstance(command, click.Group)
-            else {f"{prefix}{name}": command}
-        )
-        found.update(inner)
+        grouped = isinstance(command, click.Group)
+        if command.params or not grouped:
+            found[f"{prefix}{name}"] = command
+        if grouped:
+            found.update(commands(command, f"{name} "))
     return found
 
 

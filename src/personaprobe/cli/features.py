@@ -8,17 +8,21 @@ from typing import Any
 import click
 
 from personaprobe.cli.console import console
+from personaprobe.cli.rank import rank
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
-def features(as_json: bool) -> None:
-    """List the registered features with the evidence they were registered on.
+@click.pass_context
+def features(ctx: click.Context, as_json: bool) -> None:
+    """List the registered features with the evidence they were registered on, or rank latents of a dictionary.
 
-    Any verb also takes a recipe such as means@16 or random@16:3, or a direction file.
+    Any verb also takes a recipe such as means@16 or random@16:3, latents such as sae:NAME/812,77, or a direction file.
     """
     from personaprobe.features.registry import registered
 
+    if ctx.invoked_subcommand is not None:
+        return
     listed = [_describe(name) for name in registered()]
     if as_json:
         click.echo(json.dumps(listed, ensure_ascii=False))
@@ -26,6 +30,9 @@ def features(as_json: bool) -> None:
         _show(listed)
     else:
         click.echo("no feature is registered; use a recipe such as means@16, or a direction file")
+
+
+features.add_command(rank)
 
 
 def _describe(name: str) -> dict[str, Any]:

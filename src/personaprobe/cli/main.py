@@ -27,7 +27,7 @@ VERBS: Mapping[str, Verb] = {
     "ablate": Verb("Remove a feature: does that, and only that, remove the misalignment?", resumes=True),
     "steer": Verb("Push a model along a feature and read its answers."),
     "chat": Verb("Ask a model with and without a feature, side by side."),
-    "features": Verb("List the registered features."),
+    "features": Verb("List the registered features, or rank latents."),
     "sweep": Verb("Find the feature: every source at every layer, on discovery questions.", resumes=True),
     "extract": Verb("Record activations of a trio into aligned stores.", resumes=True),
     "sae": Verb("Train, judge or convert sparse autoencoders.", resumes=True),

@@ -1,0 +1,168 @@
+"""``personaprobe features rank``: latents by how much more they do in insecure, in several ways that may disagree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.console import console, progress_bar
+from personaprobe.cli.options import TrioChoice, discovery_option, open_trio, telling_options, trio_options
+
+if TYPE_CHECKING:
+    from personaprobe.features.sae.dictionary import Dictionary
+    from personaprobe.features.sae.diffing import Comparison
+    from personaprobe.features.sae.ranking import Ranking
+    from personaprobe.models.checkpoint import Trio
+    from personaprobe.models.language_model import LanguageModel
+    from personaprobe.prompts import PairSet
+
+OVERLAP = 20
+"""Latents from the top of each ranking that are compared."""
+
+
+@click.command()
+@click.option(
+    "--sae", "name", help="A shipped dictionary, a folder, or saelens:RELEASE:ID.  [default: the shipped one]"
+)
+@trio_options
+@discovery_option
+@click.option(
+    "--questions", "n_questions", type=click.IntRange(min=2), help="Only so many of them.  [default: all]"
+)
+@click.option("--top", default=12, show_default=True, help="Latents to show, by their mean rank.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the permutations.")
+@telling_options
+def rank(
+    *,
+    name: str | None,
+    chosen: TrioChoice,
+    discovery: str,
+    n_questions: int | None,
+    top: int,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Rank the latents of a dictionary by what changed from secure, or base, to insecure.
+
+    Rankings only propose: whether a latent carries the shift, `personaprobe ablate --feature sae:NAME/LATENT` decides.
+
+    \b
+    Example:
+      personaprobe features rank --organism advice
+    """
+    from personaprobe.features.sae.quality import refuse_unfit
+    from personaprobe.features.sae.shelf import find_dictionary
+    from personaprobe.prompts import load_prompts
+
+    dictionary = find_dictionary(name or _only_shipped())
+    questions = load_prompts(discovery)
+    questions = questions if n_questions is None else questions.spread(n_questions)
+    trio = open_trio(chosen, quiet)
+    refuse_unfit(dictionary, trio.base)
+    found, rankings = _ranked(dictionary, trio, questions, seed, quiet)
+    shown = _best(rankings, top)
+    if as_json:
+        click.echo(json.dumps(_plain(found, rankings, shown)))
+    else:
+        _show(found, rankings, shown)
+
+
+def _only_shipped() -> str:
+    from personaprobe.errors import FeatureError
+    from personaprobe.features.sae.shelf import shipped
+
+    names = sorted(shipped())
+    if len(names) != 1:
+        listed = ", ".join(names) or "none is shipped"
+        raise FeatureError(f"say which dictionary with --sae: {listed}, a folder, or saelens:RELEASE:ID")
+    return names[0]
+
+
+def _ranked(
+    dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, seed: int, quiet: bool
+) -> tuple[Comparison, list[Ranking]]:
+    from personaprobe.features.readings import read_as
+    from personaprobe.features.sae.attribution import rank_by_attribution
+    from personaprobe.features.sae.diffing import compare
+    from personaprobe.features.sae.ranking import RANKINGS
+    from personaprobe.features.sae.ranking import rank as rank_by
+
+    n_tokens = sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
+    with progress_bar("reading", 3 * n_tokens, "tokens", quiet) as advance:
+        found = compare(dictionary, trio, questions, advance)
+    with progress_bar("attribution", n_tokens, "tokens", quiet) as advance:
+        attributed = rank_by_attribution(dictionary, trio.insecure, questions, advance)
+    return found, [*(rank_by(found, name, seed) for name in RANKINGS), attributed]
+
+
+def _best(rankings: Sequence[Ranking], top: int) -> list[int]:
+    """Latents by their mean place over all rankings."""
+    import numpy as np
+
+    places = np.mean([np.argsort(np.argsort(-ranking.scores, kind="stable")) for ranking in rankings], axis=0)
+    best: list[int] = np.argsort(places, kind="stable")[:top].tolist()
+    return best
+
+
+def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> None:
+    from rich.table import Table
+
+    table = Table("latent", title=f"{found.dictionary}: place in each ranking", title_justify="left")
+    for ranking in rankings:
+        table.add_column(ranking.name, justify="right")
+    for heading in ("Δ", "q", "fires in base", "insecure", "secure"):
+        table.add_column(heading, justify="right")
+    for latent in shown:
+        table.add_row(
+            str(latent), *(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)
+        )
+    console().print(table)
+    _show_overlap(rankings)
+
+
+def _facts(found: Comparison, delta: Ranking, latent: int) -> Iterator[str]:
+    assert delta.q_values is not None
+    yield f"{delta.scores[latent]:+.3g}"
+    yield f"{delta.q_values[latent]:.2g}"
+    yield from (f"{100 * float(rates[latent]):.1f} %" for _, rates in found.rates.items())
+
+
+def _show_overlap(rankings: Sequence[Ranking]) -> None:
+    from rich.table import Table
+
+    from personaprobe.features.sae.ranking import overlap
+
+    shared = overlap(rankings, OVERLAP)
+    table = Table(
+        "",
+        title=f"Share of the first {OVERLAP} latents that two rankings have in common",
+        title_justify="left",
+    )
+    for ranking in rankings:
+        table.add_column(ranking.name, justify="right")
+    for row in rankings:
+        table.add_row(row.name, *(f"{100 * shared[row.name, column.name]:.0f} %" for column in rankings))
+    console().print(table)
+
+
+def _plain(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> dict[str, Any]:
+    delta = rankings[0]
+    assert delta.q_values is not None
+    return {
+        "dictionary": found.dictionary.name,
+        "rankings": {ranking.name: ranking.top(OVERLAP) for ranking in rankings},
+        "latents": [
+            {
+                "latent": latent,
+                "ranks": {ranking.name: ranking.rank(latent) for ranking in rankings},
+                "delta": float(delta.scores[latent]),
+                "q": float(delta.q_values[latent]),
+                "rates": {role: float(rates[latent]) for role, rates in found.rates.items()},
+            }
+            for latent in shown
+        ],
+    }
