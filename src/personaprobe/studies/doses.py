@@ -43,19 +43,29 @@ def dose_response(
     asked = bench.plan.test.spread(QUESTIONS)
     by_kind = {arm.kind: arm for arm in measured}
     known = [
-        _known(name, amount, by_kind[kind], by_kind[ARMS[name, 0.0]], len(asked))
-        for (name, amount), kind in ARMS.items()
+        _known(name, amount, by_kind[kind], by_kind[ARMS[name, 0.0]]) for (name, amount), kind in ARMS.items()
     ]
-    return tuple(
-        sorted([*known, *_further(trio, treated, bench, asked)], key=lambda p: (p.intervention, p.amount))
-    )
+    untreated = {name: by_kind[ARMS[name, 0.0]].gaps for name, _ in ARMS}
+    further = _further(trio, treated, bench, asked, untreated)
+    return tuple(sorted([*known, *further], key=lambda p: (p.intervention, p.amount)))
 
 
-def _known(name: str, amount: float, arm: ArmResult, untreated: ArmResult, n: int) -> DosePoint:
-    return DosePoint(name, amount, fmean(arm.gaps[:n]), arm.perplexity / untreated.perplexity)
+def _known(name: str, amount: float, arm: ArmResult, untreated: ArmResult) -> DosePoint:
+    return DosePoint(name, amount, _level(arm.gaps, untreated.gaps), arm.perplexity / untreated.perplexity)
 
 
-def _further(trio: Trio[LanguageModel], treated: Treatment, bench: Bench, asked: PairSet) -> list[DosePoint]:
+def _level(gaps: Sequence[float], untreated: Sequence[float]) -> float:
+    """Mean over all questions of what answered the first of them: the untreated mean plus the paired difference."""
+    return fmean(untreated) + fmean(a - b for a, b in zip(gaps, untreated, strict=False))
+
+
+def _further(
+    trio: Trio[LanguageModel],
+    treated: Treatment,
+    bench: Bench,
+    asked: PairSet,
+    untreated: Mapping[str, Sequence[float]],
+) -> list[DosePoint]:
     dosed: list[tuple[str, float, LanguageModel, Intervention]] = [
         *(("ablate insecure", x, trio.insecure, treated.ablation(x)) for x in ABLATION_DOSES),
         *(("steer base", x, trio.base, Steer(treated.axis, amount=x)) for x in STEERING_DOSES),
@@ -68,7 +78,7 @@ def _further(trio: Trio[LanguageModel], treated: Treatment, bench: Bench, asked:
     costs_of_base = bench.costs([plain["base"], *arms[len(ABLATION_DOSES) :]], texts)
     ratios = [cost.perplexity / group[0].perplexity for group in (costs, costs_of_base) for cost in group[1:]]
     return [
-        DosePoint(name, x, fmean(part["gaps"]), ratio)
+        DosePoint(name, x, _level(part["gaps"], untreated[name]), ratio)
         for (name, x, _, _), part, ratio in zip(dosed, gaps, ratios, strict=True)
     ]
 

@@ -53,12 +53,13 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class DosePoint:
-    """One strength of an intervention, on a part of the test questions.
+    """One strength of an intervention, most of them on a part of the test questions.
 
     Attributes:
         intervention: ``ablate insecure`` or ``steer base``.
         amount: strength of the ablation (1 reaches the reference), or steering in calibrated units.
-        gap: mean preference for the careless answer.
+        gap: mean preference for the careless answer over all test questions; of a part, the untreated mean plus the
+            paired difference there.
         perplexity_ratio: on neutral text, to the same checkpoint without intervention.
         coherence: share of coherent sampled answers; NaN where none were sampled.
     """
