@@ -251,6 +251,7 @@ def stopwatch(part: str, total: int, unit: str) -> Iterator[Callable[[int], None
 
 plan = pp.StudyPlan(
     test=questions,
+    control_questions=12,  # one of each family
     discovery=texts,  # already recorded in section 3, so that the controls are calibrated for nothing
     calibration_questions=12,
     neutral=pp.load_texts("neutral/test").first(4),

@@ -61,6 +61,10 @@ FLAGS = {
     | {"QUESTION", "--feature", "--on", "--layers", "--discovery", "--seed", "--temperature"}
     | {"--max-new-tokens"},
     "features": {"--json"},
+    "features search": TRIO
+    | TELLING
+    | {"--sae", "--discovery", "--questions", "--shortlist", "--controls", "--max-perplexity-ratio"}
+    | {"--register", "--title", "--seed", "--out"},
     "features rank": TRIO | TELLING | {"--sae", "--discovery", "--questions", "--top", "--seed"},
     "sweep": TRIO
     | TELLING

@@ -9,6 +9,7 @@ import click
 
 from personaprobe.cli.console import console
 from personaprobe.cli.rank import rank
+from personaprobe.cli.search import search
 
 
 @click.group(invoke_without_command=True)
@@ -33,6 +34,7 @@ def features(ctx: click.Context, as_json: bool) -> None:
 
 
 features.add_command(rank)
+features.add_command(search)
 
 
 def _describe(name: str) -> dict[str, Any]:

@@ -58,12 +58,12 @@ def rank(
     from personaprobe.features.sae.shelf import find_dictionary
     from personaprobe.prompts import load_prompts
 
-    dictionary = find_dictionary(name or _only_shipped())
+    dictionary = find_dictionary(name or only_shipped())
     questions = load_prompts(discovery)
     questions = questions if n_questions is None else questions.spread(n_questions)
     trio = open_trio(chosen, quiet)
     refuse_unfit(dictionary, trio.base)
-    found, rankings = _ranked(dictionary, trio, questions, seed, quiet)
+    found, rankings = ranked(dictionary, trio, questions, seed, quiet)
     shown = _best(rankings, top)
     if as_json:
         click.echo(json.dumps(_plain(found, rankings, shown)))
@@ -71,7 +71,8 @@ def rank(
         _show(found, rankings, shown)
 
 
-def _only_shipped() -> str:
+def only_shipped() -> str:
+    """The name of the shipped dictionary, where there is but one."""
     from personaprobe.errors import FeatureError
     from personaprobe.features.sae.shelf import shipped
 
@@ -82,9 +83,10 @@ def _only_shipped() -> str:
     return names[0]
 
 
-def _ranked(
+def ranked(
     dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, seed: int, quiet: bool
 ) -> tuple[Comparison, list[Ranking]]:
+    """What latents do on some questions, and every ranking of them."""
     from personaprobe.features.readings import read_as
     from personaprobe.features.sae.attribution import rank_by_attribution
     from personaprobe.features.sae.diffing import compare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
 from personaprobe.features.registry import REGISTRY
+from personaprobe.features.sae.latents import Latents
 from personaprobe.models.files import sha256_of, write_text
 from personaprobe.models.shelf import checkpoints_folder, read_toml
 
@@ -26,26 +28,60 @@ def register(
         layers: where its ablation acts by default.
         evidence: plain data that says why this one.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise FeatureError(f"{name!r} is no name for a feature; use lower-case words joined by hyphens")
+    refuse_misnamed(name)
     folder = checkpoints_folder()
     direction.save(folder / "features" / f"{name}.safetensors")
-    write_text(folder / "features" / f"{name}.json", json.dumps(evidence, indent=1) + "\n")
-    entries = read_toml(folder / REGISTRY)
-    entries[name] = {
-        "title": title,
+    fields = {
         "direction": f"features/{name}.safetensors",
         "sha256": sha256_of(folder / "features" / f"{name}.safetensors"),
-        "evidence": f"features/{name}.json",
         "layers": list(layers),
         "to": "reference",
     }
+    _enter(name, title, fields, evidence)
+
+
+def register_latents(name: str, title: str, latents: Latents, evidence: dict[str, Any]) -> None:
+    """Write latents of a shipped dictionary to ``features.toml``; an entry of that name is replaced.
+
+    Args:
+        name: lower-case words joined by hyphens.
+        title: one line of meaning.
+        latents: of a dictionary that others can find by its name.
+        evidence: plain data that says why these.
+    """
+    refuse_misnamed(name)
+    dictionary = latents.dictionary
+    fields = {"sae": dictionary.name, "dictionary": dictionary.digest, "latents": list(latents.latents)}
+    _enter(name, title, fields, evidence)
+
+
+def refuse_misnamed(name: str) -> None:
+    """Raise where a name is not lower-case words joined by hyphens."""
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise FeatureError(f"{name!r} is no name for a feature; use lower-case words joined by hyphens")
+
+
+def _enter(name: str, title: str, fields: dict[str, Any], evidence: dict[str, Any]) -> None:
+    folder = checkpoints_folder()
+    text = json.dumps(_finite(evidence), indent=1, allow_nan=False)
+    write_text(folder / "features" / f"{name}.json", text + "\n")
+    entries = read_toml(folder / REGISTRY)
+    entries[name] = {"title": title, **fields, "evidence": f"features/{name}.json"}
     write_text(folder / REGISTRY, _toml(entries))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _toml(entries: dict[str, dict[str, Any]]) -> str:
     """JSON strings and lists of numbers are TOML too."""
-    head = "# Registered features; written by `personaprobe sweep --register NAME`.\n"
+    head = "# Registered features; written by `personaprobe sweep` and `personaprobe features search`.\n"
     parts = [
         f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in entry.items())
         for name, entry in entries.items()

@@ -90,7 +90,12 @@ def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
     folder = checkpoints_folder()
     evidence = _evidence(folder, entry)
     if "sae" in entry:
-        chosen = Latents(find_dictionary(entry["sae"]), tuple(entry["latents"]))
+        dictionary = find_dictionary(entry["sae"])
+        if dictionary.digest != entry["dictionary"]:
+            raise FeatureError(
+                f"the dictionary {entry['sae']} is not the one {name!r} was registered with; restore it"
+            )
+        chosen = Latents(dictionary, tuple(entry["latents"]))
         return Feature(name, chosen, None, "zero", entry.get("title", ""), evidence)
     path = folder / entry["direction"]
     if path.is_file() and sha256_of(path) != entry["sha256"]:

@@ -55,6 +55,10 @@ class Card:
     others: tuple[Answer, ...]
 
 
+LONG = ("evidence.sweep", "evidence.singles", "evidence.sets", "evidence.ranks")
+"""Parts of a feature's evidence that are drawn, or too long to be listed."""
+
+
 def write_report(verdict: CausalVerdict, folder: Path) -> Path:
     """Write what a study found, for a reader, a program and a table; every file is whole or absent.
 
@@ -117,7 +121,7 @@ def render(verdict: CausalVerdict) -> str:
             (*rule, place == verdict.conclusion.rule) for place, rule in enumerate(rules(verdict.thresholds))
         ],
         provenance=list(flat(verdict.provenance)),
-        feature=[line for line in flat(verdict.feature) if line[0] != "evidence.sweep"],
+        feature=[line for line in flat(verdict.feature) if not line[0].startswith(LONG)],
         scripts=[Markup(script) for script in scripts],
         policy=" ".join(_fingerprint(script) for script in scripts),
     )

@@ -1,0 +1,114 @@
+"""``personaprobe features search``: try the latents that rankings propose, and register what carries the shift."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.console import console, study_progress
+from personaprobe.cli.options import TrioChoice, discovery_option, open_trio, telling_options, trio_options
+from personaprobe.cli.rank import only_shipped, ranked
+
+if TYPE_CHECKING:
+    from personaprobe.studies.latent_search import Found, Tried
+
+
+@click.command()
+@click.option("--sae", "name", help="A shipped dictionary, or a folder.  [default: the shipped one]")
+@trio_options
+@discovery_option
+@click.option("--questions", "n_questions", default=24, show_default=True, help="A latent is tried on.")
+@click.option(
+    "--shortlist", "n_proposed", default=16, show_default=True, help="Latents from the tops of all rankings."
+)
+@click.option("--controls", default=3, show_default=True, help="Matched random latents beside each.")
+@click.option("--max-perplexity-ratio", default=1.03, show_default=True, help="What a chosen set may cost.")
+@click.option("--register", "registered", help="Save the chosen set and everything tried under this name.")
+@click.option("--title", default="", help="One line about the registered feature.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="runs/latents",
+    show_default=True,
+    help="Finished parts are kept there; an interrupted search resumes.",
+)
+@telling_options
+def search(
+    *,
+    name: str | None,
+    chosen: TrioChoice,
+    discovery: str,
+    n_questions: int,
+    n_proposed: int,
+    controls: int,
+    max_perplexity_ratio: float,
+    registered: str | None,
+    title: str,
+    seed: int,
+    out: Path,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Ablate in insecure, and steer into base, every latent that a ranking proposes; then grow a set of at most ten.
+
+    Discovery questions only: `personaprobe ablate --feature NAME` judges what is registered, once, on the test families.
+    """
+    from personaprobe.features.registration import refuse_misnamed, register_latents
+    from personaprobe.features.sae.latents import Latents
+    from personaprobe.features.sae.quality import refuse_unfit
+    from personaprobe.features.sae.shelf import find_dictionary
+    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.studies.arms import calibration_rows
+    from personaprobe.studies.latent_search import Search, shortlist
+    from personaprobe.studies.measuring import Bench
+    from personaprobe.studies.memory import Memory
+    from personaprobe.studies.plan import StudyPlan
+
+    if registered is not None:
+        refuse_misnamed(registered)
+    dictionary = find_dictionary(name or only_shipped())
+    questions = load_prompts(discovery)
+    trio = open_trio(chosen, quiet)
+    refuse_unfit(dictionary, trio.base)
+    found, rankings = ranked(dictionary, trio, questions, seed, quiet)
+    bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
+    texts, asked = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
+    rows = calibration_rows(trio.base, questions.spread(StudyPlan().calibration_questions))
+    tried = Search(trio, found, bench, asked, texts, rows, seed, controls).run(
+        shortlist(rankings, n_proposed), max_perplexity_ratio
+    )
+    if registered is not None:
+        evidence = tried.evidence(asked, texts, rankings)
+        register_latents(registered, title, Latents(dictionary, tried.chosen.latents), evidence)
+    if as_json:
+        click.echo(json.dumps(_plain(tried)))
+    else:
+        _show("Every proposed latent by itself", tried.singles)
+        _show("Sets, each grown by the latent that helps most", tried.sets, tried.chosen)
+
+
+def _plain(tried: Found) -> dict[str, object]:
+    told = asdict(tried)
+    return json.loads(json.dumps(told).replace("NaN", "null"))  # type: ignore[no-any-return]
+
+
+def _show(title: str, rows: Sequence[Tried], chosen: Tried | None = None) -> None:
+    from rich.table import Table
+
+    table = Table("latents", title=title, title_justify="left")
+    for heading in ("removed", "induced in base", "matched random", "perplexity"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        latents = ", ".join(map(str, row.latents)) + ("  chosen" if row == chosen else "")
+        controls = ", ".join(f"{100 * share:z.0f} %" for share in row.controls)
+        cost = "–" if math.isnan(row.perplexity_ratio) else f"× {row.perplexity_ratio:.3f}"
+        induced = "–" if math.isnan(row.induced) else f"{100 * row.induced:z.0f} %"
+        table.add_row(latents, f"{100 * row.removed:z.0f} %", induced, controls, cost)
+    console().print(table)
