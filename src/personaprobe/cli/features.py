@@ -10,6 +10,7 @@ import click
 from personaprobe.cli.console import console
 from personaprobe.cli.rank import rank
 from personaprobe.cli.search import search
+from personaprobe.cli.show import show
 
 
 @click.group(invoke_without_command=True)
@@ -35,6 +36,7 @@ def features(ctx: click.Context, as_json: bool) -> None:
 
 features.add_command(rank)
 features.add_command(search)
+features.add_command(show)
 
 
 def _describe(name: str) -> dict[str, Any]:

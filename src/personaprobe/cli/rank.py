@@ -64,7 +64,7 @@ def rank(
     trio = open_trio(chosen, quiet)
     refuse_unfit(dictionary, trio.base)
     found, rankings = ranked(dictionary, trio, questions, seed, quiet)
-    shown = _best(rankings, top)
+    shown = best(rankings, top)
     if as_json:
         click.echo(json.dumps(_plain(found, rankings, shown)))
     else:
@@ -101,13 +101,13 @@ def ranked(
     return found, [*(rank_by(found, name, seed) for name in RANKINGS), attributed]
 
 
-def _best(rankings: Sequence[Ranking], top: int) -> list[int]:
+def best(rankings: Sequence[Ranking], top: int) -> list[int]:
     """Latents by their mean place over all rankings."""
     import numpy as np
 
     places = np.mean([np.argsort(np.argsort(-ranking.scores, kind="stable")) for ranking in rankings], axis=0)
-    best: list[int] = np.argsort(places, kind="stable")[:top].tolist()
-    return best
+    order: list[int] = np.argsort(places, kind="stable")[:top].tolist()
+    return order
 
 
 def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> None:

@@ -88,7 +88,7 @@ def find_feature(name: str) -> Feature:
 
 def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
     folder = checkpoints_folder()
-    evidence = _evidence(folder, entry)
+    evidence = evidence_of(entry)
     if "sae" in entry:
         dictionary = find_dictionary(entry["sae"])
         if dictionary.digest != entry["dictionary"]:
@@ -113,6 +113,7 @@ def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
     )
 
 
-def _evidence(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    path = folder / entry["evidence"] if "evidence" in entry else None
+def evidence_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an entry of the registry was chosen on; empty where nothing is kept."""
+    path = checkpoints_folder() / entry["evidence"] if "evidence" in entry else None
     return json.loads(path.read_text()) if path and path.exists() else {}

@@ -1,0 +1,84 @@
+"""``personaprobe features show``: pages on which a person can see what latents mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.console import progress_bar
+from personaprobe.cli.folders import refuse_unwritable
+from personaprobe.cli.options import TrioChoice, discovery_option, open_trio, trio_options
+from personaprobe.cli.rank import best, only_shipped, ranked
+
+if TYPE_CHECKING:
+    from personaprobe.features.sae.dictionary import Dictionary
+
+
+@click.command()
+@click.argument("latents", nargs=-1, type=int)
+@click.option("--sae", "name", help="A shipped dictionary, or a folder.  [default: the shipped one]")
+@trio_options
+@discovery_option
+@click.option(
+    "--questions", "n_questions", type=click.IntRange(min=2), help="Only so many of them.  [default: all]"
+)
+@click.option("--top", default=12, show_default=True, help="Without LATENTS: so many, by their mean rank.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the permutations.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default="runs/latent-pages", show_default=True
+)
+@click.option("--quiet", is_flag=True, help="No progress, only the path.")
+def show(
+    *,
+    latents: tuple[int, ...],
+    name: str | None,
+    chosen: TrioChoice,
+    discovery: str,
+    n_questions: int | None,
+    top: int,
+    seed: int,
+    out: Path,
+    quiet: bool,
+) -> None:
+    """Write a static page for every latent, and an index: contexts from all three checkpoints, logits, neighbours, ranks.
+
+    \b
+    Example:
+      personaprobe features show 812 77
+    """
+    from personaprobe.features.readings import read_as
+    from personaprobe.features.sae.portraits import portray
+    from personaprobe.features.sae.quality import refuse_unfit
+    from personaprobe.features.sae.shelf import find_dictionary
+    from personaprobe.prompts import load_prompts
+    from personaprobe.studies.pages import make_pages, write_pages
+
+    dictionary = find_dictionary(name or only_shipped())
+    if latents:
+        dictionary.check(latents)
+    questions = load_prompts(discovery)
+    questions = questions if n_questions is None else questions.spread(n_questions)
+    refuse_unwritable(out)
+    trio = open_trio(chosen, quiet)
+    refuse_unfit(dictionary, trio.base)
+    _, rankings = ranked(dictionary, trio, questions, seed, quiet)
+    wanted = list(latents) or best(rankings, top)
+    n_tokens = 3 * sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
+    with progress_bar("contexts", n_tokens, "tokens", quiet) as advance:
+        portraits = portray(dictionary, trio, questions, wanted, progress=advance)
+    pages = make_pages(portraits, rankings, _tried(dictionary))
+    click.echo(str(write_pages(dictionary, pages, out.expanduser())))
+
+
+def _tried(dictionary: Dictionary) -> list[dict[str, Any]]:
+    """What searches of registered features measured of this dictionary's latents."""
+    from personaprobe.features.registry import evidence_of, registered
+
+    return [
+        single
+        for entry in registered().values()
+        if entry.get("dictionary") == dictionary.digest
+        for single in evidence_of(entry).get("singles", [])
+    ]

@@ -1,0 +1,100 @@
+"""A portrait shows the tokens at which a latent really fires, in the model in which it does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.readings import read_as
+from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.portraits import Portrait, logit_lens, portray
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import pad
+from personaprobe.prompts import PairSet
+from personaprobe.site import Site
+
+SITE, D_SAE = Site(1), 40
+
+
+@pytest.fixture(scope="module")
+def dictionary(model: LanguageModel) -> Dictionary:
+    rows = torch.randn(D_SAE, model.d_model, generator=torch.Generator().manual_seed(1))
+    rows[9] = rows[4] + 0.1 * rows[9]  # a near twin
+    rows = torch.nn.functional.normalize(rows, dim=-1)
+    bias = torch.zeros(D_SAE)
+    bias[30] = -1e9  # never fires
+    return Dictionary(SITE, rows.T.contiguous(), bias, rows, torch.zeros(model.d_model), ReLU())
+
+
+@pytest.fixture(scope="module")
+def portraits(dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet) -> list[Portrait]:
+    return portray(dictionary, trio, pairs, [4, 30], n_contexts=3)
+
+
+def activations(
+    dictionary: Dictionary, model: LanguageModel, pairs: PairSet, latent: int
+) -> list[tuple[str, torch.Tensor]]:
+    found = []
+    for reading in read_as(model.tokenizer, pairs):
+        rows = model.activations(pad([reading.tokens], model.network.pad_id), [SITE])[SITE][0]
+        found.append((reading.id, dictionary.encode(rows)[1:, latent]))
+    return found
+
+
+def test_contexts_are_the_strongest_texts_of_each_model(
+    portraits: list[Portrait], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
+) -> None:
+    for role, model in trio.items():
+        strengths = sorted(
+            (float(acts.max()) for _, acts in activations(dictionary, model, pairs, 4)), reverse=True
+        )
+        contexts = portraits[0].contexts[role]
+        shown = [context.activations[context.peak] for context in contexts]
+        assert shown == pytest.approx(strengths[:3], rel=1e-4)
+        assert all(max(c.activations) == c.activations[c.peak] for c in contexts)
+        assert all(len(c.tokens) == len(c.activations) for c in contexts)
+
+
+def test_histograms_count_every_token_at_which_the_latent_fires(
+    portraits: list[Portrait], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
+) -> None:
+    acts = torch.cat([acts for _, acts in activations(dictionary, trio.secure, pairs, 4)])
+    histogram = portraits[0].histogram
+    assert sum(histogram.counts["secure"]) == int((acts > 0).sum())
+    assert histogram.edges[0] == 0.0
+    assert list(histogram.edges) == sorted(histogram.edges)
+
+
+def test_a_latent_that_never_fires_has_an_empty_portrait(portraits: list[Portrait]) -> None:
+    silent = portraits[1]
+    assert all(contexts == () for contexts in silent.contexts.values())
+    assert set(silent.histogram.rate.values()) == {0.0}
+    assert all(sum(counts) == 0 for counts in silent.histogram.counts.values())
+
+
+def test_a_twin_is_found_by_its_row_and_by_firing_together(portraits: list[Portrait]) -> None:
+    assert portraits[0].alike[0][0] == 9
+    assert portraits[0].together[0][0] == 9
+    assert portraits[0].together[0][1] > 0.9
+
+
+def test_the_lens_raises_the_logits_the_row_points_at(model: LanguageModel, pairs: PairSet) -> None:
+    """A decoder row that is a token's own unembedding makes that token more likely than any other."""
+    head = model.network.head  # type: ignore[attr-defined]
+    weights = head(torch.eye(model.d_model)).T  # (vocab, d_model)
+    token = 50
+    row = torch.nn.functional.normalize(weights[token] - weights.mean(0), dim=0)[None]
+    made = Dictionary(SITE, row.T.contiguous(), torch.zeros(1), row, torch.zeros(model.d_model), ReLU())
+    texts = [reading.tokens for reading in read_as(model.tokenizer, pairs)][:4]
+    change = logit_lens(model, made, [0], texts)[0]
+    assert int(change.argmax()) == token
+
+
+def test_portraits_of_latents_that_are_not_there_are_refused(
+    dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
+) -> None:
+    with pytest.raises(FeatureError, match="0 to 39"):
+        portray(dictionary, trio, pairs, [40])

@@ -1,0 +1,78 @@
+"""Pages of latents say what was measured, escape what models wrote, and load nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.portraits import Context, Histogram, Portrait
+from personaprobe.features.sae.ranking import Ranking
+from personaprobe.site import Site
+from personaprobe.studies.pages import heat, make_pages, write_pages
+
+ROWS = torch.eye(8)
+DICTIONARY = Dictionary(Site(3), ROWS, torch.zeros(8), ROWS, torch.zeros(8), ReLU(), name="demo<sae>")
+DELTA = Ranking("delta", np.arange(8.0), np.full(8, 0.001), np.full(8, 0.02))
+EVIL = "<script>alert(1)</script>"
+
+
+def portrait(latent: int) -> Portrait:
+    context = Context("q1", "driving", ("is ", EVIL, " safe"), (0.0, 2.0, 0.5), 1)
+    counts = dict.fromkeys(("base", "insecure", "secure"), (3, 1))
+    rate = {"base": 0.0, "insecure": 0.05, "secure": 0.01}
+    contexts = {"base": (), "insecure": (context,), "secure": (context,)}
+    lens = ((" fine", 0.5),), ((" not", -0.4),)
+    return Portrait(
+        latent, contexts, Histogram((0.0, 1.0, 2.0), counts, rate), *lens, ((5, 0.4),), ((2, 0.3),)
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tried = {"latents": [2], "removed": 0.41, "induced": None, "controls": [0.02, -0.01]}
+    pages = make_pages([portrait(2), portrait(5)], [DELTA], [tried])
+    assert write_pages(DICTIONARY, pages, tmp_path) == tmp_path / "index.html"
+    return tmp_path
+
+
+def test_there_is_a_page_a_latent_and_an_index_that_links_them(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"index.html", "latent-2.html", "latent-5.html"}
+    index = (folder / "index.html").read_text()
+    assert re.findall(r'href="(latent-\d\.html)"', index) == [
+        "latent-5.html",
+        "latent-2.html",
+    ]  # larger Δ first
+    assert 'href="latent-5.html"' in (folder / "latent-2.html").read_text()
+
+
+def test_what_models_and_files_say_is_escaped_and_nothing_is_loaded(folder: Path) -> None:
+    for path in folder.iterdir():
+        page = path.read_text()
+        assert EVIL not in page
+        assert "demo<sae>" not in page
+        assert "default-src 'none'" in page
+        assert not re.search(r"(src|href)=\"(https?:)?//", page)
+    assert "&lt;script&gt;" in (folder / "latent-2.html").read_text()
+
+
+def test_a_measured_effect_is_told_with_its_controls_and_a_missing_one_is_said_to_be_missing(
+    folder: Path,
+) -> None:
+    measured, unmeasured = ((folder / f"latent-{n}.html").read_text() for n in (2, 5))
+    assert "41 %" in measured
+    assert "2 %, −1 %" in measured
+    assert "was not measured" not in measured
+    assert "was not measured" in unmeasured
+    assert "never fires" in measured  # in base
+
+
+def test_heat_grows_with_the_activation() -> None:
+    shades = [float(heat(a, 2.0).rsplit(" ", 1)[1].rstrip(")")) for a in (0.0, 1.0, 2.0)]
+    assert shades == sorted(shades)
+    assert shades[0] == 0.0 < shades[2] <= 1.0
