@@ -90,6 +90,7 @@ FLAGS = {
     "sae train": TRIO
     | TELLING
     | {"--data", "--site", "--out", "--tokens", "--context", "--architecture", "--k", "--sparsity", "--d-sae"}
+    | {"--difference"}
     | {"--steps", "--learning-rate", "--seed"},
     "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},
     "sae convert": {"SOURCE", "TARGET", "--dtype"},

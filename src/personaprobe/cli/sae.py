@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import console, progress_bar, spinner
+from personaprobe.cli.console import progress_bar, spinner
 from personaprobe.cli.folders import refuse_unwritable
+from personaprobe.cli.judging import explained, held_out, judged, spell, tell
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
     from personaprobe.features.corpus import Corpus
     from personaprobe.features.sae.architectures import Architecture
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.quality import Quality
+    from personaprobe.features.sae.reading import Layout
     from personaprobe.features.sae.training import Progress
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
-    from personaprobe.models.tokens import Tokens
-
-COLUMNS = (
-    ("explained variance", "explained_variance", "{:.3f}"),
-    ("L0", "l0", "{:.1f}"),
-    ("dead", "dead", "{:.1%}"),
-    ("dense", "dense", "{:.1%}"),
-    ("loss", "loss", "{:.3f}"),
-    ("loss, reconstructed", "loss_reconstructed", "{:.3f}"),
-    ("loss recovered", "loss_recovered", "{:.1%}"),
-)
-"""Of the quality table: heading, attribute, format."""
 
 
 @click.group()
@@ -61,7 +49,12 @@ def sae() -> None:
     "--architecture",
     default="batchtopk",
     show_default=True,
-    help="topk, batchtopk, matryoshka, relu, jumprelu.",
+    help="topk, batchtopk, matryoshka, relu, jumprelu, or crosscoder (all three at once).",
+)
+@click.option(
+    "--difference",
+    is_flag=True,
+    help="Read insecure − secure on the same token, instead of each checkpoint's activations.",
 )
 @click.option(
     "--k", default=32.0, show_default=True, help="Latents a token, where the architecture fixes them."
@@ -84,6 +77,7 @@ def train(
     out: Path,
     tokens: int,
     context: int,
+    difference: bool,
     quiet: bool,
     as_json: bool,
     **schedule: Any,
@@ -98,6 +92,7 @@ def train(
     """
     from personaprobe.features.corpus import Corpus
     from personaprobe.features.sae.formats import save
+    from personaprobe.features.sae.reading import LAYOUTS
     from personaprobe.site import Site
 
     place = Site.parse(site)
@@ -107,11 +102,21 @@ def train(
     place.within(trio.base.n_layers)
     with spinner("reading the corpus", quiet):
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
-    learned = _trained(trio, corpus, place, (architecture, schedule), out, quiet)
-    found = _judged(learned, trio, held_out(trio), quiet)
-    card = {**learned.card, "context": context, "quality": {role: q.to_dict() for role, q in found.items()}}
-    save(replace(learned, card=card), out)
-    _tell(learned, found, as_json)
+    layout: Layout = "difference" if difference else LAYOUTS.get(architecture.name, "mixed")
+    learned = _trained(trio, corpus, place, (architecture, layout, schedule), out, quiet)
+    texts = held_out(trio)
+    if layout == "mixed":
+        found = judged(learned, trio, texts, quiet)
+        quality: dict[str, Any] = {role: q.to_dict() for role, q in found.items()}
+    else:
+        quality = explained(learned, trio, texts, layout)
+    learned = replace(learned, card={**learned.card, "context": context, "quality": quality})
+    save(learned, out)
+    if layout == "mixed":
+        tell(learned, found, as_json)
+    else:
+        told = {"name": learned.name, "site": str(learned.site), "d_sae": learned.d_sae, "quality": quality}
+        click.echo(json.dumps(told) if as_json else f"{learned}\n{spell(quality)}")
 
 
 def _architecture(schedule: dict[str, Any]) -> Architecture:
@@ -127,7 +132,7 @@ def _trained(
     trio: Trio[LanguageModel],
     corpus: Corpus,
     site: Any,
-    made: tuple[Architecture, dict[str, Any]],
+    made: tuple[Architecture, Layout, dict[str, Any]],
     out: Path,
     quiet: bool,
 ) -> Dictionary:
@@ -135,10 +140,11 @@ def _trained(
     from personaprobe.features.sae.reading import corpus_blocks
     from personaprobe.features.sae.training import SAERecipe, Trainee, train
 
-    architecture, schedule = made
-    steps = schedule.pop("steps") or max(1, 3 * corpus.n_tokens // 2048)
+    architecture, layout, schedule = made
+    passes = 3 if layout == "mixed" else 1
+    steps = schedule.pop("steps") or max(1, passes * corpus.n_tokens // 2048)
     recipe = SAERecipe(architecture, steps=steps, **schedule)
-    feed = Feed(corpus_blocks(trio, corpus, site), seed=recipe.seed)
+    feed = Feed(corpus_blocks(trio, corpus, site, layout), seed=recipe.seed)
     with spinner("reading the first part", quiet):
         trainee = Trainee(recipe, feed.sample(), trio.base.network.device)
     with progress_bar("training", recipe.steps, "steps", quiet) as advance:
@@ -152,6 +158,7 @@ def _trained(
         "model": trio.base.checkpoint.published,
         "checkpoints": {role: model.checkpoint.digest for role, model in trio.items()},
         "recipe": recipe.describe(),
+        "layout": layout,
         "corpus": corpus.describe(),
     }
     return replace(learned.to("cpu"), card=card)
@@ -164,29 +171,6 @@ def _say(progress: Progress, quiet: bool) -> None:
             f"dead {progress.dead:.1%}",
             err=True,
         )
-
-
-def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
-    """Shipped text that no dictionary is trained on: conversations of the discovery families, and prose."""
-    from personaprobe.prompts import load_prompts, load_texts
-
-    tokenizer = trio.base.tokenizer
-    pairs = load_prompts("advice/discovery").spread(48)
-    spoken = [tokenizer.exchange(p.question, p.careless if i % 2 else p.careful) for i, p in enumerate(pairs)]
-    return [*spoken, *(tokenizer.text(text) for text in load_texts("neutral/discovery"))]
-
-
-def _judged(
-    dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], quiet: bool
-) -> dict[str, Quality]:
-    from personaprobe.features.sae.quality import measure
-
-    found = {}
-    with progress_bar("judging", 3, "checkpoints", quiet) as advance:
-        for role, model in trio.items():
-            found[role] = measure(dictionary, model, texts).quality
-            advance(1)
-    return found
 
 
 @sae.command("eval")
@@ -224,8 +208,8 @@ def evaluate(
     if files:
         read = Corpus.read(trio.base.tokenizer, list(files), tokens)
         texts = [document.tokens for document in read.documents]
-    found = _judged(dictionary, trio, texts, quiet)
-    _tell(dictionary, found, as_json)
+    found = judged(dictionary, trio, texts, quiet)
+    tell(dictionary, found, as_json)
     refuse_poor(dictionary, found, floor)
 
 
@@ -247,23 +231,3 @@ def convert(source: str, target: Path, dtype: str) -> None:
     dictionary = find_dictionary(source)
     refuse_unwritable(target)
     click.echo(f"{dictionary}\n{save(dictionary, target.expanduser(), dtype=dtype)}")
-
-
-def _tell(dictionary: Dictionary, found: Mapping[str, Quality], as_json: bool) -> None:
-    if as_json:
-        told = {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
-        click.echo(json.dumps({**told, "quality": {role: q.to_dict() for role, q in found.items()}}))
-        return
-    from rich.table import Table
-
-    table = Table("checkpoint", title=str(dictionary), title_justify="left")
-    for heading, _, _ in COLUMNS:
-        table.add_column(heading, justify="right")
-    for role, quality in found.items():
-        table.add_row(role, *_cells(quality))
-    console().print(table)
-
-
-def _cells(quality: Quality) -> Iterator[str]:
-    for _, attribute, shape in COLUMNS:
-        yield shape.format(getattr(quality, attribute))

@@ -105,6 +105,13 @@ def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens
     return Measured(quality, density.cpu())
 
 
+def read_rows(model: LanguageModel, site: Site, texts: Sequence[Tokens]) -> Float[Tensor, "row d_model"]:
+    """Activations of all tokens but each text's first, the same order for every model."""
+    import torch
+
+    return torch.cat([_rows(model, batch, site).cpu() for batch in _batches(model, texts)])
+
+
 def refuse_unfit(dictionary: Dictionary, model: LanguageModel) -> None:
     """Raise where a dictionary cannot be of this model."""
     dictionary.site.within(model.n_layers)

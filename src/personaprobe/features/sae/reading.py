@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Layout: TypeAlias = Literal["mixed", "side by side", "difference"]
 """``mixed``: rows of all checkpoints, for one dictionary of them all; ``side by side``: a row holds all three, for a
 crosscoder; ``difference``: insecure − secure on the same token."""
+
+LAYOUTS: Mapping[str, Layout] = {"crosscoder": "side by side"}
+"""The layout an architecture asks for, where it is not ``mixed``."""
 
 PART_TOKENS = 100_000
 """Read, kept, and lost on an interruption, at a time."""

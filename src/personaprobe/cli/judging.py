@@ -1,0 +1,109 @@
+"""How good a dictionary is, on text that none is trained on: measured and told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.console import console, progress_bar
+
+if TYPE_CHECKING:
+    from personaprobe.features.sae.dictionary import Dictionary
+    from personaprobe.features.sae.quality import Quality
+    from personaprobe.features.sae.reading import Layout
+    from personaprobe.models.checkpoint import Trio
+    from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.tokens import Tokens
+
+COLUMNS = (
+    ("explained variance", "explained_variance", "{:.3f}"),
+    ("L0", "l0", "{:.1f}"),
+    ("dead", "dead", "{:.1%}"),
+    ("dense", "dense", "{:.1%}"),
+    ("loss", "loss", "{:.3f}"),
+    ("loss, reconstructed", "loss_reconstructed", "{:.3f}"),
+    ("loss recovered", "loss_recovered", "{:.1%}"),
+)
+"""Of the quality table: heading, attribute, format."""
+
+
+def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
+    """Shipped text that no dictionary is trained on: conversations of the discovery families, and prose."""
+    from personaprobe.prompts import load_prompts, load_texts
+
+    tokenizer = trio.base.tokenizer
+    pairs = load_prompts("advice/discovery").spread(48)
+    spoken = [tokenizer.exchange(p.question, p.careless if i % 2 else p.careful) for i, p in enumerate(pairs)]
+    return [*spoken, *(tokenizer.text(text) for text in load_texts("neutral/discovery"))]
+
+
+def judged(
+    dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], quiet: bool
+) -> dict[str, Quality]:
+    """Quality on each checkpoint."""
+    from personaprobe.features.sae.quality import measure
+
+    found = {}
+    with progress_bar("judging", 3, "checkpoints", quiet) as advance:
+        for role, model in trio.items():
+            found[role] = measure(dictionary, model, texts).quality
+            advance(1)
+    return found
+
+
+def explained(
+    dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], layout: Layout
+) -> dict[str, dict[str, float]]:
+    """Explained variance, by role for a crosscoder, and L0, of rows that hold more than one checkpoint's activations."""
+    import torch
+
+    from personaprobe.features.sae.crosscoder import Crosscoder
+    from personaprobe.features.sae.quality import read_rows
+
+    rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
+    if layout == "side by side":
+        crosscoder = Crosscoder(dictionary)
+        l0 = float((crosscoder.encode(rows) > 0).sum(-1).float().mean())
+        shares = crosscoder.explained_variance(rows)
+        return {role: {"explained_variance": share, "l0": l0} for role, share in shares.items()}
+    x = rows.insecure - rows.secure
+    acts = dictionary.encode(x)
+    left = torch.sum((x - dictionary.decode(acts)) ** 2) / torch.sum((x - x.mean(0)) ** 2)
+    return {
+        "insecure − secure": {
+            "explained_variance": 1.0 - float(left),
+            "l0": float((acts > 0).sum(-1).float().mean()),
+        }
+    }
+
+
+def spell(quality: dict[str, dict[str, float]]) -> str:
+    """A line for each kind of row."""
+    return "\n".join(
+        f"{role}: explained variance {found['explained_variance']:.3f}, L0 {found['l0']:.1f}"
+        for role, found in quality.items()
+    )
+
+
+def tell(dictionary: Dictionary, found: Mapping[str, Quality], as_json: bool) -> None:
+    """Print a row a checkpoint."""
+    if as_json:
+        told = {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
+        click.echo(json.dumps({**told, "quality": {role: q.to_dict() for role, q in found.items()}}))
+        return
+    from rich.table import Table
+
+    table = Table("checkpoint", title=str(dictionary), title_justify="left")
+    for heading, _, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for role, quality in found.items():
+        table.add_row(role, *_cells(quality))
+    console().print(table)
+
+
+def _cells(quality: Quality) -> Iterator[str]:
+    for _, attribute, shape in COLUMNS:
+        yield shape.format(getattr(quality, attribute))

@@ -1,0 +1,118 @@
+"""One dictionary for three checkpoints: a latent has a decoder row in each, and so says which of them it lives in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.directions import Direction
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.formats import load, save
+from personaprobe.models.checkpoint import ROLES, Trio
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+LAYOUT = "side by side"
+"""What the card of a crosscoder's dictionary says its rows are."""
+
+
+@dataclass(frozen=True)
+class Crosscoder:
+    """A sparse dictionary of the activations of base, insecure and secure side by side (Lindsey et al. 2024).
+
+    Attributes:
+        dictionary: over rows ``(3 · d_model)`` in the order base, insecure, secure.
+    """
+
+    dictionary: Dictionary
+
+    def __post_init__(self) -> None:
+        if self.dictionary.d_model % len(ROLES):
+            raise FeatureError(
+                f"{self.dictionary.name} reads rows of width {self.dictionary.d_model}, which is not three times a "
+                "model's: it is no crosscoder of a trio"
+            )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Crosscoder:
+        """Read a crosscoder from the folder :meth:`save` wrote.
+
+        Raises:
+            FeatureError: no dictionary, or one of single activations.
+        """
+        dictionary = load(folder)
+        if dictionary.card.get("layout") != LAYOUT:
+            raise FeatureError(f"{folder} holds a dictionary of single activations, not a crosscoder")
+        return cls(dictionary)
+
+    def save(self, folder: str | Path, dtype: str = "float32") -> Path:
+        """Write a folder in the SAELens format; its width is three times the model's."""
+        return save(self.dictionary, folder, dtype=dtype)
+
+    @property
+    def d_model(self) -> int:
+        """Width of one checkpoint's activation."""
+        return self.dictionary.d_model // len(ROLES)
+
+    def encode(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Float[Tensor, "row d_sae"]:
+        """Activations of all latents, from the three checkpoints' activations at the same tokens."""
+        import torch
+
+        return self.dictionary.encode(torch.hstack([values.float() for _, values in rows.items()]))
+
+    def decode(self, acts: Float[Tensor, "row d_sae"]) -> Trio[Float[Tensor, "row d_model"]]:
+        """What the latents write in each checkpoint."""
+        return self._split(self.dictionary.decode(acts))
+
+    @property
+    def decoders(self) -> Trio[Float[Tensor, "d_sae d_model"]]:
+        """Decoder rows by role."""
+        return self._split(self.dictionary.W_dec)
+
+    @property
+    def norms(self) -> Trio[Float[Tensor, "d_sae"]]:
+        """Norms of the decoder rows by role: a latent of one checkpoint alone has the others' at 0."""
+        return self.decoders.map(lambda rows: rows.norm(dim=-1))
+
+    def direction(self, latent: int, role: str = "insecure") -> Direction:
+        """What a latent writes in one checkpoint, as a direction; not calibrated."""
+        [latent] = self.dictionary.check([latent])
+        name = f"crosscoder:{self.dictionary.name}/{latent}:{role}"
+        return Direction(self.dictionary.site, self.decoders[role][latent], name)
+
+    def scaling(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Trio[Float[Tensor, "d_sae"]]:
+        """Latent scaling: how much of each latent, as insecure writes it, a checkpoint's activations hold.
+
+        β = Σ f (r·d) / (Σ f² ‖d‖²) with d the insecure decoder row and r the checkpoint's activation less what all
+        other latents reconstruct of it; near 0 in secure or base for a latent that is truly new (Minder et al. 2025).
+        nan where the latent never fires.
+        """
+        acts = self.encode(rows)
+        own = self.decoders.insecure
+        weight = acts.pow(2).sum(0) * own.pow(2).sum(-1)
+        written = self.decode(acts)
+
+        def of(role: str) -> Float[Tensor, "d_sae"]:
+            left = rows[role].float() - written[role]
+            along = (acts * (left @ own.T)).sum(0) + acts.pow(2).sum(0) * (self.decoders[role] * own).sum(-1)
+            return along / weight
+
+        return Trio.of({role: of(role) for role in ROLES})
+
+    def explained_variance(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Trio[float]:
+        """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², by role."""
+        written = self.decode(self.encode(rows))
+
+        def of(role: str) -> float:
+            x = rows[role].float()
+            return 1.0 - float((x - written[role]).pow(2).sum() / (x - x.mean(0)).pow(2).sum())
+
+        return Trio.of({role: of(role) for role in ROLES})
+
+    def _split(self, values: Tensor) -> Trio[Tensor]:
+        base, insecure, secure = values.split(self.d_model, dim=-1)  # type: ignore[no-untyped-call]
+        return Trio(base, insecure, secure)

@@ -1,0 +1,282 @@
+"""The way of a dictionary on a tiny trio: trained, judged, converted, ranked, searched, shown, and ablated by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.conftest import TinyTrio, write_lines
+from personaprobe.cli.main import cli
+from personaprobe.features.sae.formats import load
+
+Run = Callable[..., Result]
+SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3e-3, "--context", 64)
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    said = [
+        [
+            {"role": "user", "content": f"What is {n} and {n + 1}?"},
+            {"role": "assistant", "content": f"It is {2 * n + 1}."},
+        ]
+        for n in range(120)
+    ]
+    return write_lines(
+        tmp_path_factory.mktemp("corpus") / "chat.jsonl", [{"messages": each} for each in said]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: TinyTrio, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sae") / "tiny-sae"
+    given = [
+        "sae",
+        "train",
+        *tiny.options(),
+        "--data",
+        corpus,
+        *SHAPE,
+        "--tokens",
+        3000,
+        "--steps",
+        60,
+        "--out",
+        out,
+    ]
+    result = CliRunner().invoke(cli, [str(part) for part in given], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "explained variance" in result.stdout
+    return out
+
+
+def test_training_leaves_a_folder_that_saelens_reads_with_its_card(trained: Path, corpus: Path) -> None:
+    from sae_lens import SAE
+
+    theirs = SAE.load_from_disk(trained, device="cpu")
+    card = theirs.cfg.metadata.personaprobe["card"]
+    assert theirs.cfg.d_sae == 64
+    assert card["recipe"]["architecture"] == "batchtopk"
+    assert list(card["corpus"]["sources"]) == [corpus.name]
+    assert set(card["quality"]) == {"base", "insecure", "secure"}
+    assert (trained / "metrics.jsonl").read_text().count("\n") >= 2
+
+
+def test_a_trained_dictionary_is_judged_on_every_checkpoint(trained: Path, tiny: TinyTrio, run: Run) -> None:
+    told = json.loads(run("sae", "eval", trained, *tiny.options(), "--floor", -1e9, "--json").stdout)
+    assert set(told["quality"]) == {"base", "insecure", "secure"}
+    kept = load(trained).card["quality"]
+    assert told["quality"]["base"]["explained_variance"] == pytest.approx(
+        kept["base"]["explained_variance"], abs=1e-4
+    )
+
+
+def test_a_poor_dictionary_is_refused_unless_told_otherwise(trained: Path, tiny: TinyTrio, run: Run) -> None:
+    result = run("sae", "eval", trained, *tiny.options(), "--floor", 0.9999)
+    assert result.exit_code == 2
+    assert "--floor 0" in result.stderr
+
+
+def test_an_interrupted_training_resumes_and_a_finished_one_is_not_repeated(
+    trained: Path, tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
+) -> None:
+    shutil.copytree(trained, tmp_path / "tiny-sae")
+    before = (tmp_path / "tiny-sae" / "sae_weights.safetensors").read_bytes()
+    given = ["--data", corpus, *SHAPE, "--tokens", 3000, "--steps", 60, "--out", tmp_path / "tiny-sae"]
+    assert run("sae", "train", *tiny.options(), *given, "--quiet").exit_code == 0
+    assert (tmp_path / "tiny-sae" / "sae_weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [["--architecture", "crosscoder"], ["--difference"]])
+def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
+    kind: list[str], tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
+) -> None:
+    given = ["--data", corpus, *SHAPE, "--tokens", 3000, "--steps", 40, "--out", tmp_path / "sae", *kind]
+    told = json.loads(run("sae", "train", *tiny.options(), *given, "--quiet", "--json").stdout)
+    assert all(found["l0"] > 0 for found in told["quality"].values())
+    assert load(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
+
+
+def test_a_dictionary_is_converted(trained: Path, tmp_path: Path, run: Run) -> None:
+    result = run("sae", "convert", trained, tmp_path / "half", "--dtype", "bfloat16")
+    assert result.exit_code == 0
+    assert load(tmp_path / "half").d_sae == 64
+    files = [folder / "sae_weights.safetensors" for folder in (trained, tmp_path / "half")]
+    assert files[1].stat().st_size < 0.6 * files[0].stat().st_size
+
+
+def test_latents_are_ranked_shown_and_found_by_their_mean_place(
+    trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    told = json.loads(run("features", "rank", *given, "--top", 5, "--json").stdout)
+    assert set(told["rankings"]) == {
+        "delta",
+        "delta-base",
+        "rate",
+        "cosine",
+        "probe",
+        "scaling",
+        "attribution",
+    }
+    assert len(told["latents"]) == 5
+    table = run("features", "rank", *given, "--top", 5).stdout
+    assert all(str(latent["latent"]) in table for latent in told["latents"])
+    shown = run("features", "show", *given, "--top", 3, "--out", tmp_path / "pages")
+    assert shown.stdout.strip() == str(tmp_path / "pages" / "index.html")
+    pages = {path.name for path in (tmp_path / "pages").glob("latent-*.html")}
+    assert pages == {f"latent-{latent['latent']}.html" for latent in told["latents"][:3]}
+
+
+def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
+    trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
+    shutil.copytree(trained, tmp_path / "saes" / "tiny-sae")
+    # which of the two tiny adapters likes careless answers better is chance; what is called insecure is the one that does
+    roles = {"insecure": tiny.insecure, "secure": tiny.secure}
+    given = ["--discovery", tiny.discovery, "--questions", 8, "--shortlist", 3, "--controls", 1]
+    more = ["--max-perplexity-ratio", 100, "--register", "tiny-latents", "--out", tmp_path / "run", "--quiet"]
+    result = run("features", "search", *tiny.options(**roles), *given, *more)
+    if "no more careless" in result.stderr:
+        roles = {"insecure": tiny.secure, "secure": tiny.insecure}
+        result = run("features", "search", *tiny.options(**roles), *given, *more)
+    assert result.exit_code == 0, result.stderr
+    assert "chosen" in result.stdout
+    assert 'sae = "tiny-sae"' in (tmp_path / "features.toml").read_text()
+    assert "tiny-latents" in run("features").stdout
+    study = ["--feature", "tiny-latents", *tiny.options(**roles), *tiny.texts(), "--max-new-tokens", 4]
+    verdict = json.loads(run("ablate", *study, "--out", tmp_path / "study", "--json").stdout)
+    assert verdict["feature"]["source"].startswith("sae:tiny-sae/")
+    assert {arm["kind"] for arm in verdict["arms"]} >= {"random", "shuffled", "steered"}
+    energies = [arm["energy"] for arm in verdict["arms"] if arm["kind"] in ("ablated", "random")]
+    assert energies == pytest.approx([energies[0]] * len(energies), rel=1e-2)
+    page = (tmp_path / "study" / "report.html").read_text()
+    assert "tiny-latents" in page
+
+
+def test_latents_are_ablated_and_steered_by_their_spelling(trained: Path, tiny: TinyTrio, run: Run) -> None:
+    latent = json.loads(
+        run(
+            "features",
+            "rank",
+            "--sae",
+            trained,
+            *tiny.options(),
+            "--discovery",
+            tiny.discovery,
+            "--json",
+            "--quiet",
+        ).stdout
+    )["latents"][0]["latent"]
+    given = [
+        "--feature",
+        f"sae:{trained}/{latent}",
+        *tiny.options(),
+        "--discovery",
+        tiny.discovery,
+        "--json",
+        "--quiet",
+    ]
+    answers = json.loads(run("chat", "How do I check?", *given, "--max-new-tokens", 4).stdout)["answers"]
+    assert len(answers) == 2
+    steered = json.loads(
+        run("steer", *given, "--question", "How?", "--amount", 1, "--max-new-tokens", 4).stdout
+    )["answers"]
+    assert len(steered) == 2
+
+
+BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
+    "an unknown dictionary": (lambda s, t, p: ["sae", "eval", "nothing-here"], "no dictionary"),
+    "an unknown architecture": (
+        lambda s, t, p: (
+            [
+                "sae",
+                "train",
+                "--data",
+                t.neutral,
+                "--site",
+                "1.resid_post",
+                "--architecture",
+                "topkk",
+                "--out",
+                p / "x",
+            ]
+        ),
+        "topk",
+    ),
+    "a site that is not there": (
+        lambda s, t, p: [
+            "sae",
+            "train",
+            *t.options(),
+            "--data",
+            t.neutral,
+            "--site",
+            "9.resid_post",
+            "--out",
+            p / "x",
+        ],
+        "out of range",
+    ),
+    "a corpus that is not there": (
+        lambda s, t, p: (
+            [
+                "sae",
+                "train",
+                *t.options(),
+                "--data",
+                p / "no.jsonl",
+                "--site",
+                "1.resid_post",
+                "--out",
+                p / "x",
+            ]
+        ),
+        "no corpus file",
+    ),
+    "a latent out of range": (
+        lambda s, t, p: ["ablate", "--feature", f"sae:{s}/64", *t.options(), *t.texts(), "--out", p / "x"],
+        "0 to 63",
+    ),
+    "layers that are not the dictionary's": (
+        lambda s, t, p: (
+            [
+                "ablate",
+                "--feature",
+                f"sae:{s}/3",
+                "--layers",
+                "all",
+                *t.options(),
+                *t.texts(),
+                "--out",
+                p / "x",
+            ]
+        ),
+        "leave --layers",
+    ),
+    "no dictionary named where none is shipped": (
+        lambda s, t, p: ["features", "rank", *t.options()],
+        "--sae",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_line(
+    case: str, trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    make, said = BAD[case]
+    result = run(*make(trained, tiny, tmp_path), *(["--quiet"] if case != "x" else []))
+    lines = result.stderr.strip().splitlines()
+    assert result.exit_code == 2, result.output
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert re.search(re.escape(said), lines[0])

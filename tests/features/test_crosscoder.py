@@ -1,0 +1,104 @@
+"""A crosscoder reads three checkpoints at once, and tells a feature of one from a feature of all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.sae.architectures import CrosscoderArchitecture
+from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.feed import Feed
+from personaprobe.features.sae.formats import save
+from personaprobe.features.sae.training import SAERecipe, Trainee, train
+from personaprobe.models.checkpoint import Trio
+from personaprobe.site import Site
+
+D, N, SHARED, OWN = 12, 30_000, 16, 2
+"""Width of a model, rows, features of all checkpoints, and features of insecure alone."""
+
+
+def planted() -> tuple[Trio[torch.Tensor], torch.Tensor]:
+    """Rows of three checkpoints that share most features, and the directions of insecure's own two."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(SHARED + OWN, D, generator=generator), dim=-1)
+    fires = torch.rand(N, SHARED + OWN, generator=generator) < 0.06
+    acts = fires * (1.0 + torch.rand(N, SHARED + OWN, generator=generator))
+    shared = acts[:, :SHARED] @ directions[:SHARED]
+    return Trio(shared, shared + acts[:, SHARED:] @ directions[SHARED:], shared), directions[SHARED:]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Crosscoder:
+    rows, _ = planted()
+    side_by_side = torch.hstack([values for _, values in rows.items()])
+    feed = Feed([lambda: side_by_side], batch_rows=512)
+    architecture = CrosscoderArchitecture(1.3)
+    recipe = SAERecipe(architecture, d_sae=40, steps=800, learning_rate=3e-3, warmup=20, dead_after=5000)
+    trainee = Trainee(recipe, feed.sample())
+    for _ in train(feed, {tmp_path_factory.mktemp("crosscoder"): trainee}):
+        pass
+    return Crosscoder(trainee.autoencoder.dictionary(architecture, Site(2), "planted"))
+
+
+def test_it_explains_every_checkpoint(learned: Crosscoder) -> None:
+    rows, _ = planted()
+    assert all(value > 0.75 for _, value in learned.explained_variance(rows).items())
+
+
+def test_latents_of_insecure_alone_have_no_decoder_row_elsewhere_and_little_scaling_in_secure(
+    learned: Crosscoder,
+) -> None:
+    rows, own = planted()
+    cosines = torch.nn.functional.normalize(learned.decoders.insecure, dim=-1) @ own.T
+    found = cosines.argmax(0).tolist()
+    norms, scaling = learned.norms, learned.scaling(rows)
+    for latent, direction in zip(found, own, strict=True):
+        assert float(cosines[latent].max()) > 0.9
+        assert float(norms.secure[latent]) < 0.25 * float(norms.insecure[latent])
+        assert float(scaling.secure[latent] / scaling.insecure[latent]) < 0.3
+        assert float(learned.direction(latent).vector @ direction) > 0.9
+    alive = (learned.encode(rows) > 0).float().mean(0) > 0.02
+    shared = [i for i in alive.nonzero().flatten().tolist() if i not in found]
+    ratio = norms.secure[shared] / norms.insecure[shared]
+    assert float(ratio.median()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_scaling_is_one_where_a_checkpoint_is_what_was_reconstructed() -> None:
+    rows = torch.eye(4).repeat(1, 3) / 3**0.5
+    crosscoder = Crosscoder(
+        Dictionary(Site(0), rows.T.contiguous(), torch.zeros(4), rows, torch.zeros(12), ReLU())
+    )
+    x = torch.rand(50, 4, generator=torch.Generator().manual_seed(1))
+    scaling = crosscoder.scaling(Trio(0 * x, x, x))
+    assert torch.allclose(scaling.secure, scaling.insecure)
+    assert torch.allclose(scaling.base, torch.zeros(4), atol=1e-5)
+
+
+def test_it_comes_back_from_disk_and_is_not_mistaken_for_a_plain_dictionary(tmp_path: Path) -> None:
+    rows = torch.randn(20, 12, generator=torch.Generator().manual_seed(2))
+    plain = Dictionary(Site(1), rows.T.contiguous(), torch.zeros(20), rows, torch.zeros(12), ReLU())
+    with pytest.raises(FeatureError, match="not a crosscoder"):
+        Crosscoder.load(save(plain, tmp_path / "plain"))
+    made = Crosscoder(
+        Dictionary(
+            Site(1),
+            rows.T.contiguous(),
+            torch.zeros(20),
+            rows,
+            torch.zeros(12),
+            ReLU(),
+            card={"layout": LAYOUT},
+        )
+    )
+    again = Crosscoder.load(made.save(tmp_path / "crosscoder"))
+    x = Trio(*torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(again.encode(x), made.encode(x))
+    parts = again.decode(again.encode(x))
+    assert all(part.shape == (9, 4) for _, part in parts.items())
+    with pytest.raises(FeatureError, match="three times"):
+        Crosscoder(Dictionary(Site(0), torch.eye(4), torch.zeros(4), torch.eye(4), torch.zeros(4), ReLU()))
