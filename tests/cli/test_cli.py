@@ -65,6 +65,7 @@ FLAGS = {
     | TELLING
     | {"--sae", "--discovery", "--questions", "--shortlist", "--controls", "--max-perplexity-ratio"}
     | {"--register", "--title", "--seed", "--out"},
+    "features name": {"LATENT", "MEANING", "--sae"},
     "features show": TRIO
     | {"LATENTS", "--sae", "--discovery", "--questions", "--top", "--seed", "--out", "--quiet"},
     "features rank": TRIO | TELLING | {"--sae", "--discovery", "--questions", "--top", "--seed"},

@@ -162,6 +162,26 @@ def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
     assert "tiny-latents" in page
 
 
+def test_a_name_is_kept_in_the_registry_and_shown_on_the_page(
+    trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
+    assert (
+        run("features", "name", 5, "says  it is fine", "--sae", trained).stdout
+        == "tiny-sae/5: says it is fine\n"
+    )
+    assert run("features", "name", 7, 'a "quoted" name', "--sae", trained).exit_code == 0
+    assert run("features").stdout.startswith("no feature is registered")
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    run("features", "show", 5, 7, *given, "--out", tmp_path / "pages")
+    assert "Latent 5: says it is fine" in (tmp_path / "pages" / "latent-5.html").read_text()
+    assert "a &#34;quoted&#34; name" in (tmp_path / "pages" / "index.html").read_text()
+    for latent, meaning, said in ((64, "x", "0 to 63"), (5, "  ", "give 1 to")):
+        result = run("features", "name", latent, meaning, "--sae", trained)
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+
 def test_latents_are_ablated_and_steered_by_their_spelling(trained: Path, tiny: TinyTrio, run: Run) -> None:
     latent = json.loads(
         run(

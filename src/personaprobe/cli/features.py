@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from personaprobe.cli.console import console
+from personaprobe.cli.name import name
 from personaprobe.cli.rank import rank
 from personaprobe.cli.search import search
 from personaprobe.cli.show import show
@@ -34,6 +35,7 @@ def features(ctx: click.Context, as_json: bool) -> None:
         click.echo("no feature is registered; use a recipe such as means@16, or a direction file")
 
 
+features.add_command(name)
 features.add_command(rank)
 features.add_command(search)
 features.add_command(show)

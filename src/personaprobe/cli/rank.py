@@ -113,15 +113,19 @@ def best(rankings: Sequence[Ranking], top: int) -> list[int]:
 def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> None:
     from rich.table import Table
 
+    from personaprobe.features.naming import latent_names
+
     table = Table("latent", title=f"{found.dictionary}: place in each ranking", title_justify="left")
     for ranking in rankings:
         table.add_column(ranking.name, justify="right")
     for heading in ("Δ", "q", "fires in base", "insecure", "secure"):
         table.add_column(heading, justify="right")
+    names = latent_names(found.dictionary)
+    if names:
+        table.add_column("name")
     for latent in shown:
-        table.add_row(
-            str(latent), *(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)
-        )
+        cells = [*(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)]
+        table.add_row(str(latent), *cells, *([names.get(latent, "")] if names else []))
     console().print(table)
     _show_overlap(rankings)
 

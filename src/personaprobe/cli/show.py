@@ -48,6 +48,7 @@ def show(
     Example:
       personaprobe features show 812 77
     """
+    from personaprobe.features.naming import latent_names
     from personaprobe.features.readings import read_as
     from personaprobe.features.sae.portraits import portray
     from personaprobe.features.sae.quality import refuse_unfit
@@ -68,7 +69,7 @@ def show(
     n_tokens = 3 * sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
     with progress_bar("contexts", n_tokens, "tokens", quiet) as advance:
         portraits = portray(dictionary, trio, questions, wanted, progress=advance)
-    pages = make_pages(portraits, rankings, _tried(dictionary))
+    pages = make_pages(portraits, rankings, _tried(dictionary), latent_names(dictionary))
     click.echo(str(write_pages(dictionary, pages, out.expanduser())))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
-from personaprobe.features.registry import REGISTRY
+from personaprobe.features.registry import NAMES, REGISTRY
 from personaprobe.features.sae.latents import Latents
 from personaprobe.models.files import sha256_of, write_text
 from personaprobe.models.shelf import checkpoints_folder, read_toml
@@ -57,7 +57,7 @@ def register_latents(name: str, title: str, latents: Latents, evidence: dict[str
 
 def refuse_misnamed(name: str) -> None:
     """Raise where a name is not lower-case words joined by hyphens."""
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == NAMES:
         raise FeatureError(f"{name!r} is no name for a feature; use lower-case words joined by hyphens")
 
 
@@ -67,7 +67,12 @@ def _enter(name: str, title: str, fields: dict[str, Any], evidence: dict[str, An
     write_text(folder / "features" / f"{name}.json", text + "\n")
     entries = read_toml(folder / REGISTRY)
     entries[name] = {"title": title, **fields, "evidence": f"features/{name}.json"}
-    write_text(folder / REGISTRY, _toml(entries))
+    write_entries(entries)
+
+
+def write_entries(entries: dict[str, dict[str, Any]]) -> None:
+    """Write the registry: features, and the names of latents."""
+    write_text(checkpoints_folder() / REGISTRY, _toml(entries))
 
 
 def _finite(value: Any) -> Any:
@@ -82,8 +87,10 @@ def _finite(value: Any) -> Any:
 def _toml(entries: dict[str, dict[str, Any]]) -> str:
     """JSON strings and lists of numbers are TOML too."""
     head = "# Registered features; written by `personaprobe sweep` and `personaprobe features search`.\n"
+    tables = {name: entry for name, entry in entries.items() if name != NAMES}
+    tables |= {f"{NAMES}.{digest}": names for digest, names in entries.get(NAMES, {}).items()}
     parts = [
-        f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in entry.items())
-        for name, entry in entries.items()
+        f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
+        for name, table in tables.items()
     ]
     return head + "".join(parts)

@@ -18,6 +18,8 @@ from personaprobe.models.shelf import checkpoints_folder, read_toml
 from personaprobe.site import Site
 
 REGISTRY = "features.toml"
+NAMES = "latents"
+"""The table of latents' names, by dictionary; no feature."""
 _LATENTS = re.compile(r"sae:(?P<name>.+)/(?P<latents>\d+(?:,\d+)*)")
 _SPELLED = re.compile(r"(?P<source>[a-z-]+)@(?P<layer>\d+)(?:\.(?P<stream>\w+))?(?::(?P<seed>\d+))?")
 
@@ -54,7 +56,8 @@ class Feature:
 
 def registered() -> dict[str, dict[str, Any]]:
     """The entries of ``features.toml``."""
-    return read_toml(checkpoints_folder() / REGISTRY)
+    entries = read_toml(checkpoints_folder() / REGISTRY)
+    return {name: entry for name, entry in entries.items() if name != NAMES}
 
 
 def find_feature(name: str) -> Feature:

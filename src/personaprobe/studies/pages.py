@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.features.sae.dictionary import Dictionary
@@ -28,6 +29,7 @@ class LatentPage:
         portrait: where it fires and what it writes.
         ranks: its place in each ranking, from 1.
         delta: insecure − secure mean activation, and its q-value.
+        name: what somebody said it means; empty where nobody did.
         effect: what a search on discovery questions measured (removed, induced, controls), empty without one.
     """
 
@@ -35,10 +37,14 @@ class LatentPage:
     ranks: Mapping[str, int]
     delta: tuple[float, float]
     effect: Mapping[str, Any]
+    name: str = ""
 
 
 def make_pages(
-    portraits: Sequence[Portrait], rankings: Sequence[Ranking], tried: Sequence[Mapping[str, Any]] = ()
+    portraits: Sequence[Portrait],
+    rankings: Sequence[Ranking],
+    tried: Sequence[Mapping[str, Any]] = (),
+    names: Mapping[int, str] = MappingProxyType({}),
 ) -> list[LatentPage]:
     """Put portraits, places and causal effects together.
 
@@ -46,6 +52,7 @@ def make_pages(
         portraits: of the latents.
         rankings: the first is Δ mean activation, with q-values.
         tried: a search's single latents, as registered.
+        names: given to latents.
     """
     effects = {effect["latents"][0]: effect for effect in tried}
     delta = rankings[0]
@@ -56,6 +63,7 @@ def make_pages(
             {ranking.name: ranking.rank(portrait.latent) for ranking in rankings},
             (float(delta.scores[portrait.latent]), float(delta.q_values[portrait.latent])),
             effects.get(portrait.latent, {}),
+            names.get(portrait.latent, ""),
         )
         for portrait in portraits
     ]
