@@ -32,7 +32,7 @@ OVERLAP = 20
 @click.option(
     "--questions", "n_questions", type=click.IntRange(min=2), help="Only so many of them.  [default: all]"
 )
-@click.option("--top", default=12, show_default=True, help="Latents to show, by their mean rank.")
+@click.option("--top", default=12, show_default=True, help="Latents to show, by their mean reciprocal rank.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the permutations.")
 @telling_options
 def rank(
@@ -102,11 +102,13 @@ def ranked(
 
 
 def best(rankings: Sequence[Ranking], top: int) -> list[int]:
-    """Latents by their mean place over all rankings."""
+    """Latents by their mean reciprocal rank: first place in a few rankings counts for more than middling in all."""
     import numpy as np
 
-    places = np.mean([np.argsort(np.argsort(-ranking.scores, kind="stable")) for ranking in rankings], axis=0)
-    order: list[int] = np.argsort(places, kind="stable")[:top].tolist()
+    places = [1 + np.argsort(np.argsort(-ranking.scores, kind="stable")) for ranking in rankings]
+    order: list[int] = np.argsort(-np.mean([1 / place for place in places], axis=0), kind="stable")[
+        :top
+    ].tolist()
     return order
 
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option(
     "--questions", "n_questions", type=click.IntRange(min=2), help="Only so many of them.  [default: all]"
 )
-@click.option("--top", default=12, show_default=True, help="Without LATENTS: so many, by their mean rank.")
+@click.option(
+    "--top", default=12, show_default=True, help="Without LATENTS: so many, by their mean reciprocal rank."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the permutations.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default="runs/latent-pages", show_default=True

@@ -7,6 +7,7 @@ with k of d_sae latents firing, k / d_sae of the dense work.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ import torch
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
+
+# torch says so at the first matrix; what is used here is held to the dense gradients by the tests
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
 
 
 @dataclass(frozen=True, eq=False)
