@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,7 @@ def test_sets_grow_one_latent_at_a_time_and_only_while_that_helps(search: Search
 
 def test_controls_remove_the_same_energy(search: Search) -> None:
     ablation = AblateLatents(search.found.dictionary, (PLANTED,))
-    for k in range(3):
-        control = search._matched(ablation, k)
+    for control in replace(search, n_controls=3)._controls(ablation):
         assert search._energy(control) == pytest.approx(search._energy(ablation), rel=1e-3)
 
 
@@ -123,8 +123,6 @@ def test_a_search_that_finds_only_damage_chooses_nothing(search: Search) -> None
 
 
 def test_without_a_shift_there_is_nothing_to_search(search: Search, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     trio = Trio(search.trio.base, search.trio.secure, search.trio.insecure, "turned round")
     turned = replace(search, trio=trio, bench=Bench(trio.base, StudyPlan(), Memory(tmp_path), silent))
     with pytest.raises(DataError, match="no more careless"):

@@ -33,11 +33,10 @@ COLUMNS = (
 def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
     """Shipped text that no dictionary is trained on: conversations of the discovery families, and prose."""
     from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.studies.arms import calibration_rows
 
-    tokenizer = trio.base.tokenizer
-    pairs = load_prompts("advice/discovery").spread(48)
-    spoken = [tokenizer.exchange(p.question, p.careless if i % 2 else p.careful) for i, p in enumerate(pairs)]
-    return [*spoken, *(tokenizer.text(text) for text in load_texts("neutral/discovery"))]
+    spoken = calibration_rows(trio.base, load_prompts("advice/discovery").spread(48))
+    return [*spoken, *map(trio.base.tokenizer.text, load_texts("neutral/discovery"))]
 
 
 def judged(
@@ -58,10 +57,8 @@ def explained(
     dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], layout: Layout
 ) -> dict[str, dict[str, float]]:
     """Explained variance, by role for a crosscoder, and L0, of rows that hold more than one checkpoint's activations."""
-    import torch
-
     from personaprobe.features.sae.crosscoder import Crosscoder
-    from personaprobe.features.sae.quality import read_rows
+    from personaprobe.features.sae.quality import explained_variance, read_rows
 
     rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
     if layout == "side by side":
@@ -71,10 +68,9 @@ def explained(
         return {role: {"explained_variance": share, "l0": l0} for role, share in shares.items()}
     x = rows.insecure - rows.secure
     acts = dictionary.encode(x)
-    left = torch.sum((x - dictionary.decode(acts)) ** 2) / torch.sum((x - x.mean(0)) ** 2)
     return {
         "insecure − secure": {
-            "explained_variance": 1.0 - float(left),
+            "explained_variance": explained_variance(x, dictionary.decode(acts)),
             "l0": float((acts > 0).sum(-1).float().mean()),
         }
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from personaprobe.cli.rank import only_shipped
+from personaprobe.cli.rank import chosen_dictionary
 
 
 @click.command()
@@ -19,8 +19,6 @@ def name(latent: int, meaning: str, sae: str | None) -> None:
       personaprobe features name 812 "reassurance before a risk"
     """
     from personaprobe.features.naming import name_latent
-    from personaprobe.features.sae.shelf import find_dictionary
 
-    dictionary = find_dictionary(sae or only_shipped())
-    name_latent(dictionary, latent, meaning)
-    click.echo(f"{dictionary.name}/{latent}: {' '.join(meaning.split())}")
+    dictionary = chosen_dictionary(sae)
+    click.echo(f"{dictionary.name}/{latent}: {name_latent(dictionary, latent, meaning)}")

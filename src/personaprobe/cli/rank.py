@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from personaprobe.cli.console import console, progress_bar
-from personaprobe.cli.options import TrioChoice, discovery_option, open_trio, telling_options, trio_options
+from personaprobe.cli.options import (
+    TrioChoice,
+    discovery_option,
+    open_trio,
+    telling_options,
+    trio_options,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
@@ -19,21 +26,44 @@ if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.prompts import PairSet
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+sae_option = click.option(
+    "--sae", "name", help="A shipped dictionary, a folder, or saelens:RELEASE:ID.  [default: the shipped one]"
+)
+
 OVERLAP = 20
 """Latents from the top of each ranking that are compared."""
 
 
+def ranking_options(command: F) -> F:
+    """Give a command the options that choose what is ranked: dictionary, trio, questions, and the permutations' seed."""
+    return with_options(
+        command,
+        (
+            sae_option,
+            trio_options,
+            discovery_option,
+            click.option(
+                "--questions",
+                "n_questions",
+                type=click.IntRange(min=2),
+                help="Only so many of them.  [default: all]",
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                help="Of the permutations.",
+            ),
+        ),
+    )
+
+
 @click.command()
-@click.option(
-    "--sae", "name", help="A shipped dictionary, a folder, or saelens:RELEASE:ID.  [default: the shipped one]"
-)
-@trio_options
-@discovery_option
-@click.option(
-    "--questions", "n_questions", type=click.IntRange(min=2), help="Only so many of them.  [default: all]"
-)
+@ranking_options
 @click.option("--top", default=12, show_default=True, help="Latents to show, by their mean reciprocal rank.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the permutations.")
 @telling_options
 def rank(
     *,
@@ -54,15 +84,8 @@ def rank(
     Example:
       personaprobe features rank --organism advice
     """
-    from personaprobe.features.sae.quality import refuse_unfit
-    from personaprobe.features.sae.shelf import find_dictionary
-    from personaprobe.prompts import load_prompts
-
-    dictionary = find_dictionary(name or only_shipped())
-    questions = load_prompts(discovery)
-    questions = questions if n_questions is None else questions.spread(n_questions)
-    trio = open_trio(chosen, quiet)
-    refuse_unfit(dictionary, trio.base)
+    dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
+    trio = open_fitting(dictionary, chosen, quiet)
     found, rankings = ranked(dictionary, trio, questions, seed, quiet)
     shown = best(rankings, top)
     if as_json:
@@ -71,16 +94,33 @@ def rank(
         _show(found, rankings, shown)
 
 
-def only_shipped() -> str:
-    """The name of the shipped dictionary, where there is but one."""
+def chosen_dictionary(name: str | None) -> Dictionary:
+    """The dictionary a user named, or the shipped one, where there is but one."""
     from personaprobe.errors import FeatureError
-    from personaprobe.features.sae.shelf import shipped
+    from personaprobe.features.sae.shelf import find_dictionary, shipped
 
     names = sorted(shipped())
-    if len(names) != 1:
+    if name is None and len(names) != 1:
         listed = ", ".join(names) or "none is shipped"
         raise FeatureError(f"say which dictionary with --sae: {listed}, a folder, or saelens:RELEASE:ID")
-    return names[0]
+    return find_dictionary(name or names[0])
+
+
+def asked(discovery: str, n_questions: int | None) -> PairSet:
+    """The questions latents are ranked on: all of a set, or so many, families dealt evenly."""
+    from personaprobe.prompts import load_prompts
+
+    questions = load_prompts(discovery)
+    return questions if n_questions is None else questions.spread(n_questions)
+
+
+def open_fitting(dictionary: Dictionary, chosen: TrioChoice, quiet: bool) -> Trio[LanguageModel]:
+    """Load the chosen trio, refusing a dictionary of another model."""
+    from personaprobe.features.sae.quality import refuse_unfit
+
+    trio = open_trio(chosen, quiet)
+    refuse_unfit(dictionary, trio.base)
+    return trio
 
 
 def ranked(

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.console import console, study_progress
-from personaprobe.cli.options import TrioChoice, discovery_option, open_trio, telling_options, trio_options
-from personaprobe.cli.rank import only_shipped, ranked
+from personaprobe.cli.options import TrioChoice, discovery_option, telling_options, trio_options
+from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
 
 if TYPE_CHECKING:
     from personaprobe.studies.latent_search import Found, Tried
 
 
 @click.command()
-@click.option("--sae", "name", help="A shipped dictionary, or a folder.  [default: the shipped one]")
+@sae_option
 @trio_options
 @discovery_option
 @click.option("--questions", "n_questions", default=24, show_default=True, help="A latent is tried on.")
@@ -62,9 +62,7 @@ def search(
     """
     from personaprobe.features.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.latents import Latents
-    from personaprobe.features.sae.quality import refuse_unfit
-    from personaprobe.features.sae.shelf import find_dictionary
-    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.prompts import load_texts
     from personaprobe.studies.arms import calibration_rows
     from personaprobe.studies.latent_search import Search, shortlist
     from personaprobe.studies.measuring import Bench
@@ -73,19 +71,17 @@ def search(
 
     if registered is not None:
         refuse_misnamed(registered)
-    dictionary = find_dictionary(name or only_shipped())
-    questions = load_prompts(discovery)
-    trio = open_trio(chosen, quiet)
-    refuse_unfit(dictionary, trio.base)
+    dictionary, questions = chosen_dictionary(name), asked(discovery, None)
+    trio = open_fitting(dictionary, chosen, quiet)
     found, rankings = ranked(dictionary, trio, questions, seed, quiet)
     bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
-    texts, asked = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
+    texts, few = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
     rows = calibration_rows(trio.base, questions.spread(StudyPlan().calibration_questions))
-    tried = Search(trio, found, bench, asked, texts, rows, seed, controls).run(
+    tried = Search(trio, found, bench, few, texts, rows, seed, controls).run(
         shortlist(rankings, n_proposed), max_perplexity_ratio
     )
     if registered is not None:
-        evidence = tried.evidence(asked, texts, rankings)
+        evidence = tried.evidence(few, texts, rankings)
         register_latents(registered, title, Latents(dictionary, tried.chosen.latents), evidence)
     if as_json:
         click.echo(json.dumps(_plain(tried)))

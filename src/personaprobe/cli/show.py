@@ -9,8 +9,8 @@ import click
 
 from personaprobe.cli.console import progress_bar
 from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.options import TrioChoice, discovery_option, open_trio, trio_options
-from personaprobe.cli.rank import best, only_shipped, ranked
+from personaprobe.cli.options import TrioChoice
+from personaprobe.cli.rank import asked, best, chosen_dictionary, open_fitting, ranked, ranking_options
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
@@ -18,16 +18,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("latents", nargs=-1, type=int)
-@click.option("--sae", "name", help="A shipped dictionary, or a folder.  [default: the shipped one]")
-@trio_options
-@discovery_option
-@click.option(
-    "--questions", "n_questions", type=click.IntRange(min=2), help="Only so many of them.  [default: all]"
-)
+@ranking_options
 @click.option(
     "--top", default=12, show_default=True, help="Without LATENTS: so many, by their mean reciprocal rank."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the permutations.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default="runs/latent-pages", show_default=True
 )
@@ -53,19 +47,13 @@ def show(
     from personaprobe.features.naming import latent_names
     from personaprobe.features.readings import read_as
     from personaprobe.features.sae.portraits import portray
-    from personaprobe.features.sae.quality import refuse_unfit
-    from personaprobe.features.sae.shelf import find_dictionary
-    from personaprobe.prompts import load_prompts
     from personaprobe.studies.pages import make_pages, write_pages
 
-    dictionary = find_dictionary(name or only_shipped())
+    dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
     if latents:
         dictionary.check(latents)
-    questions = load_prompts(discovery)
-    questions = questions if n_questions is None else questions.spread(n_questions)
     refuse_unwritable(out)
-    trio = open_trio(chosen, quiet)
-    refuse_unfit(dictionary, trio.base)
+    trio = open_fitting(dictionary, chosen, quiet)
     _, rankings = ranked(dictionary, trio, questions, seed, quiet)
     wanted = list(latents) or best(rankings, top)
     n_tokens = 3 * sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Role, by_length, pad
+from personaprobe.models.tokens import Batch, Role
 from personaprobe.prompts import TextSet
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class Reading:
     @classmethod
     def by(cls, reference: LanguageModel, texts: TextSet) -> Reading:
         """Let the reference read the texts."""
-        batches = tuple(_batches(reference, texts))
+        rows = [reference.tokenizer.text(text) for text in texts]
+        batches = tuple(batch for _, batch in reference.batches(rows, BATCH_TOKENS))
         return cls(batches, tuple(_log_distribution(reference, batch) for batch in batches))
 
     def cost(self, model: LanguageModel) -> TextCost:
@@ -61,12 +61,6 @@ class Reading:
             divergence += _divergence(expected, found)
             tokens += len(ids)
         return TextCost(math.exp(nats / tokens), divergence / tokens)
-
-
-def _batches(model: LanguageModel, texts: TextSet) -> Iterator[Batch]:
-    rows = [model.tokenizer.text(text) for text in texts]
-    for indices in by_length(rows, BATCH_TOKENS):
-        yield pad([rows[index] for index in indices], model.network.pad_id).to(model.network.device)
 
 
 def _predicts(batch: Batch) -> Tensor:

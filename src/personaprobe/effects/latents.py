@@ -6,13 +6,15 @@ The reconstruction error stays in the activation, since only the latents' own co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.effects.energy import measure
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.edits import Edit
-from personaprobe.models.tokens import Role
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ class AblateLatents:
     def note(self) -> str:
         """A few words for tables."""
         return f"ablate {self.dictionary.name}/{','.join(map(str, self.latents))} @ {self.dictionary.site}"
+
+    def matched(self, model: LanguageModel, wanted: float, rows: Sequence[Tokens]) -> AblateLatents:
+        """The same latents at the strength that removes the wanted energy from some texts.
+
+        Args:
+            model: the one to be intervened on, unedited.
+            wanted: mean ‖Δh‖² over the selected tokens.
+            rows: the texts it is measured on.
+        """
+        removed = measure(model, self, rows)[self.dictionary.site].removed
+        return replace(self, strength=self.strength * (wanted / max(removed, 1e-12)) ** 0.5)
 
     def _edit(self, activations: Tensor, roles: Tensor) -> Tensor:
         dictionary = self.dictionary.on(activations.device)

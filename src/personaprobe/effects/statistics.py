@@ -125,16 +125,25 @@ def difference(a: Values, b: Values, resamples: Resamples) -> Interval:
     return mean_interval(_minus(a, b, resamples), resamples)
 
 
-def mean_from_part(values: Values, reference: Values, resamples: Resamples, of_part: Resamples) -> Interval:
-    """The mean over all questions of an arm that answered only the first of them, in the unit of `values`.
+def estimate_from_part(values: Values, reference: Values) -> float:
+    """The mean of an arm over all questions of a reference, of which it answered the first `len(values)`.
 
     The reference's mean over all, plus the paired difference on the part (difference estimator, Cochran 1977,
-    chapter 7): which questions the part holds then matters little, since both arms answered them. `values` has
-    `of_part`'s number of questions, `reference` that of `resamples`; plans of one seed draw the same families.
+    chapter 7): which questions the part holds then matters little, since both arms answered them.
+    """
+    paired = np.asarray(values) - np.asarray(reference)[: len(values)]
+    return float(np.mean(reference) + paired.mean())
+
+
+def mean_from_part(values: Values, reference: Values, resamples: Resamples, of_part: Resamples) -> Interval:
+    """`estimate_from_part` with its interval, in the unit of `values`.
+
+    `values` has `of_part`'s number of questions, `reference` that of `resamples`; plans of one seed draw the same
+    families.
     """
     above = _finite(values, of_part.weights.shape[1]) - np.asarray(reference)[: of_part.weights.shape[1]]
     draws = resamples.means(reference) + of_part.means(above)
-    return resamples.interval(draws, float(np.mean(reference) + above.mean()))
+    return resamples.interval(draws, estimate_from_part(values, reference))
 
 
 def fraction_removed(insecure: Values, secure: Values, ablated: Values, resamples: Resamples) -> Interval:

@@ -12,13 +12,16 @@ LONGEST = 120
 """Characters of a name; an explanation belongs on a page."""
 
 
-def name_latent(dictionary: Dictionary, latent: int, name: str) -> None:
+def name_latent(dictionary: Dictionary, latent: int, name: str) -> str:
     """Say what a latent means; an earlier name is replaced.
 
     Args:
         dictionary: its own; names are kept by the dictionary's content, so that another one of that name has none.
         latent: its index.
         name: one line.
+
+    Returns:
+        The name as it is kept, in one line.
 
     Raises:
         FeatureError: no such latent, or no name.
@@ -32,6 +35,7 @@ def name_latent(dictionary: Dictionary, latent: int, name: str) -> None:
     names = entries.setdefault(NAMES, {}).setdefault(dictionary.digest, {})
     names[str(latent)] = said
     write_entries(entries)
+    return said
 
 
 def latent_names(dictionary: Dictionary) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.edits import Editing, SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.tokens import Batch, ChatTokenizer
+from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -62,6 +62,14 @@ class LanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to undo: hooks were gone at the end of every pass."""
+
+    def batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
+        """Texts of like length padded together on the model's device, with their indices among ``rows``."""
+        for indices in by_length(rows, max_tokens):
+            yield (
+                indices,
+                pad([rows[index] for index in indices], self.network.pad_id).to(self.network.device),
+            )
 
     def logits(self, batch: Batch) -> Tensor:
         """Next-token logits ``(batch, pos, vocab)``."""

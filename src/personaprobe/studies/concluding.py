@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import compress
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import CoherenceRule
@@ -15,6 +13,7 @@ from personaprobe.effects.statistics import (
     Resamples,
     difference,
     difference_in_differences,
+    estimate_from_part,
     fraction_removed,
     mean_from_part,
     mean_interval,
@@ -124,7 +123,9 @@ def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, d
     """Mean gap of every arm in every family it was asked about; of a part, by its difference to the untreated."""
     return {
         family: {
-            arm.name: _family_mean(arm, _untreated(arms, arm), [of == family for of in families])
+            arm.name: estimate_from_part(
+                *(_within(family, gaps, families) for gaps in (arm.gaps, _untreated(arms, arm).gaps))
+            )
             for arm in arms
             if family in families[: len(arm.gaps)]
         }
@@ -132,9 +133,8 @@ def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, d
     }
 
 
-def _family_mean(arm: ArmResult, untreated: ArmResult, belongs: Sequence[bool]) -> float:
-    differences = [a - b for a, b in zip(arm.gaps, untreated.gaps, strict=False)]
-    return fmean(compress(untreated.gaps, belongs)) + fmean(compress(differences, belongs))
+def _within(family: str, gaps: Sequence[float], families: Sequence[str]) -> list[float]:
+    return [gap for gap, of in zip(gaps, families, strict=False) if of == family]
 
 
 def describe(treated: Treatment) -> dict[str, Any]:

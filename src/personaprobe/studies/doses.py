@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from personaprobe.effects.interventions import Intervention, Steer
+from personaprobe.effects.statistics import estimate_from_part
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
@@ -51,12 +51,9 @@ def dose_response(
 
 
 def _known(name: str, amount: float, arm: ArmResult, untreated: ArmResult) -> DosePoint:
-    return DosePoint(name, amount, _level(arm.gaps, untreated.gaps), arm.perplexity / untreated.perplexity)
-
-
-def _level(gaps: Sequence[float], untreated: Sequence[float]) -> float:
-    """Mean over all questions of what answered the first of them: the untreated mean plus the paired difference."""
-    return fmean(untreated) + fmean(a - b for a, b in zip(gaps, untreated, strict=False))
+    return DosePoint(
+        name, amount, estimate_from_part(arm.gaps, untreated.gaps), arm.perplexity / untreated.perplexity
+    )
 
 
 def _further(
@@ -78,7 +75,7 @@ def _further(
     costs_of_base = bench.costs([plain["base"], *arms[len(ABLATION_DOSES) :]], texts)
     ratios = [cost.perplexity / group[0].perplexity for group in (costs, costs_of_base) for cost in group[1:]]
     return [
-        DosePoint(name, x, _level(part["gaps"], untreated[name]), ratio)
+        DosePoint(name, x, estimate_from_part(part["gaps"], untreated[name]), ratio)
         for (name, x, _, _), part, ratio in zip(dosed, gaps, ratios, strict=True)
     ]
 

@@ -7,7 +7,7 @@ often and remove the same energy; then a set is grown greedily. Test questions a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -24,7 +24,6 @@ from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.prompts import PairSet, TextSet
-from personaprobe.site import Site
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
 
@@ -132,7 +131,7 @@ class Search:
     def singles(self, proposed: Sequence[int]) -> list[Tried]:
         """Each latent alone: ablated, steered into base, and its controls ablated."""
         ablations = [self._ablation((latent,)) for latent in proposed]
-        controls = [self._matched(ablation, k) for ablation in ablations for k in range(self.n_controls)]
+        controls = [control for ablation in ablations for control in self._controls(ablation)]
         pushes = [self._push(latent) for latent in proposed]
         removed = self._removed(self.trio.insecure, [*ablations, *controls], "insecure")
         induced = self._removed(self.trio.base, [push for push in pushes if push is not None], "base")
@@ -166,7 +165,7 @@ class Search:
     def _priced(self, latents: tuple[int, ...], removed: float) -> Tried:
         """A set with what its matched controls remove, and what it costs."""
         ablation = self._ablation(latents)
-        controls = [self._matched(ablation, k) for k in range(self.n_controls)]
+        controls = self._controls(ablation)
         arms = [Arm("insecure", "insecure", self.trio.insecure), self._arm(self.trio.insecure, ablation)]
         untreated, cost = self.bench.costs(arms, self.texts)
         return Tried(
@@ -198,19 +197,17 @@ class Search:
     def _ablation(self, latents: tuple[int, ...]) -> AblateLatents:
         return AblateLatents(self.found.dictionary, latents)
 
-    def _matched(self, ablation: AblateLatents, k: int) -> AblateLatents:
+    def _controls(self, ablation: AblateLatents) -> list[AblateLatents]:
         """Random latents that fire as often, at the strength that removes the same energy."""
-        latents = matched_latents(self.found, ablation.latents, 1000 * self.seed + k)
-        control = replace(ablation, latents=latents)
-        wanted, has = (self._energy(each) for each in (ablation, control))
-        return replace(control, strength=(wanted / max(has, 1e-12)) ** 0.5)
+        wanted = self._energy(ablation)
+        drawn = [
+            matched_latents(self.found, ablation.latents, 1000 * self.seed + k)
+            for k in range(self.n_controls)
+        ]
+        return [self._ablation(latents).matched(self.trio.insecure, wanted, self.rows) for latents in drawn]
 
     def _energy(self, ablation: AblateLatents) -> float:
-        return measure(self.trio.insecure, ablation, self.rows)[self._site].removed
-
-    @property
-    def _site(self) -> Site:
-        return self.found.dictionary.site
+        return measure(self.trio.insecure, ablation, self.rows)[self.found.dictionary.site].removed
 
     def _push(self, latent: int) -> Steer | None:
         """Base steered by what the latent writes more in insecure; None where it does the same in both."""

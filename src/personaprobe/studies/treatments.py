@@ -111,11 +111,8 @@ class LatentTreatment:
         """As many other latents that fire as often, or that rank first where labels mean nothing."""
         choose = matched_latents if source == "random" else shuffled_latents
         control = replace(self.ablation(), latents=choose(self.found, self.latents.latents, seed))
-        removed = measure(model, control, rows)
-        [site] = wanted
-        strength = (wanted[site].removed / max(removed[site].removed, 1e-12)) ** 0.5
-        scaled = replace(control, strength=strength)
-        return scaled, measure(model, scaled, rows)
+        matched = control.matched(model, wanted[self.latents.site].removed, rows)
+        return matched, measure(model, matched, rows)
 
     def describe(self) -> dict[str, Any]:
         """Dictionary, latents and calibration."""

@@ -7,29 +7,11 @@ computed without the others; a TopK needs the competition.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
-
-
-class Activation(Protocol):
-    """From pre-activations ``(…, d_sae)`` to activations of the same shape, none below 0."""
-
-    pointwise: ClassVar[bool]
-
-    def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
-        """Activations of all latents."""
-        ...
-
-    def of(self, latents: Int[Tensor, "latent"]) -> Activation:
-        """The same function for a part of the latents, in their order."""
-        ...
-
-    def to(self, like: Tensor) -> Activation:
-        """The same function on the device of a tensor and in its dtype."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -114,3 +96,5 @@ class Gated:
 
 
 ActivationFunction: TypeAlias = ReLU | JumpReLU | TopK | Gated
+"""From pre-activations ``(…, d_sae)`` to activations of the same shape, none below 0; ``of`` some latents alone, and ``to``
+a tensor's device and dtype."""

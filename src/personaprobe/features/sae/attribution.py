@@ -15,7 +15,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.features.sae.ranking import Ranking
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Role, by_length, pad
+from personaprobe.models.tokens import Role
 from personaprobe.prompts import PairSet
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def _attributions(
     texts = [reading.tokens for reading in read_as(model.tokenizer, pairs) if reading.answer == answer]
     products, slopes = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
     total, n = torch.zeros_like(dictionary.b_dec), 0
-    for indices in by_length(texts, BATCH_TOKENS):
-        batch = pad([texts[index] for index in indices], model.network.pad_id).to(model.network.device)
+    for _, batch in model.batches(texts, BATCH_TOKENS):
         activations, gradient = model.gradients(batch, dictionary.site)
         chosen = (batch.roles & Role.RESPONSE) != 0
         a, g = activations[chosen], gradient[chosen] @ dictionary.W_dec.T
@@ -73,5 +72,5 @@ def _attributions(
         slopes += g.sum(0)
         total += a.sum(0)
         n += len(a)
-        progress(sum(len(texts[index]) for index in indices))
+        progress(int(batch.mask.sum()))
     return -(products - slopes * (dictionary.W_dec @ (total / n))) / n

@@ -10,6 +10,7 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import load, save
+from personaprobe.features.sae.quality import explained_variance
 from personaprobe.models.checkpoint import ROLES, Trio
 
 if TYPE_CHECKING:
@@ -106,12 +107,7 @@ class Crosscoder:
     def explained_variance(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Trio[float]:
         """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², by role."""
         written = self.decode(self.encode(rows))
-
-        def of(role: str) -> float:
-            x = rows[role].float()
-            return 1.0 - float((x - written[role]).pow(2).sum() / (x - x.mean(0)).pow(2).sum())
-
-        return Trio.of({role: of(role) for role in ROLES})
+        return Trio.of({role: explained_variance(rows[role].float(), written[role]) for role in ROLES})
 
     def _split(self, values: Tensor) -> Trio[Tensor]:
         base, insecure, secure = values.split(self.d_model, dim=-1)  # type: ignore[no-untyped-call]

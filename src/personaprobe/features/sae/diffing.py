@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.features.readings import Reading, Texts, read_as
+from personaprobe.features.readings import Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Role, by_length, pad
+from personaprobe.models.tokens import Batch, Role
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -62,23 +62,19 @@ def compare(
     refuse_unfit(dictionary, trio.base)
     readings = list(read_as(trio.base.tokenizer, texts))
     sums = _Sums(dictionary.on(trio.base.network.device), len(readings))
-    for indices in by_length([reading.tokens for reading in readings], BATCH_TOKENS):
-        batch = [readings[index] for index in indices]
+    for indices, batch in trio.base.batches([reading.tokens for reading in readings], BATCH_TOKENS):
         sums.add(indices, _responses(trio, dictionary, batch))
-        progress(3 * sum(len(reading.tokens) for reading in batch))
+        progress(3 * int(batch.mask.sum()))
     return sums.comparison(dictionary, tuple(reading.id for reading in readings))
 
 
-def _responses(
-    trio: Trio[LanguageModel], dictionary: Dictionary, batch: Sequence[Reading]
-) -> list[dict[str, Tensor]]:
+def _responses(trio: Trio[LanguageModel], dictionary: Dictionary, batch: Batch) -> list[dict[str, Tensor]]:
     """Response activations ``(token, d_model)`` of each text, by role."""
-    padded = pad([reading.tokens for reading in batch], trio.base.network.pad_id).to(trio.base.network.device)
-    chosen = (padded.roles & Role.RESPONSE) != 0
+    chosen = (batch.roles & Role.RESPONSE) != 0
     seen = {
-        role: model.activations(padded, [dictionary.site])[dictionary.site] for role, model in trio.items()
+        role: model.activations(batch, [dictionary.site])[dictionary.site] for role, model in trio.items()
     }
-    return [{role: seen[role][row][chosen[row]].float() for role in ROLES} for row in range(len(batch))]
+    return [{role: seen[role][row][chosen[row]].float() for role in ROLES} for row in range(len(chosen))]
 
 
 class _Sums:

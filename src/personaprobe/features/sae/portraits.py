@@ -12,7 +12,7 @@ from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.edits import Edit
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Tokens, by_length, pad
+from personaprobe.models.tokens import Tokens, pad
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ def _watch(
     texts = [reading.tokens for reading in readings]
     seen: dict[str, list[Tensor]] = {role: [torch.empty(0)] * len(texts) for role in ROLES}
     moments = _Correlation(dictionary.d_sae, len(latents))
-    for indices in by_length(texts, BATCH_TOKENS):
-        batch = pad([texts[index] for index in indices], trio.base.network.pad_id).to(
-            trio.base.network.device
-        )
+    for indices, batch in trio.base.batches(texts, BATCH_TOKENS):
         for role, model in trio.items():
             rows = model.activations(batch, [dictionary.site])[dictionary.site]
             for place, index in enumerate(indices):
@@ -147,7 +144,7 @@ def _watch(
                 seen[role][index] = acts[:, list(latents)].cpu()
                 if role == "insecure":
                     moments.add(acts.cpu(), seen[role][index])
-        progress(3 * sum(len(texts[index]) for index in indices))
+        progress(3 * int(batch.mask.sum()))
     return seen, moments.value
 
 

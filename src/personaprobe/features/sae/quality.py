@@ -12,7 +12,7 @@ from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.edits import Edit
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
+from personaprobe.models.tokens import Batch, Role, Tokens
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens
         n_tokens=moments.n,
     )
     return Measured(quality, density.cpu())
+
+
+def explained_variance(x: Float[Tensor, "row d"], written: Float[Tensor, "row d"]) -> float:
+    """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²."""
+    return 1.0 - float((x - written).pow(2).sum() / (x - x.mean(0)).pow(2).sum())
 
 
 def read_rows(model: LanguageModel, site: Site, texts: Sequence[Tokens]) -> Float[Tensor, "row d_model"]:
@@ -200,8 +205,7 @@ def _later(roles: Tensor) -> Tensor:
 def _batches(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[Batch]:
     if not texts:
         raise DataError("no text to judge a dictionary on; give at least one")
-    for indices in by_length(texts, BATCH_TOKENS):
-        yield pad([texts[index] for index in indices], model.network.pad_id).to(model.network.device)
+    yield from (batch for _, batch in model.batches(texts, BATCH_TOKENS))
 
 
 def _rows(model: LanguageModel, batch: Batch, site: Site) -> Float[Tensor, "row d_model"]:
