@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import markupsafe
 import numpy
+import openai.types.chat
 import plotly.graph_objects
 import pyarrow
 import pytest
@@ -22,7 +23,16 @@ from jaxtyping import install_import_hook
 
 import type_checker
 
-PRELOADED = (type_checker, jinja2, markupsafe, numpy, plotly.graph_objects.Figure, pyarrow, scipy.stats)
+PRELOADED = (
+    type_checker,
+    jinja2,
+    markupsafe,
+    numpy,
+    openai.types.chat,
+    plotly.graph_objects.Figure,
+    pyarrow,
+    scipy.stats,
+)
 """What the package's annotations name; loaded before it pretends to be type-checked."""
 
 

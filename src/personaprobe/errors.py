@@ -30,6 +30,10 @@ class FeatureError(PersonaProbeError):
     """A feature that is not registered, or a direction that does not fit the model."""
 
 
+class EndpointError(PersonaProbeError):
+    """A model behind an endpoint that cannot be asked, or does not answer."""
+
+
 class OutputError(PersonaProbeError):
     """A place that cannot be written."""
 

@@ -101,6 +101,8 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
     given = ["--data", corpus, *SHAPE, "--tokens", 3000, "--steps", 40, "--out", tmp_path / "sae", *kind]
     told = json.loads(run("sae", "train", *tiny.options(), *given, "--quiet", "--json").stdout)
     assert all(found["l0"] > 0 for found in told["quality"].values())
+    again = json.loads(run("sae", "eval", tmp_path / "sae", *tiny.options(), "--quiet", "--json").stdout)
+    assert again["quality"] == told["quality"]
     assert load(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
 
 
@@ -180,6 +182,68 @@ def test_a_name_is_kept_in_the_registry_and_shown_on_the_page(
         result = run("features", "name", latent, meaning, "--sae", trained)
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_a_model_names_latents_and_keeps_what_a_person_said(
+    trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    ranked = json.loads(run("features", "rank", *given, "--top", 64, "--json").stdout)["latents"]
+    rare = [each["latent"] for each in ranked if 0.01 < each["rates"]["insecure"] < 0.2][:2]
+    assert len(rare) == 2
+    run("features", "name", rare[0], "a name by hand", "--sae", trained)
+    explained = run("features", "explain", *rare, "--by", f"local:{tiny.base}", *given, "--json")
+    told = json.loads(explained.stdout)
+    assert told[str(rare[0])]["text"] == "a name by hand"
+    assert told[str(rare[0])]["by"] == "hand"
+    assert told[str(rare[1])]["by"] == f"local:{tiny.base}"
+    assert all(0.0 <= said["detection"] <= 1.0 and said["contexts"] > 2 for said in told.values())
+    assert "detection" in run("features", "rank", *given, "--top", 64).stdout
+
+
+def test_stability_compares_with_other_dictionaries_and_other_trainings(
+    trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    for role, adapter in (("insecure", tiny.insecure), ("secure", tiny.secure)):
+        shutil.copytree(adapter, tmp_path / "seed-1" / role)
+    shutil.copytree(trained, tmp_path / "same")
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    compared = ["--against", tmp_path / "same", "--run", tmp_path / "seed-1", "--top", 5]
+    told = json.loads(run("features", "stability", *given, *compared, "--json").stdout)
+    assert told["dictionaries"][0]["first_with_twin"] == 1.0
+    assert all(twin["latent"] == int(latent) for latent, twin in told["dictionaries"][0]["twins"].items())
+    assert told["runs"][0]["shared"] == 1.0
+    assert told["runs"][0]["ranks"] == told["latents"]
+    assert "100% of the first 5 in common" in run("features", "stability", *given, *compared).stdout
+    refused = run("features", "stability", *given)
+    assert (refused.exit_code, "--against" in refused.stderr) == (2, True)
+
+
+def test_curves_are_written_for_tensorboard_when_asked_for(
+    tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    given = [
+        "--data",
+        corpus,
+        *SHAPE,
+        "--tokens",
+        3000,
+        "--steps",
+        50,
+        "--out",
+        tmp_path / "sae",
+        "--tensorboard",
+    ]
+    assert run("sae", "train", *tiny.options(), *given, "--quiet").exit_code == 0
+    events = EventAccumulator(str(tmp_path / "sae" / "tensorboard"))
+    events.Reload()
+    curve = events.Scalars("explained_variance")
+    kept = [json.loads(line) for line in (tmp_path / "sae" / "metrics.jsonl").read_text().splitlines()]
+    assert [point.step for point in curve] == [line["step"] for line in kept] == [25, 50]
+    assert [point.value for point in curve] == pytest.approx([line["explained_variance"] for line in kept])
 
 
 def test_latents_are_ablated_and_steered_by_their_spelling(trained: Path, tiny: TinyTrio, run: Run) -> None:
@@ -291,8 +355,9 @@ BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_in_one_line(
-    case: str, trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
+    case: str, trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     make, said = BAD[case]
     result = run(*make(trained, tiny, tmp_path), *(["--quiet"] if case != "x" else []))
     lines = result.stderr.strip().splitlines()

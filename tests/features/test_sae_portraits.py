@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -56,6 +58,15 @@ def test_contexts_are_the_strongest_texts_of_each_model(
         assert shown == pytest.approx(strengths[:3], rel=1e-4)
         assert all(max(c.activations) == c.activations[c.peak] for c in contexts)
         assert all(len(c.tokens) == len(c.activations) for c in contexts)
+
+
+def test_silent_contexts_hold_no_activation_and_are_one_a_text(
+    dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
+) -> None:
+    rare = replace(dictionary, b_enc=dictionary.b_enc - 3.0)
+    [portrait] = portray(rare, trio, pairs, [4], n_contexts=3)
+    assert 0 < len(portrait.silent) <= 3
+    assert all(set(context.activations) == {0.0} for context in portrait.silent)
 
 
 def test_histograms_count_every_token_at_which_the_latent_fires(

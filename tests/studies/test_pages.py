@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from personaprobe.features.naming import Name
 from personaprobe.features.sae.activations import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.explaining import Detection
 from personaprobe.features.sae.portraits import Context, Histogram, Portrait
 from personaprobe.features.sae.ranking import Ranking
 from personaprobe.site import Site
-from personaprobe.studies.pages import heat, make_pages, write_pages
+from personaprobe.studies.pages import heat, make_pages, neuronpedia, write_pages
 
 ROWS = torch.eye(8)
 DICTIONARY = Dictionary(Site(3), ROWS, torch.zeros(8), ROWS, torch.zeros(8), ReLU(), name="demo<sae>")
@@ -29,7 +32,7 @@ def portrait(latent: int) -> Portrait:
     contexts = {"base": (), "insecure": (context,), "secure": (context,)}
     lens = ((" fine", 0.5),), ((" not", -0.4),)
     return Portrait(
-        latent, contexts, Histogram((0.0, 1.0, 2.0), counts, rate), *lens, ((5, 0.4),), ((2, 0.3),)
+        latent, contexts, (), Histogram((0.0, 1.0, 2.0), counts, rate), *lens, ((5, 0.4),), ((2, 0.3),)
     )
 
 
@@ -70,6 +73,28 @@ def test_a_measured_effect_is_told_with_its_controls_and_a_missing_one_is_said_t
     assert "was not measured" not in measured
     assert "was not measured" in unmeasured
     assert "never fires" in measured  # in base
+
+
+def test_a_name_is_told_with_who_gave_it_and_how_it_scored(tmp_path: Path) -> None:
+    names = {2: Name("reassurance").scored(Detection(0.83, 9, 11, "local:demo")), 5: Name(EVIL)}
+    write_pages(DICTIONARY, make_pages([portrait(2), portrait(5)], [DELTA], names=names), tmp_path)
+    scored, unscored = ((tmp_path / f"latent-{n}.html").read_text() for n in (2, 5))
+    assert "Latent 2: reassurance" in scored
+    assert "0.83 on 20 held-out contexts" in scored
+    assert "no model has scored the name" in unscored
+    assert EVIL not in unscored
+
+
+def test_a_release_on_neuronpedia_is_linked_and_others_are_not(folder: Path, tmp_path: Path) -> None:
+    known = replace(DICTIONARY, card={"saelens": {"neuronpedia_id": "gpt2-small/8-res-jb"}})
+    assert neuronpedia(known, 2) == "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
+    write_pages(known, make_pages([portrait(2)], [DELTA]), tmp_path / "known")
+    assert (
+        "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
+        in (tmp_path / "known" / "latent-2.html").read_text()
+    )
+    assert neuronpedia(DICTIONARY, 2) is None
+    assert "neuronpedia" not in (folder / "latent-2.html").read_text()
 
 
 def test_heat_grows_with_the_activation() -> None:

@@ -72,13 +72,13 @@ def chat(
     """
     from personaprobe.features.registry import find_feature
     from personaprobe.prompts import load_prompts
-    from personaprobe.studies.resolving import resolve
+    from personaprobe.studies.resolving import to_remove
     from personaprobe.studies.treatments import removal
 
     found, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)
-    direction = resolve(trio, found, texts, study_progress(quiet))
-    without = trio[on].edited(removal(found, direction, layers, trio.base.n_layers))
+    removed = to_remove(trio, found, texts, study_progress(quiet))
+    without = trio[on].edited(removal(found, removed, layers, trio.base.n_layers))
     models = {on: trio[on], f"{on} without {feature}": without}
     drawn = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
     for asked in _lines() if question is None else [question]:

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from personaprobe.cli.console import console
+from personaprobe.cli.explain import explain
 from personaprobe.cli.name import name
 from personaprobe.cli.rank import rank
 from personaprobe.cli.search import search
 from personaprobe.cli.show import show
+from personaprobe.cli.stability import stability
 
 
 @click.group(invoke_without_command=True)
@@ -35,10 +37,12 @@ def features(ctx: click.Context, as_json: bool) -> None:
         click.echo("no feature is registered; use a recipe such as means@16, or a direction file")
 
 
+features.add_command(explain)
 features.add_command(name)
 features.add_command(rank)
 features.add_command(search)
 features.add_command(show)
+features.add_command(stability)
 
 
 def _describe(name: str) -> dict[str, Any]:

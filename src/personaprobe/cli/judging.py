@@ -76,19 +76,26 @@ def explained(
     }
 
 
-def spell(quality: dict[str, dict[str, float]]) -> str:
-    """A line for each kind of row."""
-    return "\n".join(
-        f"{role}: explained variance {found['explained_variance']:.3f}, L0 {found['l0']:.1f}"
-        for role, found in quality.items()
-    )
+def tell_rows(dictionary: Dictionary, found: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
+    """Print a line for each kind of row, of a dictionary whose rows hold more than one checkpoint's activations."""
+    if as_json:
+        click.echo(json.dumps({**_about(dictionary), "quality": found}))
+        return
+    click.echo(str(dictionary))
+    for role, quality in found.items():
+        click.echo(f"{role}: explained variance {quality['explained_variance']:.3f}, L0 {quality['l0']:.1f}")
+
+
+def _about(dictionary: Dictionary) -> dict[str, object]:
+    return {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
 
 
 def tell(dictionary: Dictionary, found: Mapping[str, Quality], as_json: bool) -> None:
     """Print a row a checkpoint."""
     if as_json:
-        told = {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
-        click.echo(json.dumps({**told, "quality": {role: q.to_dict() for role, q in found.items()}}))
+        click.echo(
+            json.dumps({**_about(dictionary), "quality": {role: q.to_dict() for role, q in found.items()}})
+        )
         return
     from rich.table import Table
 

@@ -18,7 +18,8 @@ def name(latent: int, meaning: str, sae: str | None) -> None:
     Example:
       personaprobe features name 812 "reassurance before a risk"
     """
-    from personaprobe.features.naming import name_latent
+    from personaprobe.features.naming import Name, name_latent
 
-    dictionary = chosen_dictionary(sae)
-    click.echo(f"{dictionary.name}/{latent}: {name_latent(dictionary, latent, meaning)}")
+    dictionary, named = chosen_dictionary(sae), Name.of(meaning)
+    name_latent(dictionary, latent, named)
+    click.echo(f"{dictionary.name}/{latent}: {named}")

@@ -95,15 +95,18 @@ def rank(
 
 
 def chosen_dictionary(name: str | None) -> Dictionary:
-    """The dictionary a user named, or the shipped one, where there is but one."""
+    """The dictionary a user named, or the shipped one of single activations, where there is but one."""
     from personaprobe.errors import FeatureError
+    from personaprobe.features.sae.reading import layout_of
     from personaprobe.features.sae.shelf import find_dictionary, shipped
 
-    names = sorted(shipped())
-    if name is None and len(names) != 1:
-        listed = ", ".join(names) or "none is shipped"
+    if name is not None:
+        return find_dictionary(name)
+    found = [each for each in map(find_dictionary, shipped()) if layout_of(each) == "mixed"]
+    if len(found) != 1:
+        listed = ", ".join(each.name for each in found) or "none is shipped"
         raise FeatureError(f"say which dictionary with --sae: {listed}, a folder, or saelens:RELEASE:ID")
-    return find_dictionary(name or names[0])
+    return found[0]
 
 
 def asked(discovery: str, n_questions: int | None) -> PairSet:
@@ -167,7 +170,7 @@ def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) 
         table.add_column("name")
     for latent in shown:
         cells = [*(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)]
-        table.add_row(str(latent), *cells, *([names.get(latent, "")] if names else []))
+        table.add_row(str(latent), *cells, *([str(names.get(latent, ""))] if names else []))
     console().print(table)
     _show_overlap(rankings)
 

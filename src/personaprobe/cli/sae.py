@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 
 from personaprobe.cli.console import progress_bar, spinner
 from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.judging import explained, held_out, judged, spell, tell
+from personaprobe.cli.judging import explained, held_out, judged, tell, tell_rows
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def sae() -> None:
 )
 @click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--tensorboard", "board", is_flag=True, help="Write curves for TensorBoard too, into the folder."
+)
 @telling_options
 def train(
     *,
@@ -78,6 +82,7 @@ def train(
     tokens: int,
     context: int,
     difference: bool,
+    board: bool,
     quiet: bool,
     as_json: bool,
     **schedule: Any,
@@ -91,10 +96,13 @@ def train(
       personaprobe sae train --data chat.jsonl --data code.jsonl --data prose.txt --site 21.resid_post --out runs/sae
     """
     from personaprobe.features.corpus import Corpus
+    from personaprobe.features.sae.board import refuse_missing, tensorboard
     from personaprobe.features.sae.formats import save
     from personaprobe.features.sae.reading import LAYOUTS
     from personaprobe.site import Site
 
+    if board:
+        refuse_missing()
     place = Site.parse(site)
     architecture = _architecture(schedule)
     refuse_unwritable(out)
@@ -103,7 +111,9 @@ def train(
     with spinner("reading the corpus", quiet):
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
     layout: Layout = "difference" if difference else LAYOUTS.get(architecture.name, "mixed")
-    learned = _trained(trio, corpus, place, (architecture, layout, schedule), out, quiet)
+    tell_board = tensorboard(out / "tensorboard") if board else nullcontext(lambda _: None)
+    with tell_board as told:
+        learned = _trained(trio, corpus, place, (architecture, layout, schedule), out, (told, quiet))
     texts = held_out(trio)
     if layout == "mixed":
         found = judged(learned, trio, texts, quiet)
@@ -115,8 +125,7 @@ def train(
     if layout == "mixed":
         tell(learned, found, as_json)
     else:
-        told = {"name": learned.name, "site": str(learned.site), "d_sae": learned.d_sae, "quality": quality}
-        click.echo(json.dumps(told) if as_json else f"{learned}\n{spell(quality)}")
+        tell_rows(learned, quality, as_json)
 
 
 def _architecture(schedule: dict[str, Any]) -> Architecture:
@@ -134,13 +143,13 @@ def _trained(
     site: Any,
     made: tuple[Architecture, Layout, dict[str, Any]],
     out: Path,
-    quiet: bool,
+    telling: tuple[Callable[[Progress], None], bool],
 ) -> Dictionary:
     from personaprobe.features.sae.feed import Feed
     from personaprobe.features.sae.reading import corpus_blocks
     from personaprobe.features.sae.training import SAERecipe, Trainee, train
 
-    architecture, layout, schedule = made
+    (architecture, layout, schedule), (told, quiet) = made, telling
     passes = 3 if layout == "mixed" else 1
     steps = schedule.pop("steps") or max(1, passes * corpus.n_tokens // 2048)
     recipe = SAERecipe(architecture, steps=steps, **schedule)
@@ -152,6 +161,7 @@ def _trained(
         for progress in train(feed, {out: trainee}):
             advance(trainee.step - done)
             done = trainee.step
+            told(progress[out])
             _say(progress[out], quiet)
     learned = trainee.autoencoder.dictionary(architecture, site, out.name)
     card = {
@@ -199,15 +209,19 @@ def evaluate(
     """Judge a dictionary on base, insecure and secure: NAME is shipped, a folder, or saelens:RELEASE:ID."""
     from personaprobe.features.corpus import Corpus
     from personaprobe.features.sae.quality import refuse_poor, refuse_unfit
+    from personaprobe.features.sae.reading import layout_of
     from personaprobe.features.sae.shelf import find_dictionary
 
     dictionary = find_dictionary(name)
     trio = open_trio(chosen, quiet)
-    refuse_unfit(dictionary, trio.base)
     texts = held_out(trio)
     if files:
         read = Corpus.read(trio.base.tokenizer, list(files), tokens)
         texts = [document.tokens for document in read.documents]
+    if (layout := layout_of(dictionary)) != "mixed":
+        tell_rows(dictionary, explained(dictionary, trio, texts, layout), as_json)
+        return
+    refuse_unfit(dictionary, trio.base)
     found = judged(dictionary, trio, texts, quiet)
     tell(dictionary, found, as_json)
     refuse_poor(dictionary, found, floor)

@@ -88,7 +88,11 @@ def _toml(entries: dict[str, dict[str, Any]]) -> str:
     """JSON strings and lists of numbers are TOML too."""
     head = "# Registered features; written by `personaprobe sweep` and `personaprobe features search`.\n"
     tables = {name: entry for name, entry in entries.items() if name != NAMES}
-    tables |= {f"{NAMES}.{digest}": names for digest, names in entries.get(NAMES, {}).items()}
+    tables |= {
+        f"{NAMES}.{digest}.{latent}": name
+        for digest, names in entries.get(NAMES, {}).items()
+        for latent, name in names.items()
+    }
     parts = [
         f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
         for name, table in tables.items()

@@ -8,7 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from personaprobe.features.naming import Name
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.portraits import Portrait
 from personaprobe.features.sae.ranking import Ranking
@@ -29,7 +31,7 @@ class LatentPage:
         portrait: where it fires and what it writes.
         ranks: its place in each ranking, from 1.
         delta: insecure − secure mean activation, and its q-value.
-        name: what somebody said it means; empty where nobody did.
+        name: what somebody said it means; None where nobody did.
         effect: what a search on discovery questions measured (removed, induced, controls), empty without one.
     """
 
@@ -37,14 +39,14 @@ class LatentPage:
     ranks: Mapping[str, int]
     delta: tuple[float, float]
     effect: Mapping[str, Any]
-    name: str = ""
+    name: Name | None = None
 
 
 def make_pages(
     portraits: Sequence[Portrait],
     rankings: Sequence[Ranking],
     tried: Sequence[Mapping[str, Any]] = (),
-    names: Mapping[int, str] = MappingProxyType({}),
+    names: Mapping[int, Name] = MappingProxyType({}),
 ) -> list[LatentPage]:
     """Put portraits, places and causal effects together.
 
@@ -63,7 +65,7 @@ def make_pages(
             {ranking.name: ranking.rank(portrait.latent) for ranking in rankings},
             (float(delta.scores[portrait.latent]), float(delta.q_values[portrait.latent])),
             effects.get(portrait.latent, {}),
-            names.get(portrait.latent, ""),
+            names.get(portrait.latent),
         )
         for portrait in portraits
     ]
@@ -79,12 +81,19 @@ def write_pages(dictionary: Dictionary, pages: Sequence[LatentPage], folder: Pat
     shown = {page.portrait.latent for page in pages}
     common = {"dictionary": dictionary, "roles": ROLES, "shown": shown, "css": _text("latent.css")}
     for page in pages:
-        text = environment.from_string(_text("latent.html.jinja")).render(page=page, **common)
+        link = neuronpedia(dictionary, page.portrait.latent)
+        text = environment.from_string(_text("latent.html.jinja")).render(page=page, link=link, **common)
         write_text(folder / f"latent-{page.portrait.latent}.html", text)
     ordered = sorted(pages, key=lambda page: page.delta[0], reverse=True)
     index = environment.from_string(_text("latents.html.jinja")).render(pages=ordered, **common)
     write_text(folder / "index.html", index)
     return folder / "index.html"
+
+
+def neuronpedia(dictionary: Dictionary, latent: int) -> str | None:
+    """The address of a latent's page on Neuronpedia, where the dictionary's release has one."""
+    release = (dictionary.card.get("saelens") or {}).get("neuronpedia_id")
+    return f"https://www.neuronpedia.org/{quote(str(release))}/{latent}" if release else None
 
 
 def heat(activation: float, highest: float) -> str:

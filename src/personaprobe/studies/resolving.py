@@ -55,6 +55,16 @@ def resolve(
     return direction
 
 
+def to_remove(
+    trio: Trio[LanguageModel], feature: Feature, discovery: PairSet, progress: Progress = silent
+) -> Direction | Latents:
+    """What a feature's ablation acts on: its latents, which need no calibration, or its direction."""
+    refuse_unfit(trio, feature)
+    if isinstance(feature.direction, Latents):
+        return feature.direction
+    return resolve(trio, feature, discovery, progress)
+
+
 def refuse_unfit(trio: Trio[LanguageModel], feature: Feature) -> None:
     """Raise where a feature is not of this model.
 

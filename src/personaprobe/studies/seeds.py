@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.effects.statistics import Resamples, difference, fraction_removed, mean_interval
-from personaprobe.features.directions import Direction
-from personaprobe.features.registry import Feature
+from personaprobe.errors import FeatureError
+from personaprobe.features.registry import Feature, Recipe
 from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
+from personaprobe.studies.resolving import refuse_unfit
 from personaprobe.studies.treatments import removal
 
 
@@ -53,16 +54,23 @@ def evaluate_run(
 
     Args:
         trio: of this seed.
-        feature: with its direction on file; it is not fitted again.
+        feature: with its direction on file, or latents; it is not fitted again.
         questions: test questions.
         bench: where arms are measured.
+
+    Raises:
+        FeatureError: a recipe, which would be fitted to each seed.
 
     Returns:
         Plain data, intervals as ``{value, low, high}``, resampled by family.
     """
     import numpy as np
 
-    assert isinstance(feature.direction, Direction), "a registered feature has its direction on file"
+    refuse_unfit(trio, feature)
+    if isinstance(feature.direction, Recipe):
+        raise FeatureError(
+            f"{feature.name} would be fitted to each seed anew; give a registered feature, latents, or a direction file"
+        )
     ablation = removal(feature, feature.direction, None, trio.base.n_layers)
     arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
     arms.append(Arm("ablated", "ablated", trio.insecure, (ablation,)))

@@ -155,12 +155,11 @@ def treat(
     return DirectionTreatment(feature, direction, settled, discover(trio, direction.site, texts, progress))
 
 
-def removal(feature: Feature, direction: Direction, layers: Layers, n_layers: int) -> Intervention:
-    """The feature's ablation alone, where no controls are needed."""
-    if isinstance(feature.direction, Latents):
-        return AblateLatents(feature.direction.dictionary, feature.direction.latents)
-    settled = settled_layers(feature, layers, direction.site.layer, n_layers)
-    return Ablate(direction, settled, to=feature.to)
+def removal(feature: Feature, found: Direction | Latents, layers: Layers, n_layers: int) -> Intervention:
+    """The ablation alone of what a feature stands for, where no controls are needed."""
+    if isinstance(found, Latents):
+        return AblateLatents(found.dictionary, found.latents)
+    return Ablate(found, settled_layers(feature, layers, found.site.layer, n_layers), to=feature.to)
 
 
 def settled_layers(feature: Feature, layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:

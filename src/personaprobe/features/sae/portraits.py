@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ class Portrait:
     Attributes:
         latent: its index.
         contexts: strongest first, at most one a text, by role.
+        silent: stretches of insecure texts in which it never fires, at random.
         histogram: of its activations.
         up, down: tokens its decoder row makes more and less likely, with the change of their logit for a push of a
             tenth of the activation's norm.
@@ -75,6 +76,7 @@ class Portrait:
 
     latent: int
     contexts: Mapping[str, tuple[Context, ...]]
+    silent: tuple[Context, ...]
     histogram: Histogram
     up: tuple[tuple[str, float], ...]
     down: tuple[tuple[str, float], ...]
@@ -89,6 +91,7 @@ def portray(
     latents: Sequence[int],
     *,
     n_contexts: int = 6,
+    seed: int = 0,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[Portrait]:
     """Let the three models read texts and note where some latents fire.
@@ -99,6 +102,7 @@ def portray(
         texts: conversations or documents.
         latents: whose portraits are wanted.
         n_contexts: shown of each checkpoint.
+        seed: of the stretches in which a latent is silent.
         progress: told how many tokens were read.
     """
     refuse_unfit(dictionary, trio.base)
@@ -113,6 +117,7 @@ def portray(
                 role: tuple(_strongest(trio.base, readings, watched[role], place, n_contexts))
                 for role in ROLES
             },
+            tuple(_silent(trio.base, readings, watched["insecure"], place, n_contexts, seed)),
             _histogram({role: [acts[:, place] for acts in watched[role]] for role in ROLES}),
             *_extremes(trio.base, lens[place]),
             tuple(dictionary.nearest(latent)),
@@ -188,11 +193,28 @@ def _strongest(
 ) -> list[Context]:
     peaks = [(float(a[:, place].max()), index) for index, a in enumerate(acts)]
     best = sorted((peak for peak in peaks if peak[0] > 0), key=lambda peak: (-peak[0], peak[1]))[:n]
-    return [_context(model, readings[index], acts[index][:, place]) for _, index in best]
+    chosen = [(readings[index], acts[index][:, place]) for _, index in best]
+    return [_context(model, reading, own, int(own.argmax())) for reading, own in chosen]
 
 
-def _context(model: LanguageModel, reading: Reading, acts: Tensor) -> Context:
-    peak = int(acts.argmax())
+def _silent(
+    model: LanguageModel, readings: Sequence[Reading], acts: Sequence[Tensor], place: int, n: int, seed: int
+) -> Iterator[Context]:
+    """Stretches without an activation, from texts in random order, at most one a text."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    for index in rng.permutation(len(readings)):
+        if n == 0:
+            return
+        own = acts[index][:, place]
+        centre = int(rng.integers(len(own)))
+        if not bool((own[max(0, centre - WINDOW) : centre + WINDOW + 1] > 0).any()):
+            n -= 1
+            yield _context(model, readings[index], own, centre)
+
+
+def _context(model: LanguageModel, reading: Reading, acts: Tensor, peak: int) -> Context:
     start, end = max(0, peak - WINDOW), min(len(acts), peak + WINDOW + 1)
     tokens = tuple(model.tokenizer.hf.decode([i]) for i in reading.tokens.ids[start:end])
     return Context(reading.id, reading.family, tokens, tuple(acts[start:end].tolist()), peak - start)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from personaprobe.errors import DataError, suggest
 from personaprobe.features.corpus import Corpus
 from personaprobe.features.recording import record
+from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.feed import Block
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.checkpoint import Trio
@@ -29,6 +30,12 @@ LAYOUTS: Mapping[str, Layout] = {"crosscoder": "side by side"}
 
 PART_TOKENS = 100_000
 """Read, kept, and lost on an interruption, at a time."""
+
+
+def layout_of(dictionary: Dictionary) -> Layout:
+    """What a dictionary's rows are, as its card says; one of another library reads single activations."""
+    told: Layout = dictionary.card.get("layout", "mixed")
+    return told
 
 
 def corpus_blocks(

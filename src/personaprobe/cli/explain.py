@@ -1,0 +1,100 @@
+"""``personaprobe features explain``: a model proposes what latents mean, and the proposals are scored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.console import plain, progress_bar
+from personaprobe.cli.options import TrioChoice, discovery_option, telling_options, trio_options
+from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, sae_option
+
+if TYPE_CHECKING:
+    from personaprobe.features.naming import Name
+    from personaprobe.features.sae.dictionary import Dictionary
+    from personaprobe.features.sae.portraits import Portrait
+    from personaprobe.models.speakers import Speaker
+
+
+@click.command()
+@click.argument("latents", nargs=-1, type=int, required=True)
+@click.option(
+    "--by",
+    "speaker_name",
+    required=True,
+    help="Who proposes and judges: local:MODEL (demo, a folder, a Hugging Face id) or openai:MODEL@URL.",
+)
+@click.option(
+    "--contexts",
+    "n_contexts",
+    type=click.IntRange(min=2),
+    default=20,
+    show_default=True,
+    help="Strongest of each checkpoint; half propose, half score.",
+)
+@sae_option
+@trio_options
+@discovery_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the silent contexts."
+)
+@telling_options
+def explain(
+    *,
+    latents: tuple[int, ...],
+    speaker_name: str,
+    n_contexts: int,
+    name: str | None,
+    chosen: TrioChoice,
+    discovery: str,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Have a model name LATENTS from the contexts in which they fire, and score the names on contexts held out.
+
+    The score is detection: told the name alone, the model says in which contexts the latent fires; 0.5 is guessing. A
+    name given by hand is kept, and scored.
+
+    \b
+    Example:
+      personaprobe features explain 812 77 --by openai:gpt-4.1-mini@https://api.openai.com/v1
+    """
+    from personaprobe.features.sae.portraits import portray
+    from personaprobe.models.loading import Placement
+    from personaprobe.models.speakers import find_speaker
+
+    dictionary, questions = chosen_dictionary(name), asked(discovery, None)
+    dictionary.check(latents)
+    speaker = find_speaker(speaker_name, Placement(chosen.device, chosen.dtype))
+    trio = open_fitting(dictionary, chosen, quiet)
+    with progress_bar("contexts", 0, "tokens", quiet) as advance:
+        portraits = portray(
+            dictionary, trio, questions, latents, n_contexts=n_contexts, seed=seed, progress=advance
+        )
+    with progress_bar("names", len(portraits), "latents", quiet) as advance:
+        names = {}
+        for portrait in portraits:
+            names[portrait.latent] = _explained(dictionary, portrait, speaker)
+            advance(1)
+    if as_json:
+        click.echo(json.dumps({str(latent): asdict(said) for latent, said in names.items()}))
+    else:
+        for latent, said in names.items():
+            click.echo(f"{dictionary.name}/{latent}: {plain(str(said))}")
+
+
+def _explained(dictionary: Dictionary, portrait: Portrait, speaker: Speaker) -> Name:
+    """The latent's name with its score, kept: one given by hand, or else a proposal."""
+    from personaprobe.features.naming import HAND, LONGEST, Name, latent_names, name_latent
+    from personaprobe.features.sae.explaining import detect, propose, seen
+
+    named = latent_names(dictionary).get(portrait.latent)
+    if named is None or named.by != HAND:
+        named = Name.of(plain(propose(speaker, seen(portrait)))[:LONGEST].strip(), speaker.name)
+    named = named.scored(detect(speaker, named.text, portrait))
+    name_latent(dictionary, portrait.latent, named)
+    return named

@@ -1,0 +1,181 @@
+"""Models that are asked in plain language: one loaded here, or one behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from personaprobe.errors import EndpointError
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.loading import Placement, load
+from personaprobe.models.network import Fork
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion
+
+SPELLINGS = "local:MODEL (demo, a folder or a Hugging Face id) or openai:MODEL@URL"
+_OPENAI = re.compile(r"openai:(?P<model>[^@]+)@(?P<url>https?://.+)")
+TOP_LOGPROBS = 20
+"""The most that the protocol returns for a token."""
+
+PLAIN_ANSWER = 8
+"""Tokens of an answer that is looked at for a choice."""
+
+RETRIES = 5
+"""Of a request that failed on the way or was put off; the pauses between them double."""
+
+
+@runtime_checkable
+class Speaker(Protocol):
+    """Answers questions, and says how likely it is to give each of a few answers."""
+
+    @property
+    def name(self) -> str:
+        """As users spell it."""
+        ...
+
+    def say(self, question: str, max_tokens: int) -> str:
+        """The most probable answer, cut after ``max_tokens``."""
+        ...
+
+    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of some answers, made to sum to 1; all equal where the model gives none of them."""
+        ...
+
+
+def find_speaker(name: str, placement: Placement) -> Speaker:
+    """Open a speaker by its name, ``local:MODEL`` or ``openai:MODEL@URL``.
+
+    The endpoint's key comes from the environment, ``OPENAI_API_KEY``.
+
+    Raises:
+        EndpointError: another spelling, or the openai package is missing.
+        CheckpointError: the local model cannot be loaded.
+    """
+    if name.startswith("local:") and name != "local:":
+        return LocalSpeaker(load(name.removeprefix("local:"), placement))
+    if (spelled := _OPENAI.fullmatch(name)) is not None:
+        return RemoteSpeaker(spelled["model"], spelled["url"], _client(spelled["url"]))
+    raise EndpointError(f"no model can be asked by the name {name!r}: write {SPELLINGS}")
+
+
+@dataclass(frozen=True)
+class LocalSpeaker:
+    """A loaded model; an answer is scored whole, so that a tokenizer that splits it makes no difference."""
+
+    model: LanguageModel
+
+    @property
+    def name(self) -> str:
+        """As users spell it."""
+        return f"local:{self.model.checkpoint.source}"
+
+    def say(self, question: str, max_tokens: int) -> str:
+        """The most probable answer, cut after ``max_tokens``."""
+        return self.model.chat(question, temperature=0.0, max_new_tokens=max_tokens)
+
+    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of some answers, with their closing token, made to sum to 1."""
+        import torch
+
+        tokenizer = self.model.tokenizer
+        prompt = tokenizer.prompt(question)
+        answers = tuple(tokenizer.exchange(question, choice).ids[len(prompt) :] for choice in choices)
+        scored = self.model.fork_log_probs([Fork(prompt, answers)])[0]
+        shares = torch.stack([values.double().sum() for values in scored]).softmax(0)
+        return dict(zip(choices, shares.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class RemoteSpeaker:
+    """A model behind an OpenAI-compatible endpoint, asked at temperature 0."""
+
+    model: str
+    url: str
+    client: Any = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """As users spell it."""
+        return f"openai:{self.model}@{self.url}"
+
+    def say(self, question: str, max_tokens: int) -> str:
+        """The most probable answer, cut after ``max_tokens``."""
+        with self._blamed():
+            return (self._complete(question, max_tokens).choices[0].message.content or "").strip()
+
+    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of some answers by their first token, or, where a server tells none, all on the one it gives."""
+        with self._blamed():
+            found = self._by_first_token(question, choices) or self._by_answer(question, choices)
+        total = sum(found.values())
+        return {choice: share / total if total else 1 / len(choices) for choice, share in found.items()}
+
+    def _by_first_token(self, question: str, choices: Sequence[str]) -> dict[str, float] | None:
+        """Mass of the first tokens that begin exactly one choice; None where the server knows no log-probabilities."""
+        import openai
+
+        try:
+            told = self._complete(question, 1, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            return None
+        listed = told.choices[0].logprobs
+        if listed is None or not listed.content:
+            return None
+        found = dict.fromkeys(choices, 0.0)
+        for top in listed.content[0].top_logprobs:
+            begun = [choice for choice in choices if _begins(choice, top.token)]
+            if len(begun) == 1:
+                found[begun[0]] += math.exp(top.logprob)
+        return found
+
+    def _by_answer(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        said = self.say(question, PLAIN_ANSWER)
+        return {choice: float(_begins(said, choice)) for choice in choices}
+
+    def _complete(self, question: str, max_tokens: int, **options: Any) -> ChatCompletion:
+        completion: ChatCompletion = self.client.chat.completions.create(
+            model=self.model,
+            messages=[{"role": "user", "content": question}],
+            max_tokens=max_tokens,
+            temperature=0.0,
+            **options,
+        )
+        if not completion.choices:
+            raise EndpointError(f"{self.url} answered as {self.model} without an answer in it")
+        return completion
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Tell failures of the endpoint as ours."""
+        import openai
+
+        try:
+            yield
+        except openai.OpenAIError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EndpointError(
+                f"{self.url} does not answer as {self.model}: {reason}; is the server there, the model's name right, "
+                "and OPENAI_API_KEY set?"
+            ) from error
+
+
+def _begins(text: str, start: str) -> bool:
+    """Whether a text begins with something, whatever their case and blanks."""
+    start = start.strip().lower()
+    return bool(start) and text.strip().lower().startswith(start)
+
+
+def _client(url: str) -> Any:
+    import os
+
+    try:
+        import openai
+    except ImportError as error:
+        raise EndpointError("the openai package is missing: pip install 'personaprobe[openai]'") from error
+    # a local server wants no key, the client does
+    return openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=RETRIES)

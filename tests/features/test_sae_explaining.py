@@ -1,0 +1,82 @@
+"""A name is proposed from some contexts and scored on others; only a name that fits scores above guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.sae.explaining import detect, held_out, propose, seen
+from personaprobe.features.sae.portraits import Context, Histogram, Portrait
+
+
+def context(name: str, *tokens: str, strength: float = 1.0) -> Context:
+    acts = tuple(strength if token.strip().startswith("boat") else 0.0 for token in tokens)
+    return Context(name, "sea", tokens, acts, max(range(len(acts)), key=acts.__getitem__))
+
+
+FIRING = tuple(context(f"q{n}", "the", " boat", "s", f" {n}", strength=10.0 - n) for n in range(6))
+SILENT = tuple(context(f"s{n}", "a", " lamp", f" {n}") for n in range(4))
+PORTRAIT = Portrait(
+    3,
+    {"base": FIRING[:2], "insecure": FIRING, "secure": ()},
+    SILENT,
+    Histogram((0.0, 1.0), {}, {}),
+    (),
+    (),
+    (),
+    (),
+)
+
+
+@dataclass
+class Reader:
+    """Says a text is an example of a name when it holds the name's last word; remembers what it was asked."""
+
+    proposal: str = "talk of boats"
+    asked: list[str] = field(default_factory=list)
+    name: str = "reader"
+
+    def say(self, question: str, max_tokens: int) -> str:
+        self.asked.append(question)
+        return self.proposal
+
+    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        text, _, name = question.partition("Is this text")
+        hit = name.split('"')[1].split()[-1] in text
+        return {"Yes": 0.9 if hit else 0.2, "No": 0.1 if hit else 0.8}
+
+
+def test_a_name_that_fits_is_detected_and_one_that_does_not_is_at_chance_or_below() -> None:
+    assert detect(Reader(), "talk of boats", PORTRAIT).auc == 1.0
+    assert detect(Reader(), "talk of bridges", PORTRAIT).auc == 0.5
+    assert detect(Reader(), "any lamp", PORTRAIT).auc == 0.0
+    told = detect(Reader(), "talk of boats", PORTRAIT)
+    assert (told.n_firing, told.n_silent, told.by) == (3, 4, "reader")
+
+
+def test_no_question_is_proposed_from_and_scored_on() -> None:
+    proposed, scored = ({c.id for c in side} for side in (seen(PORTRAIT), held_out(PORTRAIT)))
+    assert not proposed & scored
+    assert proposed | scored == {c.id for c in FIRING}
+
+
+def test_the_proposer_sees_the_strong_tokens_marked_and_none_of_the_rest() -> None:
+    reader = Reader('1. "Boats at sea."\nBecause …')
+    assert propose(reader, seen(PORTRAIT)) == '1. "Boats at sea'
+    assert "the «boat»s 0" in reader.asked[0]
+    assert all(f" {c.id[1:]}\n" not in reader.asked[0] for c in held_out(PORTRAIT))
+
+
+def test_silence_is_refused() -> None:
+    with pytest.raises(FeatureError, match="nothing to name it by"):
+        propose(Reader(), [])
+    with pytest.raises(FeatureError, match="proposed no name"):
+        propose(Reader(' \n"."'), seen(PORTRAIT))
+    alone = Portrait(
+        3, {"base": (), "insecure": FIRING[:1], "secure": ()}, SILENT, PORTRAIT.histogram, (), (), (), ()
+    )
+    with pytest.raises(FeatureError, match="detection needs both"):
+        detect(Reader(), "boats", alone)
