@@ -199,7 +199,7 @@ def test_a_model_names_latents_and_keeps_what_a_person_said(
     assert told[str(rare[0])]["by"] == "hand"
     assert told[str(rare[1])]["by"] == f"local:{tiny.base}"
     assert all(0.0 <= said["detection"] <= 1.0 and said["contexts"] > 2 for said in told.values())
-    assert "detection" in run("features", "rank", *given, "--top", 64).stdout
+    assert f"{rare[0]}: a name by hand (detection" in run("features", "rank", *given, "--top", 64).stdout
 
 
 def test_stability_compares_with_other_dictionaries_and_other_trainings(

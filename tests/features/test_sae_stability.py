@@ -16,7 +16,9 @@ from personaprobe.site import Site
 
 def dictionary(rows: torch.Tensor, layer: int = 1) -> Dictionary:
     d_sae, d_model = rows.shape
-    return Dictionary(Site(layer), rows.T.contiguous(), torch.zeros(d_sae), rows, torch.zeros(d_model), ReLU())
+    return Dictionary(
+        Site(layer), rows.T.contiguous(), torch.zeros(d_sae), rows, torch.zeros(d_model), ReLU()
+    )
 
 
 def test_twins_are_found_in_any_order_and_at_any_scale_and_strangers_are_none() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from personaprobe.cli.console import console, progress_bar
+from personaprobe.cli.console import console, plain, progress_bar
 from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
@@ -160,18 +160,19 @@ def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) 
 
     from personaprobe.features.naming import latent_names
 
-    table = Table("latent", title=f"{found.dictionary}: place in each ranking", title_justify="left")
+    table = Table("latent", title=f"{found.dictionary.name}: place in each ranking", title_justify="left")
     for ranking in rankings:
         table.add_column(ranking.name, justify="right")
     for heading in ("Δ", "q", "fires in base", "insecure", "secure"):
         table.add_column(heading, justify="right")
-    names = latent_names(found.dictionary)
-    if names:
-        table.add_column("name")
     for latent in shown:
         cells = [*(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)]
-        table.add_row(str(latent), *cells, *([str(names.get(latent, ""))] if names else []))
+        table.add_row(str(latent), *cells)
     console().print(table)
+    names = latent_names(found.dictionary)
+    for latent in shown:
+        if latent in names:
+            click.echo(plain(f"{latent}: {names[latent]}"))
     _show_overlap(rankings)
 
 
