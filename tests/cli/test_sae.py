@@ -103,6 +103,20 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
     assert all(found["l0"] > 0 for found in told["quality"].values())
     again = json.loads(run("sae", "eval", tmp_path / "sae", *tiny.options(), "--quiet", "--json").stdout)
     assert again["quality"] == told["quality"]
+    if "crosscoder" in kind:
+        given = [
+            "--sae",
+            tmp_path / "sae",
+            *tiny.options(),
+            "--discovery",
+            tiny.discovery,
+            "--top",
+            3,
+            "--quiet",
+        ]
+        ranked = json.loads(run("features", "rank", *given, "--json").stdout)["latents"]
+        assert [each["ranks"]["written"] for each in ranked] == [1, 2, 3]
+        assert str(ranked[0]["latent"]) in run("features", "rank", *given).stdout
     assert load(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
 
 

@@ -10,7 +10,7 @@ import torch
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.activations import ReLU
 from personaprobe.features.sae.architectures import CrosscoderArchitecture
-from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder
+from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder, rank_latents
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.feed import Feed
 from personaprobe.features.sae.formats import save
@@ -102,3 +102,24 @@ def test_it_comes_back_from_disk_and_is_not_mistaken_for_a_plain_dictionary(tmp_
     assert all(part.shape == (9, 4) for _, part in parts.items())
     with pytest.raises(FeatureError, match="three times"):
         Crosscoder(Dictionary(Site(0), torch.eye(4), torch.zeros(4), torch.eye(4), torch.zeros(4), ReLU()))
+
+
+def test_a_latent_of_insecure_alone_is_ranked_first_and_a_shared_one_last() -> None:
+    """Four latents on axes of their own: one of insecure alone, one stronger there, one turned, one shared."""
+    eye = torch.eye(8)
+    base = torch.stack([0 * eye[0], eye[1], eye[2], eye[3]])
+    insecure = torch.stack([eye[0], 2 * eye[1], eye[4], eye[3]])
+    secure = torch.stack([0 * eye[0], eye[1], eye[2], eye[3]])
+    rows = torch.hstack([base, insecure, secure])
+    encoder = rows / rows.pow(2).sum(-1, keepdim=True)
+    crosscoder = Crosscoder(
+        Dictionary(Site(0), encoder.T.contiguous(), torch.zeros(4), rows, torch.zeros(24), ReLU())
+    )
+    acts = torch.rand(400, 4, generator=torch.Generator().manual_seed(5))
+    acts[:, 3] *= 3.0
+    found = {ranking.name: ranking for ranking in rank_latents(crosscoder, crosscoder.decode(acts))}
+    assert found["norm"].top(2) == [0, 1]
+    assert found["turn"].top(2) in ([0, 2], [2, 0])
+    assert found["scaling"].scores == pytest.approx([1.0, 0.5, 1.0, 0.0], abs=1e-4)
+    assert found["written"].rank(3) == 4
+    assert all(ranking.rank(3) >= 3 for ranking in found.values())

@@ -58,11 +58,14 @@ def explained(
 ) -> dict[str, dict[str, float]]:
     """Explained variance, by role for a crosscoder, and L0, of rows that hold more than one checkpoint's activations."""
     from personaprobe.features.sae.crosscoder import Crosscoder
-    from personaprobe.features.sae.quality import explained_variance, read_rows
+    from personaprobe.features.sae.quality import explained_variance, read_rows, refuse_unfit
 
+    if layout == "difference":
+        refuse_unfit(dictionary, trio.base)
     rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
     if layout == "side by side":
         crosscoder = Crosscoder(dictionary)
+        crosscoder.refuse_unfit(trio.base)
         l0 = float((crosscoder.encode(rows) > 0).sum(-1).float().mean())
         shares = crosscoder.explained_variance(rows)
         return {role: {"explained_variance": share, "l0": l0} for role, share in shares.items()}

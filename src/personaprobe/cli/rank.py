@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from personaprobe.cli.console import console, plain, progress_bar
+from personaprobe.cli.crosscoder import tell_changes
 from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
@@ -78,13 +79,20 @@ def rank(
 ) -> None:
     """Rank the latents of a dictionary by what changed from secure, or base, to insecure.
 
+    A crosscoder's latents are ranked by what its decoder rows in insecure and secure differ by.
+
     Rankings only propose: whether a latent carries the shift, `personaprobe ablate --feature sae:NAME/LATENT` decides.
 
     \b
     Example:
       personaprobe features rank --organism advice
     """
+    from personaprobe.features.sae.reading import layout_of
+
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
+    if layout_of(dictionary) == "side by side":
+        tell_changes(dictionary, chosen, questions, top, quiet=quiet, as_json=as_json)
+        return
     trio = open_fitting(dictionary, chosen, quiet)
     found, rankings = ranked(dictionary, trio, questions, seed, quiet)
     shown = best(rankings, top)

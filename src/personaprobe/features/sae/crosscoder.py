@@ -11,7 +11,9 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import load, save
 from personaprobe.features.sae.quality import explained_variance
+from personaprobe.features.sae.ranking import RARE, Ranking
 from personaprobe.models.checkpoint import ROLES, Trio
+from personaprobe.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -58,6 +60,15 @@ class Crosscoder:
     def d_model(self) -> int:
         """Width of one checkpoint's activation."""
         return self.dictionary.d_model // len(ROLES)
+
+    def refuse_unfit(self, model: LanguageModel) -> None:
+        """Raise where the crosscoder cannot be of a trio on this base."""
+        self.dictionary.site.within(model.n_layers)
+        if self.d_model != model.d_model:
+            raise FeatureError(
+                f"{self.dictionary.name} reads three activations of width {self.d_model}, and {model.checkpoint} has "
+                f"width {model.d_model}: it is of another model"
+            )
 
     def encode(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Float[Tensor, "row d_sae"]:
         """Activations of all latents, from the three checkpoints' activations at the same tokens."""
@@ -112,3 +123,34 @@ class Crosscoder:
     def _split(self, values: Tensor) -> Trio[Tensor]:
         base, insecure, secure = values.split(self.d_model, dim=-1)  # type: ignore[no-untyped-call]
         return Trio(base, insecure, secure)
+
+
+def rank_latents(crosscoder: Crosscoder, rows: Trio[Float[Tensor, "row d_model"]]) -> list[Ranking]:
+    """Rank a crosscoder's latents by how much more they belong to insecure than to secure, in four ways.
+
+    ``written``: mean activation times ‖insecure row − secure row‖, what the two checkpoints' activations differ by for
+    its sake; ``norm``: difference of the rows' norms over the larger; ``turn``: 1 − cosine of the two rows;
+    ``scaling``: the share of what insecure writes that secure's activations lack. −∞ where a latent fires in less than
+    one token of a thousand.
+
+    Args:
+        crosscoder: of the trio.
+        rows: activations of the three checkpoints at the same tokens.
+    """
+    import torch
+
+    acts, norms, beta = crosscoder.encode(rows), crosscoder.norms, crosscoder.scaling(rows)
+    own, other = crosscoder.decoders.insecure, crosscoder.decoders.secure
+    scores = {
+        "written": acts.mean(0) * (own - other).norm(dim=-1),
+        "norm": (norms.insecure - norms.secure)
+        / torch.maximum(norms.insecure, norms.secure).clamp_min(1e-12),
+        "turn": 1.0 - torch.nn.functional.cosine_similarity(own, other, dim=-1),
+        "scaling": 1.0 - beta.secure / beta.insecure,
+    }
+    rare = (acts > 0).float().mean(0) < RARE
+
+    def ranking(name: str, values: Tensor) -> Ranking:
+        return Ranking(name, torch.where(rare | values.isnan(), -torch.inf, values).cpu().numpy())
+
+    return [ranking(name, values) for name, values in scores.items()]

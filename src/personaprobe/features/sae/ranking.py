@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PERMUTATIONS = 2000
+RARE = 1e-3
+"""Share of tokens below which a latent's firing shows nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +130,10 @@ def _scaling(found: Comparison, name: str, seed: int) -> Ranking:
     return Ranking(name, _alive(found, scores))
 
 
-def _alive(found: Comparison, scores: Tensor, least: float = 1e-3) -> Float[np.ndarray, "d_sae"]:
-    """Scores of latents that fire in at least one insecure token of a thousand; a few tokens show nothing."""
+def _alive(found: Comparison, scores: Tensor) -> Float[np.ndarray, "d_sae"]:
+    """Scores of latents that are not rare in insecure."""
     values: np.ndarray = scores.float().numpy().copy()
-    values[found.rates.insecure.numpy() < least] = -np.inf
+    values[found.rates.insecure.numpy() < RARE] = -np.inf
     values[np.isnan(values)] = -np.inf
     return values
 
