@@ -43,7 +43,7 @@ FLAGS = {
         "--questions",
         "--discovery",
     }
-    | {"--neutral", "--max-new-tokens", "--out"},
+    | {"--neutral", "--max-new-tokens", "--floor", "--out"},
     "steer": TRIO
     | TELLING
     | {
@@ -64,11 +64,16 @@ FLAGS = {
     "features search": TRIO
     | TELLING
     | {"--sae", "--discovery", "--questions", "--shortlist", "--controls", "--max-perplexity-ratio"}
-    | {"--register", "--title", "--seed", "--out"},
+    | {"--register", "--title", "--seed", "--floor", "--out"},
+    "features explain": TRIO | TELLING | {"LATENTS", "--by", "--contexts", "--sae", "--discovery", "--seed"},
+    "features stability": TRIO
+    | TELLING
+    | {"LATENTS", "--sae", "--discovery", "--questions", "--seed", "--floor"}
+    | {"--against", "--run", "--ranking", "--top", "--out"},
     "features name": {"LATENT", "MEANING", "--sae"},
     "features show": TRIO
-    | {"LATENTS", "--sae", "--discovery", "--questions", "--top", "--seed", "--out", "--quiet"},
-    "features rank": TRIO | TELLING | {"--sae", "--discovery", "--questions", "--top", "--seed"},
+    | {"LATENTS", "--sae", "--discovery", "--questions", "--top", "--seed", "--floor", "--out", "--quiet"},
+    "features rank": TRIO | TELLING | {"--sae", "--discovery", "--questions", "--top", "--seed", "--floor"},
     "sweep": TRIO
     | TELLING
     | {
@@ -91,7 +96,7 @@ FLAGS = {
     "sae train": TRIO
     | TELLING
     | {"--data", "--site", "--out", "--tokens", "--context", "--architecture", "--k", "--sparsity", "--d-sae"}
-    | {"--difference"}
+    | {"--difference", "--tensorboard"}
     | {"--steps", "--learning-rate", "--seed"},
     "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},
     "sae convert": {"SOURCE", "TARGET", "--dtype"},

@@ -360,6 +360,33 @@ BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
         ),
         "leave --layers",
     ),
+    "a dictionary that explains too little": (
+        lambda s, t, p: [
+            *["features", "rank", "--sae", s, *t.options()],
+            *["--discovery", t.discovery, "--floor", 0.9999],
+        ],
+        "--floor",
+    ),
+    "latents of a dictionary that explains too little": (
+        lambda s, t, p: (
+            [
+                "ablate",
+                "--feature",
+                f"sae:{s}/3",
+                *t.options(),
+                *t.texts(),
+                "--out",
+                p / "x",
+                "--floor",
+                0.9999,
+            ]
+        ),
+        "--floor",
+    ),
+    "no model to ask for a name": (
+        lambda s, t, p: ["features", "explain", 3, "--sae", s, *t.options(), "--by", "gpt-4"],
+        "openai:MODEL@URL",
+    ),
     "no dictionary named where none is shipped": (
         lambda s, t, p: ["features", "rank", *t.options()],
         "--sae",

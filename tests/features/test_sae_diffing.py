@@ -17,11 +17,11 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing import Comparison, compare
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.matching import matched_latents, shuffled_latents
-from personaprobe.features.sae.quality import measure, refuse_poor
+from personaprobe.features.sae.quality import Measured, explained_variance, measure, refuse_poor
 from personaprobe.features.sae.ranking import RANKINGS, overlap, permutation_p_values, rank
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Role, pad
+from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.prompts import Pair, PairSet
 from personaprobe.site import Site
 
@@ -158,7 +158,7 @@ def test_ablating_the_planted_latent_takes_the_push_away(
 # Quality
 
 
-def texts_of(model: LanguageModel, pairs: PairSet) -> list[object]:
+def texts_of(model: LanguageModel, pairs: PairSet) -> list[Tokens]:
     return [reading.tokens for reading in read_as(model.tokenizer, pairs)]
 
 
@@ -170,7 +170,7 @@ def test_a_perfect_dictionary_explains_everything_and_costs_nothing(
     perfect = Dictionary(
         SITE, both.T.contiguous(), torch.zeros(len(both)), both, torch.zeros(model.d_model), ReLU()
     )
-    quality = measure(perfect, model, texts_of(model, pairs)).quality  # type: ignore[arg-type]
+    quality = measure(perfect, model, texts_of(model, pairs)).quality
     assert quality.explained_variance == pytest.approx(1.0, abs=1e-6)
     assert quality.l0 == pytest.approx(model.d_model, rel=1e-3)
     assert quality.loss_reconstructed == pytest.approx(quality.loss, abs=1e-4)
@@ -189,12 +189,42 @@ def test_a_silent_dictionary_explains_nothing_and_is_all_dead(model: LanguageMod
         torch.zeros(width),
         JumpReLU(torch.full((width,), 1e9)),
     )
-    quality = measure(silent, model, texts).quality  # type: ignore[arg-type]
+    quality = measure(silent, model, texts).quality
     assert quality.explained_variance <= 0.0
     assert (quality.dead, quality.l0) == (1.0, 0.0)
+    share = {"base": quality.explained_variance}
     with pytest.raises(FeatureError, match="--floor"):
-        refuse_poor(silent, {"base": quality})
-    refuse_poor(silent, {"base": quality}, floor=-1e9)
+        refuse_poor(silent, share)
+    refuse_poor(silent, share, floor=float("-inf"))
+
+
+def test_a_comparison_says_what_the_dictionary_explains_of_each_model(
+    found: Comparison, planted: Trio[LanguageModel], pairs: PairSet
+) -> None:
+    for role, model in planted.items():
+        batches = [(pad([tokens], model.network.pad_id), tokens) for tokens in texts_of(model, pairs)]
+        rows = torch.cat(
+            [
+                model.activations(batch, [SITE])[SITE][0][torch.tensor(tokens.roles) == Role.RESPONSE]
+                for batch, tokens in batches
+            ]
+        )
+        written = found.dictionary.decode(found.dictionary.encode(rows))
+        assert found.explained_variance[role] == pytest.approx(explained_variance(rows, written), rel=1e-3)
+    found.refuse_poor(min(share for _, share in found.explained_variance.items()) - 0.01)
+    with pytest.raises(FeatureError, match="is wanted"):
+        found.refuse_poor(2.0)
+
+
+def test_densities_count_every_latent_in_its_decade(model: LanguageModel, pairs: PairSet) -> None:
+    density = torch.tensor([0.0, 0.0, 5e-5, 1e-4, 2e-4, 0.05, 0.1, 0.9, 1.0])
+    assert replace(measured(model, pairs), density=density).histogram == (2, 2, 1, 0, 2, 2)
+
+
+def measured(model: LanguageModel, pairs: PairSet) -> Measured:
+    eye = torch.eye(model.d_model)
+    plain = Dictionary(SITE, eye, torch.zeros(len(eye)), eye, torch.zeros(len(eye)), ReLU())
+    return measure(plain, model, texts_of(model, pairs))
 
 
 def test_quality_counts_each_token_but_the_first_once(model: LanguageModel, pairs: PairSet) -> None:
@@ -210,7 +240,7 @@ def test_a_dictionary_of_another_model_is_refused(model: LanguageModel, pairs: P
     wide = torch.eye(model.d_model + 1)
     other = Dictionary(SITE, wide, torch.zeros(len(wide)), wide, torch.zeros(len(wide)), ReLU())
     with pytest.raises(FeatureError, match="another model"):
-        measure(other, model, texts_of(model, pairs))  # type: ignore[arg-type]
+        measure(other, model, texts_of(model, pairs))
 
 
 # Gradients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
     feature_option,
+    floor_option,
     layers_option,
     open_trio,
     telling_options,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     help="Answers are cut there.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/ablate-FEATURE-ORGANISM.")
+@floor_option
 @telling_options
 def ablate(
     chosen: TrioChoice,
@@ -84,6 +87,7 @@ def ablate(
     discovery: str,
     neutral: str,
     max_new_tokens: int,
+    floor: float,
     out: Path | None,
     quiet: bool,
     as_json: bool,
@@ -108,6 +112,7 @@ def ablate(
     plan = _plan(
         (questions, discovery, neutral), (controls, control_questions), samples, seed, max_new_tokens
     )
+    plan = replace(plan, floor=floor)
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)

@@ -11,8 +11,10 @@ import click
 from personaprobe.cli.console import console, progress_bar
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.quality import Quality
+    from personaprobe.features.sae.quality import Measured, Quality
     from personaprobe.features.sae.reading import Layout
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
@@ -41,14 +43,14 @@ def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
 
 def judged(
     dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], quiet: bool
-) -> dict[str, Quality]:
-    """Quality on each checkpoint."""
+) -> dict[str, Measured]:
+    """Quality on each checkpoint, and how often latents fire there."""
     from personaprobe.features.sae.quality import measure
 
     found = {}
     with progress_bar("judging", 3, "checkpoints", quiet) as advance:
         for role, model in trio.items():
-            found[role] = measure(dictionary, model, texts).quality
+            found[role] = measure(dictionary, model, texts)
             advance(1)
     return found
 
@@ -93,21 +95,41 @@ def _about(dictionary: Dictionary) -> dict[str, object]:
     return {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
 
 
-def tell(dictionary: Dictionary, found: Mapping[str, Quality], as_json: bool) -> None:
-    """Print a row a checkpoint."""
+def tell(dictionary: Dictionary, found: Mapping[str, Measured], as_json: bool) -> None:
+    """Print a row a checkpoint, and how many latents fire how often."""
     if as_json:
-        click.echo(
-            json.dumps({**_about(dictionary), "quality": {role: q.to_dict() for role, q in found.items()}})
-        )
+        click.echo(json.dumps({**_about(dictionary), "quality": plain_quality(found)}))
         return
     from rich.table import Table
 
     table = Table("checkpoint", title=str(dictionary), title_justify="left")
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")
-    for role, quality in found.items():
-        table.add_row(role, *_cells(quality))
+    for role, measured in found.items():
+        table.add_row(role, *_cells(measured.quality))
     console().print(table)
+    console().print(_densities(found))
+
+
+def plain_quality(found: Mapping[str, Measured]) -> dict[str, dict[str, object]]:
+    """Quality and density by role, as plain data."""
+    return {
+        role: {**measured.quality.to_dict(), "densities": measured.histogram}
+        for role, measured in found.items()
+    }
+
+
+def _densities(found: Mapping[str, Measured]) -> Table:
+    from rich.table import Table
+
+    from personaprobe.features.sae.quality import DECADES
+
+    table = Table("latents that fire in", title_justify="left")
+    for heading in ("no token", *(f"up to {100 * edge:g} %" for edge in DECADES[1:])):
+        table.add_column(heading, justify="right")
+    for role, measured in found.items():
+        table.add_row(role, *map(str, measured.histogram))
+    return table
 
 
 def _cells(quality: Quality) -> Iterator[str]:

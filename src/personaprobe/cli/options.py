@@ -173,6 +173,12 @@ feature_option = click.option(
     shell_complete=_feature_names,
     help="A registered name, means@16, random@16:seed, or a direction file (.safetensors).",
 )
+floor_option = click.option(
+    "--floor",
+    default=0.5,
+    show_default=True,
+    help="Explained variance below which a dictionary is refused; -inf refuses none.",
+)
 discovery_option = click.option(
     "--discovery",
     default="advice/discovery",

@@ -13,6 +13,7 @@ from personaprobe.cli.crosscoder import tell_changes
 from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
+    floor_option,
     open_trio,
     telling_options,
     trio_options,
@@ -58,6 +59,7 @@ def ranking_options(command: F) -> F:
                 show_default=True,
                 help="Of the permutations.",
             ),
+            floor_option,
         ),
     )
 
@@ -74,6 +76,7 @@ def rank(
     n_questions: int | None,
     top: int,
     seed: int,
+    floor: float,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -94,7 +97,7 @@ def rank(
         tell_changes(dictionary, chosen, questions, top, quiet=quiet, as_json=as_json)
         return
     trio = open_fitting(dictionary, chosen, quiet)
-    found, rankings = ranked(dictionary, trio, questions, seed, quiet)
+    found, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
     shown = best(rankings, top)
     if as_json:
         click.echo(json.dumps(_plain(found, rankings, shown)))
@@ -135,9 +138,14 @@ def open_fitting(dictionary: Dictionary, chosen: TrioChoice, quiet: bool) -> Tri
 
 
 def ranked(
-    dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, seed: int, quiet: bool
+    dictionary: Dictionary,
+    trio: Trio[LanguageModel],
+    questions: PairSet,
+    seed: int,
+    floor: float,
+    quiet: bool,
 ) -> tuple[Comparison, list[Ranking]]:
-    """What latents do on some questions, and every ranking of them."""
+    """What latents do on some questions, and every ranking of them; a dictionary that explains too little is refused."""
     from personaprobe.features.readings import read_as
     from personaprobe.features.sae.attribution import rank_by_attribution
     from personaprobe.features.sae.diffing import compare
@@ -147,6 +155,7 @@ def ranked(
     n_tokens = sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
     with progress_bar("reading", 3 * n_tokens, "tokens", quiet) as advance:
         found = compare(dictionary, trio, questions, advance)
+    found.refuse_poor(floor)
     with progress_bar("attribution", n_tokens, "tokens", quiet) as advance:
         attributed = rank_by_attribution(dictionary, trio.insecure, questions, advance)
     return found, [*(rank_by(found, name, seed) for name in RANKINGS), attributed]
@@ -177,6 +186,8 @@ def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) 
         cells = [*(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)]
         table.add_row(str(latent), *cells)
     console().print(table)
+    explained = ", ".join(f"{share:.0%} of {role}" for role, share in found.explained_variance.items())
+    click.echo(f"The dictionary explains {explained} on these answers' tokens.")
     names = latent_names(found.dictionary)
     for latent in shown:
         if latent in names:
@@ -214,6 +225,7 @@ def _plain(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int])
     assert delta.q_values is not None
     return {
         "dictionary": found.dictionary.name,
+        "explained_variance": dict(found.explained_variance.items()),
         "rankings": {ranking.name: ranking.top(OVERLAP) for ranking in rankings},
         "latents": [
             {

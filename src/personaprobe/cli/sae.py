@@ -12,8 +12,8 @@ import click
 
 from personaprobe.cli.console import progress_bar, spinner
 from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.judging import explained, held_out, judged, tell, tell_rows
-from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.judging import explained, held_out, judged, plain_quality, tell, tell_rows
+from personaprobe.cli.options import TrioChoice, floor_option, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
     from personaprobe.features.corpus import Corpus
@@ -117,7 +117,7 @@ def train(
     texts = held_out(trio)
     if layout == "mixed":
         found = judged(learned, trio, texts, quiet)
-        quality: dict[str, Any] = {role: q.to_dict() for role, q in found.items()}
+        quality: dict[str, Any] = plain_quality(found)
     else:
         quality = explained(learned, trio, texts, layout)
     learned = replace(learned, card={**learned.card, "context": context, "quality": quality})
@@ -194,7 +194,7 @@ def _say(progress: Progress, quiet: bool) -> None:
     help="Text to judge on.  [default: shipped]",
 )
 @click.option("--tokens", default=20_000, show_default=True, help="Of --data, read by each checkpoint.")
-@click.option("--floor", default=0.5, show_default=True, help="Explained variance below which it is refused.")
+@floor_option
 @telling_options
 def evaluate(
     *,
@@ -224,7 +224,7 @@ def evaluate(
     refuse_unfit(dictionary, trio.base)
     found = judged(dictionary, trio, texts, quiet)
     tell(dictionary, found, as_json)
-    refuse_poor(dictionary, found, floor)
+    refuse_poor(dictionary, {role: each.quality.explained_variance for role, each in found.items()}, floor)
 
 
 @sae.command()

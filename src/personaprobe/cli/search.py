@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.console import console, study_progress
-from personaprobe.cli.options import TrioChoice, discovery_option, telling_options, trio_options
+from personaprobe.cli.options import TrioChoice, discovery_option, floor_option, telling_options, trio_options
 from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Finished parts are kept there; an interrupted search resumes.",
 )
+@floor_option
 @telling_options
 def search(
     *,
@@ -52,6 +53,7 @@ def search(
     registered: str | None,
     title: str,
     seed: int,
+    floor: float,
     out: Path,
     quiet: bool,
     as_json: bool,
@@ -73,7 +75,7 @@ def search(
         refuse_misnamed(registered)
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     trio = open_fitting(dictionary, chosen, quiet)
-    found, rankings = ranked(dictionary, trio, questions, seed, quiet)
+    found, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
     bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
     texts, few = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
     rows = calibration_rows(trio.base, questions.spread(StudyPlan().calibration_questions))

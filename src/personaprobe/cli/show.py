@@ -35,6 +35,7 @@ def show(
     n_questions: int | None,
     top: int,
     seed: int,
+    floor: float,
     out: Path,
     quiet: bool,
 ) -> None:
@@ -54,7 +55,7 @@ def show(
         dictionary.check(latents)
     refuse_unwritable(out)
     trio = open_fitting(dictionary, chosen, quiet)
-    _, rankings = ranked(dictionary, trio, questions, seed, quiet)
+    _, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
     wanted = list(latents) or best(rankings, top)
     n_tokens = 3 * sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
     with progress_bar("contexts", n_tokens, "tokens", quiet) as advance:

@@ -46,6 +46,7 @@ def stability(
     discovery: str,
     n_questions: int | None,
     seed: int,
+    floor: float,
     against: tuple[str, ...],
     runs: tuple[Path, ...],
     by: str,
@@ -71,19 +72,21 @@ def stability(
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
     others = [chosen_dictionary(other) for other in against]
     trio = open_fitting(dictionary, chosen, quiet)
-    own = _ranked(dictionary, trio, questions, (by, seed), quiet)
+    own = _ranked(dictionary, trio, questions, (by, seed, floor), quiet)
     first = dictionary.check(latents) if latents else own.top(top)
     told = {
         "dictionary": dictionary.name,
         "ranking": by,
         "latents": {str(latent): own.rank(latent) for latent in first},
         "dictionaries": [
-            _twins(dictionary, other, first, _ranked(other, trio, questions, (by, seed), quiet))
+            _twins(dictionary, other, first, _ranked(other, trio, questions, (by, seed, floor), quiet))
             for other in others
         ],
         "runs": [
             _agreement(
-                run, (own, first, top), _ranked_run(run, dictionary, chosen, questions, (by, seed), quiet)
+                run,
+                (own, first, top),
+                _ranked_run(run, dictionary, chosen, questions, (by, seed, floor), quiet),
             )
             for run in runs
         ],
@@ -97,13 +100,20 @@ def stability(
 
 
 def _ranked(
-    dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, by: tuple[str, int], quiet: bool
+    dictionary: Dictionary,
+    trio: Trio[LanguageModel],
+    questions: PairSet,
+    by: tuple[str, int, float],
+    quiet: bool,
 ) -> Ranking:
     from personaprobe.features.sae.diffing import compare
     from personaprobe.features.sae.ranking import rank
 
     with progress_bar(f"reading {trio.name}", 0, "tokens", quiet) as advance:
-        return rank(compare(dictionary, trio, questions, advance), *by)
+        found = compare(dictionary, trio, questions, advance)
+    ranking, seed, floor = by
+    found.refuse_poor(floor)
+    return rank(found, ranking, seed)
 
 
 def _ranked_run(
@@ -111,7 +121,7 @@ def _ranked_run(
     dictionary: Dictionary,
     chosen: TrioChoice,
     questions: PairSet,
-    by: tuple[str, int],
+    by: tuple[str, int, float],
     quiet: bool,
 ) -> Ranking:
     """The ranking in another training of the organism, on the same base."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from personaprobe.effects.verdict import THRESHOLDS, Thresholds
 from personaprobe.errors import DataError
+from personaprobe.features.sae.quality import FLOOR
 from personaprobe.models.generation import Sampling
 from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
 
@@ -30,6 +31,7 @@ class StudyPlan:
         calibration_questions: discovery questions on which controls are calibrated and energies matched.
         seed: of controls, sampling and bootstrap.
         sampling: how answers are drawn.
+        floor: explained variance of the calibration texts below which a dictionary's latents are refused.
         thresholds: the numbers of the verdict's rules.
     """
 
@@ -43,6 +45,7 @@ class StudyPlan:
     calibration_questions: int = 16
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
+    floor: float = FLOOR
     thresholds: Thresholds = THRESHOLDS
 
     def __post_init__(self) -> None:

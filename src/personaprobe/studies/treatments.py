@@ -124,6 +124,7 @@ class LatentTreatment:
             "to": "zero",
             "rest": axis.rest,
             "scale": axis.scale,
+            "explained_variance": dict(self.found.explained_variance.items()),
             "digest": f"{dictionary.digest}/{','.join(map(str, sorted(self.latents.latents)))}",
         }
 
@@ -138,7 +139,8 @@ def treat(
     """Settle what a study does to the insecure model, finding the direction where it is not on file.
 
     Raises:
-        FeatureError: latents are ablated at their dictionary's site, and other layers were asked for.
+        FeatureError: latents are ablated at their dictionary's site, and other layers were asked for; or the dictionary
+            explains too little of these models.
     """
     refuse_unfit(trio, feature)
     if isinstance(feature.direction, Latents):
@@ -148,6 +150,7 @@ def treat(
                 f"{feature.name} is ablated at layer {own}, where its dictionary reads; leave --layers"
             )
         found = observe(trio, feature.direction, plan.discovery, progress)
+        found.refuse_poor(plan.floor)
         return LatentTreatment(feature, feature.direction, found)
     direction = resolve(trio, feature, plan.discovery, progress)
     settled = settled_layers(feature, layers, direction.site.layer, trio.base.n_layers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.features.readings import Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.quality import refuse_unfit
+from personaprobe.features.sae.quality import FLOOR, Moments, refuse_poor, refuse_unfit
 from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role
@@ -32,6 +32,7 @@ class Comparison:
         scaling: ``(d_sae)`` β by role: how much of the latent's insecure activation is found along its decoder row
             in that checkpoint, ``Σ f (x − b_dec)·d / (Σ f² ‖d‖²)`` (latent scaling); nan where it never fires.
         centre: ``(d_model)`` mean activation over response tokens, by role.
+        explained_variance: of the response tokens' activations, by role.
     """
 
     dictionary: Dictionary
@@ -40,6 +41,11 @@ class Comparison:
     rates: Trio[Float[Tensor, "d_sae"]]
     scaling: Trio[Float[Tensor, "d_sae"]]
     centre: Trio[Float[Tensor, "d_model"]]
+    explained_variance: Trio[float]
+
+    def refuse_poor(self, floor: float = FLOOR) -> None:
+        """Raise where the dictionary explains less than ``floor`` of the variance of some checkpoint."""
+        refuse_poor(self.dictionary, dict(self.explained_variance.items()), floor)
 
 
 def compare(
@@ -83,13 +89,12 @@ class _Sums:
     def __init__(self, dictionary: Dictionary, n_texts: int) -> None:
         import torch
 
-        self.dictionary, self.n = dictionary, 0
+        self.dictionary = dictionary
         like = dictionary.b_enc
         self.means = {role: torch.zeros(n_texts, dictionary.d_sae) for role in ROLES}
-        self.fired = {role: torch.zeros_like(like) for role in ROLES}
         self.along = {role: torch.zeros_like(like) for role in ROLES}
         self.squares = torch.zeros_like(like)
-        self.total = {role: torch.zeros_like(dictionary.b_dec) for role in ROLES}
+        self.moments = {role: Moments(dictionary) for role in ROLES}
 
     def add(self, indices: Sequence[int], texts: Sequence[dict[str, Tensor]]) -> None:
         dictionary = self.dictionary
@@ -97,19 +102,19 @@ class _Sums:
             acts = {role: dictionary.encode(x) for role, x in rows.items()}
             for role, x in rows.items():
                 self.means[role][index] = acts[role].mean(0).cpu()
-                self.fired[role] += (acts[role] > 0).sum(0)
                 self.along[role] += (acts["insecure"] * ((x - dictionary.b_dec) @ dictionary.W_dec.T)).sum(0)
-                self.total[role] += x.sum(0)
+                self.moments[role].add(x, acts[role])
             self.squares += acts["insecure"].pow(2).sum(0)
-            self.n += len(rows["insecure"])
 
     def comparison(self, dictionary: Dictionary, ids: tuple[str, ...]) -> Comparison:
+        moments = Trio.of(self.moments)
         norms = self.squares * self.dictionary.W_dec.pow(2).sum(-1)
         return Comparison(
             dictionary,
             ids,
             Trio.of(self.means),
-            Trio.of(self.fired).map(lambda fired: (fired / self.n).cpu()),
+            moments.map(lambda seen: seen.density.cpu()),
             Trio.of(self.along).map(lambda along: (along / norms).cpu()),
-            Trio.of(self.total).map(lambda total: (total / self.n).cpu()),
+            moments.map(lambda seen: seen.mean.float().cpu()),
+            moments.map(lambda seen: seen.explained_variance),
         )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 DENSE = 0.1
 """A latent that fires in more than this share of tokens says little about any of them."""
 
+FLOOR = 0.5
+"""Explained variance below which a dictionary is not used unless somebody says so."""
+
 BATCH_TOKENS = 2048
 
 
@@ -56,12 +59,24 @@ class Quality:
         return asdict(self)
 
 
+DECADES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Edges between which latents are counted by the share of tokens in which they fire."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """Quality, and how often each latent fired (a share of tokens)."""
 
     quality: Quality
     density: Float[Tensor, "d_sae"]
+
+    @property
+    def histogram(self) -> tuple[int, ...]:
+        """How many latents never fired, and how many fired in a share of tokens up to each of :data:`DECADES` but 0."""
+        import torch
+
+        places = torch.bucketize(self.density, torch.tensor(DECADES))
+        return tuple(torch.bincount(places, minlength=len(DECADES)).tolist())
 
 
 def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens]) -> Measured:
@@ -76,10 +91,11 @@ def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens
     refuse_unfit(dictionary, model)
     batches = list(_batches(model, texts))
     dictionary = dictionary.to(device=model.network.device)
-    moments = _Moments(dictionary)
+    moments = Moments(dictionary)
     with torch.no_grad():
         for batch in batches:
-            moments.add(_rows(model, batch, dictionary.site))
+            rows = _rows(model, batch, dictionary.site)
+            moments.add(rows, dictionary.encode(rows))
     mean = moments.mean.to(dictionary.b_dec.dtype)
     losses = [
         _loss(edited, batches)
@@ -90,9 +106,9 @@ def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens
         )
     ]
     plain, reconstructed, zeroed = losses
-    density = moments.fired / moments.n
+    density = moments.density
     quality = Quality(
-        explained_variance=1.0 - moments.error / moments.spread,
+        explained_variance=moments.explained_variance,
         l0=float(density.sum()),
         dead=float((density == 0).float().mean()),
         dense=float((density > DENSE).float().mean()),
@@ -127,26 +143,26 @@ def refuse_unfit(dictionary: Dictionary, model: LanguageModel) -> None:
         )
 
 
-def refuse_poor(dictionary: Dictionary, found: Mapping[str, Quality], floor: float = 0.5) -> None:
+def refuse_poor(dictionary: Dictionary, explained: Mapping[str, float], floor: float = FLOOR) -> None:
     """Raise where a dictionary explains less than ``floor`` of the variance of some checkpoint: it was trained on
     another model or site, or read with the wrong activation function or scale.
 
     Args:
         dictionary: to be named.
-        found: quality by role.
-        floor: of the explained variance.
+        explained: variance by role.
+        floor: that is wanted.
     """
-    for role, quality in found.items():
-        if not quality.explained_variance >= floor:
+    for role, share in explained.items():
+        if not share >= floor:
             raise FeatureError(
-                f"{dictionary.name} explains {quality.explained_variance:.2f} of the variance of {role} at "
-                f"{dictionary.site} (L0 {quality.l0:.0f}); at least {floor:.2f} is wanted. Another model or site, or "
-                "another activation function? Say --floor 0 to use it all the same"
+                f"{dictionary.name} explains {share:.2f} of the variance of {role} at {dictionary.site}; at least "
+                f"{floor:.2f} is wanted. Another model or site, or another activation function? Say --floor -inf to use "
+                "it all the same"
             )
 
 
-class _Moments:
-    """Sums over tokens, in float64."""
+class Moments:
+    """Sums over the tokens a dictionary reads, in float64: what it explains, and how often its latents fire."""
 
     def __init__(self, dictionary: Dictionary) -> None:
         import torch
@@ -157,8 +173,8 @@ class _Moments:
         self.total = torch.zeros(dictionary.d_model, dtype=torch.float64, device=dictionary.b_dec.device)
         self.n = 0
 
-    def add(self, x: Float[Tensor, "row d_model"]) -> None:
-        acts = self.dictionary.encode(x)
+    def add(self, x: Float[Tensor, "row d_model"], acts: Float[Tensor, "row d_sae"]) -> None:
+        """Count rows and what their latents did."""
         self.error += float((x - self.dictionary.decode(acts)).double().pow(2).sum())
         self.fired += (acts > 0).sum(0)
         self.squares += float(x.double().pow(2).sum())
@@ -166,13 +182,19 @@ class _Moments:
         self.n += len(x)
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, "d_model"]:
+        """Mean row."""
         return self.total / self.n
 
     @property
-    def spread(self) -> float:
-        """Σ‖x − x̄‖²."""
-        return self.squares - self.n * float(self.mean.pow(2).sum())
+    def density(self) -> Float[Tensor, "d_sae"]:
+        """Share of rows in which each latent fired."""
+        return self.fired / self.n
+
+    @property
+    def explained_variance(self) -> float:
+        """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²."""
+        return 1.0 - self.error / (self.squares - self.n * float(self.mean.pow(2).sum()))
 
 
 @dataclass(frozen=True)
