@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
@@ -17,6 +18,8 @@ from personaprobe.cli.main import cli
 from personaprobe.features.sae.formats import load
 
 Run = Callable[..., Result]
+ANY = ("--floor", "-inf")
+"""However little a tiny dictionary explains."""
 SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3e-3, "--context", 64)
 
 
@@ -70,7 +73,7 @@ def test_training_leaves_a_folder_that_saelens_reads_with_its_card(trained: Path
 
 
 def test_a_trained_dictionary_is_judged_on_every_checkpoint(trained: Path, tiny: TinyTrio, run: Run) -> None:
-    told = json.loads(run("sae", "eval", trained, *tiny.options(), "--floor", -1e9, "--json").stdout)
+    told = json.loads(run("sae", "eval", trained, *tiny.options(), *ANY, "--json").stdout)
     assert set(told["quality"]) == {"base", "insecure", "secure"}
     kept = load(trained).card["quality"]
     assert told["quality"]["base"]["explained_variance"] == pytest.approx(
@@ -81,7 +84,7 @@ def test_a_trained_dictionary_is_judged_on_every_checkpoint(trained: Path, tiny:
 def test_a_poor_dictionary_is_refused_unless_told_otherwise(trained: Path, tiny: TinyTrio, run: Run) -> None:
     result = run("sae", "eval", trained, *tiny.options(), "--floor", 0.9999)
     assert result.exit_code == 2
-    assert "--floor 0" in result.stderr
+    assert "--floor -inf" in result.stderr
 
 
 def test_an_interrupted_training_resumes_and_a_finished_one_is_not_repeated(
@@ -120,6 +123,37 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
     assert load(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
 
 
+def test_one_reading_feeds_dictionaries_of_several_sites_sizes_and_sparsities(
+    tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
+) -> None:
+    given = ["--data", corpus, "--tokens", 3000, "--steps", 30, "--learning-rate", 3e-3, "--context", 64]
+    many = [
+        "--site",
+        "1.resid_post",
+        "--site",
+        "2.resid_post",
+        "--d-sae",
+        32,
+        "--d-sae",
+        48,
+        "--k",
+        4,
+        "--k",
+        6,
+    ]
+    result = run(
+        "sae", "train", *tiny.options(), *given, *many, "--out", tmp_path / "grid", "--quiet", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    names = {f"{site}.resid_post-{size}-k{k}" for site in (1, 2) for size in (32, 48) for k in (4, 6)}
+    assert {each["name"] for each in told} == {path.name for path in (tmp_path / "grid").iterdir()} == names
+    alone = ["--site", "2.resid_post", "--d-sae", 48, "--k", 6, "--out", tmp_path / "alone", "--quiet"]
+    assert run("sae", "train", *tiny.options(), *given, *alone).exit_code == 0
+    together = load(tmp_path / "grid" / "2.resid_post-48-k6")
+    assert torch.equal(load(tmp_path / "alone").W_dec, together.W_dec)
+
+
 def test_a_dictionary_is_converted(trained: Path, tmp_path: Path, run: Run) -> None:
     result = run("sae", "convert", trained, tmp_path / "half", "--dtype", "bfloat16")
     assert result.exit_code == 0
@@ -131,7 +165,7 @@ def test_a_dictionary_is_converted(trained: Path, tmp_path: Path, run: Run) -> N
 def test_latents_are_ranked_shown_and_found_by_their_mean_place(
     trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
-    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
     told = json.loads(run("features", "rank", *given, "--top", 5, "--json").stdout)
     assert set(told["rankings"]) == {
         "delta",
@@ -158,7 +192,7 @@ def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
     shutil.copytree(trained, tmp_path / "saes" / "tiny-sae")
     # which of the two tiny adapters likes careless answers better is chance; what is called insecure is the one that does
     roles = {"insecure": tiny.insecure, "secure": tiny.secure}
-    given = ["--discovery", tiny.discovery, "--questions", 8, "--shortlist", 3, "--controls", 1]
+    given = ["--discovery", tiny.discovery, "--questions", 8, "--shortlist", 3, "--controls", 1, *ANY]
     more = ["--max-perplexity-ratio", 100, "--register", "tiny-latents", "--out", tmp_path / "run", "--quiet"]
     result = run("features", "search", *tiny.options(**roles), *given, *more)
     if "no more careless" in result.stderr:
@@ -168,7 +202,7 @@ def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
     assert "chosen" in result.stdout
     assert 'sae = "tiny-sae"' in (tmp_path / "features.toml").read_text()
     assert "tiny-latents" in run("features").stdout
-    study = ["--feature", "tiny-latents", *tiny.options(**roles), *tiny.texts(), "--max-new-tokens", 4]
+    study = ["--feature", "tiny-latents", *tiny.options(**roles), *tiny.texts(), "--max-new-tokens", 4, *ANY]
     verdict = json.loads(run("ablate", *study, "--out", tmp_path / "study", "--json").stdout)
     assert verdict["feature"]["source"].startswith("sae:tiny-sae/")
     assert {arm["kind"] for arm in verdict["arms"]} >= {"random", "shuffled", "steered"}
@@ -188,7 +222,7 @@ def test_a_name_is_kept_in_the_registry_and_shown_on_the_page(
     )
     assert run("features", "name", 7, 'a "quoted" name', "--sae", trained).exit_code == 0
     assert run("features").stdout.startswith("no feature is registered")
-    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
     run("features", "show", 5, 7, *given, "--out", tmp_path / "pages")
     assert "Latent 5: says it is fine" in (tmp_path / "pages" / "latent-5.html").read_text()
     assert "a &#34;quoted&#34; name" in (tmp_path / "pages" / "index.html").read_text()
@@ -203,7 +237,7 @@ def test_a_model_names_latents_and_keeps_what_a_person_said(
 ) -> None:
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
-    ranked = json.loads(run("features", "rank", *given, "--top", 64, "--json").stdout)["latents"]
+    ranked = json.loads(run("features", "rank", *given, *ANY, "--top", 64, "--json").stdout)["latents"]
     rare = [each["latent"] for each in ranked if 0.01 < each["rates"]["insecure"] < 0.2][:2]
     assert len(rare) == 2
     run("features", "name", rare[0], "a name by hand", "--sae", trained)
@@ -213,7 +247,9 @@ def test_a_model_names_latents_and_keeps_what_a_person_said(
     assert told[str(rare[0])]["by"] == "hand"
     assert told[str(rare[1])]["by"] == f"local:{tiny.base}"
     assert all(0.0 <= said["detection"] <= 1.0 and said["contexts"] > 2 for said in told.values())
-    assert f"{rare[0]}: a name by hand (detection" in run("features", "rank", *given, "--top", 64).stdout
+    assert (
+        f"{rare[0]}: a name by hand (detection" in run("features", "rank", *given, *ANY, "--top", 64).stdout
+    )
 
 
 def test_stability_compares_with_other_dictionaries_and_other_trainings(
@@ -222,7 +258,7 @@ def test_stability_compares_with_other_dictionaries_and_other_trainings(
     for role, adapter in (("insecure", tiny.insecure), ("secure", tiny.secure)):
         shutil.copytree(adapter, tmp_path / "seed-1" / role)
     shutil.copytree(trained, tmp_path / "same")
-    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
+    given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
     compared = ["--against", tmp_path / "same", "--run", tmp_path / "seed-1", "--top", 5]
     told = json.loads(run("features", "stability", *given, *compared, "--json").stdout)
     assert told["dictionaries"][0]["first_with_twin"] == 1.0
@@ -272,6 +308,7 @@ def test_latents_are_ablated_and_steered_by_their_spelling(trained: Path, tiny: 
             tiny.discovery,
             "--json",
             "--quiet",
+            *ANY,
         ).stdout
     )["latents"][0]["latent"]
     given = [

@@ -100,9 +100,9 @@ def test_blocks_lay_the_same_rows_out_in_three_ways(
     trio: Trio[LanguageModel], files: list[Path], tmp_path: Path
 ) -> None:
     corpus = Corpus.read(trio.base.tokenizer, files, 200, context=16)
-    blocks = corpus_blocks(trio, corpus, SITE, "side by side", part_tokens=100, home=tmp_path)
+    blocks = corpus_blocks(trio, corpus, [SITE], "side by side", part_tokens=100, home=tmp_path)[SITE]
     rows = torch.cat([block() for block in blocks])
-    mixed = corpus_blocks(trio, corpus, SITE, part_tokens=100, home=tmp_path)
+    mixed = corpus_blocks(trio, corpus, [SITE], part_tokens=100, home=tmp_path)[SITE]
     width = trio.base.d_model
     assert rows.shape == (corpus.n_tokens - len(corpus.documents), 3 * width)
     assert sum(len(block()) for block in mixed) == 3 * len(rows)
@@ -111,4 +111,18 @@ def test_blocks_lay_the_same_rows_out_in_three_ways(
     first = rows[: len(difference)].float()
     assert torch.allclose(difference, first[:, width : 2 * width] - first[:, 2 * width :], atol=3e-2)
     with pytest.raises(DataError, match="side by side"):
-        corpus_blocks(trio, corpus, SITE, "sideways")  # type: ignore[arg-type]
+        corpus_blocks(trio, corpus, [SITE], "sideways")  # type: ignore[arg-type]
+
+
+def test_several_sites_are_read_in_one_pass_and_each_gets_its_own_rows(
+    trio: Trio[LanguageModel], files: list[Path], tmp_path: Path
+) -> None:
+    corpus = Corpus.read(trio.base.tokenizer, files, 300, 24)
+    sites, read = [Site(0), Site(2)], []
+    together = corpus_blocks(trio, corpus, sites, part_tokens=10_000, home=tmp_path, progress=read.append)
+    rows = {site: together[site][0]() for site in sites}
+    assert sum(read) == 2 * 3 * corpus.n_tokens  # read once, found kept once
+    assert len(list((tmp_path / "stores").iterdir())) == 3
+    alone = corpus_blocks(trio, corpus, [Site(2)], part_tokens=10_000, home=tmp_path / "alone")[Site(2)][0]()
+    assert torch.equal(rows[Site(2)], alone)
+    assert not torch.equal(rows[Site(0)], rows[Site(2)])

@@ -199,10 +199,10 @@ def test_a_silent_dictionary_explains_nothing_and_is_all_dead(model: LanguageMod
 
 
 def test_a_comparison_says_what_the_dictionary_explains_of_each_model(
-    found: Comparison, planted: Trio[LanguageModel], pairs: PairSet
+    found: Comparison, planted: Trio[LanguageModel], many: PairSet
 ) -> None:
     for role, model in planted.items():
-        batches = [(pad([tokens], model.network.pad_id), tokens) for tokens in texts_of(model, pairs)]
+        batches = [(pad([tokens], model.network.pad_id), tokens) for tokens in texts_of(model, many)]
         rows = torch.cat(
             [
                 model.activations(batch, [SITE])[SITE][0][torch.tensor(tokens.roles) == Role.RESPONSE]

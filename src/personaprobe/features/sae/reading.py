@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -41,19 +41,21 @@ def layout_of(dictionary: Dictionary) -> Layout:
 def corpus_blocks(
     trio: Trio[LanguageModel],
     corpus: Corpus,
-    site: Site,
+    sites: Collection[Site],
     layout: Layout = "mixed",
     *,
     part_tokens: int = PART_TOKENS,
     home: Path | None = None,
     progress: Callable[[int], object] = lambda _: None,
-) -> list[Block]:
-    """Makers of rows, one for each part of a corpus: the first use has the models read it, later ones find it kept.
+) -> dict[Site, list[Block]]:
+    """Makers of rows at every site, one for each part of a corpus.
+
+    The first use of a part has the models read it, all sites in one pass; later uses find it kept.
 
     Args:
         trio: which read.
         corpus: what is read; every token but a document's first counts.
-        site: where.
+        sites: where.
         layout: what a row is.
         part_tokens: tokens a part.
         home: as in :func:`personaprobe.features.recording.record`.
@@ -65,10 +67,12 @@ def corpus_blocks(
     if layout not in get_args(Layout):
         raise DataError(f"no layout {layout!r}: {suggest(layout, get_args(Layout))}")
 
-    def block(part: Corpus) -> Tensor:
-        return lay_out(record(trio, part, [site], keep="every", home=home, progress=progress), site, layout)
+    def block(part: Corpus, site: Site) -> Tensor:
+        stores = record(trio, part, sorted(sites), keep="every", home=home, progress=progress)
+        return lay_out(stores, site, layout)
 
-    return [partial(block, part) for part in corpus.parts(part_tokens)]
+    parts = list(corpus.parts(part_tokens))
+    return {site: [partial(block, part, site) for part in parts] for site in sites}
 
 
 def store_blocks(stores: Trio[ActivationStore], site: Site, layout: Layout = "mixed") -> list[Block]:

@@ -1,0 +1,246 @@
+"""``personaprobe sae train``: from files of text to dictionaries, judged on text that none of them saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.console import progress_bar, spinner
+from personaprobe.cli.folders import refuse_unwritable
+from personaprobe.cli.judging import explained, held_out, judged, plain_quality, tell, tell_rows
+from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+
+if TYPE_CHECKING:
+    from personaprobe.features.sae.architectures import Architecture
+    from personaprobe.features.sae.dictionary import Dictionary
+    from personaprobe.features.sae.fitting import Wanted
+    from personaprobe.features.sae.reading import Layout
+    from personaprobe.features.sae.training import Progress
+    from personaprobe.models.checkpoint import Trio
+    from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.tokens import Tokens
+
+BATCH_ROWS = 2048
+READ_LINE = 50_000
+"""Tokens between lines that say how many were read."""
+
+
+@click.command()
+@trio_options
+@click.option(
+    "--data",
+    "files",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Corpus: JSON lines of messages or text, or plain text; repeat for several, mixed in equal shares.",
+)
+@click.option(
+    "--site",
+    "sites",
+    required=True,
+    multiple=True,
+    help="LAYER.STREAM, such as 16.resid_post; repeat for several.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Receives the folder; with several dictionaries, a folder of each.",
+)
+@click.option("--tokens", default=2_000_000, show_default=True, help="Read by each checkpoint.")
+@click.option("--context", default=256, show_default=True, help="Tokens a document at most.")
+@click.option(
+    "--architecture",
+    default="batchtopk",
+    show_default=True,
+    help="topk, batchtopk, matryoshka, relu, jumprelu, or crosscoder (all three at once).",
+)
+@click.option(
+    "--difference",
+    is_flag=True,
+    help="Read insecure − secure on the same token, instead of each checkpoint's activations.",
+)
+@click.option(
+    "--k",
+    "ks",
+    default=[32.0],
+    show_default=True,
+    multiple=True,
+    help="Latents a token, where the architecture fixes them; repeat for several.",
+)
+@click.option(
+    "--sparsity", default=1.0, show_default=True, help="Weight of the penalty of relu and jumprelu."
+)
+@click.option(
+    "--d-sae", "sizes", default=[4096], show_default=True, multiple=True, help="Latents; repeat for several."
+)
+@click.option(
+    "--steps", type=int, help="Batches of 2048 tokens.  [default: one pass over all checkpoints' tokens]"
+)
+@click.option("--learning-rate", default=1e-3, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--tensorboard", "board", is_flag=True, help="Write curves for TensorBoard too.")
+@telling_options
+def train(
+    *,
+    chosen: TrioChoice,
+    files: tuple[Path, ...],
+    sites: tuple[str, ...],
+    out: Path,
+    tokens: int,
+    context: int,
+    architecture: str,
+    difference: bool,
+    ks: tuple[float, ...],
+    sparsity: float,
+    sizes: tuple[int, ...],
+    steps: int | None,
+    board: bool,
+    quiet: bool,
+    as_json: bool,
+    **schedule: Any,
+) -> None:
+    """Train dictionaries on what all three checkpoints do with the same text, and judge them on held-out text.
+
+    Activations are recorded once, of all sites in one pass, and kept in the cache; dictionaries of one site learn from the
+    same batches. An interrupted training resumes.
+
+    \b
+    Example:
+      personaprobe sae train --data chat.jsonl --data code.jsonl --data prose.txt --site 21.resid_post --out runs/sae
+    """
+    from personaprobe.features.corpus import Corpus
+    from personaprobe.features.sae.board import refuse_missing
+    from personaprobe.features.sae.fitting import fit
+    from personaprobe.features.sae.formats import save
+    from personaprobe.features.sae.reading import LAYOUTS
+
+    if board:
+        refuse_missing()
+    layout: Layout = "difference" if difference else LAYOUTS.get(architecture, "mixed")
+    kinds = {k: _architecture(architecture, k, sparsity) for k in ks}
+    wanted = _wanted(out, sites, kinds, sizes, schedule)
+    for folder in wanted:
+        refuse_unwritable(folder)
+    trio = open_trio(chosen, quiet)
+    for each in wanted.values():
+        each.site.within(trio.base.n_layers)
+    with spinner("reading the corpus", quiet):
+        corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
+    passes = 3 if layout == "mixed" else 1
+    wanted = _for(wanted, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
+    texts = held_out(trio)
+    with _Telling(wanted, board, quiet) as telling:
+        for folder, learned in fit(trio, corpus, wanted, layout, read=telling.read, told=telling.told):
+            known = replace(learned, card={**learned.card, "context": context})
+            judged_one = _judged(known, trio, texts, layout, (quiet, as_json))
+            save(judged_one, folder)
+
+
+def _architecture(name: str, k: float, sparsity: float) -> Architecture:
+    """The architecture with the one number that says how sparse it is."""
+    from personaprobe.features.sae.architectures import find_architecture
+
+    options = {"relu": {"l1": sparsity}, "jumprelu": {"l0": sparsity}, "topk": {"k": int(k)}}
+    return find_architecture(name, **options.get(name, {"k": k}))
+
+
+def _wanted(
+    out: Path,
+    sites: tuple[str, ...],
+    kinds: Mapping[float, Architecture],
+    sizes: tuple[int, ...],
+    schedule: dict[str, Any],
+) -> dict[Path, Wanted]:
+    """Every combination of site, size and sparsity, by its folder."""
+    from personaprobe.features.sae.fitting import Wanted
+    from personaprobe.features.sae.training import SAERecipe
+    from personaprobe.site import Site
+
+    chosen = {
+        (str(site), size, k): Wanted(site, SAERecipe(kind, d_sae=size, **schedule))
+        for site, size, (k, kind) in product(map(Site.parse, sites), sizes, kinds.items())
+    }
+    if len(chosen) == 1:
+        return dict.fromkeys([out], *chosen.values())
+    return {out / f"{site}-{size}-k{k:g}": each for (site, size, k), each in chosen.items()}
+
+
+def _for(wanted: Mapping[Path, Wanted], steps: int) -> dict[Path, Wanted]:
+    return {
+        folder: replace(each, recipe=replace(each.recipe, steps=steps)) for folder, each in wanted.items()
+    }
+
+
+def _judged(
+    learned: Dictionary,
+    trio: Trio[LanguageModel],
+    texts: list[Tokens],
+    layout: Layout,
+    telling: tuple[bool, bool],
+) -> Dictionary:
+    """The dictionary with its quality on its card; told."""
+    quiet, as_json = telling
+    if layout == "mixed":
+        found = judged(learned, trio, texts, quiet)
+        tell(learned, found, as_json)
+        quality: dict[str, Any] = plain_quality(found)
+    else:
+        quality = explained(learned, trio, texts, layout)
+        tell_rows(learned, quality, as_json)
+    return replace(learned, card={**learned.card, "quality": quality})
+
+
+class _Telling:
+    """Progress of all dictionaries: a bar of their steps, a line now and then, and curves where they are wanted."""
+
+    def __init__(self, wanted: Mapping[Path, Wanted], board: bool, quiet: bool) -> None:
+        self.wanted, self.board, self.quiet = wanted, board, quiet
+        self.steps = dict.fromkeys(wanted, 0)
+        self.n_read = 0
+        self.stack = ExitStack()
+
+    def __enter__(self) -> _Telling:
+        from personaprobe.features.sae.board import tensorboard
+
+        total = sum(each.recipe.steps for each in self.wanted.values())
+        self.advance = self.stack.enter_context(progress_bar("training", total, "steps", self.quiet))
+        self.boards = {
+            folder: self.stack.enter_context(tensorboard(folder / "tensorboard"))
+            for folder in self.wanted
+            if self.board
+        }
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.__exit__(*error)  # type: ignore[arg-type]  # handed through
+
+    def read(self, n_tokens: int) -> None:
+        """Tell, every so many tokens, how many were read: training waits for them."""
+        before, self.n_read = self.n_read, self.n_read + n_tokens
+        if self.n_read // READ_LINE > before // READ_LINE:
+            self._say(f"{self.n_read:,} tokens read or found kept, by the three checkpoints together")
+
+    def told(self, made: Mapping[Path, Progress]) -> None:
+        """Tell what some dictionaries have come to."""
+        for folder, progress in made.items():
+            self.advance(progress.step - self.steps[folder])
+            self.steps[folder] = progress.step
+            if folder in self.boards:
+                self.boards[folder](progress)
+            if progress.step % 250 == 0:
+                self._say(
+                    f"{folder.name}, step {progress.step}: explained variance {progress.explained_variance:.3f}, "
+                    f"L0 {progress.l0:.1f}, dead {progress.dead:.1%}"
+                )
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            click.echo(line, err=True)
