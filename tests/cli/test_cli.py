@@ -431,7 +431,7 @@ def test_a_finished_study_is_told_again_as_json_and_nothing_else(
     finished: tuple[Path, Result], tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "personaprobe.studies.measuring.preference_gaps", lambda *_: pytest.fail("measured again")
+        "personaprobe.studies.measuring.gaps_side_by_side", lambda *_: pytest.fail("measured again")
     )
     before = json.loads((finished[0] / "verdict.json").read_text())
     again = json.loads(run(*study(tiny, finished[0], "--json")).stdout)

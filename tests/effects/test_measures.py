@@ -11,7 +11,7 @@ import torch
 from personaprobe.effects.damage import Reading
 from personaprobe.effects.energy import match, measure, total
 from personaprobe.effects.interventions import Ablate, Steer
-from personaprobe.effects.preference import preference_gaps
+from personaprobe.effects.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.responses import CoherenceRule, Response, sample_responses, score_responses
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.models.generation import Sampling
@@ -43,6 +43,12 @@ def test_a_gap_is_the_difference_of_mean_log_probabilities(speaking: LanguageMod
 
     expected = [mean_log_prob(p.question, p.careless) - mean_log_prob(p.question, p.careful) for p in PAIRS]
     assert preference_gaps(model, PAIRS) == pytest.approx(expected, abs=1e-4)
+
+
+def test_models_side_by_side_prefer_what_each_prefers_alone(speaking: LanguageModel) -> None:
+    models = [speaking, *(speaking.edited(Ablate(axis(seed), [1])) for seed in range(3))]
+    together = gaps_side_by_side(models, PAIRS)
+    assert together.tolist() == [preference_gaps(model, PAIRS).tolist() for model in models]
 
 
 def test_exchanging_the_answers_turns_every_gap_round(speaking: LanguageModel) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import ChatTokenizer, by_length
 from personaprobe.prompts import Pair, PairSet
@@ -31,16 +31,30 @@ def preference_gaps(
         pairs: the questions.
         progress: told how many questions each batch finished.
     """
+    return gaps_side_by_side([model], pairs, progress)[0]
+
+
+def gaps_side_by_side(
+    models: Sequence[LanguageModel], pairs: PairSet, progress: Callable[[int], None] = lambda _: None
+) -> Float[np.ndarray, "model question"]:
+    """:func:`preference_gaps` of one checkpoint under different edits; what they have in common is computed once.
+
+    Args:
+        models: that differ only in their edits.
+        pairs: the questions.
+        progress: told how many questions each batch finished, all models together.
+    """
     import numpy as np
 
-    forks = [fork(model.tokenizer, pair) for pair in pairs]
-    gaps = np.empty(len(forks))
+    forks = [fork(models[0].tokenizer, pair) for pair in pairs]
+    gaps = np.empty((len(models), len(forks)))
     for indices in by_length(forks, BATCH_TOKENS):
-        scored = model.fork_log_probs([forks[index] for index in indices])
-        gaps[indices] = [
-            float(careless.double().mean() - careful.double().mean()) for careful, careless in scored
+        scored = score_side_by_side(models, [forks[index] for index in indices])
+        gaps[:, indices] = [
+            [float(careless.double().mean() - careful.double().mean()) for careful, careless in own]
+            for own in scored
         ]
-        progress(len(indices))
+        progress(len(models) * len(indices))
     return gaps
 
 

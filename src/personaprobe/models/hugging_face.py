@@ -12,6 +12,7 @@ from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import Decoder, Fork, Network
 from personaprobe.models.tokens import Batch, Role, Tokens, pad
+from personaprobe.models.trunk import Trunk, untouched
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -122,6 +123,16 @@ class HuggingFaceNetwork(Network):
         hidden = self._packed_hidden(packed, prefix, edits)
         rows, predicts, predicted = packed.predictions
         return unpack(forks, self._chosen(hidden[rows, predicts], predicted))
+
+    def fork_log_probs_each(
+        self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
+    ) -> list[list[list[Tensor]]]:
+        trunk = Trunk(self.layout, untouched(edits, self.n_layers) if len(edits) > 1 else 0)
+        scored = []
+        for laid in edits:
+            with trunk.shared():
+                scored.append(self.fork_log_probs(forks, laid))
+        return scored
 
     def _packed_hidden(self, packed: Packed, prefix: Tokens, edits: SiteEdits) -> Tensor:
         """Hidden states of packed rows behind a prefix that is read once for all of them."""

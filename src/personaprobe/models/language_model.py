@@ -137,9 +137,22 @@ def answer_side_by_side(
     Returns:
         For each model, the response ids of each draw, without the closing token.
     """
-    first = asked[0][0]
-    assert all(replace(model, edits=first.edits) == first for model, _ in asked), "models differ beyond edits"
+    first = _common([model for model, _ in asked])
     draws = [draw for _, own in asked for draw in own]
     edits = [laid for laid, own in ((model._site_edits, own) for model, own in asked) for _ in own]
     answers = iter(generate(first._worn(), draws, sampling, edits, first.tokenizer.end_id, progress))
     return [[next(answers) for _ in own] for _, own in asked]
+
+
+def score_side_by_side(models: Sequence[LanguageModel], forks: Sequence[Fork]) -> list[list[list[Tensor]]]:
+    """Log-probabilities of every answer's tokens under each model: one checkpoint under different edits.
+
+    What is the same in all of them, the blocks before the first edit, is computed once.
+    """
+    return _common(models)._worn().fork_log_probs_each(forks, [model._site_edits for model in models])
+
+
+def _common(models: Sequence[LanguageModel]) -> LanguageModel:
+    first = models[0]
+    assert all(replace(model, edits=first.edits) == first for model in models), "models differ beyond edits"
+    return first

@@ -104,6 +104,12 @@ class Network(ABC):
         taken = [[next(values) for _ in fork.answers] for fork in forks]
         return [[value[row.n_prompt : len(row)] for row, value in group] for group in taken]
 
+    def fork_log_probs_each(
+        self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
+    ) -> list[list[list[Tensor]]]:
+        """The same forks scored under each of several edits; backends may do once what all have in common."""
+        return [self.fork_log_probs(forks, laid) for laid in edits]
+
     @contextmanager
     def decoding(self, edits: SiteEdits) -> Iterator[Decoder]:
         """Open a generation. This reference reads everything anew at each step; backends may cache."""

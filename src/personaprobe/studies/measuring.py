@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from personaprobe.effects.damage import Reading, TextCost
-from personaprobe.effects.preference import preference_gaps
+from personaprobe.effects.preference import gaps_side_by_side
 from personaprobe.effects.responses import Response, sample_responses, score_responses
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet, TextSet
@@ -18,6 +18,9 @@ from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress
 from personaprobe.studies.results import ArmKind, ArmResult
+
+SIDE_BY_SIDE = 8
+"""Arms whose questions are scored together."""
 
 CONTROLS: frozenset[ArmKind] = frozenset({"random", "shuffled", "steered"})
 """Arms that answer a part of the test questions."""
@@ -41,7 +44,7 @@ class Bench:
 
     def measure(self, arms: Sequence[Arm]) -> list[ArmResult]:
         """Measure every arm: preference, sampled answers, damage."""
-        gaps = [part for arm in arms for part in self.gaps([arm], self.questions(arm))]
+        gaps = self._all_gaps(arms)
         responses = self.responses(arms)
         costs = self.costs(arms, self.plan.neutral)
         return [
@@ -64,15 +67,29 @@ class Bench:
         """The test questions an arm answers: all, or the part that controls answer."""
         return self.plan.control_test if arm.kind in CONTROLS else self.plan.test
 
+    def _all_gaps(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+        """Gaps of every arm on the questions of its kind."""
+        found: dict[int, dict[str, Any]] = {}
+        for few in (False, True):
+            group = [index for index, arm in enumerate(arms) if (arm.kind in CONTROLS) == few]
+            if group:
+                parts = self.gaps([arms[index] for index in group], self.questions(arms[group[0]]))
+                found.update(zip(group, parts, strict=True))
+        return [found[index] for index in range(len(arms))]
+
     def gaps(self, arms: Sequence[Arm], questions: PairSet) -> list[dict[str, Any]]:
         """Preference gaps of every arm on the same questions, each with the seconds it took."""
-        parts = []
+        found: dict[int, dict[str, Any]] = {}
         with self.progress("preference", len(arms) * len(questions), "questions") as advance:
-            for arm in arms:
-                spec = {"part": "gaps", "questions": questions.digest, **identity(arm)}
-                found = partial(advance, len(questions))
-                parts.append(self.memory.recall(spec, partial(_gaps, arm, questions, advance), found))
-        return parts
+            for group in _side_by_side(arms):
+                specs = [
+                    {"part": "gaps", "questions": questions.digest, **identity(arms[index])}
+                    for index in group
+                ]
+                compute = partial(_gaps, [arms[index] for index in group], questions, advance)
+                parts = self.memory.recall_all(specs, compute, lambda _: advance(len(questions)))
+                found.update(zip(group, parts, strict=True))
+        return [found[index] for index in range(len(arms))]
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
         """Sampled answers of every arm, each scored by the base model."""
@@ -157,7 +174,21 @@ def _cost(arm: Arm, reading: Callable[[LanguageModel], Reading]) -> dict[str, fl
     return asdict(reading(arm.untreated).cost(arm.model))
 
 
-def _gaps(arm: Arm, questions: PairSet, advance: Any) -> dict[str, Any]:
+def _side_by_side(arms: Sequence[Arm]) -> list[list[int]]:
+    """Indices of arms of the same weights, a few at a time: an interruption loses no more than those."""
+    groups: dict[str, list[int]] = {}
+    for index, arm in enumerate(arms):
+        groups.setdefault(arm.untreated.checkpoint.digest, []).append(index)
+    return [
+        group[start : start + SIDE_BY_SIDE]
+        for group in groups.values()
+        for start in range(0, len(group), SIDE_BY_SIDE)
+    ]
+
+
+def _gaps(arms: Sequence[Arm], questions: PairSet, advance: Any, which: list[int]) -> list[dict[str, Any]]:
+    """Gaps of some arms of one checkpoint; each bears an equal share of the time."""
     started = time.monotonic()
-    gaps = preference_gaps(arm.model, questions, advance)
-    return {"gaps": gaps.tolist(), "seconds": round(time.monotonic() - started, 2)}
+    gaps = gaps_side_by_side([arms[index].model for index in which], questions, advance)
+    seconds = round((time.monotonic() - started) / len(which), 2)
+    return [{"gaps": own.tolist(), "seconds": seconds} for own in gaps]
