@@ -148,7 +148,11 @@ def _architecture(name: str, k: float, sparsity: float) -> Architecture:
     """The architecture with the one number that says how sparse it is."""
     from personaprobe.features.sae.architectures import find_architecture
 
-    options = {"relu": {"l1": sparsity}, "jumprelu": {"l0": sparsity}, "topk": {"k": int(k)}}
+    options: dict[str, dict[str, float]] = {
+        "relu": {"l1": sparsity},
+        "jumprelu": {"l0": sparsity},
+        "topk": {"k": int(k)},
+    }
     return find_architecture(name, **options.get(name, {"k": k}))
 
 

@@ -31,7 +31,8 @@ def preference_gaps(
         pairs: the questions.
         progress: told how many questions each batch finished.
     """
-    return gaps_side_by_side([model], pairs, progress)[0]
+    gaps: np.ndarray = gaps_side_by_side([model], pairs, progress)[0]
+    return gaps
 
 
 def gaps_side_by_side(

@@ -82,14 +82,14 @@ def _watched(block: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
 @contextmanager
 def _replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     own = vars(block).get("forward")  # accelerate, and a trunk inside another, replace it too
-    block.forward = forward  # type: ignore[method-assign]
+    block.forward = forward
     try:
         yield
     finally:
         if own is None:
             del block.forward
         else:
-            block.forward = own  # type: ignore[method-assign]
+            block.forward = own
 
 
 def _alike(output: Any, hidden: Tensor) -> Any:
