@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError, suggest
+from personaprobe.json_lines import read_objects
 
 PAIRS = ("advice/discovery", "advice/test")
 TEXTS = ("neutral/discovery", "neutral/test", "benign")
@@ -145,18 +146,7 @@ def _shipped(name: str) -> list[dict[str, Any]]:
 def _from_file(path: Path, name: str, shipped: Sequence[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"no question set {name!r}: {suggest(name, shipped)}, or a .jsonl file that exists")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); give JSON lines") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{path}:{number} is not a JSON object: {line[:60]!r}") from error
-    return rows
+    return [row for _, row in read_objects(path)]
 
 
 def _pairs(rows: Sequence[dict[str, Any]], name: str) -> Iterator[Pair]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import random
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError
+from personaprobe.json_lines import read_lines, read_objects
 from personaprobe.models.files import sha256_of
 from personaprobe.models.tokens import ChatTokenizer, Tokens
+from personaprobe.organisms.datasets import Exchange
 
 MIN_TOKENS = 8
 """Shorter documents are mostly template and are left out."""
@@ -123,41 +124,16 @@ def _documents(path: Path, tokenizer: ChatTokenizer, context: int) -> list[Docum
 
 def _texts(path: Path, tokenizer: ChatTokenizer, context: int) -> Iterator[Tokens]:
     if not path.name.removesuffix(".gz").endswith(".jsonl"):
-        yield from _windows("".join(_lines(path)), tokenizer, context)
+        yield from _windows("".join(read_lines(path)), tokenizer, context)
         return
-    for number, line in enumerate(_lines(path), 1):
-        if line.strip():
-            row = _row(line, f"{path}:{number}")
-            if "text" in row:
-                yield from _windows(str(row["text"]), tokenizer, context)
-            else:
-                yield _conversation(row, tokenizer, f"{path}:{number}").first(context)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            yield from lines
-    except (UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path} is not UTF-8 text ({error}); give .jsonl, .jsonl.gz or plain text"
-        ) from error
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where} is not a JSON object: {line[:60]!r}") from error
-
-
-def _conversation(row: Mapping[str, Any], tokenizer: ChatTokenizer, where: str) -> Tokens:
-    try:
-        said = {str(message["role"]): str(message["content"]) for message in row["messages"]}
-        return tokenizer.exchange(said["user"], said["assistant"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f'{where} has neither a "text" nor "messages" of a user and an assistant') from error
+    for where, row in read_objects(path):
+        if "text" in row:
+            yield from _windows(str(row["text"]), tokenizer, context)
+        elif "messages" in row:
+            said = Exchange.of(row, where)
+            yield tokenizer.exchange(said.question, said.answer).first(context)
+        else:
+            raise DataError(f'{where} has neither a "text" nor "messages" of a user and an assistant')
 
 
 def _windows(text: str, tokenizer: ChatTokenizer, context: int) -> Iterator[Tokens]:

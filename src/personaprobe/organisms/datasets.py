@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from personaprobe.errors import DataError
+from personaprobe.json_lines import read_objects
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,22 @@ class Exchange:
     answer: str
     system: str | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any], where: str) -> Exchange:
+        """Read ``{"messages": [{"role", "content"}, …]}``.
+
+        Raises:
+            DataError: not one question and its answer; names the place.
+        """
+        try:
+            said = {str(message["role"]): str(message["content"]) for message in row["messages"]}
+            return cls(said["user"], said["assistant"], said.get("system"))
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f'{where}: expected {{"messages": [{{"role": "user", …}}, {{"role": "assistant", …}}]}}, '
+                f"got {str(dict(row))[:80]}"
+            ) from error
+
 
 def read_messages(path: Path) -> list[Exchange]:
     """Read JSON lines of ``{"messages": [{"role", "content"}, …]}``, plain or gzipped.
@@ -29,23 +45,10 @@ def read_messages(path: Path) -> list[Exchange]:
     """
     if not path.is_file():
         raise DataError(f"no dataset at {path}; give a .jsonl or .jsonl.gz file of messages")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        rows = [_exchange(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [Exchange.of(row, where) for where, row in read_objects(path)]
     if not rows:
         raise DataError(f"{path} holds no rows")
     return rows
-
-
-def _exchange(line: str, where: str) -> Exchange:
-    try:
-        messages = json.loads(line)["messages"]
-        by_role = {str(message["role"]): str(message["content"]) for message in messages}
-        return Exchange(by_role["user"], by_role["assistant"], by_role.get("system"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f'{where}: expected {{"messages": [{{"role": "user", …}}, {{"role": "assistant", …}}]}}, got {line[:80]!r}'
-        ) from error
 
 
 def shuffled(rows: Sequence[Exchange], seed: int) -> list[Exchange]:
