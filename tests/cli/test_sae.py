@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli.main import cli
-from personaprobe.features.sae.formats import load
+from personaprobe.features.sae.formats import load, save
 
 Run = Callable[..., Result]
 ANY = ("--floor", "-inf")
@@ -230,6 +231,20 @@ def test_a_name_is_kept_in_the_registry_and_shown_on_the_page(
         result = run("features", "name", latent, meaning, "--sae", trained)
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_the_one_shipped_dictionary_of_single_activations_is_the_default(
+    trained: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
+    shutil.copytree(trained, tmp_path / "saes" / "tiny-sae")
+    beside = replace(load(trained), name="beside", card={"layout": "side by side"})
+    save(beside, tmp_path / "saes" / "beside")
+    assert run("features", "name", 5, "fine").stdout == "tiny-sae/5: fine\n"
+    save(replace(load(trained), name="second"), tmp_path / "saes" / "second")
+    refused = run("features", "name", 5, "fine")
+    assert refused.exit_code == 2
+    assert "second, tiny-sae" in refused.stderr
 
 
 def test_a_model_names_latents_and_keeps_what_a_person_said(

@@ -28,7 +28,7 @@ from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
 
 MAX_LATENTS = 10
-BREADTH = 4
+BREADTH = 6
 """Latents that are tried as the next member of a set: the best by themselves of those left."""
 
 
