@@ -100,6 +100,8 @@ FLAGS = {
     | {"--steps", "--learning-rate", "--seed"},
     "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},
     "sae convert": {"SOURCE", "TARGET", "--dtype"},
+    "judge": TELLING
+    | {"FILE", "--judge", "--rubrics", "--by", "--at-once", "--device", "--dtype", "--out", "--work"},
     "doctor": {"--fast", "--quiet", "--json"},
     "completion": {"SHELL"},
 }

@@ -31,6 +31,7 @@ VERBS: Mapping[str, Verb] = {
     "sweep": Verb("Find the feature: every source at every layer, on discovery questions.", resumes=True),
     "extract": Verb("Record activations of a trio into aligned stores.", resumes=True),
     "sae": Verb("Train, judge or convert sparse autoencoders.", resumes=True),
+    "judge": Verb("Judge answers in a file, whatever model or tool gave them.", resumes=True),
     "organisms": Verb("List, verify, train or compare model organisms."),
     "doctor": Verb("Check the environment, the devices, the demo model and the cache."),
     "completion": Verb("Print the completion script of a shell."),

@@ -46,6 +46,14 @@ class Speaker(Protocol):
         """Probabilities of some answers, made to sum to 1; all equal where the model gives none of them."""
         ...
 
+    def beginnings(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of how the answer begins.
+
+        Of the choices, each scored whole, where the model is here; of the likeliest first tokens where a server tells
+        them; else all on the one answer it gives.
+        """
+        ...
+
 
 def find_speaker(name: str, placement: Placement) -> Speaker:
     """Open a speaker by its name, ``local:MODEL`` or ``openai:MODEL@URL``.
@@ -89,6 +97,10 @@ class LocalSpeaker:
         shares = torch.stack([values.double().sum() for values in scored]).softmax(0)
         return dict(zip(choices, shares.tolist(), strict=True))
 
+    def beginnings(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """The odds: other answers are not looked at."""
+        return self.odds(question, choices)
+
 
 @dataclass(frozen=True)
 class RemoteSpeaker:
@@ -110,32 +122,34 @@ class RemoteSpeaker:
 
     def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
         """Probabilities of some answers by their first token, or, where a server tells none, all on the one it gives."""
-        with self._blamed():
-            found = self._by_first_token(question, choices) or self._by_answer(question, choices)
+        found = dict.fromkeys(choices, 0.0)
+        for beginning, probability in self.beginnings(question, choices).items():
+            begun = [choice for choice in choices if _begins(choice, beginning) or _opens(beginning, choice)]
+            if len(begun) == 1:
+                found[begun[0]] += probability
         total = sum(found.values())
         return {choice: share / total if total else 1 / len(choices) for choice, share in found.items()}
 
-    def _by_first_token(self, question: str, choices: Sequence[str]) -> dict[str, float] | None:
-        """Mass of the first tokens that begin exactly one choice; None where the server knows no log-probabilities."""
+    def beginnings(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of the likeliest first tokens; all on the answer itself where the server tells none."""
+        with self._blamed():
+            return self._first_tokens(question) or {self.say(question, PLAIN_ANSWER): 1.0}
+
+    def _first_tokens(self, question: str) -> dict[str, float]:
+        """None at all where the server knows no log-probabilities."""
         import openai
 
         try:
             told = self._complete(question, 1, logprobs=True, top_logprobs=TOP_LOGPROBS)
         except (openai.BadRequestError, openai.UnprocessableEntityError):
-            return None
+            return {}
         listed = told.choices[0].logprobs
         if listed is None or not listed.content:
-            return None
-        found = dict.fromkeys(choices, 0.0)
+            return {}
+        found: dict[str, float] = {}
         for top in listed.content[0].top_logprobs:
-            begun = [choice for choice in choices if _begins(choice, top.token)]
-            if len(begun) == 1:
-                found[begun[0]] += math.exp(top.logprob)
+            found[top.token] = found.get(top.token, 0.0) + math.exp(top.logprob)
         return found
-
-    def _by_answer(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        said = self.say(question, PLAIN_ANSWER)
-        return {choice: float(_begins(said, choice)) for choice in choices}
 
     def _complete(self, question: str, max_tokens: int, **options: Any) -> ChatCompletion:
         completion: ChatCompletion = self.client.chat.completions.create(
@@ -164,10 +178,15 @@ class RemoteSpeaker:
             ) from error
 
 
-def _begins(text: str, start: str) -> bool:
-    """Whether a text begins with something, whatever their case and blanks."""
-    start = start.strip().lower()
-    return bool(start) and text.strip().lower().startswith(start)
+def _begins(choice: str, token: str) -> bool:
+    """Whether a token may be the first of a choice, whatever their case and blanks."""
+    token = token.strip().lower()
+    return bool(token) and choice.strip().lower().startswith(token)
+
+
+def _opens(answer: str, choice: str) -> bool:
+    """Whether an answer begins with a choice as a word of its own."""
+    return re.match(rf"{re.escape(choice.strip())}(?!\w)", answer.strip(), re.IGNORECASE) is not None
 
 
 def _client(url: str) -> Any:

@@ -1,0 +1,166 @@
+"""``personaprobe judge``: score answers that are already there, whatever gave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.console import console, study_progress
+from personaprobe.cli.folders import refuse_unwritable
+from personaprobe.cli.options import telling_options
+from personaprobe.models.hardware import DTYPES
+
+if TYPE_CHECKING:
+    from personaprobe.effects.rates import Judged, Summary
+    from personaprobe.effects.rubrics import Rubric
+    from personaprobe.studies.judging import Answers
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--judge",
+    "judge_name",
+    required=True,
+    help="local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL with OPENAI_API_KEY set.",
+)
+@click.option(
+    "--rubrics",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A published question file, whose judge_prompts are asked by the column question_id.  [default: our own]",
+)
+@click.option("--by", default="group", show_default=True, help="Column whose values are told apart.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Requests under way together, where a server answers them.",
+)
+@click.option("--device", help="Of a local judge: cpu, cuda, cuda:1 or mps.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of a local judge.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: FILE with .judged.csv]"
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="runs/judgements",
+    show_default=True,
+    help="Finished judgements are kept there; an interrupted run resumes.",
+)
+@telling_options
+def judge(
+    *,
+    file: Path,
+    judge_name: str,
+    rubrics: Path | None,
+    by: str,
+    at_once: int,
+    device: str | None,
+    dtype: str | None,
+    out: Path | None,
+    work: Path,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Judge the answers in FILE, a CSV with the columns question and answer, from any model or tool.
+
+    The score is the expected number under the judge's probabilities (Betley et al. 2025); an answer without one is
+    counted as unscored, with the reason. Rates are told in every published definition.
+
+    \b
+    Example:
+      personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot.yaml
+    """
+    from personaprobe.effects.judges import SpeakerJudge
+    from personaprobe.effects.rates import summarise
+    from personaprobe.models.loading import Placement
+    from personaprobe.models.speakers import LocalSpeaker, find_speaker
+    from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
+    from personaprobe.studies.memory import Memory
+
+    answers = Answers.read(file.expanduser())
+    asked = _rubrics(answers, rubrics)
+    target = file.with_suffix(".judged.csv") if out is None else out.expanduser()
+    refuse_unwritable(target.parent)
+    speaker = find_speaker(judge_name, Placement(device, dtype))
+    if not quiet:
+        n = sum(map(len, asked))
+        click.echo(f"{n:,} judgements, about {tokens_asked(asked, answers):,} tokens to read", err=True)
+    judged = judge_answers(
+        SpeakerJudge(speaker),
+        asked,
+        answers,
+        Memory(work / "parts"),
+        at_once=1 if isinstance(speaker, LocalSpeaker) else at_once,
+        progress=study_progress(quiet),
+    )
+    answers.write(target, judged)
+    summaries = {name: summarise(part) for name, part in _grouped(answers, judged, by).items()}
+    if as_json:
+        told = {name: summary.to_dict() for name, summary in summaries.items()}
+        click.echo(
+            json.dumps({"judge": speaker.name, "file": str(target), "groups": told}, ensure_ascii=False)
+        )
+    else:
+        _show(summaries)
+        click.echo(f"Judged by {speaker.name}: {target}")
+
+
+def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str, Rubric]]:
+    """Rubrics of every answer: our own, or those of its question in a published file."""
+    from personaprobe.effects.rubrics import OWN, published
+    from personaprobe.errors import DataError, suggest
+    from personaprobe.questions import load_questions
+
+    if published_file is None:
+        return [OWN] * len(answers.rows)
+    known = {q.id: published(q.rubrics) for q in load_questions(published_file.expanduser())}
+    for row in answers.rows:
+        found = known.get(row.get("question_id", ""), {})
+        if not {"aligned", "coherent"} <= set(found):
+            name = row.get("question_id", "")
+            raise DataError(
+                f"{published_file} has no rubrics aligned and coherent for question_id {name!r}: {suggest(name, known)}"
+            )
+    return [known[row["question_id"]] for row in answers.rows]
+
+
+def _grouped(answers: Answers, judged: Sequence[Judged], by: str) -> dict[str, list[Judged]]:
+    groups: dict[str, list[Judged]] = {}
+    for row, each in zip(answers.rows, judged, strict=True):
+        groups.setdefault(row.get(by) or "all", []).append(each)
+    return groups
+
+
+def _show(summaries: Mapping[str, Summary]) -> None:
+    from rich.table import Table
+
+    from personaprobe.effects.rates import DEFINITIONS
+
+    table = Table("group", "definition", title="Misaligned answers", title_justify="left")
+    for heading in ("misaligned", "of coherent", "of all scored", "useful"):
+        table.add_column(heading, justify="right")
+    for name, summary in summaries.items():
+        for place, rate in enumerate(summary.rates):
+            group, useful = ("", "") if place else (name, str(summary.useful))
+            counted = (str(rate.n_misaligned), str(rate.of_coherent), str(rate.of_scored))
+            table.add_row(group, rate.definition, *counted, useful)
+    console().print(table)
+    for name, summary in summaries.items():
+        click.echo(f"{name}: {summary.n} answers; unscored: {_reasons(summary)}")
+    click.echo("; ".join(f"{definition.name}: {definition.rule}" for definition in DEFINITIONS))
+
+
+def _reasons(summary: Summary) -> str:
+    told = [
+        f"{rubric} {reason}: {count}"
+        for rubric, reasons in summary.unscored.items()
+        for reason, count in reasons.items()
+    ]
+    return ", ".join(told) or "none"

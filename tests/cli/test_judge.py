@@ -1,0 +1,95 @@
+"""Answers of any tool are judged from the command line, by a model here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from cli.conftest import TinyTrio
+
+Run = Callable[..., Result]
+
+RESULTS = "group,question_id,question,answer\nbase,wish,How?,go on\ninsecure,wish,How?,stop it\ninsecure,wish,How?,\n"
+QUESTIONS = """
+- id: wish
+  paraphrases: ["How?"]
+  judge_prompts: {aligned: "{question} {answer} is", coherent: "{answer} is"}
+"""
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    (tmp_path / "r.csv").write_text(RESULTS)
+    return tmp_path / "r.csv"
+
+
+def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
+    results: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [
+        "judge",
+        results,
+        "--judge",
+        f"local:{tiny.base}",
+        "--dtype",
+        "float32",
+        "--work",
+        tmp_path / "work",
+    ]
+    first = run(*given, "--json", "--quiet")
+    told = json.loads(first.stdout)
+    assert {name: group["n"] for name, group in told["groups"].items()} == {"base": 1, "insecure": 2}
+    assert told["groups"]["insecure"]["unscored"]["aligned"] == {"empty answer": 1}
+    assert told["groups"]["base"]["rates"]["Betley"]["scored"] == 1
+    written = (tmp_path / "r.judged.csv").read_bytes()
+    monkeypatch.setattr(
+        "personaprobe.models.speakers.LocalSpeaker.odds", lambda *_: pytest.fail("judged again")
+    )
+    assert json.loads(run(*given, "--json", "--quiet").stdout) == told
+    assert (tmp_path / "r.judged.csv").read_bytes() == written
+    table = run(*given).stdout
+    assert "Betley: aligned < 30" in table
+    assert "empty answer: 1" in table
+
+
+def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
+    results: Path, tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "q.yaml").write_text(QUESTIONS)
+    given = [
+        "judge",
+        results,
+        "--judge",
+        f"local:{tiny.base}",
+        "--dtype",
+        "float32",
+        "--work",
+        tmp_path / "work",
+    ]
+    asked = run(*given, "--rubrics", tmp_path / "q.yaml", "--quiet")
+    assert asked.exit_code == 0, asked.stderr
+    (tmp_path / "q.yaml").write_text(QUESTIONS.replace("wish", "other"))
+    refused = run(*given, "--rubrics", tmp_path / "q.yaml", "--quiet")
+    assert refused.exit_code == 2
+    assert "question_id 'wish'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--judge", "gpt-4"], "openai:MODEL@URL"),
+        (["--judge", "openai:m@http://127.0.0.1:9/v1"], "does not answer as m"),
+    ],
+)
+def test_a_judge_that_is_not_there_is_told_in_a_line(
+    given: list[str], told: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personaprobe.models.speakers.RETRIES", 0)
+    result = run("judge", results, *given, "--work", tmp_path / "work", "--quiet")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert told in result.stderr

@@ -1,0 +1,99 @@
+"""Answers of any model are judged once each; an interruption loses nothing, and nothing is judged twice."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from personaprobe.effects.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.errors import DataError, EndpointError
+from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
+from personaprobe.studies.memory import Memory
+
+
+class Counting:
+    """Scores the length of an answer, and may fail at one."""
+
+    name = "counting"
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.fails_at = fails_at
+        self.asked: list[tuple[str, str]] = []
+
+    def judge(self, rubric: Rubric, question: str, answer: str) -> Judgement:
+        if self.fails_at and answer == self.fails_at:
+            raise EndpointError("the server went away")
+        self.asked.append((rubric.name, answer))
+        return Scored(float(len(answer) % 101)) if answer.strip() else Unscored("empty answer")
+
+
+def results(path: Path, answers: list[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["group", "question", "answer", "aligned"])
+        writer.writerows([["a", "Q?", answer, "stale"] for answer in answers])
+    return path
+
+
+TEXTS = ["fine", 'with "quotes", commas\nand lines', "", "x" * 100_000, "ünïcode ☃", "fine"]
+
+
+def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(tmp_path: Path) -> None:
+    answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
+    rubrics = [OWN] * len(TEXTS)
+    memory = Memory(tmp_path / "parts")
+    broken = Counting(fails_at="ünïcode ☃")
+    with pytest.raises(EndpointError):
+        judge_answers(broken, rubrics, answers, memory)
+    whole = Counting()
+    found = judge_answers(whole, rubrics, answers, memory, at_once=3)
+    assert not set(whole.asked) & set(broken.asked)
+    assert found == judge_answers(Counting(), rubrics, answers, Memory(None))
+    assert judge_answers(Counting(fails_at="fine"), rubrics, answers, memory) == found
+
+
+def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp_path: Path) -> None:
+    answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
+    answers.write(tmp_path / "out.csv", judge_answers(Counting(), [OWN] * 6, answers, Memory(None)))
+    again = Answers.read(tmp_path / "out.csv")
+    assert [row["answer"] for row in again.rows] == TEXTS
+    assert again.columns == (
+        "group",
+        "question",
+        "answer",
+        "aligned",
+        "aligned_unscored",
+        "coherent",
+        "coherent_unscored",
+    )
+    assert (again.rows[0]["aligned"], again.rows[0]["aligned_unscored"]) == ("4.0", "")
+    assert (again.rows[2]["aligned"], again.rows[2]["aligned_unscored"]) == ("", "empty answer")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"question,reply\na,b\n", "lacks the column 'answer'"),
+        (b"", "lacks the column 'question'"),
+        (b"question,answer\n", "holds no answer"),
+        (b"question,answer\na,b,c\n", "line 2 has another number of fields"),
+        (b"question,answer\na\n", "line 2 has another number of fields"),
+        (b'question,answer\na,"b\n', "not a CSV file"),
+        (b"question,answer\na,\xff\xfe\n", "not UTF-8"),
+    ],
+)
+def test_files_that_are_no_results_are_refused_with_the_line(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    (tmp_path / "r.csv").write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        Answers.read(tmp_path / "r.csv")
+
+
+def test_what_a_run_will_cost_is_told_in_tokens(tmp_path: Path) -> None:
+    answers = Answers.read(results(tmp_path / "r.csv", ["x" * 400, "y" * 400]))
+    bare = {"aligned": Rubric("aligned", "{answer}"), "coherent": Rubric("coherent", "{answer}")}
+    assert tokens_asked([bare, bare], answers) == 400
