@@ -71,9 +71,10 @@ def test_blocks_are_themselves_again_afterwards_also_after_an_error(reference: A
         raise ZeroDivisionError
 
     before = reference.fork_log_probs(FORKS, {})
+    own = [vars(block).get("forward") for block in reference.layout.blocks]  # other backends may have set one
     with pytest.raises(ZeroDivisionError):
         reference.fork_log_probs_each(FORKS, [scaled(Site(1), 1.0), {Site(1): (failing,)}])
-    assert not any("forward" in vars(block) for block in reference.layout.blocks)
+    assert [vars(block).get("forward") for block in reference.layout.blocks] == own
     after = reference.fork_log_probs(FORKS, {})
     assert all(
         torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True)
