@@ -27,19 +27,16 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "r.csv"
 
 
+@pytest.fixture
+def given(results: Path, tiny: TinyTrio, tmp_path: Path) -> list[object]:
+    """Judging by the tiny base."""
+    here = ["--judge", f"local:{tiny.base}", "--dtype", "float32"]
+    return ["judge", results, *here, "--work", tmp_path / "work"]
+
+
 def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
-    results: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    given: list[object], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = [
-        "judge",
-        results,
-        "--judge",
-        f"local:{tiny.base}",
-        "--dtype",
-        "float32",
-        "--work",
-        tmp_path / "work",
-    ]
     first = run(*given, "--json", "--quiet")
     told = json.loads(first.stdout)
     assert {name: group["n"] for name, group in told["groups"].items()} == {"base": 1, "insecure": 2}
@@ -57,19 +54,9 @@ def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
 
 
 def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
-    results: Path, tiny: TinyTrio, tmp_path: Path, run: Run
+    given: list[object], tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "q.yaml").write_text(QUESTIONS)
-    given = [
-        "judge",
-        results,
-        "--judge",
-        f"local:{tiny.base}",
-        "--dtype",
-        "float32",
-        "--work",
-        tmp_path / "work",
-    ]
     asked = run(*given, "--rubrics", tmp_path / "q.yaml", "--quiet")
     assert asked.exit_code == 0, asked.stderr
     (tmp_path / "q.yaml").write_text(QUESTIONS.replace("wish", "other"))
@@ -79,17 +66,17 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("named", "told"),
     [
         (["--judge", "gpt-4"], "openai:MODEL@URL"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1"], "does not answer as m"),
     ],
 )
 def test_a_judge_that_is_not_there_is_told_in_a_line(
-    given: list[str], told: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    named: list[str], told: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personaprobe.models.speakers.RETRIES", 0)
-    result = run("judge", results, *given, "--work", tmp_path / "work", "--quiet")
+    result = run("judge", results, *named, "--work", tmp_path / "work", "--quiet")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert told in result.stderr

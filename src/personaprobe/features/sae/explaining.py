@@ -87,17 +87,17 @@ def detect(speaker: Speaker, name: str, portrait: Portrait) -> Detection:
 
 
 def seen(portrait: Portrait) -> list[Context]:
-    """Contexts a name is proposed from: of every text's, the odd places by strength, of each checkpoint in turn."""
+    """Contexts a name is proposed from: ordered by strength, the first, third, fifth …"""
     return _dealt(portrait)[::2]
 
 
 def held_out(portrait: Portrait) -> list[Context]:
-    """Contexts a name is scored on: those of the even places; no text is on both sides."""
+    """Contexts a name is scored on: the second, fourth …; no question is on both sides."""
     return _dealt(portrait)[1::2]
 
 
 def _dealt(portrait: Portrait) -> list[Context]:
-    """One context a text, the strongest checkpoint's, the strongest first."""
+    """One context a question, of the checkpoint in which the latent fires most there; the strongest first."""
     best: dict[tuple[str, str], Context] = {}
     for role in ROLES:
         for context in portrait.contexts[role]:
