@@ -129,6 +129,9 @@ def test_controls_fire_as_often_and_are_never_the_latents_themselves(found: Comp
     assert all(len(set(pair)) == 2 for pair in drawn)
     typical = np.median([abs(rates[pair[1]] - rates[3]) for pair in drawn])
     assert typical <= np.median(np.abs(rates - rates[3]))
+    sizes = found.means.insecure.mean(0).numpy()
+    apart = np.median([abs(sizes[pair[1]] - sizes[3]) for pair in drawn])
+    assert apart <= np.median(np.abs(sizes - sizes[3]))
     assert matched_latents(found, (3,), 5) == matched_latents(found, (3,), 5)
     assert PLANTED not in shuffled_latents(found, (PLANTED,), 0)
 

@@ -10,11 +10,15 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.sae.diffing import Comparison
 
 NEIGHBOURS = 24
-"""A control is drawn among this many latents of the most similar firing rate."""
+"""A control is drawn among this many latents of the most similar firing rate and size."""
 
 
 def matched_latents(found: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
-    """For each latent another that fires about as often in insecure; none twice, none of the given ones.
+    """For each latent another that fires about as often and writes about as much in insecure; none twice, none of the
+    given ones.
+
+    Were only the rates alike, a control that writes little would have to be scaled up many times to remove the same
+    energy, and would no longer be an ablation.
 
     Args:
         found: what latents do on the calibration texts.
@@ -25,6 +29,8 @@ def matched_latents(found: Comparison, latents: Sequence[int], seed: int) -> tup
         FeatureError: too few latents fire at all.
     """
     rates = found.rates.insecure.numpy()
+    sizes = found.means.insecure.mean(0).numpy() * found.dictionary.W_dec.float().norm(dim=-1).cpu().numpy()
+    traits = np.log(np.maximum(np.stack([rates, sizes]), 1e-9))
     rng = np.random.default_rng(seed)
     free = {int(latent) for latent in np.flatnonzero(rates)} - set(latents)
     if len(free) < len(latents):
@@ -34,7 +40,7 @@ def matched_latents(found: Comparison, latents: Sequence[int], seed: int) -> tup
     drawn = []
     for latent in latents:
         pool = np.array(sorted(free))
-        distance = np.abs(np.log(rates[pool]) - np.log(max(rates[latent], 1e-9)))
+        distance = np.hypot(*(traits[:, pool] - traits[:, [latent]]))
         near = pool[np.argsort(distance, kind="stable")[:NEIGHBOURS]]
         drawn.append(int(rng.choice(near)))
         free.discard(drawn[-1])
