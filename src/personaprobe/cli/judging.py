@@ -62,12 +62,13 @@ def explained(
     from personaprobe.features.sae.crosscoder import Crosscoder
     from personaprobe.features.sae.quality import explained_variance, read_rows, refuse_unfit
 
-    if layout == "difference":
+    crosscoder = Crosscoder(dictionary) if layout == "side by side" else None
+    if crosscoder is None:
         refuse_unfit(dictionary, trio.base)
-    rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
-    if layout == "side by side":
-        crosscoder = Crosscoder(dictionary)
+    else:
         crosscoder.refuse_unfit(trio.base)
+    rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
+    if crosscoder is not None:
         l0 = float((crosscoder.encode(rows) > 0).sum(-1).float().mean())
         shares = crosscoder.explained_variance(rows)
         return {role: {"explained_variance": share, "l0": l0} for role, share in shares.items()}

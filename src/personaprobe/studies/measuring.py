@@ -81,7 +81,7 @@ class Bench:
         """Preference gaps of every arm on the same questions, each with the seconds it took."""
         found: dict[int, dict[str, Any]] = {}
         with self.progress("preference", len(arms) * len(questions), "questions") as advance:
-            for group in _side_by_side(arms):
+            for group in _a_few(_by_checkpoint(arms)):
                 specs = [
                     {"part": "gaps", "questions": questions.digest, **identity(arms[index])}
                     for index in group
@@ -100,7 +100,7 @@ class Bench:
         each = len(asked) * plan.samples
         drawn: dict[str, list[Response]] = {}
         with self.progress("answers", len(arms) * each, "answers") as advance:
-            for group in _by_checkpoint(arms):
+            for group in _grouped(arms):
                 specs = [self._spec_of_responses(arm, asked) for arm in group]
                 compute = partial(self._responses, group, asked, advance)
                 parts = self.memory.recall_all(specs, compute, lambda _: advance(each))
@@ -132,19 +132,23 @@ class Bench:
         costs: dict[str, TextCost] = {}
         reading = cached_reading(texts)
         with self.progress("damage", len(arms), "arms") as advance:
-            for arm in (arm for group in _by_checkpoint(arms) for arm in group):
+            for arm in (arm for group in _grouped(arms) for arm in group):
                 spec = {"part": "costs", "texts": texts.digest, **identity(arm)}
                 costs[arm.name] = TextCost(**self.memory.recall(spec, partial(_cost, arm, reading)))
                 advance(1)
         return [costs[arm.name] for arm in arms]
 
 
-def _by_checkpoint(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """Arms of the same weights together."""
-    groups: dict[str, list[Arm]] = {}
-    for arm in arms:
-        groups.setdefault(arm.untreated.checkpoint.digest, []).append(arm)
+def _by_checkpoint(arms: Sequence[Arm]) -> list[list[int]]:
+    """Indices of arms of the same weights together."""
+    groups: dict[str, list[int]] = {}
+    for index, arm in enumerate(arms):
+        groups.setdefault(arm.untreated.checkpoint.digest, []).append(index)
     return list(groups.values())
+
+
+def _grouped(arms: Sequence[Arm]) -> list[list[Arm]]:
+    return [[arms[index] for index in group] for group in _by_checkpoint(arms)]
 
 
 def identity(arm: Arm) -> dict[str, Any]:
@@ -174,14 +178,11 @@ def _cost(arm: Arm, reading: Callable[[LanguageModel], Reading]) -> dict[str, fl
     return asdict(reading(arm.untreated).cost(arm.model))
 
 
-def _side_by_side(arms: Sequence[Arm]) -> list[list[int]]:
-    """Indices of arms of the same weights, a few at a time: an interruption loses no more than those."""
-    groups: dict[str, list[int]] = {}
-    for index, arm in enumerate(arms):
-        groups.setdefault(arm.untreated.checkpoint.digest, []).append(index)
+def _a_few(groups: Sequence[list[int]]) -> list[list[int]]:
+    """The groups cut into small ones: an interruption loses no more than one of those."""
     return [
         group[start : start + SIDE_BY_SIDE]
-        for group in groups.values()
+        for group in groups
         for start in range(0, len(group), SIDE_BY_SIDE)
     ]
 

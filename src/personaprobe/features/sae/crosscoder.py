@@ -12,6 +12,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import load, save
 from personaprobe.features.sae.quality import explained_variance
 from personaprobe.features.sae.ranking import RARE, Ranking
+from personaprobe.features.sae.reading import layout_of
 from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
 
@@ -48,7 +49,7 @@ class Crosscoder:
             FeatureError: no dictionary, or one of single activations.
         """
         dictionary = load(folder)
-        if dictionary.card.get("layout") != LAYOUT:
+        if layout_of(dictionary) != LAYOUT:
             raise FeatureError(f"{folder} holds a dictionary of single activations, not a crosscoder")
         return cls(dictionary)
 
