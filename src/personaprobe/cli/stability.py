@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import console, progress_bar
+from personaprobe.cli.console import console, progress_bar, spinner
 from personaprobe.cli.options import TrioChoice, telling_options
 from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranking_options
 
@@ -125,10 +125,12 @@ def _ranked_run(
     quiet: bool,
 ) -> Ranking:
     """The ranking in another training of the organism, on the same base."""
-    roles = {"insecure": str(run / "insecure"), "secure": str(run / "secure")}
-    trio = open_fitting(
-        dictionary, replace(chosen, organism=None, base=chosen.base or "demo", **roles), quiet
-    )
+    from personaprobe.organisms.loading import load_trio
+    from personaprobe.studies.seeds import Run
+
+    checkpoints = Run(run.name, run).trio(chosen.checkpoints.base)
+    with spinner(f"loading {run.name}", quiet):
+        trio = load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype)
     return _ranked(dictionary, trio, questions, by, quiet)
 
 

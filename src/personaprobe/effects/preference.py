@@ -61,7 +61,4 @@ def gaps_side_by_side(
 
 def fork(tokenizer: ChatTokenizer, pair: Pair) -> Fork:
     """A question with its careful and careless answers, as token ids."""
-    rows = [tokenizer.exchange(pair.question, answer) for answer in (pair.careful, pair.careless)]
-    prompt = tokenizer.prompt(pair.question)
-    careful, careless = (row.ids[len(prompt) :] for row in rows)
-    return Fork(prompt, (careful, careless))
+    return Fork.of(tokenizer, pair.question, (pair.careful, pair.careless))

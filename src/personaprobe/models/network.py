@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from personaprobe.errors import CheckpointError
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.edits import SiteEdits
-from personaprobe.models.tokens import Batch, Role, Tokens, pad
+from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, pad
 from personaprobe.site import Site, Stream
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class Fork:
 
     prompt: Tokens
     answers: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, tokenizer: ChatTokenizer, question: str, answers: Sequence[str]) -> Fork:
+        """A question with several answers, each with its closing token."""
+        return cls(tokenizer.prompt(question), tuple(tokenizer.reply(question, each) for each in answers))
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.answers))

@@ -80,7 +80,7 @@ class LocalSpeaker:
     @property
     def name(self) -> str:
         """As users spell it."""
-        return f"local:{self.model.checkpoint.source}"
+        return f"local:{self.model.checkpoint}"
 
     def say(self, question: str, max_tokens: int) -> str:
         """The most probable answer, cut after ``max_tokens``."""
@@ -90,10 +90,7 @@ class LocalSpeaker:
         """Probabilities of some answers, with their closing token, made to sum to 1."""
         import torch
 
-        tokenizer = self.model.tokenizer
-        prompt = tokenizer.prompt(question)
-        answers = tuple(tokenizer.exchange(question, choice).ids[len(prompt) :] for choice in choices)
-        scored = self.model.fork_log_probs([Fork(prompt, answers)])[0]
+        scored = self.model.fork_log_probs([Fork.of(self.model.tokenizer, question, choices)])[0]
         shares = torch.stack([values.double().sum() for values in scored]).softmax(0)
         return dict(zip(choices, shares.tolist(), strict=True))
 

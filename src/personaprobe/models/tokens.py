@@ -174,10 +174,14 @@ class ChatTokenizer:
 
     def exchange(self, question: str, answer: str, *, end: bool = True) -> Tokens:
         """Tokens of a question and its answer; with ``end``, the answer closes with :attr:`end_id`."""
+        return self.prompt(question).followed_by(self.reply(question, answer, end=end))
+
+    def reply(self, question: str, answer: str, *, end: bool = True) -> tuple[int, ...]:
+        """Token ids of the answer to a question; with ``end``, it closes with :attr:`end_id`."""
         if not answer.strip():
             raise DataError(f"the answer to {question[:60]!r} is empty; give it some text")
-        ids = list(self.hf(answer, add_special_tokens=False)["input_ids"])
-        return self.prompt(question).followed_by([*ids, self.end_id] if end else ids)
+        ids = tuple(self.hf(answer, add_special_tokens=False)["input_ids"])
+        return (*ids, self.end_id) if end else ids
 
     def text(self, text: str) -> Tokens:
         """Tokens of a plain document."""
