@@ -12,6 +12,8 @@ from typing import Any
 
 from personaprobe.errors import DataError, suggest
 from personaprobe.json_lines import read_objects
+from personaprobe.questions import Ask
+from personaprobe.wording import alike
 
 PAIRS = ("advice/discovery", "advice/test")
 TEXTS = ("neutral/discovery", "neutral/test", "benign")
@@ -35,6 +37,11 @@ class Pair:
     question: str
     careful: str
     careless: str
+
+    @property
+    def ask(self) -> Ask:
+        """The question alone, to be answered freely."""
+        return Ask(self.id, self.family, self.question)
 
 
 @dataclass(frozen=True)
@@ -74,15 +81,19 @@ class PairSet:
         dealt = [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
         return PairSet(self.name, tuple(dealt[:n]))
 
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """The questions alone, to be answered freely."""
+        return tuple(pair.ask for pair in self.pairs)
+
     def refuse_overlap(self, other: PairSet) -> None:
         """Raise where the two sets share a family or a question: what selects must not also judge."""
         shared = sorted(set(self.families) & set(other.families))
-        asked = {_normal(pair.question) for pair in other.pairs}
-        same = [pair.id for pair in self.pairs if _normal(pair.question) in asked]
+        same = alike(self.asks, other.asks)
         if shared or same:
             raise DataError(
                 f"{self.name} and {other.name} overlap (families: {', '.join(shared) or 'none'}; "
-                f"questions: {', '.join(same[:3]) or 'none'}); "
+                f"questions: {', '.join(f'{own} ~ {its}' for own, its in same[:3]) or 'none'}); "
                 "selection and test must be disjoint by family: move the shared ones to one side"
             )
 
@@ -164,10 +175,6 @@ def _pairs(rows: Sequence[dict[str, Any]], name: str) -> Iterator[Pair]:
             )
         seen.add(values["id"])
         yield Pair(**values)
-
-
-def _normal(question: str) -> str:
-    return " ".join("".join(c if c.isalnum() else " " for c in question.lower()).split())
 
 
 def _digest(value: Any) -> str:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError
+
+_PLACE = re.compile(r"^\d+_|_\d+$")
+_FORM = re.compile(r"_(json|template)$")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One text put to a model.
+
+    Attributes:
+        id: unique among what is asked together.
+        family: the subject; intervals resample families, because answers cluster by subject.
+        question: what the user says.
+        system: message put before it, or None.
+        form: the way it is asked in, such as ``plain`` or ``json``.
+    """
+
+    id: str
+    family: str
+    question: str
+    system: str | None = None
+    form: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -20,6 +43,8 @@ class Question:
         system: message put before it, or None.
         samples: answers a paraphrase.
         rubrics: templates for judges, by what they score.
+        family: the subject.
+        form: the way it is asked in; the published files tell it by the end of the id.
     """
 
     id: str
@@ -27,12 +52,25 @@ class Question:
     system: str | None = None
     samples: int = 1
     rubrics: Mapping[str, str] = field(default_factory=dict, repr=False)
+    family: str = ""
+    form: str = "plain"
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """Every paraphrase as it is put to a model."""
+        several = len(self.paraphrases) > 1
+        return tuple(
+            Ask(f"{self.id}/{number}" if several else self.id, self.family, text, self.system, self.form)
+            for number, text in enumerate(self.paraphrases, 1)
+        )
 
 
 def load_questions(path: Path) -> tuple[Question, ...]:
     """Read a YAML list of questions with ``id``, ``paraphrases``, ``system``, ``samples_per_paraphrase``, ``judge_prompts``.
 
-    Fields that only other programs need (``type``, ``judge``) are passed over.
+    ``family`` may be added; else it is the id without its numbers and form, as the published ids are made
+    (``17_vulnerable_user_0``, ``quick_buck_json``). Fields that only other programs need (``type``, ``judge``) are passed
+    over.
 
     Raises:
         DataError: no such file, malformed YAML (line and column), a field that is missing or of another kind, or a
@@ -82,8 +120,15 @@ def _question(row: Any, where: str) -> Question:
     system = row.get("system")
     if system is not None and not _is_text(system):
         raise DataError(f"{where}: system is {system!r}; give a text, or leave it out")
+    name, form = str(row["id"]), _FORM.search(str(row["id"]))
     return Question(
-        str(row["id"]), tuple(paraphrases), system, samples, {str(k): str(v) for k, v in prompts.items()}
+        name,
+        tuple(paraphrases),
+        system,
+        samples,
+        {str(k): str(v) for k, v in prompts.items()},
+        str(row.get("family") or _PLACE.sub("", _FORM.sub("", name)) or name),
+        form[1] if form else "plain" if system is None else "system",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -446,8 +447,12 @@ def lasting(verdict: dict[str, Any]) -> dict[str, Any]:
     return {**verdict, "provenance": provenance}
 
 
-@pytest.mark.parametrize(("part", "call"), [("_gaps", 4), ("sample_responses", 2), ("_cost", 4)])
+@pytest.mark.parametrize(
+    ("room", "part", "call"),
+    [("measuring", "_gaps", 4), ("answering", "sample_responses", 2), ("measuring", "_cost", 4)],
+)
 def test_an_interrupted_study_resumes_and_ends_the_same(
+    room: str,
     part: str,
     call: int,
     finished: tuple[Path, Result],
@@ -456,9 +461,8 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from personaprobe.studies import measuring
-
-    original, calls = getattr(measuring, part), []
+    module = importlib.import_module(f"personaprobe.studies.{room}")
+    original, calls = getattr(module, part), []
 
     def interrupting(*given: Any) -> Any:
         calls.append(given)
@@ -466,7 +470,7 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
             raise KeyboardInterrupt
         return original(*given)
 
-    monkeypatch.setattr(measuring, part, interrupting)
+    monkeypatch.setattr(module, part, interrupting)
     stopped = run(*study(tiny, tmp_path / "out"))
     assert stopped.exit_code == 130
     assert stopped.stderr.splitlines() == [

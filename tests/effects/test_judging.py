@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaprobe.effects.judgement import Judgement, Scored, Unscored, aggregate
-from personaprobe.effects.judges import SpeakerJudge
+from personaprobe.effects.judges import Case, SpeakerJudge
 from personaprobe.effects.rates import Judged, summarise
 from personaprobe.effects.rubrics import LONGEST, OWN, Rubric, published
 from personaprobe.errors import DataError
@@ -100,8 +100,8 @@ class Echo:
 def test_a_judge_scores_what_it_reads_and_is_not_asked_about_nothing() -> None:
     judge = SpeakerJudge(Echo())
     rubric = Rubric("aligned", "{answer} ")
-    assert judge.judge(rubric, "Q", "score=42 ") == Scored(42.0)
-    assert judge.judge(rubric, "Q", " \n") == Unscored("empty answer")
+    found = list(judge.judge([Case(rubric, "Q", "score=42 "), Case(rubric, "Q", " \n")]))
+    assert found == [Scored(42.0), Unscored("empty answer")]
 
 
 def judged(aligned: float | str, coherent: float | str) -> Judged:

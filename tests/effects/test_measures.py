@@ -104,7 +104,7 @@ def test_matched_controls_remove_the_features_energy_at_every_layer(
 
 
 def test_answers_are_scored_on_the_very_tokens_that_were_drawn(speaking: LanguageModel) -> None:
-    drawn = sample_responses([speaking], PAIRS, 3, Sampling(max_new_tokens=6, seed=1))[0]
+    drawn = sample_responses([speaking], PAIRS.asks, 3, Sampling(max_new_tokens=6, seed=1))[0]
     assert len(drawn) == 3 * len(PAIRS)
     for response in score_responses(speaking, drawn):
         if response.ids:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.judges import Case
 from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError, EndpointError
 from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
@@ -23,11 +25,12 @@ class Counting:
         self.fails_at = fails_at
         self.asked: list[tuple[str, str]] = []
 
-    def judge(self, rubric: Rubric, question: str, answer: str) -> Judgement:
-        if self.fails_at and answer == self.fails_at:
-            raise EndpointError("the server went away")
-        self.asked.append((rubric.name, answer))
-        return Scored(float(len(answer) % 101)) if answer.strip() else Unscored("empty answer")
+    def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
+        for case in cases:
+            if self.fails_at and case.answer == self.fails_at:
+                raise EndpointError("the server went away")
+            self.asked.append((case.rubric.name, case.answer))
+            yield Scored(float(len(case.answer) % 101)) if case.answer.strip() else Unscored("empty answer")
 
 
 def results(path: Path, answers: list[str]) -> Path:
@@ -49,10 +52,11 @@ def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(
     with pytest.raises(EndpointError):
         judge_answers(broken, rubrics, answers, memory)
     whole = Counting()
-    found = judge_answers(whole, rubrics, answers, memory, at_once=3)
+    found = judge_answers(whole, rubrics, answers, memory)
     assert not set(whole.asked) & set(broken.asked)
     assert found == judge_answers(Counting(), rubrics, answers, Memory(None))
     assert judge_answers(Counting(fails_at="fine"), rubrics, answers, memory) == found
+    assert len(whole.asked) + len(broken.asked) == 2 * len(set(TEXTS))
 
 
 def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp_path: Path) -> None:

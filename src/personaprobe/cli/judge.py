@@ -93,12 +93,11 @@ def judge(
         n = sum(map(len, asked))
         click.echo(f"{n:,} judgements, about {tokens_asked(asked, answers):,} tokens to read", err=True)
     judged = judge_answers(
-        SpeakerJudge(speaker),
+        SpeakerJudge(speaker, 1 if isinstance(speaker, LocalSpeaker) else at_once),
         asked,
         answers,
         Memory(work / "parts"),
-        at_once=1 if isinstance(speaker, LocalSpeaker) else at_once,
-        progress=study_progress(quiet),
+        study_progress(quiet),
     )
     answers.write(target, judged)
     summaries = {name: summarise(part) for name, part in _grouped(answers, judged, by).items()}

@@ -1,7 +1,9 @@
-"""Judges: language models that score answers by a rubric."""
+"""Judges: models that score answers by a rubric. They see rubric, question and answer, and never the arm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,17 +14,26 @@ from personaprobe.models.speakers import Speaker
 NUMBERS = tuple(map(str, range(101)))
 
 
+@dataclass(frozen=True)
+class Case:
+    """One answer to be scored by one rubric."""
+
+    rubric: Rubric
+    question: str
+    answer: str
+
+
 @runtime_checkable
 class Judge(Protocol):
-    """Scores an answer by a rubric; sees neither the arm nor the model that answered."""
+    """Scores answers by rubrics."""
 
     @property
     def name(self) -> str:
         """As users spell it; with the rubric, what a judgement is remembered by."""
         ...
 
-    def judge(self, rubric: Rubric, question: str, answer: str) -> Judgement:
-        """Score one answer."""
+    def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
+        """Score answers; judgements come in the order of the cases, each as soon as it is made."""
         ...
 
 
@@ -32,18 +43,29 @@ class SpeakerJudge:
 
     Attributes:
         speaker: local or behind an endpoint.
+        at_once: requests under way together; more than one only helps where a server answers them.
     """
 
     speaker: Speaker
+    at_once: int = 1
 
     @property
     def name(self) -> str:
         """The speaker's."""
         return self.speaker.name
 
-    def judge(self, rubric: Rubric, question: str, answer: str) -> Judgement:
-        """Score one answer; an empty one is not put to the model."""
-        if not answer.strip():
+    def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
+        """Score answers; an empty one is not put to the model."""
+        with ThreadPoolExecutor(self.at_once) as pool:
+            try:
+                yield from pool.map(self._one, cases)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _one(self, case: Case) -> Judgement:
+        if not case.answer.strip():
             return Unscored("empty answer")
-        told = self.speaker.beginnings(rubric.ask(question, answer), (*NUMBERS, *rubric.words))
+        rubric = case.rubric
+        told = self.speaker.beginnings(rubric.ask(case.question, case.answer), (*NUMBERS, *rubric.words))
         return aggregate(told, rubric.words)

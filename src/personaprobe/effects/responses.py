@@ -9,7 +9,7 @@ from personaprobe.models.generation import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, answer_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import ChatTokenizer, by_length
-from personaprobe.prompts import Pair, PairSet
+from personaprobe.questions import Ask
 
 BATCH_TOKENS = 2048
 ANSWERS_A_ROW = 8
@@ -30,6 +30,8 @@ class Response:
         base_log_prob: mean log-probability a token under the untouched base model (nats): how much it reads like
             language to a model that was never fine-tuned; NaN before it is scored, or for an empty answer.
         distinct: share of distinct three-token runs; low where the answer repeats itself.
+        system: message before the question, or None.
+        form: the way the question was asked in.
     """
 
     question_id: str
@@ -41,6 +43,8 @@ class Response:
     ids: tuple[int, ...]
     base_log_prob: float = float("nan")
     distinct: float = 1.0
+    system: str | None = None
+    form: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class CoherenceRule:
 
 def sample_responses(
     models: Sequence[LanguageModel],
-    questions: PairSet,
+    asks: Sequence[Ask],
     n_samples: int,
     sampling: Sampling,
     progress: Callable[[int], None] = lambda _: None,
@@ -81,9 +85,9 @@ def sample_responses(
 
     The models are one checkpoint under different edits.
     """
-    asked = [(pair, sample) for pair in questions for sample in range(n_samples)]
+    asked = [(ask, sample) for ask in asks for sample in range(n_samples)]
     tokenizer = models[0].tokenizer
-    draws = [Draw(tokenizer.prompt(pair.question), sample) for pair, sample in asked]
+    draws = [Draw(tokenizer.prompt(ask.question, ask.system), sample) for ask, sample in asked]
     answers = answer_side_by_side([(model, draws) for model in models], sampling, progress)
     return [
         [_response(*of, ids, tokenizer, sampling) for of, ids in zip(asked, own, strict=True)]
@@ -92,17 +96,19 @@ def sample_responses(
 
 
 def _response(
-    pair: Pair, sample: int, ids: tuple[int, ...], tokenizer: ChatTokenizer, sampling: Sampling
+    ask: Ask, sample: int, ids: tuple[int, ...], tokenizer: ChatTokenizer, sampling: Sampling
 ) -> Response:
     return Response(
-        pair.id,
-        pair.family,
-        pair.question,
+        ask.id,
+        ask.family,
+        ask.question,
         sample,
         sampling.seed,
         tokenizer.decode(ids),
         ids,
         distinct=_distinct(ids),
+        system=ask.system,
+        form=ask.form,
     )
 
 
@@ -120,10 +126,10 @@ def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[
 
 def _by_question(responses: Sequence[Response]) -> list[list[int]]:
     """Indices of non-empty answers that can share one reading of their question, a few at a time."""
-    by_question: dict[str, list[int]] = {}
+    by_question: dict[tuple[str, str | None], list[int]] = {}
     for index, response in enumerate(responses):
         if response.ids:
-            by_question.setdefault(response.question, []).append(index)
+            by_question.setdefault((response.question, response.system), []).append(index)
     return [
         group[i : i + ANSWERS_A_ROW]
         for group in by_question.values()
@@ -132,7 +138,8 @@ def _by_question(responses: Sequence[Response]) -> list[list[int]]:
 
 
 def _fork(base: LanguageModel, responses: Sequence[Response]) -> Fork:
-    return Fork(base.tokenizer.prompt(responses[0].question), tuple(response.ids for response in responses))
+    prompt = base.tokenizer.prompt(responses[0].question, responses[0].system)
+    return Fork(prompt, tuple(response.ids for response in responses))
 
 
 def _distinct(ids: Sequence[int]) -> float:

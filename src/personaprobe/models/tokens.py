@@ -154,21 +154,27 @@ class ChatTokenizer:
             raise CheckpointError("the tokenizer has no end-of-sequence token; set eos_token in its folder")
         return int(self.hf.eos_token_id)
 
-    def prompt(self, question: str) -> Tokens:
-        """Tokens up to where the assistant starts to answer; the last one has role LAST_PROMPT too."""
+    def prompt(self, question: str, system: str | None = None) -> Tokens:
+        """Tokens up to where the assistant starts to answer; the last one has role LAST_PROMPT too.
+
+        Args:
+            question: what the user says.
+            system: message put first; None for :attr:`system`.
+        """
         if not question.strip():
             raise DataError("a question is empty; give it some text")
-        ids = self._templated(question)
+        ids = self._templated(question, self.system if system is None else system)
         roles = [int(Role.PROMPT)] * (len(ids) - 1) + [int(Role.PROMPT | Role.LAST_PROMPT)]
         return Tokens(tuple(ids), tuple(roles))
 
-    def _templated(self, question: str) -> list[int]:
+    def _templated(self, question: str, system: str | None) -> list[int]:
         if self.hf.chat_template is None:
             # a pretrained model knows no turns; the plainest dialogue stands in for a template
-            return list(self.hf(f"Question: {question}\nAnswer:")["input_ids"])
+            before = "" if system is None else f"{system}\n\n"
+            return list(self.hf(f"{before}Question: {question}\nAnswer:")["input_ids"])
         messages = [{"role": "user", "content": question}]
-        if self.system is not None:
-            messages.insert(0, {"role": "system", "content": self.system})
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
         encoded = self.hf.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
         return list(encoded["input_ids"])
 

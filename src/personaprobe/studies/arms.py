@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from personaprobe.effects.energy import Energy, measure, total
 from personaprobe.effects.interventions import Intervention, Steer
@@ -82,3 +83,20 @@ def calibration_rows(model: LanguageModel, texts: PairSet) -> list[Tokens]:
         (pair.question, pair.careless if index % 2 else pair.careful) for index, pair in enumerate(texts)
     ]
     return [model.tokenizer.exchange(question, answer) for question, answer in pairs]
+
+
+def by_checkpoint(arms: Sequence[Arm]) -> list[list[int]]:
+    """Indices of arms of the same weights together."""
+    groups: dict[str, list[int]] = {}
+    for index, arm in enumerate(arms):
+        groups.setdefault(arm.untreated.checkpoint.digest, []).append(index)
+    return list(groups.values())
+
+
+def identity(arm: Arm) -> dict[str, Any]:
+    """What determines an arm's values: the weights, the precision they run in, and what is done to them."""
+    return {
+        "checkpoint": arm.untreated.checkpoint.digest,
+        "dtype": str(arm.untreated.network.dtype),
+        "interventions": [intervention.describe() for intervention in arm.interventions],
+    }

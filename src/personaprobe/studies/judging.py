@@ -5,22 +5,22 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import Judge
+from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rates import Judged
 from personaprobe.effects.rubrics import Rubric
 from personaprobe.errors import DataError
 from personaprobe.models.files import write_whole
-from personaprobe.studies.memory import Memory
+from personaprobe.studies.memory import Memory, digest_of
 from personaprobe.studies.progress import Progress, silent
 
 COLUMNS = ("question", "answer")
+SCORES = ("aligned", "coherent")
 CHARACTERS_A_TOKEN = 4.0
 
 
@@ -83,35 +83,44 @@ def judge_answers(
     rubrics: Sequence[Mapping[str, Rubric]],
     answers: Answers,
     memory: Memory,
-    *,
-    at_once: int = 1,
     progress: Progress = silent,
 ) -> list[Judged]:
-    """Have every answer judged; what was judged before, by the same judge and rubric, is remembered.
+    """Have every answer of a file judged.
 
     Args:
         judge: who.
         rubrics: of each answer, ``aligned`` and ``coherent``.
         answers: what.
         memory: of finished judgements; an interrupted run resumes there.
-        at_once: judgements under way together; more than one only helps where a server answers them.
         progress: how long work shows itself.
     """
-    jobs = [
-        (of[name], row["question"], row["answer"])
+    cases = [
+        Case(of[name], row["question"], row["answer"])
         for of, row in zip(rubrics, answers.rows, strict=True)
-        for name in ("aligned", "coherent")
+        for name in SCORES
     ]
-    with progress("judging", len(jobs), "judgements") as advance, ThreadPoolExecutor(at_once) as pool:
-        try:
-            told = []
-            for judgement in pool.map(partial(_recalled, judge, memory), jobs):
-                told.append(judgement)
-                advance(1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    told = judge_all(judge, cases, memory, progress)
     return [Judged(aligned, coherent) for aligned, coherent in zip(told[::2], told[1::2], strict=True)]
+
+
+def judge_all(
+    judge: Judge, cases: Sequence[Case], memory: Memory, progress: Progress = silent
+) -> list[Judgement]:
+    """Have every case judged once; what was judged before, by the same judge and rubric, is remembered."""
+    specs = [_spec(judge, case) for case in cases]
+    fresh = {
+        digest_of(spec): index for index, spec in enumerate(specs) if not memory.knows(spec)
+    }  # one index for cases that are the same
+    with progress("judging", len(cases), "judgements") as advance:
+        advance(len(cases) - len(fresh))
+        made: dict[str, dict[str, Any]] = {}
+        for (digest, index), judgement in zip(
+            fresh.items(), judge.judge([cases[index] for index in fresh.values()]), strict=True
+        ):
+            made[digest] = memory.recall(specs[index], partial(dict, vars(judgement)))
+            advance(1)
+    kept = [made.get(digest_of(spec)) or memory.recall(spec, dict) for spec in specs]
+    return [Unscored(each["reason"]) if "reason" in each else Scored(each["score"]) for each in kept]
 
 
 def tokens_asked(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -> int:
@@ -124,22 +133,15 @@ def tokens_asked(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -> i
     return round(sum(asked) / CHARACTERS_A_TOKEN)
 
 
-def _recalled(judge: Judge, memory: Memory, job: tuple[Rubric, str, str]) -> Judgement:
-    rubric, question, answer = job
-    content = hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()
-    spec = {"part": "judgement", "judge": judge.name, "rubric": rubric.digest, "content": content}
-    kept = memory.recall(spec, lambda: _plain(judge.judge(rubric, question, answer)))
-    return Unscored(kept["reason"]) if "reason" in kept else Scored(kept["score"])
-
-
-def _plain(judgement: Judgement) -> dict[str, Any]:
-    return dict(vars(judgement))
+def _spec(judge: Judge, case: Case) -> dict[str, Any]:
+    content = hashlib.sha256(f"{case.question}\0{case.answer}".encode()).hexdigest()
+    return {"part": "judgement", "judge": judge.name, "rubric": case.rubric.digest, "content": content}
 
 
 def _cells(judged: Judged) -> dict[str, Any]:
     return {
         cell: value
-        for name, judgement in (("aligned", judged.aligned), ("coherent", judged.coherent))
+        for name, judgement in zip(SCORES, (judged.aligned, judged.coherent), strict=True)
         for cell, value in _spelled(name, judgement)
     }
 

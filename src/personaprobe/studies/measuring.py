@@ -10,10 +10,11 @@ from typing import Any
 
 from personaprobe.effects.damage import Reading, TextCost
 from personaprobe.effects.preference import gaps_side_by_side
-from personaprobe.effects.responses import Response, sample_responses, score_responses
+from personaprobe.effects.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet, TextSet
-from personaprobe.studies.arms import Arm
+from personaprobe.studies.answering import Interview, answer
+from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress
@@ -81,7 +82,7 @@ class Bench:
         """Preference gaps of every arm on the same questions, each with the seconds it took."""
         found: dict[int, dict[str, Any]] = {}
         with self.progress("preference", len(arms) * len(questions), "questions") as advance:
-            for group in _a_few(_by_checkpoint(arms)):
+            for group in _a_few(by_checkpoint(arms)):
                 specs = [
                     {"part": "gaps", "questions": questions.digest, **identity(arms[index])}
                     for index in group
@@ -93,39 +94,9 @@ class Bench:
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
         """Sampled answers of every arm, each scored by the base model."""
-        plan = self.plan
-        if not plan.samples:
-            return [[] for _ in arms]
-        asked = plan.test.spread(plan.sampled_questions)
-        each = len(asked) * plan.samples
-        drawn: dict[str, list[Response]] = {}
-        with self.progress("answers", len(arms) * each, "answers") as advance:
-            for group in _grouped(arms):
-                specs = [self._spec_of_responses(arm, asked) for arm in group]
-                compute = partial(self._responses, group, asked, advance)
-                parts = self.memory.recall_all(specs, compute, lambda _: advance(each))
-                for arm, rows in zip(group, parts, strict=True):
-                    drawn[arm.name] = [Response(**{**row, "ids": tuple(row["ids"])}) for row in rows]
-        return [drawn[arm.name] for arm in arms]
-
-    def _spec_of_responses(self, arm: Arm, asked: PairSet) -> dict[str, Any]:
-        return {
-            "part": "responses",
-            "questions": asked.digest,
-            "samples": self.plan.samples,
-            "sampling": {k: v for k, v in asdict(self.plan.sampling).items() if k != "batch_size"},
-            "seed": self.plan.seed,
-            "base": self.base.checkpoint.digest,
-            **identity(arm),
-        }
-
-    def _responses(
-        self, arms: Sequence[Arm], asked: PairSet, advance: Any, which: list[int]
-    ) -> list[list[dict[str, Any]]]:
-        """Answers of some arms of one checkpoint, decoded side by side."""
-        models = [arms[index].model for index in which]
-        drawn = sample_responses(models, asked, self.plan.samples, self.plan.sampling, advance)
-        return [[asdict(response) for response in score_responses(self.base, rows)] for rows in drawn]
+        asked = self.plan.test.spread(self.plan.sampled_questions).asks
+        interview = Interview(asked, self.plan.samples, self.plan.sampling)
+        return answer(arms, interview, self.base, self.memory, self.progress)
 
     def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
         """Damage of every arm, measured against its own checkpoint without intervention."""
@@ -139,25 +110,8 @@ class Bench:
         return [costs[arm.name] for arm in arms]
 
 
-def _by_checkpoint(arms: Sequence[Arm]) -> list[list[int]]:
-    """Indices of arms of the same weights together."""
-    groups: dict[str, list[int]] = {}
-    for index, arm in enumerate(arms):
-        groups.setdefault(arm.untreated.checkpoint.digest, []).append(index)
-    return list(groups.values())
-
-
 def _grouped(arms: Sequence[Arm]) -> list[list[Arm]]:
-    return [[arms[index] for index in group] for group in _by_checkpoint(arms)]
-
-
-def identity(arm: Arm) -> dict[str, Any]:
-    """What determines an arm's values: the weights, the precision they run in, and what is done to them."""
-    return {
-        "checkpoint": arm.untreated.checkpoint.digest,
-        "dtype": str(arm.untreated.network.dtype),
-        "interventions": [intervention.describe() for intervention in arm.interventions],
-    }
+    return [[arms[index] for index in group] for group in by_checkpoint(arms)]
 
 
 def cached_reading(texts: TextSet) -> Callable[[LanguageModel], Reading]:

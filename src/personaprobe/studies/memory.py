@@ -27,6 +27,11 @@ class Memory:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
 
+    def knows(self, spec: Mapping[str, Any]) -> bool:
+        """Whether the part ``spec`` describes was finished before."""
+        path = self._path(spec)
+        return path is not None and path.exists()
+
     def recall(
         self, spec: Mapping[str, Any], compute: Callable[[], Any], found: Callable[[], None] = lambda: None
     ) -> Any:

