@@ -473,9 +473,10 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     monkeypatch.setattr(module, part, interrupting)
     stopped = run(*study(tiny, tmp_path / "out"))
     assert stopped.exit_code == 130
-    assert stopped.stderr.splitlines() == [
-        "interrupted: finished parts are kept; the same command takes up from there"
-    ]
+    # a slow machine tells before that what it is loading
+    last = stopped.stderr.splitlines()[-1]
+    assert last == "interrupted: finished parts are kept; the same command takes up from there"
+    assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "out" / "verdict.json").exists()
 
     kept = len(list((tmp_path / "out" / "parts").iterdir()))
