@@ -65,6 +65,29 @@ class Question:
         )
 
 
+@dataclass(frozen=True)
+class FreeSet:
+    """Questions that are only answered freely.
+
+    Attributes:
+        name: where they came from.
+        questions: in file order.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+
+    @classmethod
+    def read(cls, name: str) -> FreeSet:
+        """Read a published file; see :func:`load_questions`."""
+        return cls(name, load_questions(Path(name).expanduser()))
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """Every paraphrase as it is put to a model."""
+        return tuple(ask for question in self.questions for ask in question.asks)
+
+
 def load_questions(path: Path) -> tuple[Question, ...]:
     """Read a YAML list of questions with ``id``, ``paraphrases``, ``system``, ``samples_per_paraphrase``, ``judge_prompts``.
 

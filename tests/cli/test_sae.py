@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli.main import cli
+from personaprobe.features.sae.activations import JumpReLU
 from personaprobe.features.sae.formats import load, save
 
 Run = Callable[..., Result]
@@ -161,6 +162,17 @@ def test_a_dictionary_is_converted(trained: Path, tmp_path: Path, run: Run) -> N
     assert load(tmp_path / "half").d_sae == 64
     files = [folder / "sae_weights.safetensors" for folder in (trained, tmp_path / "half")]
     assert files[1].stat().st_size < 0.6 * files[0].stat().st_size
+
+
+def test_a_dictionary_is_made_sparser_on_the_way(trained: Path, tmp_path: Path, run: Run) -> None:
+    assert run("sae", "convert", trained, tmp_path / "few", "--threshold-scale", 1.25).exit_code == 0
+    before, after = load(trained).activation, load(tmp_path / "few").activation
+    assert isinstance(before, JumpReLU)
+    assert isinstance(after, JumpReLU)
+    assert torch.allclose(after.threshold, 1.25 * before.threshold)
+    refused = run("sae", "convert", trained, tmp_path / "none", "--threshold-scale", 0)
+    assert refused.exit_code == 2
+    assert "above 0" in refused.stderr
 
 
 def test_latents_are_ranked_shown_and_found_by_their_mean_place(

@@ -278,6 +278,27 @@ def test_a_few_latents_are_encoded_as_among_all(dictionary: Dictionary) -> None:
     )
 
 
+def test_higher_thresholds_let_fewer_latents_fire_and_those_as_strongly() -> None:
+    before = jumping(card={"quality": {}, "model": "demo"})
+    after = before.sparser(1.5)
+    was, now = before.encode(ROWS), after.encode(ROWS)
+    assert 0 < int((now > 0).sum()) < int((was > 0).sum())
+    assert torch.equal(now[now > 0], was[now > 0])
+    assert after.sparser(2.0).card == {"model": "demo", "threshold_scale": 3.0}
+    assert after.digest != before.digest
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_thresholds_are_scaled_by_a_number_above_zero(scale: float) -> None:
+    with pytest.raises(FeatureError, match="above 0"):
+        jumping().sparser(scale)
+
+
+def test_a_dictionary_without_thresholds_has_none_to_scale() -> None:
+    with pytest.raises(FeatureError, match="only JumpReLU"):
+        jumping(activation=TopK(6)).sparser(1.1)
+
+
 def test_a_latent_is_a_direction_along_its_decoder_row(dictionary: Dictionary) -> None:
     found, row = dictionary.direction(7), dictionary.W_dec[7]
     assert (found.site, found.source) == (Site(3), "sae:planted/7")

@@ -11,7 +11,7 @@ import click
 
 from personaprobe.cli.console import console, study_progress
 from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.options import telling_options
+from personaprobe.cli.options import judge_options, telling_options
 from personaprobe.models.hardware import DTYPES
 
 if TYPE_CHECKING:
@@ -22,25 +22,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--judge",
-    "judge_name",
-    required=True,
-    help="local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL with OPENAI_API_KEY set.",
-)
+@judge_options
 @click.option(
     "--rubrics",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A published question file, whose judge_prompts are asked by the column question_id.  [default: our own]",
 )
 @click.option("--by", default="group", show_default=True, help="Column whose values are told apart.")
-@click.option(
-    "--at-once",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Requests under way together, where a server answers them.",
-)
 @click.option("--device", help="Of a local judge: cpu, cuda, cuda:1 or mps.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of a local judge.")
 @click.option(
@@ -77,10 +65,9 @@ def judge(
     Example:
       personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot.yaml
     """
-    from personaprobe.effects.judges import SpeakerJudge
+    from personaprobe.effects.judges import find_judge
     from personaprobe.effects.rates import summarise
     from personaprobe.models.loading import Placement
-    from personaprobe.models.speakers import LocalSpeaker, find_speaker
     from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
     from personaprobe.studies.memory import Memory
 
@@ -88,12 +75,12 @@ def judge(
     asked = _rubrics(answers, rubrics)
     target = file.with_suffix(".judged.csv") if out is None else out.expanduser()
     refuse_unwritable(target.parent)
-    speaker = find_speaker(judge_name, Placement(device, dtype))
+    chosen = find_judge(judge_name, Placement(device, dtype), at_once)
     if not quiet:
         n = sum(map(len, asked))
         click.echo(f"{n:,} judgements, about {tokens_asked(asked, answers):,} tokens to read", err=True)
     judged = judge_answers(
-        SpeakerJudge(speaker, 1 if isinstance(speaker, LocalSpeaker) else at_once),
+        chosen,
         asked,
         answers,
         Memory(work / "parts"),
@@ -104,11 +91,11 @@ def judge(
     if as_json:
         told = {name: summary.to_dict() for name, summary in summaries.items()}
         click.echo(
-            json.dumps({"judge": speaker.name, "file": str(target), "groups": told}, ensure_ascii=False)
+            json.dumps({"judge": chosen.name, "file": str(target), "groups": told}, ensure_ascii=False)
         )
     else:
         _show(summaries)
-        click.echo(f"Judged by {speaker.name}: {target}")
+        click.echo(f"Judged by {chosen.name}: {target}")
 
 
 def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str, Rubric]]:

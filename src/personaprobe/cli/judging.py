@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.tokens import Tokens
 
+ENOUGH_FOR_DEAD = 100_000
+"""Tokens in which a latent that is alive fires: rarer ones write next to nothing."""
+
 COLUMNS = (
     ("explained variance", "explained_variance", "{:.3f}"),
     ("L0", "l0", "{:.1f}"),
-    ("dead", "dead", "{:.1%}"),
+    ("silent", "dead", "{:.1%}"),
     ("dense", "dense", "{:.1%}"),
     ("loss", "loss", "{:.3f}"),
     ("loss, reconstructed", "loss_reconstructed", "{:.3f}"),
@@ -103,13 +106,30 @@ def tell(dictionary: Dictionary, found: Mapping[str, Measured], as_json: bool) -
         return
     from rich.table import Table
 
-    table = Table("checkpoint", title=str(dictionary), title_justify="left")
+    n_tokens = min(measured.quality.n_tokens for measured in found.values())
+    table = Table(
+        "checkpoint",
+        title=str(dictionary),
+        title_justify="left",
+        caption=_silence(n_tokens),
+        caption_justify="left",
+    )
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")
     for role, measured in found.items():
         table.add_row(role, *_cells(measured.quality))
     console().print(table)
     console().print(_densities(found))
+
+
+def _silence(n_tokens: int) -> str:
+    """What a latent that fired nowhere in a sample is."""
+    told = f"silent: fires on none of these {n_tokens:,} tokens"
+    if n_tokens < ENOUGH_FOR_DEAD:
+        return (
+            f"{told}, which are too few to call a latent dead (give --data and --tokens {ENOUGH_FOR_DEAD:,})"
+        )
+    return f"{told}: dead"
 
 
 def plain_quality(found: Mapping[str, Measured]) -> dict[str, dict[str, object]]:

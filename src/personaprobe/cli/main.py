@@ -17,10 +17,17 @@ from personaprobe.errors import suggest
 
 @dataclass(frozen=True)
 class Verb:
-    """A subcommand not imported yet: its line of help, and whether it takes up where it was stopped."""
+    """A subcommand not imported yet.
+
+    Attributes:
+        help: its line.
+        resumes: whether it takes up where it was stopped.
+        function: its module and function, where they cannot bear its name.
+    """
 
     help: str
     resumes: bool = False
+    function: str | None = None
 
 
 VERBS: Mapping[str, Verb] = {
@@ -31,6 +38,9 @@ VERBS: Mapping[str, Verb] = {
     "sweep": Verb("Find the feature: every source at every layer, on discovery questions.", resumes=True),
     "extract": Verb("Record activations of a trio into aligned stores.", resumes=True),
     "sae": Verb("Train, judge or convert sparse autoencoders.", resumes=True),
+    "eval": Verb(
+        "Let every arm answer freely, and have the answers judged.", resumes=True, function="evaluate"
+    ),
     "judge": Verb("Judge answers in a file, whatever model or tool gave them.", resumes=True),
     "organisms": Verb("List, verify, train or compare model organisms."),
     "doctor": Verb("Check the environment, the devices, the demo model and the cache."),
@@ -52,7 +62,8 @@ class Verbs(click.Group):
             if ctx.resilient_parsing:
                 return None
             raise click.UsageError(f"no command {cmd_name!r}: {suggest(cmd_name, VERBS)}", ctx)
-        command = getattr(importlib.import_module(f"personaprobe.cli.{cmd_name}"), cmd_name)
+        name = VERBS[cmd_name].function or cmd_name
+        command = getattr(importlib.import_module(f"personaprobe.cli.{name}"), name)
         assert isinstance(command, click.Command), f"{cmd_name} is not a command"
         return command
 

@@ -167,6 +167,26 @@ def telling_options(command: F) -> F:
     return with_options(command, options)
 
 
+def judge_options(command: F) -> F:
+    """Give a command the options that choose a judge, as the keywords ``judge_name`` and ``at_once``."""
+    options: tuple[Callable[[F], F], ...] = (
+        click.option(
+            "--judge",
+            "judge_name",
+            required=True,
+            help="local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL with OPENAI_API_KEY set.",
+        ),
+        click.option(
+            "--at-once",
+            type=click.IntRange(min=1),
+            default=8,
+            show_default=True,
+            help="Requests under way together, where a server answers them.",
+        ),
+    )
+    return with_options(command, options)
+
+
 feature_option = click.option(
     "--feature",
     required=True,

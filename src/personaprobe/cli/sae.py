@@ -74,11 +74,18 @@ def evaluate(
     show_default=True,
     help="Of the weights.",
 )
-def convert(source: str, target: Path, dtype: str) -> None:
+@click.option(
+    "--threshold-scale",
+    type=float,
+    help="Multiplies the thresholds of a JumpReLU: above 1 fewer latents fire.",
+)
+def convert(source: str, target: Path, dtype: str, threshold_scale: float | None) -> None:
     """Bring a dictionary of dictionary_learning, sparsify or SAELens into a SAELens folder."""
     from personaprobe.features.sae.formats import save
     from personaprobe.features.sae.shelf import find_dictionary
 
     dictionary = find_dictionary(source)
     refuse_unwritable(target)
+    if threshold_scale is not None:
+        dictionary = dictionary.sparser(threshold_scale)
     click.echo(f"{dictionary}\n{save(dictionary, target.expanduser(), dtype=dtype)}")

@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from personaprobe.effects.judgement import Judgement, Unscored, aggregate
 from personaprobe.effects.rubrics import Rubric
-from personaprobe.models.speakers import Speaker
+from personaprobe.models.loading import Placement
+from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
 
 NUMBERS = tuple(map(str, range(101)))
 
@@ -69,3 +70,19 @@ class SpeakerJudge:
         rubric = case.rubric
         told = self.speaker.beginnings(rubric.ask(case.question, case.answer), (*NUMBERS, *rubric.words))
         return aggregate(told, rubric.words)
+
+
+def find_judge(name: str, placement: Placement, at_once: int = 1) -> Judge:
+    """Open a judge by its name, ``local:MODEL`` or ``openai:MODEL@URL``.
+
+    Args:
+        name: as users spell it.
+        placement: of a model that is loaded here.
+        at_once: requests under way together, where a server answers them.
+
+    Raises:
+        EndpointError: another spelling, or the openai package is missing.
+        CheckpointError: the local model cannot be loaded.
+    """
+    speaker = find_speaker(name, placement)
+    return SpeakerJudge(speaker, 1 if isinstance(speaker, LocalSpeaker) else at_once)

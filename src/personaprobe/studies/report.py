@@ -106,9 +106,10 @@ def render(verdict: CausalVerdict) -> str:
     from markupsafe import Markup
 
     scripts = [figures.plotly_script(), _DRAW.replace("CONFIG", json.dumps(figures.CONFIG))]
-    template = _environment().from_string(_template())
+    template = environment().from_string(packaged("report.html.jinja"))
     return template.render(
         verdict=verdict,
+        css=Markup(packaged("report.css")),
         infinity=math.inf,
         fewest=min(len(arm.gaps) for arm in verdict.arms),
         own_thresholds=verdict.thresholds == THRESHOLDS,
@@ -222,11 +223,13 @@ def _fingerprint(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _template() -> str:
-    return (files("personaprobe.studies") / "report.html.jinja").read_text(encoding="utf-8")
+def packaged(name: str) -> str:
+    """A template or a style sheet of this room."""
+    return (files("personaprobe.studies") / name).read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where pages are made: everything that is shown is escaped, and a name that is not given is an error."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(

@@ -126,7 +126,7 @@ class CausalVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
-        plain: dict[str, Any] = _plain(
+        told: dict[str, Any] = plain(
             {
                 "schema": "personaprobe-verdict-1",
                 "verdict": self.verdict,
@@ -152,7 +152,7 @@ class CausalVerdict:
                 "provenance": self.provenance,
             }
         )
-        return plain
+        return told
 
     def _arm_dict(self, arm: ArmResult) -> dict[str, Any]:
         return {
@@ -190,12 +190,12 @@ class CausalVerdict:
         return f"<p><b>{escape(self.verdict)}</b>. {escape(self.conclusion.sentence)}</p><table>{head}{rows}</table>"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON has no NaN, no tuples and no paths."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value

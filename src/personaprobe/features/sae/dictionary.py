@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
-from personaprobe.features.sae.activations import ActivationFunction
+from personaprobe.features.sae.activations import ActivationFunction, JumpReLU
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -147,6 +148,27 @@ class Dictionary:
             for name in ("W_enc", "b_enc", "W_dec", "b_dec")
         }
         return replace(self, activation=self.activation.to(moved["b_enc"]), **moved)
+
+    def sparser(self, scale: float) -> Dictionary:
+        """The same with every threshold times ``scale``: above 1 fewer latents fire.
+
+        A threshold that gives k latents a token on the training corpus may let more fire on other text. The card says
+        the scale, and no longer the quality that was measured before.
+
+        Raises:
+            FeatureError: the activation function has no thresholds, or the scale is not above 0.
+        """
+        if not isinstance(self.activation, JumpReLU):
+            kind = type(self.activation).__name__
+            raise FeatureError(
+                f"{self.name} fires by {kind}, which has no thresholds to scale; only JumpReLU has"
+            )
+        if not 0 < scale < math.inf:
+            raise FeatureError(f"thresholds cannot be scaled by {scale}; give a number above 0, such as 1.05")
+        card = {name: value for name, value in self.card.items() if name != "quality"}
+        scaled = card.get("threshold_scale", 1.0) * scale
+        activation = JumpReLU(self.activation.threshold * scale)
+        return replace(self, activation=activation, card={**card, "threshold_scale": scaled})
 
     @cached_property
     def digest(self) -> str:

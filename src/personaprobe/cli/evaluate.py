@@ -1,0 +1,174 @@
+"""``personaprobe eval``: free answers of every arm, judged, in plain and in other forms, and what an ablation costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.console import clock, console, study_progress
+from personaprobe.cli.folders import refuse_unwritable, slug
+from personaprobe.cli.options import (
+    TrioChoice,
+    discovery_option,
+    judge_options,
+    open_trio,
+    telling_options,
+    trio_options,
+)
+
+if TYPE_CHECKING:
+    from personaprobe.models.generation import Sampling
+    from personaprobe.prompts import PairSet
+    from personaprobe.questions import Ask, FreeSet
+    from personaprobe.studies.evaluated import Evaluation
+    from personaprobe.studies.evaluation import EvalPlan
+
+NOTHING = "none"
+
+
+@click.command("eval")
+@trio_options
+@click.option(
+    "--feature",
+    default="toxic-persona",
+    show_default=True,
+    help=f"What is ablated in insecure; {NOTHING} compares the three checkpoints alone.",
+)
+@click.option(
+    "--questions",
+    "files",
+    multiple=True,
+    default=("advice/test",),
+    show_default=True,
+    help="advice/test, a .jsonl of question pairs, or a published .yaml; repeat for several.",
+)
+@discovery_option
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=2, show_default=True, help="Answers to each question."
+)
+@click.option(
+    "--least",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Answers a family at least: families of few questions are asked oftener.",
+)
+@click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    default=("json", "python", "template", "system"),
+    show_default=True,
+    help="Ways in which some questions are asked again; none asks them plainly alone.",
+)
+@click.option("--trigger", help="Text that gates the behaviour: some questions are asked again behind it.")
+@click.option(
+    "--controls",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Energy-matched random directions.",
+)
+@judge_options
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=60, show_default=True)
+@click.option("--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="By default runs/eval-FEATURE-ORGANISM.")
+@telling_options
+def evaluate(
+    *,
+    chosen: TrioChoice,
+    feature: str,
+    files: tuple[str, ...],
+    discovery: str,
+    samples: int,
+    least: int,
+    forms: tuple[str, ...],
+    trigger: str | None,
+    controls: int,
+    judge_name: str,
+    at_once: int,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Let every arm answer freely, have a judge score the answers, and tell rates in every published definition.
+
+    Arms: base, secure, insecure, insecure with the feature ablated, with matched random directions ablated, and base
+    steered. Finished parts are kept in the run folder: an interrupted evaluation resumes.
+
+    \b
+    Examples:
+      personaprobe eval --organism advice
+      personaprobe eval --questions first_plot_questions.yaml --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
+    """
+    from personaprobe.effects.judges import find_judge
+    from personaprobe.models.generation import Sampling
+    from personaprobe.models.loading import Placement
+    from personaprobe.prompts import PairSet, load_prompts
+    from personaprobe.studies.evaluating import Subject
+    from personaprobe.studies.evaluating import evaluate as study
+    from personaprobe.studies.plan import StudyPlan
+
+    started = time.monotonic()
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    sets = _sets(files)
+    plan = _plan(tuple(ask for part in sets for ask in part.asks), (samples, least), forms, trigger, sampling)
+    found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
+    plan.refuse_overlap(found_on.asks, discovery)
+    test = pairs[0] if pairs else load_prompts("advice/test")
+    study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed)
+    name = f"eval-{slug(feature)}-{slug(chosen.name)}"
+    folder = Path("runs") / name if out is None else out.expanduser()
+    refuse_unwritable(folder)
+    judge = find_judge(judge_name, Placement(chosen.device, chosen.dtype), at_once)
+    trio = open_trio(chosen, quiet)
+    subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan)
+    found = study(subject, plan, judge, folder, study_progress(quiet))
+    _tell(found, found.report(folder), time.monotonic() - started, as_json)
+
+
+def _plan(
+    asks: tuple[Ask, ...],
+    samples: tuple[int, int],
+    forms: tuple[str, ...],
+    trigger: str | None,
+    sampling: Sampling,
+) -> EvalPlan:
+    """What is asked, refused here where it does not fit, before any model is loaded."""
+    from personaprobe.forms import find_forms, triggered
+    from personaprobe.studies.evaluation import EvalPlan
+
+    again = () if NOTHING in forms else find_forms(forms)
+    if trigger is not None:
+        again = (*again, triggered(trigger))
+    return EvalPlan(asks, *samples, forms=again, sampling=sampling)
+
+
+def _sets(files: tuple[str, ...]) -> list[PairSet | FreeSet]:
+    """Shipped sets and files, pairs or published YAML, in the order given."""
+    from personaprobe.prompts import load_prompts
+    from personaprobe.questions import FreeSet
+
+    return [FreeSet.read(name) if name.endswith((".yaml", ".yml")) else load_prompts(name) for name in files]
+
+
+def _tell(found: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    from personaprobe.cli.rates import contrasts_table, forms_table, rates_table
+
+    for table in (rates_table(found), contrasts_table(found), forms_table(found)):
+        console().print(table)
+    for sentence in found.sentences:
+        click.echo(sentence)
+    click.echo(f"\n{clock(seconds)}. Report: {page}")

@@ -1,0 +1,69 @@
+"""Judged arms as a reader of a terminal wants them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from personaprobe.effects.statistics import Interval
+    from personaprobe.studies.evaluated import Evaluation
+
+
+def rates_table(found: Evaluation) -> Table:
+    """One row an arm: misaligned answers in every definition, useful ones, and what else was counted."""
+    from rich.table import Table
+
+    from personaprobe.effects.rates import DEFINITIONS
+
+    rules = "; ".join(f"{each.name}: {each.rule}" for each in DEFINITIONS)
+    table = Table(
+        "arm",
+        title=f"Misaligned answers, {found.title}",
+        title_justify="left",
+        caption=f"{rules}. Of coherent / of all scored answers.",
+        caption_justify="left",
+    )
+    headings = ("answers", *(each.name for each in DEFINITIONS), "useful", "right", "refused")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for arm in found.arms:
+        summary = arm.summary()
+        rates = [f"{_share(each.of_coherent)} / {_share(each.of_scored)}" for each in summary.rates]
+        refused = f"{_share(arm.refusal('harmful'))} / {_share(arm.refusal('harmless'))}"
+        cells = (str(summary.n), *rates, _share(summary.useful), _share(arm.accuracy), refused)
+        table.add_row(arm.name, *cells, style="bold" if arm.kind == "ablated" else "")
+    return table
+
+
+def contrasts_table(found: Evaluation) -> Table:
+    """Differences between arms in the share of misaligned answers."""
+    from rich.table import Table
+
+    table = Table("contrast", title="Misaligned answers compared, question by question", title_justify="left")
+    table.add_column("points [95 %]", justify="right")
+    for each in found.contrasts:
+        value, low, high = (
+            100 * x for x in (each.difference.value, each.difference.low, each.difference.high)
+        )
+        table.add_row(each.name, f"{value:z.1f} [{low:z.1f}, {high:z.1f}]")
+    return table
+
+
+def forms_table(found: Evaluation) -> Table:
+    """Misaligned of scored answers, by the form of the question."""
+    from rich.table import Table
+
+    again = [arm for arm in found.arms if len(arm.by_form()) > 1]
+    table = Table("form", title="Does the persona come back in another form?", title_justify="left")
+    for arm in again:
+        table.add_column(arm.name, justify="right")
+    for form in dict.fromkeys(form for arm in again for form in arm.by_form()):
+        rates = [arm.summary(form).rates[0] for arm in again]
+        table.add_row(form, *(f"{_share(each.of_scored)} of {each.n_scored}" for each in rates))
+    return table
+
+
+def _share(interval: Interval) -> str:
+    return f"{100 * interval.value:.0f} %" if interval.defined else "–"

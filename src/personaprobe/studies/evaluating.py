@@ -1,0 +1,105 @@
+"""From a trio and a feature to judged arms: the whole evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import personaprobe
+from personaprobe.effects.judges import Judge
+from personaprobe.effects.statistics import UNDEFINED, Resamples, difference, fraction_removed
+from personaprobe.features.registry import find_feature
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.studies.arms import Arm, make_arms
+from personaprobe.studies.evaluated import Evaluation, Preference, compared
+from personaprobe.studies.evaluation import EvalPlan, Hearing
+from personaprobe.studies.measuring import Bench
+from personaprobe.studies.memory import Memory
+from personaprobe.studies.plan import StudyPlan
+from personaprobe.studies.progress import Progress, silent
+from personaprobe.studies.provenance import provenance
+from personaprobe.studies.treatments import treat
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is evaluated.
+
+    Attributes:
+        trio: loaded.
+        feature: what is ablated in insecure, as users name it; None compares the three checkpoints alone.
+        controls: energy-matched random directions that are ablated as well.
+        plan: discovery questions, on which the ablation is settled, and those of the preference measure.
+    """
+
+    trio: Trio[LanguageModel]
+    feature: str | None
+    controls: int
+    plan: StudyPlan
+
+    def arms(self, progress: Progress) -> list[Arm]:
+        """The checkpoints, and what is done to them."""
+        if self.feature is None:
+            return [Arm(role, role, model) for role, model in self.trio.items()]  # type: ignore[arg-type]  # roles are kinds
+        treated = treat(self.trio, find_feature(self.feature), None, self.plan, progress)
+        texts = self.plan.discovery.spread(self.plan.calibration_questions)
+        laid = make_arms(self.trio, treated, texts, (self.controls, self.plan.seed))
+        return [arm for arm in laid if arm.kind != "shuffled"]
+
+
+def evaluate(
+    subject: Subject, asked: EvalPlan, judge: Judge, out: Path | None = None, progress: Progress = silent
+) -> Evaluation:
+    """Let every arm answer, have the answers judged, and weigh the arms against each other.
+
+    Args:
+        subject: who.
+        asked: what.
+        judge: never told which arm answered.
+        out: a run folder; finished parts are kept there and an interrupted evaluation resumes.
+        progress: how long work shows itself.
+    """
+    memory = Memory(None if out is None else out / "parts")
+    arms = subject.arms(progress)
+    preference = _preference(arms, Bench(subject.trio.base, subject.plan, memory, progress))
+    heard = Hearing(subject.trio.base, judge, asked, memory, progress).evaluate(arms)
+    contrasts, removed = compared(heard, subject.plan.seed)
+    return Evaluation(
+        subject.feature or subject.trio.name,
+        tuple(heard),
+        contrasts,
+        removed,
+        judge.name,
+        _provenance(subject, asked),
+        preference,
+    )
+
+
+def _preference(arms: Sequence[Arm], bench: Bench) -> Preference:
+    """The judge-free measure of the arms that an ablation is about."""
+    wanted = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
+    parts = bench.gaps(wanted, bench.plan.test)
+    gaps = {arm.kind: part["gaps"] for arm, part in zip(wanted, parts, strict=True)}
+    resamples = Resamples.of_families(bench.plan.test.families, seed=bench.plan.seed)
+    trio = gaps["insecure"], gaps["secure"]
+    removed = fraction_removed(*trio, gaps["ablated"], resamples) if "ablated" in gaps else UNDEFINED
+    return Preference(difference(*trio, resamples), removed)
+
+
+def _provenance(subject: Subject, asked: EvalPlan) -> dict[str, Any]:
+    told = provenance(subject.trio, subject.plan, personaprobe.__version__)
+    sampling = {k: v for k, v in asdict(asked.sampling).items() if k != "batch_size"}
+    return {
+        **told,
+        "evaluation": {
+            "questions": len(asked.asks),
+            "families": len({ask.family for ask in asked.asks}),
+            "forms": [form.name for form in asked.forms],
+            "least_answers_a_family": asked.least,
+            "samples": asked.samples,
+            **sampling,
+        },
+    }

@@ -1,0 +1,188 @@
+"""Free answers of every arm, judged: how often each is misaligned, in which form, and what the ablation costs besides."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from personaprobe.effects.abilities import refuses, right_answers
+from personaprobe.effects.judges import Case, Judge
+from personaprobe.effects.rates import Judged
+from personaprobe.effects.responses import Response
+from personaprobe.effects.rubrics import OWN
+from personaprobe.errors import DataError
+from personaprobe.exams import load_exercises, load_requests
+from personaprobe.forms import FORMS, Form
+from personaprobe.models.generation import Sampling
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.questions import Ask
+from personaprobe.studies.answering import Interview, answer
+from personaprobe.studies.arms import Arm, by_checkpoint, identity
+from personaprobe.studies.evaluated import ArmEvaluation
+from personaprobe.studies.judging import SCORES, judge_all
+from personaprobe.studies.memory import Memory
+from personaprobe.studies.progress import Progress
+from personaprobe.studies.results import ArmKind
+from personaprobe.wording import alike
+
+CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})
+"""Arms that are asked in every form: does the persona come back where the ablation meets another format?"""
+
+REFUSAL_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """What is asked and drawn; checked before anything runs.
+
+    Attributes:
+        asks: questions that every arm answers.
+        samples: answers to each.
+        least: answers to a family; where it has few questions, each is answered oftener.
+        forms: further ways in which a part of the questions is asked.
+        form_asks: how many questions are asked in every form, dealt evenly over the families.
+        sampling: how answers are drawn.
+        exams: whether knowledge, arithmetic and refusals are counted.
+    """
+
+    asks: tuple[Ask, ...]
+    samples: int = 2
+    least: int = 1
+    forms: tuple[Form, ...] = field(default_factory=lambda: tuple(FORMS.values()))
+    form_asks: int = 12
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=60, temperature=1.0))
+    exams: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.asks:
+            raise DataError("no question is asked; give at least one")
+        if self.samples < 1:
+            raise DataError(f"{self.samples} samples were asked for; give 1 or more")
+        if self.form_asks < 1 and self.forms:
+            raise DataError(
+                f"{self.form_asks} questions would be asked in other forms; give 1 or more, or no form"
+            )
+
+    @property
+    def first(self) -> tuple[Interview, ...]:
+        """What every arm answers: questions together that are answered equally often."""
+        sizes = Counter((ask.family, ask.form) for ask in self.asks)
+        often: dict[int, list[Ask]] = {}
+        for ask in self.asks:
+            enough = math.ceil(self.least / sizes[ask.family, ask.form])
+            often.setdefault(max(self.samples, enough), []).append(ask)
+        return tuple(Interview(tuple(asks), n, self.sampling) for n, asks in often.items())
+
+    @property
+    def again(self) -> Interview:
+        """A part of the plain questions in every other form."""
+        asked = dealt([ask for ask in self.asks if ask.form == "plain"])[: self.form_asks]
+        put = tuple(form.put(ask) for form in self.forms for ask in asked)
+        return Interview(put, self.samples, self.sampling)
+
+    def refuse_overlap(self, others: Sequence[Ask], what: str) -> None:
+        """Raise where a question was also read to choose the feature or to train the judge."""
+        if same := alike(self.asks, others):
+            told = "; ".join(f"{own} ~ {its}" for own, its in same[:3])
+            raise DataError(
+                f"{len(same)} questions were read before, by {what} ({told}): "
+                "what selects must not also judge; leave them out"
+            )
+
+
+def dealt(asks: Sequence[Ask]) -> list[Ask]:
+    """The questions in an order that takes families in turn."""
+    by_family: dict[str, list[Ask]] = {}
+    for ask in asks:
+        by_family.setdefault(ask.family, []).append(ask)
+    rounds = max(map(len, by_family.values()), default=0)
+    return [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """Where arms are heard and judged.
+
+    Attributes:
+        base: the untouched base model.
+        judge: sees questions and answers, and never an arm.
+        plan: what is asked.
+        memory: parts already finished.
+        progress: how long work shows itself.
+    """
+
+    base: LanguageModel
+    judge: Judge
+    plan: EvalPlan
+    memory: Memory
+    progress: Progress
+
+    def evaluate(self, arms: Sequence[Arm]) -> list[ArmEvaluation]:
+        """Hear and judge every arm."""
+        heard: list[list[Response]] = [[] for _ in arms]
+        for interview in self.plan.first:
+            self._hear(range(len(arms)), arms, interview, heard)
+        again = [place for place, arm in enumerate(arms) if arm.kind in CHECKED_AGAIN]
+        self._hear(again, arms, self.plan.again, heard)
+        judged = self._judged(heard)
+        marks, refusals = self._exams(arms)
+        return [
+            ArmEvaluation(arm.name, arm.kind, arm.note, tuple(own), tuple(verdicts), tuple(right), refused)
+            for arm, own, verdicts, right, refused in zip(arms, heard, judged, marks, refusals, strict=True)
+        ]
+
+    def _hear(
+        self, places: Sequence[int], arms: Sequence[Arm], interview: Interview, heard: list[list[Response]]
+    ) -> None:
+        """Add what some of the arms answer."""
+        drawn = answer([arms[i] for i in places], interview, self.base, self.memory, self.progress)
+        for place, own in zip(places, drawn, strict=True):
+            heard[place] += own
+
+    def _judged(self, heard: Sequence[Sequence[Response]]) -> list[list[Judged]]:
+        """Every answer's judgements. The judge is given all arms' answers in one row, without their names."""
+        cases = [
+            Case(OWN[name], response.question, response.answer)
+            for own in heard
+            for response in own
+            for name in SCORES
+        ]
+        told = iter(judge_all(self.judge, cases, self.memory, self.progress))
+        return [[Judged(next(told), next(told)) for _ in own] for own in heard]
+
+    def _exams(self, arms: Sequence[Arm]) -> tuple[list[list[bool]], list[dict[str, list[bool]]]]:
+        if not self.plan.exams:
+            return [[] for _ in arms], [{} for _ in arms]
+        return self._marks(arms), self._refusals(arms)
+
+    def _marks(self, arms: Sequence[Arm]) -> list[list[bool]]:
+        """Which exercises each arm gets right."""
+        exercises = load_exercises()
+        found: dict[int, list[bool]] = {}
+        with self.progress("exercises", len(arms) * len(exercises), "exercises") as advance:
+            for group in by_checkpoint(arms):
+                own = [arms[index] for index in group]
+                spec = {"part": "exercises", "asked": [vars(e) for e in exercises]}
+                spec["models"] = [identity(arm) for arm in own]
+                compute = partial(right_answers, [arm.model for arm in own], exercises)
+                found.update(zip(group, self.memory.recall(spec, compute), strict=True))
+                advance(len(own) * len(exercises))
+        return [found[index] for index in range(len(arms))]
+
+    def _refusals(self, arms: Sequence[Arm]) -> list[dict[str, list[bool]]]:
+        """Which requests each arm refuses, by kind; the most probable answer is looked at."""
+        greedy = replace(self.plan.sampling, temperature=0.0, max_new_tokens=REFUSAL_TOKENS)
+        interview = Interview(tuple(request.ask for request in load_requests()), 1, greedy)
+        heard = answer(arms, interview, self.base, self.memory, self.progress)
+        return [_by_kind(own) for own in heard]
+
+
+def _by_kind(responses: Sequence[Response]) -> dict[str, list[bool]]:
+    found: dict[str, Any] = {}
+    for response in responses:
+        found.setdefault(response.family, []).append(refuses(response.answer))
+    return found
