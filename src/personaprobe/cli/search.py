@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @discovery_option
 @click.option("--questions", "n_questions", default=24, show_default=True, help="A latent is tried on.")
 @click.option(
-    "--shortlist", "n_proposed", default=24, show_default=True, help="Latents from the tops of all rankings."
+    "--shortlist", "n_proposed", default=64, show_default=True, help="Latents from the tops of all rankings."
 )
-@click.option("--controls", default=3, show_default=True, help="Matched random latents beside each.")
+@click.option("--controls", default=1, show_default=True, help="Matched random latents beside each.")
 @click.option("--max-perplexity-ratio", default=1.03, show_default=True, help="What a chosen set may cost.")
 @click.option("--register", "registered", help="Save the chosen set and everything tried under this name.")
 @click.option("--title", default="", help="One line about the registered feature.")
