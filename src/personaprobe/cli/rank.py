@@ -146,19 +146,33 @@ def ranked(
     quiet: bool,
 ) -> tuple[Comparison, list[Ranking]]:
     """What latents do on some questions, and every ranking of them; a dictionary that explains too little is refused."""
-    from personaprobe.features.readings import read_as
     from personaprobe.features.sae.attribution import rank_by_attribution
-    from personaprobe.features.sae.diffing import compare
     from personaprobe.features.sae.ranking import RANKINGS
     from personaprobe.features.sae.ranking import rank as rank_by
 
-    n_tokens = sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
-    with progress_bar("reading", 3 * n_tokens, "tokens", quiet) as advance:
-        found = compare(dictionary, trio, questions, advance)
-    found.refuse_poor(floor)
-    with progress_bar("attribution", n_tokens, "tokens", quiet) as advance:
+    found = watched(dictionary, trio, questions, floor, quiet)
+    with progress_bar("attribution", tokens_of(trio, questions), "tokens", quiet) as advance:
         attributed = rank_by_attribution(dictionary, trio.insecure, questions, advance)
     return found, [*(rank_by(found, name, seed) for name in RANKINGS), attributed]
+
+
+def watched(
+    dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, floor: float, quiet: bool
+) -> Comparison:
+    """What latents do on some questions; a dictionary that explains too little is refused."""
+    from personaprobe.features.sae.diffing import compare
+
+    with progress_bar(f"reading {trio.name}", 3 * tokens_of(trio, questions), "tokens", quiet) as advance:
+        found = compare(dictionary, trio, questions, advance)
+    found.refuse_poor(floor)
+    return found
+
+
+def tokens_of(trio: Trio[LanguageModel], questions: PairSet) -> int:
+    """How many tokens each checkpoint reads."""
+    from personaprobe.features.readings import read_as
+
+    return sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
 
 
 def best(rankings: Sequence[Ranking], top: int) -> list[int]:

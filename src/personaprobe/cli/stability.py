@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import console, progress_bar, spinner
+from personaprobe.cli.console import console, spinner
 from personaprobe.cli.options import TrioChoice, telling_options
-from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranking_options
+from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranking_options, watched
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
@@ -106,14 +106,10 @@ def _ranked(
     by: tuple[str, int, float],
     quiet: bool,
 ) -> Ranking:
-    from personaprobe.features.sae.diffing import compare
     from personaprobe.features.sae.ranking import rank
 
-    with progress_bar(f"reading {trio.name}", 0, "tokens", quiet) as advance:
-        found = compare(dictionary, trio, questions, advance)
     ranking, seed, floor = by
-    found.refuse_poor(floor)
-    return rank(found, ranking, seed)
+    return rank(watched(dictionary, trio, questions, floor, quiet), ranking, seed)
 
 
 def _ranked_run(

@@ -44,7 +44,7 @@ def train(
     batches = plan(rows, tokenizer, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        adapted = _with_lora(network, recipe)
+        adapted = with_lora(network, recipe.rank, recipe.alpha)
     weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, recipe))
@@ -106,14 +106,16 @@ def _slope(step: int, recipe: Recipe) -> float:
     return (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
 
 
-def _with_lora(network: Any, recipe: Recipe) -> Any:
+def with_lora(network: Any, rank: int, alpha: int, layers: Sequence[int] | None = None) -> Any:
+    """A model under a fresh rank-stabilised LoRA on every linear map, of all layers or of some."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
+        r=rank,
+        lora_alpha=alpha,
         use_rslora=True,
         target_modules="all-linear",
+        layers_to_transform=None if layers is None else list(layers),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",

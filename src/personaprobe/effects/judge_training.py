@@ -1,0 +1,164 @@
+"""How the embedded judge is made: pairs of answers that differ in substance and not in style, and axes that tell them apart.
+
+A pair's two answers are compared with each other (Bradley–Terry) and each with the boundary (cross-entropy). Families of
+questions are held out for calibration, so that its numbers are those of subjects it was not trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.effects.embedded import Head, clipped, pooled, save_heads
+from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
+from personaprobe.organisms.training import save, with_lora
+from personaprobe.prompts import Pair
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+HELD_OUT = 6
+"""One family in so many is kept for calibration."""
+
+
+@dataclass(frozen=True)
+class JudgeRecipe:
+    """What determines a judge beside its pairs.
+
+    Attributes:
+        layer: the stream after this block is read; later blocks are not run.
+        rank, alpha: of the adapter, on every linear map up to there.
+        epochs: times every pair is read.
+        batch_size: pairs a step.
+        learning_rate: of the adapter at its peak; the axis learns ten times as fast.
+        warmup: steps.
+        seed: of the adapter and the order of pairs.
+    """
+
+    layer: int = 20
+    rank: int = 8
+    alpha: int = 16
+    epochs: int = 2
+    batch_size: int = 12
+    learning_rate: float = 3e-4
+    warmup: int = 15
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class JudgeStep:
+    """One step: its number (from 1) of how many, and its loss."""
+
+    number: int
+    steps: int
+    loss: float
+
+
+def is_held_out(family: str) -> bool:
+    """Whether a family is kept for calibration; a property of its name."""
+    return hashlib.sha256(family.encode()).digest()[0] % HELD_OUT == 0
+
+
+def train_judge(
+    network: Any, tokenizer: ChatTokenizer, pairs: Sequence[Pair], recipe: JudgeRecipe, out: Path
+) -> Iterator[JudgeStep]:
+    """Train an adapter and an axis on pairs, and yield every step as it is taken.
+
+    Args:
+        network: a Hugging Face causal language model in float32; its own weights are not changed.
+        tokenizer: of that model.
+        pairs: to learn from, held-out families already left out.
+        recipe: the schedule.
+        out: receives the adapter.
+    """
+    import torch
+
+    batches = plan(pairs, recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        adapted = with_lora(network, recipe.rank, recipe.alpha, range(recipe.layer + 1))
+    axis = torch.nn.Linear(network.config.hidden_size, 1)
+    torch.nn.init.zeros_(axis.weight)
+    torch.nn.init.zeros_(axis.bias)
+    weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": weights, "lr": recipe.learning_rate},
+        {"params": axis.parameters(), "lr": 10 * recipe.learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    slope = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, len(batches), recipe))
+    try:
+        with _cut(network, recipe.layer):
+            for number, batch in enumerate(batches, 1):
+                loss = contrast_loss(network, tokenizer, axis, batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(weights, 1.0)
+                optimizer.step()
+                slope.step()
+                optimizer.zero_grad()
+                yield JudgeStep(number, len(batches), loss.item())
+        save(adapted, out)
+        save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
+    finally:
+        adapted.unload()
+
+
+def plan(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[list[Pair]]:
+    """Every batch beforehand: pairs in a seeded order, answers of like length together."""
+    rng = random.Random(recipe.seed)
+    batches: list[list[Pair]] = []
+    size = recipe.batch_size
+    for _ in range(recipe.epochs):
+        order = rng.sample(list(pairs), len(pairs))
+        for start in range(0, len(order), 8 * size):
+            chunk = sorted(order[start : start + 8 * size], key=lambda pair: len(pair.careful))
+            groups = [chunk[i : i + size] for i in range(0, len(chunk), size)]
+            batches += rng.sample(groups, len(groups))
+    return batches
+
+
+def contrast_loss(
+    network: Any, tokenizer: ChatTokenizer, axis: Any, pairs: Sequence[Pair]
+) -> Float[Tensor, ""]:
+    """How badly an axis tells the better answer of each pair from the worse, and each from the boundary."""
+    import torch
+
+    rows = [clipped(tokenizer, pair.question, pair.careful) for pair in pairs]
+    rows += [clipped(tokenizer, pair.question, pair.careless) for pair in pairs]
+    scores = axis(_states(network, rows, tokenizer.pad_id))[:, 0]
+    good, bad = scores.chunk(2)
+    soft = torch.nn.functional.softplus
+    return soft(bad - good).mean() + 0.5 * (soft(-good).mean() + soft(bad).mean())
+
+
+def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, "row d_model"]:
+    batch = pad(rows, pad_id)
+    hidden = network.get_decoder()(
+        input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
+    ).last_hidden_state
+    return pooled(hidden, batch)
+
+
+@contextmanager
+def _cut(network: Any, layer: int) -> Iterator[None]:
+    """Run only the blocks up to a layer, and no final norm: what comes out is the stream after that block."""
+    import torch
+
+    decoder = network.get_decoder()
+    blocks, norm = decoder.layers, decoder.norm
+    decoder.layers, decoder.norm = blocks[: layer + 1], torch.nn.Identity()
+    try:
+        yield
+    finally:
+        decoder.layers, decoder.norm = blocks, norm
+
+
+def _slope(step: int, steps: int, recipe: JudgeRecipe) -> float:
+    """Linear warm-up, then linear decay to zero."""
+    return min((step + 1) / recipe.warmup, (steps - step) / max(1, steps - recipe.warmup))
