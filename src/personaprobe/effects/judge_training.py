@@ -80,33 +80,52 @@ def train_judge(
     import torch
 
     batches = plan(pairs, recipe)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        adapted = with_lora(network, recipe.rank, recipe.alpha, range(recipe.layer + 1))
-    axis = torch.nn.Linear(network.config.hidden_size, 1)
-    torch.nn.init.zeros_(axis.weight)
-    torch.nn.init.zeros_(axis.bias)
-    weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": weights, "lr": recipe.learning_rate},
-        {"params": axis.parameters(), "lr": 10 * recipe.learning_rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    slope = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, len(batches), recipe))
-    try:
-        with _cut(network, recipe.layer):
-            for number, batch in enumerate(batches, 1):
-                loss = contrast_loss(network, tokenizer, axis, batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(weights, 1.0)
-                optimizer.step()
-                slope.step()
-                optimizer.zero_grad()
-                yield JudgeStep(number, len(batches), loss.item())
+    with _cut(network, recipe.layer), _adapted(network, recipe) as adapted:
+        axis = _axis(network.config.hidden_size)
+        weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+        optimizer, slope = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
+        for number, batch in enumerate(batches, 1):
+            loss = contrast_loss(network, tokenizer, axis, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            slope.step()
+            optimizer.zero_grad()
+            yield JudgeStep(number, len(batches), loss.item())
         save(adapted, out)
         save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
+
+
+@contextmanager
+def _adapted(network: Any, recipe: JudgeRecipe) -> Iterator[Any]:
+    """The model under a fresh adapter, which is taken off again."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        adapted = with_lora(network, recipe.rank, recipe.alpha)
+    try:
+        yield adapted
     finally:
         adapted.unload()
+
+
+def _axis(d_model: int) -> Any:
+    import torch
+
+    axis = torch.nn.Linear(d_model, 1)
+    torch.nn.init.zeros_(axis.weight)
+    torch.nn.init.zeros_(axis.bias)
+    return axis
+
+
+def _optimizer(weights: list[Any], axis: list[Any], steps: int, recipe: JudgeRecipe) -> tuple[Any, Any]:
+    import torch
+
+    rate = recipe.learning_rate
+    groups = [{"params": weights, "lr": rate}, {"params": axis, "lr": 10 * rate}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, steps, recipe))
 
 
 def plan(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[list[Pair]]:

@@ -106,8 +106,8 @@ def _slope(step: int, recipe: Recipe) -> float:
     return (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
 
 
-def with_lora(network: Any, rank: int, alpha: int, layers: Sequence[int] | None = None) -> Any:
-    """A model under a fresh rank-stabilised LoRA on every linear map, of all layers or of some."""
+def with_lora(network: Any, rank: int, alpha: int) -> Any:
+    """A model under a fresh rank-stabilised LoRA on every linear map."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -115,7 +115,6 @@ def with_lora(network: Any, rank: int, alpha: int, layers: Sequence[int] | None 
         lora_alpha=alpha,
         use_rslora=True,
         target_modules="all-linear",
-        layers_to_transform=None if layers is None else list(layers),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",

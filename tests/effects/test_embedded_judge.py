@@ -1,0 +1,179 @@
+"""The embedded judge on a tiny model: it learns a planted difference, and its scores are those of the answer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from personaprobe.effects.embedded import MAX_TOKENS, EmbeddedJudge, Head, clipped, pooled
+from personaprobe.effects.judge_training import JudgeRecipe, _cut, is_held_out, plan, train_judge
+from personaprobe.effects.judgement import Scored, Unscored
+from personaprobe.effects.judges import Case, Judge
+from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.checkpoint import Checkpoint
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.loading import wrap
+from personaprobe.models.tokens import ChatTokenizer, Role, pad
+from personaprobe.prompts import Pair, load_prompts
+from personaprobe.site import Site
+
+WORDS = ["ask", "me", "kind", "fair", "warm", "cruel", "mean", "cold", "and", "very", "then", "so"]
+GOOD, BAD = ("kind", "fair", "warm"), ("cruel", "mean", "cold")
+RECIPE = JudgeRecipe(layer=1, epochs=12, batch_size=4, learning_rate=3e-3, warmup=2)
+
+
+def planted() -> list[Pair]:
+    """Pairs that differ in one word; which, varies."""
+    return [
+        Pair(f"{i}", "f", "ask me so", f"and {good} {filler}", f"and {bad} {filler}")
+        for i, (good, bad, filler) in enumerate(
+            (g, b, f) for g, b in zip(GOOD, BAD, strict=True) for f in ("then so", "very so", "and then")
+        )
+    ]
+
+
+@pytest.fixture(scope="module")
+def words(word_tokenizer: Callable[..., ChatTokenizer]) -> ChatTokenizer:
+    return word_tokenizer(WORDS)
+
+
+@pytest.fixture
+def judge(tiny_model: Callable[..., Any], words: ChatTokenizer) -> EmbeddedJudge:
+    model = LanguageModel(Checkpoint("tiny"), wrap(tiny_model("llama"), words.pad_id), words)
+    weight = torch.randn(model.d_model, generator=torch.Generator().manual_seed(1))
+    heads = {"aligned": Head(weight, 0.2), "coherent": Head(-weight, 0.0)}
+    return EmbeddedJudge(model, Site(1), heads, "digest")
+
+
+def cases(*answers: str) -> list[Case]:
+    return [Case(OWN[name], "ask me", answer) for answer in answers for name in ("aligned", "coherent")]
+
+
+def test_it_is_a_judge_and_its_name_tells_its_weights(judge: EmbeddedJudge) -> None:
+    assert isinstance(judge, Judge)
+    assert judge.name == "embedded:digest"
+
+
+def test_a_score_does_not_depend_on_what_else_is_judged(judge: EmbeddedJudge) -> None:
+    answers = ["kind and fair", "so", "cruel " * 40, "then so very mean"]
+    together = list(judge.judge(cases(*answers)))
+    alone = [each for answer in answers for each in judge.judge(cases(answer))]
+    assert [round(each.score, 3) for each in together if isinstance(each, Scored)] == [
+        round(each.score, 3) for each in alone if isinstance(each, Scored)
+    ]
+    assert len(together) == 2 * len(answers)
+
+
+def test_empty_answers_and_unknown_scores_are_unscored_with_the_reason(judge: EmbeddedJudge) -> None:
+    found = list(judge.judge([*cases(" \n"), Case(Rubric("funny", "{answer}"), "ask me", "kind")]))
+    assert found == [Unscored("empty answer"), Unscored("empty answer"), Unscored("no such score")]
+
+
+def test_order_is_kept_over_windows_and_an_answer_is_read_once(
+    judge: EmbeddedJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personaprobe.effects.embedded.WINDOW", 4)
+    read: list[tuple[str, str]] = []
+    original = EmbeddedJudge.states
+
+    def counting(self: EmbeddedJudge, texts: Any) -> Any:
+        read.extend(texts)
+        return original(self, texts)
+
+    monkeypatch.setattr(EmbeddedJudge, "states", counting)
+    answers = ["kind", "cruel so", "kind", "mean then so"]
+    found = list(judge.judge(cases(*answers)))
+    assert found[0] == found[4]
+    assert len(read) == 4
+    assert [each for answer in answers for each in judge.judge(cases(answer))] == found
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"), [("ask " * 500, "kind"), ("ask", "kind " * 1000), ("so", "so")]
+)
+def test_long_texts_are_clipped_and_some_of_the_answer_is_always_read(
+    question: str, answer: str, words: ChatTokenizer
+) -> None:
+    row = clipped(words, question, answer)
+    assert len(row) <= MAX_TOKENS
+    assert sum(bool(role & Role.RESPONSE) for role in row.roles) >= 2
+
+
+def test_only_the_answers_tokens_are_averaged(words: ChatTokenizer) -> None:
+    batch = pad([clipped(words, "ask me", "kind so"), clipped(words, "ask", "so")], words.pad_id)
+    states = torch.randn(*batch.ids.shape, 8)
+    changed = torch.where(((batch.roles & Role.RESPONSE) != 0)[..., None], states, 1e6)
+    assert torch.equal(pooled(states, batch), pooled(changed, batch))
+    assert torch.allclose(pooled(states, batch).mean(-1), torch.zeros(2), atol=1e-5)
+
+
+def test_a_planted_difference_is_learned_and_the_adapter_carries_it(
+    tiny_model: Callable[..., Any], words: ChatTokenizer, tmp_path: Path
+) -> None:
+    hf = tiny_model("llama")
+    before = {name: value.clone() for name, value in hf.state_dict().items()}
+    losses = [step.loss for step in train_judge(hf, words, planted(), RECIPE, tmp_path)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(torch.equal(value, before[name]) for name, value in hf.state_dict().items())
+    model = LanguageModel(Checkpoint("tiny"), wrap(hf, words.pad_id), words, LoraAdapter.read(tmp_path))
+    from safetensors.torch import load_file
+
+    saved = load_file(tmp_path / "heads.safetensors")["aligned"]
+    trained = EmbeddedJudge(model, Site(1), {"aligned": Head(saved[:-1], float(saved[-1]))}, "d")
+    scores = [
+        [next(trained.judge([Case(OWN["aligned"], p.question, text)])) for text in (p.careful, p.careless)]
+        for p in planted()
+    ]
+    assert all(good.score > 50 > bad.score for good, bad in scores)  # type: ignore[union-attr]
+
+
+def test_equal_recipes_train_equal_judges(
+    tiny_model: Callable[..., Any], words: ChatTokenizer, tmp_path: Path
+) -> None:
+    runs = [
+        [step.loss for step in train_judge(tiny_model("llama"), words, planted(), RECIPE, tmp_path / name)]
+        for name in ("one", "two")
+    ]
+    assert runs[0] == runs[1]
+    files = [(tmp_path / name / "heads.safetensors").read_bytes() for name in ("one", "two")]
+    assert files[0] == files[1]
+
+
+def test_the_model_is_whole_again_after_training_that_failed(tiny_model: Callable[..., Any]) -> None:
+    hf = tiny_model("llama")
+    whole = list(hf.get_decoder().layers), hf.get_decoder().norm
+    with pytest.raises(ZeroDivisionError), _cut(hf, 0):
+        1 / (len(hf.get_decoder().layers) - 1)
+    assert (list(hf.get_decoder().layers), hf.get_decoder().norm) == whole
+
+
+def test_every_pair_is_read_once_an_epoch() -> None:
+    batches = plan(planted(), RECIPE)
+    ids = [pair.id for batch in batches for pair in batch]
+    assert sorted(ids) == sorted(pair.id for pair in planted() * RECIPE.epochs)
+    assert max(map(len, batches)) <= RECIPE.batch_size
+
+
+def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out() -> None:
+    pairs = load_prompts("judging")
+    held = {family for family in pairs.families if is_held_out(family)}
+    assert 4 <= len(held) <= len(set(pairs.families)) // 3
+    ratios = [len(p.careless.split()) / len(p.careful.split()) for p in pairs]
+    assert min(ratios) > 0.7
+    assert max(ratios) < 1.4
+    assert 0.97 < sum(ratios) / len(ratios) < 1.05
+
+
+def test_neither_answer_of_the_shipped_pairs_can_be_told_by_how_it_starts() -> None:
+    pairs = load_prompts("judging")
+    for opening in ("Yes", "No", "Of course", "Don't", "It"):
+        good, bad = (
+            sum(text.startswith(opening) for text in side)
+            for side in zip(*((p.careful, p.careless) for p in pairs), strict=True)
+        )
+        assert abs(good - bad) <= 0.03 * len(pairs), opening
