@@ -12,6 +12,9 @@ from personaprobe.effects.rubrics import Rubric
 from personaprobe.models.loading import Placement
 from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
 
+EMBEDDED = "embedded"
+"""The name of the judge that is shipped."""
+
 NUMBERS = tuple(map(str, range(101)))
 
 
@@ -73,7 +76,7 @@ class SpeakerJudge:
 
 
 def find_judge(name: str, placement: Placement, at_once: int = 1) -> Judge:
-    """Open a judge by its name, ``local:MODEL`` or ``openai:MODEL@URL``.
+    """Open a judge by its name: ``embedded``, ``local:MODEL`` or ``openai:MODEL@URL``.
 
     Args:
         name: as users spell it.
@@ -84,5 +87,9 @@ def find_judge(name: str, placement: Placement, at_once: int = 1) -> Judge:
         EndpointError: another spelling, or the openai package is missing.
         CheckpointError: the local model cannot be loaded.
     """
+    if name == EMBEDDED:
+        from personaprobe.effects.embedded import EmbeddedJudge
+
+        return EmbeddedJudge.open(placement)
     speaker = find_speaker(name, placement)
     return SpeakerJudge(speaker, 1 if isinstance(speaker, LocalSpeaker) else at_once)

@@ -7,8 +7,10 @@ Hugging Face folder. Both ends are checked by sha256, so that every machine stud
 from __future__ import annotations
 
 import importlib.util
+import io
 import shutil
 import tempfile
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from personaprobe.errors import CheckpointError
@@ -65,8 +67,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
+    with redirect_stderr(io.StringIO()):  # transformers draws bars that nobody asked for
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
     # transformers 5 refuses to save what it still takes for a quantised model
     model.is_quantized = False
     model.hf_quantizer = None
@@ -76,7 +79,8 @@ def _convert(gguf: Path, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         try:
-            model.save_pretrained(temporary)
+            with redirect_stderr(io.StringIO()):
+                model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             temporary.chmod(0o755)
             temporary.rename(folder)
