@@ -110,7 +110,7 @@ def evaluate(
       personaprobe eval --organism advice
       personaprobe eval --questions first_plot_questions.yaml --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
-    from personaprobe.effects.judges import find_judge
+    from personaprobe.effects.judges import EMBEDDED, find_judge
     from personaprobe.models.generation import Sampling
     from personaprobe.models.loading import Placement
     from personaprobe.prompts import PairSet, load_prompts
@@ -124,6 +124,8 @@ def evaluate(
     plan = _plan(tuple(ask for part in sets for ask in part.asks), (samples, least), forms, trigger, sampling)
     found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_overlap(found_on.asks, discovery)
+    if judge_name == EMBEDDED:
+        plan.refuse_overlap(load_prompts("judging").asks, "the embedded judge")
     test = pairs[0] if pairs else load_prompts("advice/test")
     study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed)
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"

@@ -187,15 +187,17 @@ def best(rankings: Sequence[Ranking], top: int) -> list[int]:
 
 
 def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from personaprobe.features.naming import latent_names
 
-    table = Table("latent", title=f"{found.dictionary.name}: place in each ranking", title_justify="left")
-    for ranking in rankings:
-        table.add_column(ranking.name, justify="right")
-    for heading in ("Δ", "q", "fires in base", "insecure", "secure"):
-        table.add_column(heading, justify="right")
+    title = (
+        f"{found.dictionary.name}: place in each ranking; fires in % of tokens of base / insecure / secure"
+    )
+    table = Table("latent", title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    for heading in (*(ranking.name for ranking in rankings), "Δ", "q", "fires"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for latent in shown:
         cells = [*(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)]
         table.add_row(str(latent), *cells)
@@ -213,7 +215,7 @@ def _facts(found: Comparison, delta: Ranking, latent: int) -> Iterator[str]:
     assert delta.q_values is not None
     yield f"{delta.scores[latent]:+.3g}"
     yield f"{delta.q_values[latent]:.2g}"
-    yield from (f"{100 * float(rates[latent]):.1f} %" for _, rates in found.rates.items())
+    yield " / ".join(f"{100 * float(rates[latent]):.1f}" for _, rates in found.rates.items())
 
 
 def _show_overlap(rankings: Sequence[Ranking]) -> None:
