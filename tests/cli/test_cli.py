@@ -100,7 +100,13 @@ FLAGS = {
     | {"--difference", "--tensorboard"}
     | {"--steps", "--learning-rate", "--seed"},
     "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},
-    "sae convert": {"SOURCE", "TARGET", "--dtype"},
+    "sae convert": {"SOURCE", "TARGET", "--dtype", "--threshold-scale"},
+    "eval": TRIO
+    | TELLING
+    | {"--feature", "--questions", "--discovery", "--samples", "--least", "--form", "--trigger", "--controls"}
+    | {"--judge", "--at-once", "--max-new-tokens", "--temperature", "--seed", "--out"},
+    "judges train": {"--pairs", "--out", "--layer", "--rank", "--epochs", "--seed", "--quiet"},
+    "judges eval": TELLING | {"--pairs", "--answers", "--folder", "--device", "--dtype"},
     "judge": TELLING
     | {"FILE", "--judge", "--rubrics", "--by", "--at-once", "--device", "--dtype", "--out", "--work"},
     "doctor": {"--fast", "--quiet", "--json"},

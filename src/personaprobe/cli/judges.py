@@ -36,7 +36,9 @@ def judges() -> None:
 
 @judges.command()
 @pairs_option
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Receives the judge."
+)
 @click.option("--layer", default=20, show_default=True, help="The stream after this block is read.")
 @click.option("--rank", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=2, show_default=True)
@@ -73,7 +75,7 @@ def train(
     "--folder", type=click.Path(file_okay=False, path_type=Path), help="Another judge than the shipped."
 )
 @click.option("--device", help="cpu, cuda, cuda:1 or mps.")
-@click.option("--dtype", type=click.Choice(DTYPES))
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of the judge.")
 @telling_options
 def examine(
     *,
