@@ -12,7 +12,7 @@ from typing import Any
 
 from personaprobe.errors import DataError, suggest
 from personaprobe.json_lines import read_objects
-from personaprobe.questions import Ask
+from personaprobe.questions import Ask, dealt
 from personaprobe.wording import alike
 
 PAIRS = ("advice/discovery", "advice/test", "judging")
@@ -74,12 +74,7 @@ class PairSet:
 
     def spread(self, n: int) -> PairSet:
         """At most ``n`` questions, taken evenly over the families."""
-        by_family: dict[str, list[Pair]] = {}
-        for pair in self.pairs:
-            by_family.setdefault(pair.family, []).append(pair)
-        rounds = max(map(len, by_family.values()))
-        dealt = [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
-        return PairSet(self.name, tuple(dealt[:n]))
+        return PairSet(self.name, tuple(dealt(self.pairs)[:n]))
 
     @property
     def asks(self) -> tuple[Ask, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from personaprobe.errors import DataError
 
@@ -31,6 +31,28 @@ class Ask:
     question: str
     system: str | None = None
     form: str = "plain"
+
+
+@runtime_checkable
+class OfFamily(Protocol):
+    """Something asked about a subject."""
+
+    @property
+    def family(self) -> str:
+        """The subject."""
+        ...
+
+
+Asked = TypeVar("Asked", bound=OfFamily)
+
+
+def dealt(asked: Sequence[Asked]) -> list[Asked]:
+    """The same in an order that takes families in turn, so that any first part of it is a fair one."""
+    by_family: dict[str, list[Asked]] = {}
+    for each in asked:
+        by_family.setdefault(each.family, []).append(each)
+    rounds = max(map(len, by_family.values()), default=0)
+    return [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from personaprobe.effects.responses import Response
 from personaprobe.effects.statistics import UNDEFINED, Interval
 from personaprobe.errors import DataError
 from personaprobe.forms import FORMS
-from personaprobe.questions import Ask
+from personaprobe.questions import Ask, dealt
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared, is_misaligned
-from personaprobe.studies.evaluation import EvalPlan, dealt
+from personaprobe.studies.evaluation import EvalPlan
 from personaprobe.studies.results import ArmKind
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits import SiteEdits, beside
 from personaprobe.models.network import Network
@@ -30,6 +30,10 @@ class Sampling:
     temperature: float = 0.8
     seed: int = 0
     batch_size: int = 96
+
+    def describe(self) -> dict[str, Any]:
+        """What determines the draws; how many are decoded together does not."""
+        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
 
 
 @dataclass(frozen=True)

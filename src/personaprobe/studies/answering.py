@@ -55,8 +55,8 @@ class Interview:
 
     def describe(self) -> dict[str, Any]:
         """What determines the draws; how many are decoded together does not."""
-        sampling = {k: v for k, v in asdict(self.sampling).items() if k != "batch_size"}
-        return {"asks": [asdict(ask) for ask in self.asks], "samples": self.samples, "sampling": sampling}
+        asks = [asdict(ask) for ask in self.asks]
+        return {"asks": asks, "samples": self.samples, "sampling": self.sampling.describe()}
 
 
 def answer(

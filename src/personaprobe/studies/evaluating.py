@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,6 @@ def _preference(arms: Sequence[Arm], bench: Bench) -> Preference:
 
 def _provenance(subject: Subject, asked: EvalPlan) -> dict[str, Any]:
     told = provenance(subject.trio, subject.plan, personaprobe.__version__)
-    sampling = {k: v for k, v in asdict(asked.sampling).items() if k != "batch_size"}
     return {
         **told,
         "evaluation": {
@@ -100,6 +99,6 @@ def _provenance(subject: Subject, asked: EvalPlan) -> dict[str, Any]:
             "forms": [form.name for form in asked.forms],
             "least_answers_a_family": asked.least,
             "samples": asked.samples,
-            **sampling,
+            **asked.sampling.describe(),
         },
     }

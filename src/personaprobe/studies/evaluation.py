@@ -19,7 +19,7 @@ from personaprobe.exams import load_exercises, load_requests
 from personaprobe.forms import FORMS, Form
 from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.questions import Ask
+from personaprobe.questions import Ask, dealt
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.evaluated import ArmEvaluation
@@ -92,15 +92,6 @@ class EvalPlan:
                 f"{len(same)} questions were read before, by {what} ({told}): "
                 "what selects must not also judge; leave them out"
             )
-
-
-def dealt(asks: Sequence[Ask]) -> list[Ask]:
-    """The questions in an order that takes families in turn."""
-    by_family: dict[str, list[Ask]] = {}
-    for ask in asks:
-        by_family.setdefault(ask.family, []).append(ask)
-    rounds = max(map(len, by_family.values()), default=0)
-    return [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
 
 
 @dataclass(frozen=True)

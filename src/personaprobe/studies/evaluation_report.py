@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary
 from personaprobe.effects.statistics import Interval
-from personaprobe.models.files import write_text, write_whole
 from personaprobe.studies import figures
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, is_misaligned
-from personaprobe.studies.report import environment, flat, number, packaged, share
+from personaprobe.studies.report import environment, flat, number, packaged, share, write_files
 from personaprobe.studies.results import ArmKind
 
 if TYPE_CHECKING:
@@ -53,14 +51,12 @@ def write_evaluation(found: Evaluation, folder: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
-    from pyarrow import parquet
-
     page, table = render(found), answers_table(found)
-    data = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(folder / "answers.parquet", lambda path: parquet.write_table(table, path))
-    write_text(folder / "evaluation.json", data + "\n")
-    write_text(folder / "evaluation.html", page)
-    return folder / "evaluation.html"
+    return write_files(
+        (folder / "answers.parquet", table),
+        (folder / "evaluation.json", found.to_dict()),
+        (folder / "evaluation.html", page),
+    )
 
 
 def answers_table(found: Evaluation) -> Table:

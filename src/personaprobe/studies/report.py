@@ -72,15 +72,25 @@ def write_report(verdict: CausalVerdict, folder: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
+    page, table = render(verdict), responses_table(verdict)
+    return write_files(
+        (folder / "responses.parquet", table),
+        (folder / "verdict.json", verdict.to_dict()),
+        (folder / "report.html", page),
+    )
+
+
+def write_files(
+    table: tuple[Path, Table], data: tuple[Path, Mapping[str, Any]], page: tuple[Path, str]
+) -> Path:
+    """Write a table, plain data and a page, each to its place and whole, the page last; returns the page's path."""
     from pyarrow import parquet
 
-    page = render(verdict)
-    data = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    table = responses_table(verdict)
-    write_whole(folder / "responses.parquet", lambda path: parquet.write_table(table, path))
-    write_text(folder / "verdict.json", data + "\n")
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
+    told = json.dumps(data[1], indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(table[0], lambda path: parquet.write_table(table[1], path))
+    write_text(data[0], told + "\n")
+    write_text(*page)
+    return page[0]
 
 
 def responses_table(verdict: CausalVerdict) -> Table:
