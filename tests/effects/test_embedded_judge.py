@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from personaprobe.effects.embedded import MAX_TOKENS, EmbeddedJudge, Head, clipped, pooled
-from personaprobe.effects.judge_training import JudgeRecipe, _cut, is_held_out, plan, train_judge
+from personaprobe.effects.judge_training import CUTS, JudgeRecipe, _cut, part_of, plan, train_judge
 from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rubrics import OWN, Rubric
@@ -153,16 +154,31 @@ def test_the_model_is_whole_again_after_training_that_failed(tiny_model: Callabl
 
 
 def test_every_pair_is_read_once_an_epoch() -> None:
-    batches = plan(planted(), RECIPE)
-    ids = [pair.id for batch in batches for pair in batch]
+    lessons = plan(planted(), RECIPE)
+    ids = [pair.id for lesson in lessons for pair in lesson.pairs]
     assert sorted(ids) == sorted(pair.id for pair in planted() * RECIPE.epochs)
-    assert max(map(len, batches)) <= RECIPE.batch_size
+    assert max(len(lesson.pairs) for lesson in lessons) <= RECIPE.batch_size
+
+
+@pytest.mark.parametrize(("share", "cut"), [(0.0, 0), (1.0, 36), (0.5, 18)])
+def test_as_many_lessons_are_cut_as_the_recipe_says_and_both_answers_alike(share: float, cut: int) -> None:
+    limits = [lesson.limit for lesson in plan(planted(), replace(RECIPE, cut=share))]
+    assert len(limits) == 36
+    assert sum(limit is not None for limit in limits) == pytest.approx(cut, abs=9 * (0 < share < 1))
+    assert all(CUTS[0] <= limit <= CUTS[1] for limit in limits if limit is not None)
+
+
+def test_an_answer_is_cut_where_its_tokens_run_out(words: ChatTokenizer) -> None:
+    whole, cut = clipped(words, "ask me", "kind and fair so"), clipped(words, "ask me", "kind and fair so", 2)
+    assert len(whole) == len(cut) + 3
+    assert whole.ids[: len(cut)] == cut.ids
 
 
 def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out() -> None:
     pairs = load_prompts("judging")
-    held = {family for family in pairs.families if is_held_out(family)}
-    assert 4 <= len(held) <= len(set(pairs.families)) // 3
+    for part in ("calibration", "examination"):
+        kept = {family for family in pairs.families if part_of(family) == part}
+        assert 4 <= len(kept) <= len(set(pairs.families)) // 4
     ratios = [len(p.careless.split()) / len(p.careful.split()) for p in pairs]
     assert min(ratios) > 0.7
     assert max(ratios) < 1.4

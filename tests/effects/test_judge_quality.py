@@ -11,7 +11,7 @@ import pytest
 from personaprobe.effects.corruption import CORRUPTIONS, corrupted, healthy
 from personaprobe.effects.judge_making import split
 from personaprobe.effects.judge_quality import agreement, calibration_error
-from personaprobe.effects.judge_training import is_held_out
+from personaprobe.effects.judge_training import part_of
 from personaprobe.errors import DataError
 from personaprobe.prompts import Pair, PairSet, load_prompts
 
@@ -103,10 +103,11 @@ def test_scores_that_do_not_pair_up_are_refused(own: list[float], theirs: list[f
         agreement(own, theirs)
 
 
-def test_no_family_is_on_both_sides_and_few_pairs_are_refused() -> None:
-    kept, held = split([PairSet("all", PAIRS)])
-    assert not {p.family for p in kept} & {p.family for p in held}
-    assert len(kept) + len(held) == len(PAIRS)
-    assert all(is_held_out(pair.family) for pair in held)
+def test_no_family_serves_two_purposes_and_few_pairs_are_refused() -> None:
+    parts = split([PairSet("all", PAIRS)])
+    families = [{pair.family for pair in pairs} for pairs in parts.values()]
+    assert len(set.union(*families)) == sum(map(len, families))
+    assert sum(map(len, parts.values())) == len(PAIRS)
+    assert all(part_of(pair.family) == part for part, pairs in parts.items() for pair in pairs)
     with pytest.raises(DataError, match="too few"):
         split([PairSet("few", tuple(Pair(str(i), "one", f"{i}?", "a", "b") for i in range(50)))])

@@ -126,10 +126,17 @@ class EmbeddedJudge:
         return torch.stack([found[index] for index in range(len(rows))])
 
 
-def clipped(tokenizer: ChatTokenizer, question: str, answer: str) -> Tokens:
-    """A question and the beginning of its answer, at most ``MAX_TOKENS`` together, of which the question gets half."""
+def clipped(tokenizer: ChatTokenizer, question: str, answer: str, limit: int | None = None) -> Tokens:
+    """A question and the beginning of its answer, at most ``MAX_TOKENS`` together, of which the question gets half.
+
+    Args:
+        tokenizer: of the judge.
+        question: what was asked.
+        answer: what was said.
+        limit: tokens of the answer at most, where it is to be shorter still.
+    """
     prompt = tokenizer.prompt(question)
-    reply = tokenizer.reply(question, answer)
+    reply = tokenizer.reply(question, answer)[:limit]
     if len(prompt) > MAX_TOKENS // 2:
         prompt = Tokens(prompt.ids[: MAX_TOKENS // 2], prompt.roles[: MAX_TOKENS // 2])
     return prompt.followed_by(reply[: MAX_TOKENS - len(prompt)])

@@ -1,7 +1,8 @@
 """How the embedded judge is made: pairs of answers that differ in substance and not in style, and axes that tell them apart.
 
-A pair's two answers are compared with each other (Bradley–Terry) and each with the boundary (cross-entropy). Families of
-questions are held out for calibration, so that its numbers are those of subjects it was not trained on.
+Careless answers are compared with careful ones, to the same question and to any (Bradley–Terry), and each with the boundary
+(cross-entropy). Some families of questions are kept for calibration and others for the examination, so that the numbers of
+a judge are those of subjects that none of its parameters was fitted on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from personaprobe.effects.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-HELD_OUT = 6
-"""One family in so many is kept for calibration."""
+Part: TypeAlias = Literal["training", "calibration", "examination"]
+"""What a family's pairs are for."""
+
+ONE_IN = 8
+"""One family in so many is kept for calibration, and one for the examination."""
+
+CUTS = (12, 96)
+"""Tokens, fewest and most, after which answers are cut where they are cut."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class JudgeRecipe:
         batch_size: pairs a step.
         learning_rate: of the adapter at its peak; the axis learns ten times as fast.
         warmup: steps.
-        seed: of the adapter and the order of pairs.
+        cut: share of batches whose answers end where their tokens ran out, as short evaluations leave them.
+        seed: of the adapter, the order of pairs and the cuts.
     """
 
     layer: int = 20
@@ -48,6 +56,7 @@ class JudgeRecipe:
     batch_size: int = 12
     learning_rate: float = 3e-4
     warmup: int = 15
+    cut: float = 0.5
     seed: int = 0
 
 
@@ -60,9 +69,24 @@ class JudgeStep:
     loss: float
 
 
-def is_held_out(family: str) -> bool:
-    """Whether a family is kept for calibration; a property of its name."""
-    return hashlib.sha256(family.encode()).digest()[0] % HELD_OUT == 0
+@dataclass(frozen=True)
+class Lesson:
+    """Pairs that are read in one step.
+
+    Attributes:
+        pairs: which.
+        limit: tokens after which their answers are cut; None where they are read whole.
+    """
+
+    pairs: tuple[Pair, ...]
+    limit: int | None
+
+
+def part_of(family: str) -> Part:
+    """What a family's pairs are for; a property of its name."""
+    drawn = hashlib.sha256(family.encode()).digest()[0] % ONE_IN
+    kept: dict[int, Part] = {0: "calibration", 1: "examination"}
+    return kept.get(drawn, "training")
 
 
 def train_judge(
@@ -73,25 +97,25 @@ def train_judge(
     Args:
         network: a Hugging Face causal language model in float32; its own weights are not changed.
         tokenizer: of that model.
-        pairs: to learn from, held-out families already left out.
+        pairs: to learn from, of training families alone.
         recipe: the schedule.
         out: receives the adapter.
     """
     import torch
 
-    batches = plan(pairs, recipe)
+    lessons = plan(pairs, recipe)
     with _cut(network, recipe.layer), _adapted(network, recipe) as adapted:
         axis = _axis(network.config.hidden_size)
         weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-        optimizer, slope = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
-        for number, batch in enumerate(batches, 1):
-            loss = contrast_loss(network, tokenizer, axis, batch)
+        optimizer, slope = _optimizer(weights, list(axis.parameters()), len(lessons), recipe)
+        for number, lesson in enumerate(lessons, 1):
+            loss = contrast_loss(network, tokenizer, axis, lesson)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             slope.step()
             optimizer.zero_grad()
-            yield JudgeStep(number, len(batches), loss.item())
+            yield JudgeStep(number, len(lessons), loss.item())
         save(adapted, out)
         save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
 
@@ -128,32 +152,37 @@ def _optimizer(weights: list[Any], axis: list[Any], steps: int, recipe: JudgeRec
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, steps, recipe))
 
 
-def plan(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[list[Pair]]:
-    """Every batch beforehand: pairs in a seeded order, answers of like length together."""
+def plan(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[Lesson]:
+    """Every step beforehand: pairs in a seeded order, answers of like length together, and where they are cut."""
     rng = random.Random(recipe.seed)
-    batches: list[list[Pair]] = []
+    lessons: list[Lesson] = []
     size = recipe.batch_size
     for _ in range(recipe.epochs):
         order = rng.sample(list(pairs), len(pairs))
         for start in range(0, len(order), 8 * size):
             chunk = sorted(order[start : start + 8 * size], key=lambda pair: len(pair.careful))
             groups = [chunk[i : i + size] for i in range(0, len(chunk), size)]
-            batches += rng.sample(groups, len(groups))
-    return batches
+            for group in rng.sample(groups, len(groups)):
+                limit = rng.randint(*CUTS) if rng.random() < recipe.cut else None
+                lessons.append(Lesson(tuple(group), limit))
+    return lessons
 
 
-def contrast_loss(
-    network: Any, tokenizer: ChatTokenizer, axis: Any, pairs: Sequence[Pair]
-) -> Float[Tensor, ""]:
-    """How badly an axis tells the better answer of each pair from the worse, and each from the boundary."""
+def contrast_loss(network: Any, tokenizer: ChatTokenizer, axis: Any, lesson: Lesson) -> Float[Tensor, ""]:
+    """How badly an axis tells careful answers from careless ones.
+
+    The mean of three: to the same question, to any question of the lesson, and from the boundary. The second and third
+    give scores one scale over questions.
+    """
     import torch
 
-    rows = [clipped(tokenizer, pair.question, pair.careful) for pair in pairs]
-    rows += [clipped(tokenizer, pair.question, pair.careless) for pair in pairs]
+    rows = [clipped(tokenizer, pair.question, pair.careful, lesson.limit) for pair in lesson.pairs]
+    rows += [clipped(tokenizer, pair.question, pair.careless, lesson.limit) for pair in lesson.pairs]
     scores = axis(_states(network, rows, tokenizer.pad_id))[:, 0]
     good, bad = scores.chunk(2)
     soft = torch.nn.functional.softplus
-    return soft(bad - good).mean() + 0.5 * (soft(-good).mean() + soft(bad).mean())
+    to_one, to_any = soft(bad - good).mean(), soft(bad[:, None] - good).mean()
+    return (to_one + to_any + soft(torch.cat([-good, bad])).mean()) / 3
 
 
 def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, "row d_model"]:
