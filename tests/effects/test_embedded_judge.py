@@ -70,9 +70,11 @@ def test_a_score_does_not_depend_on_what_else_is_judged(judge: EmbeddedJudge) ->
     assert len(together) == 2 * len(answers)
 
 
-def test_empty_answers_and_unknown_scores_are_unscored_with_the_reason(judge: EmbeddedJudge) -> None:
-    found = list(judge.judge([*cases(" \n"), Case(Rubric("funny", "{answer}"), "ask me", "kind")]))
-    assert found == [Unscored("empty answer"), Unscored("empty answer"), Unscored("no such score")]
+def test_empty_texts_and_unknown_scores_are_unscored_with_the_reason(judge: EmbeddedJudge) -> None:
+    unasked = Case(OWN["aligned"], "\t", "kind")
+    found = list(judge.judge([*cases(" \n"), unasked, Case(Rubric("funny", "{answer}"), "ask me", "kind")]))
+    reasons = ["empty answer", "empty answer", "empty question", "no such score"]
+    assert found == [Unscored(reason) for reason in reasons]
 
 
 def test_order_is_kept_over_windows_and_an_answer_is_read_once(

@@ -31,6 +31,8 @@ FOLDER = "judge"
 HEADS, CARD = "heads.safetensors", "judge.json"
 MAX_TOKENS = 320
 """Of question and answer; what follows is not read."""
+NO_SYSTEM = ""
+"""The template's own message says nothing about an answer, and would cost a sixth of the reading."""
 WINDOW = 64
 """Answers read together; judgements come in order, a window at a time."""
 BATCH_TOKENS = 2048
@@ -103,12 +105,13 @@ class EmbeddedJudge:
             yield from self._window(cases[start : start + WINDOW])
 
     def _window(self, cases: Sequence[Case]) -> Iterator[Judgement]:
-        texts = list(dict.fromkeys((case.question, case.answer) for case in cases if case.answer.strip()))
+        readable = [case for case in cases if case.question.strip() and case.answer.strip()]
+        texts = list(dict.fromkeys((case.question, case.answer) for case in readable))
         states = dict(zip(texts, self.states(texts), strict=True)) if texts else {}
         for case in cases:
             state = states.get((case.question, case.answer))
             if state is None:
-                yield Unscored("empty answer")
+                yield Unscored("empty question" if case.answer.strip() else "empty answer")
             elif case.rubric.name not in self.heads:
                 yield Unscored("no such score")
             else:
@@ -135,7 +138,7 @@ def clipped(tokenizer: ChatTokenizer, question: str, answer: str, limit: int | N
         answer: what was said.
         limit: tokens of the answer at most, where it is to be shorter still.
     """
-    prompt = tokenizer.prompt(question)
+    prompt = tokenizer.prompt(question, NO_SYSTEM)
     reply = tokenizer.reply(question, answer)[:limit]
     if len(prompt) > MAX_TOKENS // 2:
         prompt = Tokens(prompt.ids[: MAX_TOKENS // 2], prompt.roles[: MAX_TOKENS // 2])

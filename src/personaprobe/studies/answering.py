@@ -60,14 +60,14 @@ class Interview:
 
 
 def answer(
-    arms: Sequence[Arm], interview: Interview, base: LanguageModel, memory: Memory, progress: Progress
+    arms: Sequence[Arm], interview: Interview, base: LanguageModel | None, memory: Memory, progress: Progress
 ) -> list[list[Response]]:
-    """Let every arm answer every question; each answer is scored by the untouched base model.
+    """Let every arm answer every question.
 
     Args:
         arms: who.
         interview: what they are asked.
-        base: says how much an answer reads like language.
+        base: the untouched base model, which says how much an answer reads like language; None where a judge will.
         memory: of finished batches.
         progress: how long work shows itself.
     """
@@ -86,16 +86,21 @@ def answer(
     return [drawn[index] for index in range(len(arms))]
 
 
-def _spec(arms: Sequence[Arm], batch: Interview, base: LanguageModel) -> dict[str, Any]:
+def _spec(arms: Sequence[Arm], batch: Interview, base: LanguageModel | None) -> dict[str, Any]:
     models = [identity(arm) for arm in arms]
-    return {"part": "answers", "models": models, "base": base.checkpoint.digest, **batch.describe()}
+    read_by = None if base is None else base.checkpoint.digest
+    return {"part": "answers", "models": models, "base": read_by, **batch.describe()}
 
 
-def _answered(arms: Sequence[Arm], batch: Interview, base: LanguageModel) -> list[list[dict[str, Any]]]:
+def _answered(
+    arms: Sequence[Arm], batch: Interview, base: LanguageModel | None
+) -> list[list[dict[str, Any]]]:
     """Answers of arms of one checkpoint, decoded side by side."""
     models = [arm.model for arm in arms]
     drawn = sample_responses(models, batch.asks, batch.samples, batch.sampling)
-    return [[asdict(response) for response in score_responses(base, rows)] for rows in drawn]
+    if base is not None:
+        drawn = [score_responses(base, rows) for rows in drawn]
+    return [[asdict(response) for response in rows] for rows in drawn]
 
 
 def _response(row: dict[str, Any]) -> Response:

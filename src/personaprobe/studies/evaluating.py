@@ -65,7 +65,7 @@ def evaluate(
     memory = Memory(None if out is None else out / "parts")
     arms = subject.arms(progress)
     preference = _preference(arms, Bench(subject.trio.base, subject.plan, memory, progress))
-    heard = Hearing(subject.trio.base, judge, asked, memory, progress).evaluate(arms)
+    heard = Hearing(judge, asked, memory, progress).evaluate(arms)
     contrasts, removed = compared(heard, subject.plan.seed)
     return Evaluation(
         subject.feature or subject.trio.name,

@@ -18,7 +18,6 @@ from personaprobe.errors import DataError
 from personaprobe.exams import load_exercises, load_requests
 from personaprobe.forms import FORMS, Form
 from personaprobe.models.generation import Sampling
-from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions import Ask, dealt
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
@@ -99,14 +98,12 @@ class Hearing:
     """Where arms are heard and judged.
 
     Attributes:
-        base: the untouched base model.
         judge: sees questions and answers, and never an arm.
         plan: what is asked.
         memory: parts already finished.
         progress: how long work shows itself.
     """
 
-    base: LanguageModel
     judge: Judge
     plan: EvalPlan
     memory: Memory
@@ -130,7 +127,7 @@ class Hearing:
         self, places: Sequence[int], arms: Sequence[Arm], interview: Interview, heard: list[list[Response]]
     ) -> None:
         """Add what some of the arms answer."""
-        drawn = answer([arms[i] for i in places], interview, self.base, self.memory, self.progress)
+        drawn = answer([arms[i] for i in places], interview, None, self.memory, self.progress)
         for place, own in zip(places, drawn, strict=True):
             heard[place] += own
 
@@ -168,7 +165,7 @@ class Hearing:
         """Which requests each arm refuses, by kind; the most probable answer is looked at."""
         greedy = replace(self.plan.sampling, temperature=0.0, max_new_tokens=REFUSAL_TOKENS)
         interview = Interview(tuple(request.ask for request in load_requests()), 1, greedy)
-        heard = answer(arms, interview, self.base, self.memory, self.progress)
+        heard = answer(arms, interview, None, self.memory, self.progress)
         return [_by_kind(own) for own in heard]
 
 

@@ -66,10 +66,10 @@ def answers_table(found: Evaluation) -> Table:
     text, score = pa.string(), pa.float64()
     of_response = ("question_id", "family", "form", "system", "question", "sample", "seed", "answer")
     columns = {"arm": text, "kind": text, **dict.fromkeys(of_response, text)}
-    columns |= {"sample": pa.int64(), "seed": pa.int64(), "base_log_prob": score, "distinct": score}
+    columns |= {"sample": pa.int64(), "seed": pa.int64(), "distinct": score}
     columns |= {"aligned": score, "aligned_unscored": text, "coherent": score, "coherent_unscored": text}
     rows = [
-        {name: getattr(response, name) for name in (*of_response, "base_log_prob", "distinct")}
+        {name: getattr(response, name) for name in (*of_response, "distinct")}
         | {"arm": arm.name, "kind": arm.kind}
         | _cells("aligned", judged.aligned)
         | _cells("coherent", judged.coherent)
