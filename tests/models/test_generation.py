@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,17 @@ def test_samples_of_a_question_differ_and_a_seed_repeats_them(model: LanguageMod
     assert first != generate(model.network, draws, other, [{}] * len(draws), NO_END)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_prompt_of_several_samples_is_read_once(reference: Network, cached: bool) -> None:
+    network = copy.copy(reference)
+    network.__class__ = Watched if cached else WatchedUncached
+    network.read = []  # type: ignore[attr-defined]
+    arms = [{}, compose([Steer(AXIS, (0,), amount=3.0)], 3)]
+    rows = [(Draw(prompt, sample), arm) for arm in arms for prompt in prompts()[:2] for sample in range(3)]
+    generate(network, [draw for draw, _ in rows], SAMPLING, [arm for _, arm in rows], NO_END)
+    assert network.read[:2] == [4, 12]  # type: ignore[attr-defined]
+
+
 def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, architecture: str) -> None:
     edits = compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
     draws = [Draw(prompt) for prompt in prompts()]
@@ -69,6 +81,22 @@ def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, a
 
 class Uncached(HuggingFaceNetwork):
     """Reads everything anew at each step."""
+
+    decoding = Network.decoding
+
+
+class Watched(HuggingFaceNetwork):
+    """Counts the rows of every pass."""
+
+    read: list[int]
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.read.append(len(hidden))
+        return super().head(hidden)
+
+
+class WatchedUncached(Watched):
+    """The same without a cache."""
 
     decoding = Network.decoding
 

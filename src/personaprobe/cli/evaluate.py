@@ -107,7 +107,7 @@ def evaluate(
 
     \b
     Examples:
-      personaprobe eval --organism advice --judge local:demo
+      personaprobe eval --organism advice
       personaprobe eval --questions first_plot_questions.yaml --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
     from personaprobe.effects.judges import EMBEDDED, find_judge

@@ -62,7 +62,8 @@ def judge(
     counted as unscored, with the reason. Rates are told in every published definition.
 
     \b
-    Example:
+    Examples:
+      personaprobe judge results.csv
       personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot.yaml
     """
     from personaprobe.effects.judges import find_judge

@@ -173,8 +173,10 @@ def judge_options(command: F) -> F:
         click.option(
             "--judge",
             "judge_name",
-            required=True,
-            help="local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL with OPENAI_API_KEY set.",
+            default="embedded",
+            show_default=True,
+            help="embedded (shipped, offline), local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL "
+            "with OPENAI_API_KEY set.",
         ),
         click.option(
             "--at-once",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,31 +74,55 @@ def generate(
     answers: dict[int, tuple[int, ...]] = {}
     widest = max((len(draw.prompt) for draw in draws), default=0)
     for indices in by_length([draw.prompt for draw in draws], widest * sampling.batch_size):
-        group, edited = [draws[index] for index in indices], beside([edits[index] for index in indices])
-        answers.update(zip(indices, _decode(network, group, sampling, edited, end_id), strict=True))
+        group, own = [draws[index] for index in indices], [edits[index] for index in indices]
+        answers.update(zip(indices, _decode(network, group, own, sampling, end_id), strict=True))
         progress(len(group))
     return [answers[index] for index in range(len(draws))]
 
 
 def _decode(
-    network: Network, draws: Sequence[Draw], sampling: Sampling, edits: SiteEdits, end_id: int
+    network: Network, draws: Sequence[Draw], edits: Sequence[SiteEdits], sampling: Sampling, end_id: int
 ) -> list[tuple[int, ...]]:
+    """Draw answers side by side; a prompt of several samples is read once."""
     import torch
 
-    batch = pad([draw.prompt for draw in draws], network.pad_id, side="left").to(network.device)
+    firsts, rows = _shared([(draw.prompt.ids, id(own)) for draw, own in zip(draws, edits, strict=True)])
+    prompts = pad([draws[i].prompt for i in firsts], network.pad_id, side="left").to(network.device)
     uniforms = torch.tensor([draw.uniforms(sampling) for draw in draws], device=network.device)
     running = torch.ones(len(draws), dtype=torch.bool, device=network.device)
-    taken = []
-    with network.decoding(edits) as decoder:
+    taken: list[Tensor] = []
+    with network.decoding(beside([edits[i] for i in firsts])) as decoder:
+        logits = decoder.feed(prompts)[rows]
+        decoder.branch(rows, beside(edits))
         for step in range(sampling.max_new_tokens):
-            chosen = choose(decoder.feed(batch), uniforms[:, step], sampling.temperature)
-            chosen = torch.where(running, chosen, end_id)
+            if step:
+                logits = decoder.feed(_said(taken[-1]))
+            chosen = torch.where(running, choose(logits, uniforms[:, step], sampling.temperature), end_id)
             running = running & (chosen != end_id)
             taken.append(chosen)
             if not bool(running.any()):
                 break
-            batch = Batch(chosen[:, None], torch.full_like(chosen, int(Role.RESPONSE))[:, None])
     return [_until(end_id, row) for row in torch.stack(taken, -1).tolist()]
+
+
+def _shared(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Where each key first stands, and for every place which of these it repeats."""
+    first: dict[Hashable, int] = {}
+    places: list[int] = []
+    rows = []
+    for place, key in enumerate(keys):
+        if key not in first:
+            first[key] = len(places)
+            places.append(place)
+        rows.append(first[key])
+    return places, rows
+
+
+def _said(chosen: Tensor) -> Batch:
+    """The tokens just drawn, one a row."""
+    import torch
+
+    return Batch(chosen[:, None], torch.full_like(chosen, int(Role.RESPONSE))[:, None])
 
 
 def choose(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:

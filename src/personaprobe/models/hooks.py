@@ -27,6 +27,7 @@ class Hooks:
     """Edits and taps, installed on a model for the length of a ``with`` block.
 
     Attributes:
+        edits: by site; others may take their place at the sites where hooks were installed.
         roles: ``(batch, pos)`` roles of the tokens now in flight; set before every forward pass.
         read: what the taps saw, by site, after that site's edits.
     """
@@ -37,14 +38,14 @@ class Hooks:
         self.read: dict[Site, Tensor] = {}
         self.roles: Tensor | None = None
         self._layout = layout
-        self._edits = edits
+        self.edits = edits
         self._taps = frozenset(taps)
         self._last = max(taps) if stop and taps else None
         self._installed = ExitStack()
 
     def __enter__(self) -> Hooks:
         with ExitStack() as stack:
-            for site in sorted({*self._edits, *self._taps}):
+            for site in sorted({*self.edits, *self._taps}):
                 stack.callback(self._install(site).remove)
             self._installed = stack.pop_all()
         return self
@@ -66,12 +67,11 @@ class Hooks:
                 return module.register_forward_hook(_on_output(visit))
 
     def _visitor(self, site: Site) -> Callable[[Tensor], Tensor]:
-        edits = tuple(self._edits.get(site, ()))
         tapped = site in self._taps
 
         def visit(activations: Tensor) -> Tensor:
             assert self.roles is not None, "roles are set before a forward pass"
-            activations = apply(edits, activations, self.roles)
+            activations = apply(self.edits.get(site, ()), activations, self.roles)
             if tapped:
                 # resid_mid is edited in place downstream of a tap at the same storage: keep a copy
                 self.read[site] = activations.clone() if site.stream == "resid_mid" else activations

@@ -233,3 +233,12 @@ class _Cached:
                 use_cache=True,
             )
             return self._network.head(output.last_hidden_state[:, -1]).float()
+
+    def branch(self, rows: Sequence[int], edits: SiteEdits) -> None:
+        import torch
+
+        assert self._mask is not None, "a prompt is read before it is branched"
+        which = torch.tensor(list(rows), device=self._network.device)
+        self._cache.batch_select_indices(which)
+        self._mask = self._mask[which]
+        self._hooks.edits = edits

@@ -54,6 +54,10 @@ class Decoder(Protocol):
         """Read more tokens (left-padded at the first call) and return logits of the next one, in float32."""
         ...
 
+    def branch(self, rows: Sequence[int], edits: SiteEdits) -> None:
+        """Go on with row ``rows[i]`` of what was read as row ``i``, under edits for these rows at the same sites."""
+        ...
+
 
 class Network(ABC):
     """The layers of a loaded model, run under edits.
@@ -144,3 +148,9 @@ class _Rereading:
             batch = Batch(torch.cat([seen.ids, batch.ids], -1), torch.cat([seen.roles, batch.roles], -1))
         self._seen = batch
         return self._network.logits(batch, self._edits)[:, -1].float()
+
+    def branch(self, rows: Sequence[int], edits: SiteEdits) -> None:
+        assert self._seen is not None, "a prompt is read before it is branched"
+        which = list(rows)
+        self._seen = Batch(self._seen.ids[which], self._seen.roles[which])
+        self._edits = edits
