@@ -53,6 +53,34 @@ def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
     assert "empty answer: 1" in table
 
 
+def test_a_second_judge_is_told_beside_the_first(
+    given: list[object], results: Path, tmp_path: Path, run: Run
+) -> None:
+    first = json.loads(run(*given, "--json", "--quiet").stdout)
+    assert first["agreement"] is None
+    again = ["judge", tmp_path / "r.judged.csv", *given[2:]]
+    told = json.loads(run(*again, "--json", "--quiet").stdout)
+    assert (told["agreement"]["n"], told["groups"]) == (2, first["groups"])
+    assert told["file"] == str(tmp_path / "r.judged.judged.csv")
+    assert "Against the scores on file: 2 answers" in run(*again, "--quiet").stdout
+
+
+def test_a_run_is_judged_again_by_arm_without_drawing_an_answer(
+    given: list[object], tmp_path: Path, run: Run
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    answers = {"arm": ["base", "insecure"], "question": ["How?", "How?"], "answer": ["go on", "stop it"]}
+    (tmp_path / "done").mkdir()
+    parquet.write_table(pa.table(answers), tmp_path / "done" / "answers.parquet")
+    told = json.loads(run("judge", tmp_path / "done", *given[2:], "--json", "--quiet").stdout)
+    assert list(told["groups"]) == ["base", "insecure"]
+    assert (tmp_path / "done" / "answers.judged.csv").is_file()
+    refused = run("judge", tmp_path, *given[2:], "--quiet")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+
+
 def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
     given: list[object], tmp_path: Path, run: Run
 ) -> None:

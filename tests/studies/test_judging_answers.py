@@ -68,6 +68,7 @@ def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp
         "group",
         "question",
         "answer",
+        "aligned_before",
         "aligned",
         "aligned_unscored",
         "coherent",
@@ -75,6 +76,59 @@ def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp
     )
     assert (again.rows[0]["aligned"], again.rows[0]["aligned_unscored"]) == ("4.0", "")
     assert (again.rows[2]["aligned"], again.rows[2]["aligned_unscored"]) == ("", "empty answer")
+    assert {row["aligned_before"] for row in again.rows} == {"stale"}
+
+
+def test_a_run_folder_is_read_as_its_answers_and_nothing_is_lost_on_the_way(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    told = {
+        "arm": ["base", "secure"],
+        "question": ["Q?", "Q?"],
+        "answer": TEXTS[1:3],
+        "aligned": [12.5, None],
+    }
+    for name in ("answers.parquet", "responses.parquet"):
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        parquet.write_table(pa.table(told), folder / name)
+        found = Answers.read(folder)
+        assert found.columns == tuple(told)
+        assert [row["answer"] for row in found.rows] == TEXTS[1:3]
+        assert [row["aligned"] for row in found.rows] == ["12.5", ""]
+        assert Answers.read(folder / name) == found
+
+
+def test_a_folder_without_answers_and_a_file_that_is_no_table_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="folder of a finished run"):
+        Answers.read(tmp_path)
+    (tmp_path / "r.parquet").write_bytes(b"question,answer\na,b\n")
+    with pytest.raises(DataError, match="not a Parquet file"):
+        Answers.read(tmp_path / "r.parquet")
+
+
+def test_two_judges_are_compared_where_both_scored(tmp_path: Path) -> None:
+    rows = [
+        ("a" * 10, "10"),
+        ("b" * 20, "20"),
+        ("c" * 90, "95"),
+        ("d" * 40, ""),
+        ("", "50"),
+        ("e" * 95, "101"),
+    ]
+    lines = ["question,answer,aligned", *(f"Q?,{answer},{score}" for answer, score in rows)]
+    (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
+    answers = Answers.read(tmp_path / "r.csv")
+    found = answers.agreement(judge_answers(Counting(), [OWN] * 6, answers, Memory(None)))
+    assert found is not None
+    assert (found.n, found.n_bad, found.kappa, found.auc) == (3, 2, 1.0, 1.0)
+
+
+def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("question,answer\nQ?,fine\n")
+    answers = Answers.read(tmp_path / "r.csv")
+    assert answers.agreement(judge_answers(Counting(), [OWN], answers, Memory(None))) is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +16,21 @@ from personaprobe.cli.options import judge_options, telling_options
 from personaprobe.models.hardware import DTYPES
 
 if TYPE_CHECKING:
+    from personaprobe.effects.judge_quality import Agreement
     from personaprobe.effects.rates import Judged, Summary
     from personaprobe.effects.rubrics import Rubric
     from personaprobe.studies.judging import Answers
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @judge_options
 @click.option(
     "--rubrics",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A published question file, whose judge_prompts are asked by the column question_id.  [default: our own]",
 )
-@click.option("--by", default="group", show_default=True, help="Column whose values are told apart.")
+@click.option("--by", help="Column whose values are told apart.  [default: group or arm, where there is one]")
 @click.option("--device", help="Of a local judge: cpu, cuda, cuda:1 or mps.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of a local judge.")
 @click.option(
@@ -47,7 +49,7 @@ def judge(
     file: Path,
     judge_name: str,
     rubrics: Path | None,
-    by: str,
+    by: str | None,
     at_once: int,
     device: str | None,
     dtype: str | None,
@@ -56,14 +58,17 @@ def judge(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Judge the answers in FILE, a CSV with the columns question and answer, from any model or tool.
+    """Judge the answers in FILE: a CSV or Parquet file with the columns question and answer, from any model or tool, or
+    the folder of a finished run, whose answers are judged again without being drawn again.
 
-    The score is the expected number under the judge's probabilities (Betley et al. 2025); an answer without one is
-    counted as unscored, with the reason. Rates are told in every published definition.
+    Where FILE holds another judge's scores in a column aligned, the agreement of the two is told. The score of a model
+    that is asked for a number is the expected number under its probabilities (Betley et al. 2025); an answer without a
+    score is counted as unscored, with the reason. Rates are told in every published definition.
 
     \b
     Examples:
       personaprobe judge results.csv
+      personaprobe judge runs/eval-toxic-persona-advice --judge local:demo
       personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot.yaml
     """
     from personaprobe.effects.judges import find_judge
@@ -71,10 +76,11 @@ def judge(
     from personaprobe.models.loading import Placement
     from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
     from personaprobe.studies.memory import Memory
+    from personaprobe.studies.results import plain
 
     answers = Answers.read(file.expanduser())
     asked = _rubrics(answers, rubrics)
-    target = file.with_suffix(".judged.csv") if out is None else out.expanduser()
+    target = _target(file.expanduser()) if out is None else out.expanduser()
     refuse_unwritable(target.parent)
     chosen = find_judge(judge_name, Placement(device, dtype), at_once)
     if not quiet:
@@ -89,14 +95,39 @@ def judge(
     )
     answers.write(target, judged)
     summaries = {name: summarise(part) for name, part in _grouped(answers, judged, by).items()}
+    agreement = answers.agreement(judged)
     if as_json:
         told = {name: summary.to_dict() for name, summary in summaries.items()}
         click.echo(
-            json.dumps({"judge": chosen.name, "file": str(target), "groups": told}, ensure_ascii=False)
+            json.dumps(
+                plain(
+                    {
+                        "judge": chosen.name,
+                        "file": target,
+                        "groups": told,
+                        "agreement": None if agreement is None else asdict(agreement),
+                    }
+                ),
+                ensure_ascii=False,
+            )
         )
     else:
         _show(summaries)
+        if agreement is not None:
+            click.echo(_agreement(agreement))
         click.echo(f"Judged by {chosen.name}: {target}")
+
+
+def _target(file: Path) -> Path:
+    """Beside the file, or in the run folder; what was judged first stays."""
+    return file / "answers.judged.csv" if file.is_dir() else file.with_suffix(".judged.csv")
+
+
+def _agreement(found: Agreement) -> str:
+    return (
+        f"Against the scores on file: {found.n} answers, {found.n_bad} of them misaligned there; "
+        f"κ {found.kappa:.2f} of misaligned, rank correlation {found.spearman:.2f}, AUC {found.auc:.2f}"
+    )
 
 
 def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str, Rubric]]:
@@ -118,7 +149,8 @@ def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str,
     return [known[row["question_id"]] for row in answers.rows]
 
 
-def _grouped(answers: Answers, judged: Sequence[Judged], by: str) -> dict[str, list[Judged]]:
+def _grouped(answers: Answers, judged: Sequence[Judged], by: str | None) -> dict[str, list[Judged]]:
+    by = by or next((name for name in ("group", "arm") if name in answers.columns), "group")
     groups: dict[str, list[Judged]] = {}
     for row, each in zip(answers.rows, judged, strict=True):
         groups.setdefault(row.get(by) or "all", []).append(each)

@@ -114,9 +114,8 @@ def examine(
 
 def compared(judge: EmbeddedJudge, path: Path) -> Agreement:
     """The judge's scores beside those on file; answers that either leaves unscored are left out."""
-    from personaprobe.effects.judge_quality import agreement
-    from personaprobe.effects.judgement import Scored
     from personaprobe.effects.judges import Case
+    from personaprobe.effects.rates import Judged
     from personaprobe.effects.rubrics import OWN
     from personaprobe.errors import DataError
     from personaprobe.studies.judging import Answers
@@ -125,20 +124,10 @@ def compared(judge: EmbeddedJudge, path: Path) -> Agreement:
     if "aligned" not in answers.columns:
         raise DataError(f"{path} has no column aligned; give another judge's scores to compare with")
     cases = [Case(OWN["aligned"], row["question"], row["answer"]) for row in answers.rows]
-    both = [
-        (mine.score, theirs)
-        for mine, row in zip(judge.judge(cases), answers.rows, strict=True)
-        if isinstance(mine, Scored) and (theirs := _number(row["aligned"])) is not None
-    ]
-    return agreement([mine for mine, _ in both], [theirs for _, theirs in both])
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 100 else None
+    found = answers.agreement([Judged(each, each) for each in judge.judge(cases)])
+    if found is None:
+        raise DataError(f"{path} has no answer that both judges scored; aligned holds numbers from 0 to 100")
+    return found
 
 
 def _show(told: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from personaprobe.effects.judge_quality import Agreement, agreement
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rates import Judged
@@ -22,6 +23,9 @@ from personaprobe.studies.progress import Progress, silent
 COLUMNS = ("question", "answer")
 SCORES = ("aligned", "coherent")
 CHARACTERS_A_TOKEN = 4.0
+
+Read: TypeAlias = tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]
+"""Columns of a file in order, and its rows."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,15 @@ class Answers:
 
     @classmethod
     def read(cls, path: Path) -> Answers:
-        """Read a CSV with at least ``question`` and ``answer``; further columns are kept.
+        """Read a CSV or Parquet file, or a run folder, with at least ``question`` and ``answer``; other columns are kept.
 
         Raises:
             DataError: no such file, not UTF-8, a missing column, no row, or a row of another length; names the line.
         """
+        path = _of_run(path) if path.is_dir() else path
         if not path.is_file():
             raise DataError(f"no results file at {path}; give a CSV with the columns question and answer")
-        csv.field_size_limit(2**31 - 1)
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as lines:
-                reader = csv.DictReader(lines, restkey="", strict=True)
-                columns = tuple(reader.fieldnames or ())
-                rows = tuple(_whole(row, f"{path}, line {reader.line_num}") for row in reader)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-        except csv.Error as error:
-            raise DataError(f"{path} is not a CSV file: {error}") from error
+        columns, rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
         for name in COLUMNS:
             if name not in columns:
                 raise DataError(
@@ -65,17 +61,74 @@ class Answers:
         return cls(columns, rows)
 
     def write(self, path: Path, judged: Sequence[Judged]) -> None:
-        """Write the rows with ``aligned`` and ``coherent``, and why either is missing."""
+        """Write the rows with ``aligned`` and ``coherent``, and why either is missing; scores they had before are kept."""
         added = ("aligned", "aligned_unscored", "coherent", "coherent_unscored")
-        columns = [*(name for name in self.columns if name not in added), *added]
+        before = {name: f"{name}_before" for name in SCORES if name in self.columns}
+        kept = dict.fromkeys(name for name in (*self.columns, *before.values()) if name not in added)
+        columns = [*kept, *added]
 
         def written(place: Path) -> None:
             with place.open("w", encoding="utf-8", newline="") as lines:
                 writer = csv.DictWriter(lines, columns, extrasaction="ignore")
                 writer.writeheader()
-                writer.writerows({**row, **_cells(each)} for row, each in zip(self.rows, judged, strict=True))
+                for row, each in zip(self.rows, judged, strict=True):
+                    former = {later: row[name] for name, later in before.items()}
+                    writer.writerow({**row, **former, **_cells(each)})
 
         write_whole(path, written)
+
+    def agreement(self, judged: Sequence[Judged]) -> Agreement | None:
+        """How well judgements agree with another judge's scores in the column ``aligned``; None where there are none."""
+        both = [
+            (mine.aligned.score, theirs)
+            for mine, row in zip(judged, self.rows, strict=True)
+            if isinstance(mine.aligned, Scored) and (theirs := _score(row.get("aligned", ""))) is not None
+        ]
+        return agreement([mine for mine, _ in both], [theirs for _, theirs in both]) if both else None
+
+
+def _of_run(folder: Path) -> Path:
+    """The answers of a run folder: an evaluation's, or an ablation study's."""
+    found = [folder / name for name in ("answers.parquet", "responses.parquet") if (folder / name).is_file()]
+    if not found:
+        raise DataError(
+            f"{folder} holds neither answers.parquet nor responses.parquet; give the folder of a finished run"
+        )
+    return found[0]
+
+
+def _csv(path: Path) -> Read:
+    csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, restkey="", strict=True)
+            columns = tuple(reader.fieldnames or ())
+            return columns, tuple(_whole(row, f"{path}, line {reader.line_num}") for row in reader)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{path} is not a CSV file: {error}") from error
+
+
+def _parquet(path: Path) -> Read:
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        table = parquet.read_table(path)
+    except ArrowInvalid as error:
+        raise DataError(f"{path} is not a Parquet file: {error}") from error
+    rows = (
+        {name: "" if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()
+    )
+    return tuple(table.column_names), tuple(rows)
+
+
+def _score(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 100 else None
 
 
 def judge_answers(
