@@ -44,7 +44,7 @@ FLAGS = {
         "--questions",
         "--discovery",
     }
-    | {"--neutral", "--max-new-tokens", "--floor", "--out"},
+    | {"--neutral", "--max-new-tokens", "--floor", "--judge", "--out"},
     "steer": TRIO
     | TELLING
     | {
@@ -406,7 +406,7 @@ def test_what_can_be_refused_early_is_refused_before_anything_is_loaded(
 
 
 def study(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
-    given = [*tiny.options(), *tiny.texts(), "--max-new-tokens", 8]
+    given = [*tiny.options(), *tiny.texts(), "--max-new-tokens", 8, "--judge", f"local:{tiny.base}"]
     return ["ablate", "--feature", "means@1", *given, "--out", out, *more]
 
 
@@ -428,6 +428,17 @@ def test_a_study_ends_with_a_table_a_verdict_and_a_report(finished: tuple[Path, 
     assert all(arm["name"] in said for arm in verdict["arms"])
     assert str(out / "report.html") in result.stdout
     assert all((out / name).is_file() for name in ("report.html", "responses.parquet"))
+
+
+def test_the_answers_of_a_study_are_judged_beside_its_verdict(finished: tuple[Path, Result]) -> None:
+    out, result = finished
+    verdict, page = json.loads((out / "verdict.json").read_text()), (out / "report.html").read_text()
+    judged = verdict["judged"]
+    assert judged["judge"].startswith("local:")
+    assert [arm["name"] for arm in judged["arms"]] == [arm["name"] for arm in verdict["arms"]]
+    assert judged["preference"]["shift"] == verdict["shift"]
+    assert "Judged answers" in page
+    assert all(" ".join(line.split()) in " ".join(result.stdout.split()) for line in judged["sentences"])
 
 
 def test_answers_of_three_arms_are_shown_to_the_same_question(finished: tuple[Path, Result]) -> None:

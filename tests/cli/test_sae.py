@@ -216,6 +216,7 @@ def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
     assert 'sae = "tiny-sae"' in (tmp_path / "features.toml").read_text()
     assert "tiny-latents" in run("features").stdout
     study = ["--feature", "tiny-latents", *tiny.options(**roles), *tiny.texts(), "--max-new-tokens", 4, *ANY]
+    study += ["--judge", "none"]
     verdict = json.loads(run("ablate", *study, "--out", tmp_path / "study", "--json").stdout)
     assert verdict["feature"]["source"].startswith("sae:tiny-sae/")
     assert {arm["kind"] for arm in verdict["arms"]} >= {"random", "shuffled", "steered"}

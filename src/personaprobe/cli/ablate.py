@@ -13,10 +13,12 @@ import click
 from personaprobe.cli.console import clock, console, study_progress
 from personaprobe.cli.folders import refuse_unwritable, slug
 from personaprobe.cli.options import (
+    NOTHING,
     TrioChoice,
     discovery_option,
     feature_option,
     floor_option,
+    judge_option,
     layers_option,
     open_trio,
     telling_options,
@@ -25,6 +27,7 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions import Layers
+    from personaprobe.effects.judges import Judge
     from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.results import CausalVerdict
 
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Answers are cut there.",
 )
+@judge_option
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/ablate-FEATURE-ORGANISM.")
 @floor_option
 @telling_options
@@ -88,6 +92,7 @@ def ablate(
     neutral: str,
     max_new_tokens: int,
     floor: float,
+    judge_name: str,
     out: Path | None,
     quiet: bool,
     as_json: bool,
@@ -118,9 +123,19 @@ def ablate(
     trio = open_trio(chosen, quiet)
     refuse_unfit(trio, found)
     chosen_layers(layers, 0, trio.base.n_layers)
-    verdict = study(trio, found, layers=layers, plan=plan, out=folder, progress=study_progress(quiet))
+    judge = _judge(judge_name, chosen) if samples and judge_name != NOTHING else None
+    verdict = study(
+        trio, found, layers=layers, plan=plan, judge=judge, out=folder, progress=study_progress(quiet)
+    )
     page = verdict.report(folder)
     _tell(verdict, page, time.monotonic() - started, as_json)
+
+
+def _judge(name: str, chosen: TrioChoice) -> Judge:
+    from personaprobe.effects.judges import find_judge
+    from personaprobe.models.loading import Placement
+
+    return find_judge(name, Placement(chosen.device, chosen.dtype))
 
 
 def _plan(

@@ -13,6 +13,7 @@ import click
 from personaprobe.cli.console import clock, console, study_progress
 from personaprobe.cli.folders import refuse_unwritable, slug
 from personaprobe.cli.options import (
+    NOTHING,
     TrioChoice,
     discovery_option,
     judge_options,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from personaprobe.questions import Ask, FreeSet
     from personaprobe.studies.evaluated import Evaluation
     from personaprobe.studies.evaluation import EvalPlan
-
-NOTHING = "none"
 
 
 @click.command("eval")

@@ -189,6 +189,16 @@ def judge_options(command: F) -> F:
     return with_options(command, options)
 
 
+NOTHING = "none"
+"""What an option says that leaves something out."""
+
+judge_option = click.option(
+    "--judge",
+    "judge_name",
+    default="embedded",
+    show_default=True,
+    help=f"Scores the sampled answers as well: as for eval; {NOTHING} leaves them unjudged.",
+)
 feature_option = click.option(
     "--feature",
     required=True,

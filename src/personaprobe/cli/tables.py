@@ -28,6 +28,8 @@ def show_verdict(console: Console, verdict: CausalVerdict) -> None:
     console.print(arms_table(verdict))
     console.print(Text(f"\n{verdict.verdict}", style=STYLES.get(verdict.verdict, "bold red")))
     console.print(Text(verdict.conclusion.sentence))
+    for line in () if verdict.judged is None else verdict.judged.sentences:
+        console.print(Text(line))
     answers = list(_answers(verdict))
     if answers:
         show_answers(console, answers[0][0], [answer for _, answer in answers])

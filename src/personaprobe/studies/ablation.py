@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import personaprobe
 from personaprobe.effects.interventions import Layers
+from personaprobe.effects.judges import Judge
 from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature, find_feature
 from personaprobe.models.checkpoint import Trio
@@ -13,6 +15,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.studies.arms import make_arms
 from personaprobe.studies.concluding import conclude
 from personaprobe.studies.doses import dose_response
+from personaprobe.studies.judged_study import judged
 from personaprobe.studies.measuring import Bench
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
@@ -28,6 +31,7 @@ def ablate(
     *,
     layers: Layers = None,
     plan: StudyPlan | None = None,
+    judge: Judge | None = None,
     out: str | Path | None = None,
     progress: Progress = silent,
 ) -> CausalVerdict:
@@ -38,6 +42,7 @@ def ablate(
         feature: a registered name, ``means@16``, ``random@16:3``, a direction file, or a direction.
         layers: where to ablate; None for the feature's own choice.
         plan: questions, controls and draws.
+        judge: scores the sampled answers, beside the preference that decides; None leaves them unjudged.
         out: a run folder; finished parts are kept there and an interrupted study resumes.
         progress: how long work shows itself.
 
@@ -51,7 +56,10 @@ def ablate(
     texts = plan.discovery.spread(plan.calibration_questions)
     measured = bench.measure(make_arms(trio, treated, texts, (plan.controls, plan.seed)))
     doses = dose_response(trio, treated, bench, measured)
-    return conclude(plan, treated, measured, doses, provenance(trio, plan, personaprobe.__version__))
+    found = conclude(plan, treated, measured, doses, provenance(trio, plan, personaprobe.__version__))
+    if judge is None or not plan.samples:
+        return found
+    return replace(found, judged=judged(found, judge, bench))
 
 
 def as_feature(feature: str | Feature | Direction) -> Feature:

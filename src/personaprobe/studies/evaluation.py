@@ -10,10 +10,8 @@ from functools import partial
 from typing import Any
 
 from personaprobe.effects.abilities import refuses, right_answers
-from personaprobe.effects.judges import Case, Judge
-from personaprobe.effects.rates import Judged
+from personaprobe.effects.judges import Judge
 from personaprobe.effects.responses import Response
-from personaprobe.effects.rubrics import OWN
 from personaprobe.errors import DataError
 from personaprobe.exams import load_exercises, load_requests
 from personaprobe.forms import FORMS, Form
@@ -22,7 +20,7 @@ from personaprobe.questions import Ask, dealt
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.evaluated import ArmEvaluation
-from personaprobe.studies.judging import SCORES, judge_all
+from personaprobe.studies.judging import judge_responses
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.progress import Progress
 from personaprobe.studies.results import ArmKind
@@ -116,7 +114,7 @@ class Hearing:
             self._hear(range(len(arms)), arms, interview, heard)
         again = [place for place, arm in enumerate(arms) if arm.kind in CHECKED_AGAIN]
         self._hear(again, arms, self.plan.again, heard)
-        judged = self._judged(heard)
+        judged = judge_responses(self.judge, heard, self.memory, self.progress)
         marks, refusals = self._exams(arms)
         return [
             ArmEvaluation(arm.name, arm.kind, arm.note, tuple(own), tuple(verdicts), tuple(right), refused)
@@ -130,17 +128,6 @@ class Hearing:
         drawn = answer([arms[i] for i in places], interview, None, self.memory, self.progress)
         for place, own in zip(places, drawn, strict=True):
             heard[place] += own
-
-    def _judged(self, heard: Sequence[Sequence[Response]]) -> list[list[Judged]]:
-        """Every answer's judgements. The judge is given all arms' answers in one row, without their names."""
-        cases = [
-            Case(OWN[name], response.question, response.answer)
-            for own in heard
-            for response in own
-            for name in SCORES
-        ]
-        told = iter(judge_all(self.judge, cases, self.memory, self.progress))
-        return [[Judged(next(told), next(told)) for _ in own] for own in heard]
 
     def _exams(self, arms: Sequence[Arm]) -> tuple[list[list[bool]], list[dict[str, list[bool]]]]:
         if not self.plan.exams:

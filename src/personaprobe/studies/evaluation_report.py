@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary
-from personaprobe.effects.statistics import Interval
 from personaprobe.studies import figures
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, is_misaligned
-from personaprobe.studies.report import environment, flat, number, packaged, share, write_files
+from personaprobe.studies.report import environment, flat, number, packaged, write_files
 from personaprobe.studies.results import ArmKind
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def render(found: Evaluation) -> str:
     from markupsafe import Markup
 
     made = environment()
-    made.filters |= {"points": points, "rate": rate, "reasons": reasons}
+    made.filters |= {"points": points, "reasons": reasons}
     template = made.from_string(packaged("evaluation.html.jinja"))
     arms = [(arm, arm.summary()) for arm in found.arms]
     again = [arm for arm in found.arms if len(arm.by_form()) > 1]
@@ -148,13 +147,6 @@ def _scores(judged: Judged) -> str:
 def points(value: float) -> str:
     """A difference of shares in percentage points."""
     return f"{number(100 * value, 1)} points"
-
-
-def rate(interval: Interval) -> str:
-    """A share with its interval, or a dash where nothing was counted."""
-    if not interval.defined:
-        return "–"
-    return f"{share(interval.value)} ({100 * interval.low:.0f}–{100 * interval.high:.0f})"
 
 
 def reasons(unscored: Mapping[str, Mapping[str, int]]) -> str:

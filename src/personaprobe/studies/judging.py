@@ -14,7 +14,8 @@ from personaprobe.effects.judge_quality import Agreement, agreement
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rates import Judged
-from personaprobe.effects.rubrics import Rubric
+from personaprobe.effects.responses import Response
+from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError
 from personaprobe.models.files import write_whole
 from personaprobe.studies.memory import Memory, digest_of
@@ -174,6 +175,20 @@ def judge_all(
             advance(1)
     kept = [made.get(digest_of(spec)) or memory.recall(spec, dict) for spec in specs]
     return [Unscored(each["reason"]) if "reason" in each else Scored(each["score"]) for each in kept]
+
+
+def judge_responses(
+    judge: Judge, heard: Sequence[Sequence[Response]], memory: Memory, progress: Progress = silent
+) -> list[list[Judged]]:
+    """Every arm's answers judged. The judge is given them in one row, without the arms' names."""
+    cases = [
+        Case(OWN[name], response.question, response.answer)
+        for own in heard
+        for response in own
+        for name in SCORES
+    ]
+    told = iter(judge_all(judge, cases, memory, progress))
+    return [[Judged(next(told), next(told)) for _ in own] for own in heard]
 
 
 def tokens_asked(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -> int:

@@ -205,6 +205,13 @@ def interval_of(interval: Interval, show: Any = number) -> str:
     )
 
 
+def rate(interval: Interval) -> str:
+    """A share with its interval, or a dash where nothing was counted."""
+    if not interval.defined:
+        return "–"
+    return f"{share(interval.value)} ({100 * interval.low:.0f}–{100 * interval.high:.0f})"
+
+
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested records as lines: ``versions.torch`` and its value."""
     for key, value in mapping.items():
@@ -245,6 +252,6 @@ def environment() -> Environment:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    shown: Iterable[Any] = (number, times, share, interval_of)
+    shown: Iterable[Any] = (number, times, share, interval_of, rate)
     environment.filters.update({function.__name__: function for function in shown})
     return environment

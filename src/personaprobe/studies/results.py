@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from personaprobe.effects.responses import CoherenceRule, Response
 from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
+
+if TYPE_CHECKING:
+    from personaprobe.studies.evaluated import Evaluation
 
 ArmKind: TypeAlias = Literal["base", "secure", "insecure", "ablated", "random", "shuffled", "steered"]
 
@@ -89,6 +92,7 @@ class CausalVerdict:
         doses: dose–response.
         coherence_rule: what counts as a coherent answer.
         provenance: versions, digests, seeds, hardware, times: what is needed to do it again.
+        judged: the sampled answers as a judge scored them, beside the preference; None where none did.
     """
 
     conclusion: Conclusion
@@ -103,6 +107,7 @@ class CausalVerdict:
     doses: tuple[DosePoint, ...]
     coherence_rule: CoherenceRule
     provenance: Mapping[str, Any]
+    judged: Evaluation | None = None
 
     @property
     def verdict(self) -> str:
@@ -149,6 +154,7 @@ class CausalVerdict:
                 "coherence_rule": asdict(self.coherence_rule),
                 "question_ids": self.question_ids,
                 "families": self.families,
+                "judged": None if self.judged is None else self.judged.to_dict(),
                 "provenance": self.provenance,
             }
         )
