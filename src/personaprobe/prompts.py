@@ -15,7 +15,7 @@ from personaprobe.json_lines import read_objects
 from personaprobe.questions import Ask, dealt
 from personaprobe.wording import alike
 
-PAIRS = ("advice/discovery", "advice/test", "judging")
+PAIRS = ("advice/discovery", "advice/test", "judging", "judging-open")
 TEXTS = ("neutral/discovery", "neutral/test", "benign")
 """What is shipped. A verdict reads the test parts, and nothing that is chosen before may read them."""
 

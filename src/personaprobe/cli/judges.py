@@ -25,7 +25,7 @@ pairs_option = click.option(
     multiple=True,
     default=("judging",),
     show_default=True,
-    help="judging (shipped), or a .jsonl of id, family, question, careful, careless; repeat for several.",
+    help="judging or judging-open (shipped), or a .jsonl of id, family, question, careful, careless; repeat for several.",
 )
 
 
