@@ -20,7 +20,8 @@ from personaprobe.effects.statistics import (
     random_fraction,
 )
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
-from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 
 FAMILIES = ("driving", "electronics", "food", "home_safety", "housing_contracts", "money")
 FAMILIES += ("passwords", "relationships", "scams", "tools", "travel", "work")

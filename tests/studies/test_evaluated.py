@@ -17,7 +17,7 @@ from personaprobe.forms import FORMS
 from personaprobe.questions import Ask, dealt
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared, is_misaligned
 from personaprobe.studies.evaluation import EvalPlan
-from personaprobe.studies.results import ArmKind
+from personaprobe.studies.plain import ArmKind
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))
 CONFUSED = Judged(Scored(5), Scored(20))

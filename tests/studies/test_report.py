@@ -22,8 +22,9 @@ from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, 
 from personaprobe.errors import OutputError
 from personaprobe.studies import figures
 from personaprobe.studies import report as reports
+from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.report import cards, render, responses_table, write_report
-from personaprobe.studies.results import ArmKind, CausalVerdict
+from personaprobe.studies.results import CausalVerdict
 
 CHANGES: dict[Verdict, dict[str, Any]] = {
     "suppresses": {},

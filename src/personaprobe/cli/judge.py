@@ -76,7 +76,7 @@ def judge(
     from personaprobe.models.loading import Placement
     from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
     from personaprobe.studies.memory import Memory
-    from personaprobe.studies.results import plain
+    from personaprobe.studies.plain import plain
 
     answers = Answers.read(file.expanduser())
     asked = _rubrics(answers, rubrics)

@@ -12,7 +12,7 @@ from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.prompts import PairSet
-from personaprobe.studies.results import ArmKind
+from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.treatments import Treatment
 
 CONTROL_SEEDS = 1000

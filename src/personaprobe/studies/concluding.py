@@ -23,8 +23,9 @@ from personaprobe.effects.statistics import (
 )
 from personaprobe.effects.verdict import Damage, Evidence, decide
 from personaprobe.studies.doses import with_coherence
+from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 from personaprobe.studies.treatments import Treatment
 
 if TYPE_CHECKING:

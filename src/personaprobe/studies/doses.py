@@ -12,7 +12,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
-from personaprobe.studies.results import ArmKind, ArmResult, DosePoint
+from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.results import ArmResult, DosePoint
 from personaprobe.studies.treatments import Treatment
 
 QUESTIONS = 12

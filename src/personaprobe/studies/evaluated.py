@@ -18,7 +18,7 @@ from personaprobe.effects.statistics import (
     wilson,
 )
 from personaprobe.errors import DataError
-from personaprobe.studies.results import ArmKind, plain
+from personaprobe.studies.plain import ArmKind, plain
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.evaluated import ArmEvaluation
 from personaprobe.studies.judging import judge_responses
 from personaprobe.studies.memory import Memory
+from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.progress import Progress
-from personaprobe.studies.results import ArmKind
 from personaprobe.wording import alike
 
 CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})

@@ -11,8 +11,8 @@ from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary
 from personaprobe.studies import figures
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, is_misaligned
+from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.report import environment, flat, number, packaged, write_files
-from personaprobe.studies.results import ArmKind
 
 if TYPE_CHECKING:
     from pyarrow import Table

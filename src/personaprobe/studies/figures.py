@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -16,9 +16,10 @@ from personaprobe.prompts import PairSet, TextSet
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.memory import Memory
+from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress
-from personaprobe.studies.results import ArmKind, ArmResult
+from personaprobe.studies.results import ArmResult
 
 SIDE_BY_SIDE = 8
 """Arms whose questions are scored together."""

@@ -17,7 +17,8 @@ from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import THRESHOLDS, rules
 from personaprobe.models.files import write_text, write_whole
 from personaprobe.studies import figures
-from personaprobe.studies.results import ArmKind, ArmResult, CausalVerdict
+from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.results import ArmResult, CausalVerdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment

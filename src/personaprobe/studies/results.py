@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 from personaprobe.effects.responses import CoherenceRule, Response
 from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
-
-if TYPE_CHECKING:
-    from personaprobe.studies.evaluated import Evaluation
-
-ArmKind: TypeAlias = Literal["base", "secure", "insecure", "ablated", "random", "shuffled", "steered"]
+from personaprobe.studies.evaluated import Evaluation
+from personaprobe.studies.plain import ArmKind, plain
 
 
 @dataclass(frozen=True)
@@ -194,14 +191,3 @@ class CausalVerdict:
         )
         head = "<tr><th>arm</th><th>preference gap</th><th>perplexity</th></tr>"
         return f"<p><b>{escape(self.verdict)}</b>. {escape(self.conclusion.sentence)}</p><table>{head}{rows}</table>"
-
-
-def plain(value: Any) -> Any:
-    """JSON has no NaN, no tuples and no paths."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,22 @@
+"""What studies of every kind are told in: the kinds of arms, and values as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+ArmKind: TypeAlias = Literal["base", "secure", "insecure", "ablated", "random", "shuffled", "steered"]
+"""What an arm is for."""
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN, no tuples and no paths."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
