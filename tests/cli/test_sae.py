@@ -419,6 +419,8 @@ BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
                 "all",
                 *t.options(),
                 *t.texts(),
+                "--judge",
+                "none",
                 "--out",
                 p / "x",
             ]
@@ -440,6 +442,8 @@ BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
                 f"sae:{s}/3",
                 *t.options(),
                 *t.texts(),
+                "--judge",
+                "none",
                 "--out",
                 p / "x",
                 "--floor",

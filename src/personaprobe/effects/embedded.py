@@ -83,7 +83,9 @@ class EmbeddedJudge:
         folder = checkpoints_folder() / FOLDER if folder is None else folder
         for name in (CARD, HEADS):
             if not (folder / name).is_file():
-                raise CheckpointError(f"{folder} has no {name}; give a folder that `judges train` wrote")
+                raise CheckpointError(
+                    f"{folder} has no {name}; give a folder that `judges train` wrote, or name another judge"
+                )
         told = json.loads((folder / CARD).read_text(encoding="utf-8"))
         model = load(Checkpoint.parse("demo").with_adapter(folder), placement)
         device = model.network.device
