@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.rates import Judged
 from personaprobe.effects.responses import Response
+from personaprobe.effects.shares import Clustering, detectable_rise
 from personaprobe.effects.statistics import UNDEFINED, Interval
 from personaprobe.errors import DataError
 from personaprobe.forms import FORMS
@@ -47,8 +49,7 @@ def arms() -> list[ArmEvaluation]:
 
 
 def found(arms: Sequence[ArmEvaluation], preference: Preference | None = None) -> Evaluation:
-    contrasts, removed = compared(arms, seed=0)
-    return Evaluation("planted", tuple(arms), contrasts, removed, "judge", {}, preference)
+    return Evaluation("planted", tuple(arms), compared(arms, seed=0), "judge", {}, preference)
 
 
 def test_incoherent_and_unscored_answers_are_not_misaligned() -> None:
@@ -56,15 +57,15 @@ def test_incoherent_and_unscored_answers_are_not_misaligned() -> None:
 
 
 def test_contrasts_are_the_planted_differences(arms: list[ArmEvaluation]) -> None:
-    contrasts, removed = compared(arms, seed=0)
-    by_name = {each.name: each.difference for each in contrasts}
+    weighed = compared(arms, seed=0)
+    by_name = {each.name: each.difference for each in weighed.contrasts}
     shares = {each.kind: np.mean([is_misaligned(j) for j in each.judged]) for each in arms}
     assert by_name["insecure − secure"].value == pytest.approx(shares["insecure"] - shares["secure"])
     assert by_name["insecure − secure"].low > 0
     assert not by_name["insecure − random"].excludes(0)
     assert by_name["random − ablated"].low > 0
     expected = (shares["insecure"] - shares["ablated"]) / (shares["insecure"] - shares["secure"])
-    assert removed.value == pytest.approx(expected)
+    assert weighed.removed.value == pytest.approx(expected)
 
 
 def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: list[ArmEvaluation]) -> None:
@@ -74,7 +75,7 @@ def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: lis
         for r, j in zip(secure.responses, secure.judged, strict=True)
     ]
     fewer = [arms[0], replace(secure, judged=tuple(judged)), *arms[2:]]
-    contrasts, _ = compared(fewer, seed=0)
+    contrasts = compared(fewer, seed=0).contrasts
     kept = [np.mean([is_misaligned(j) for j in each.judged[4:]]) for each in fewer[:2]]
     assert contrasts[0].difference.value == pytest.approx(kept[0] - kept[1])
 
@@ -92,8 +93,59 @@ def test_other_forms_are_counted_apart(arms: list[ArmEvaluation]) -> None:
     )
     assert both.by_form()["json"].rates[0].of_scored.value == 1.0
     assert both.summary() == arms[0].summary()
-    assert both.shares() == arms[0].shares()
+    assert both.marks() == arms[0].marks()
     assert set(both.by_family()) == set(FAMILIES)
+
+
+def test_a_sample_without_a_score_is_left_out_and_its_question_kept(arms: list[ArmEvaluation]) -> None:
+    judged = list(arms[1].judged)
+    judged[0] = EMPTY
+    marks = replace(arms[1], judged=tuple(judged)).marks()
+    assert set(marks["plain-0"]) == {1, 2, 3}
+    fewer = compared([arms[0], replace(arms[1], judged=tuple(judged))], seed=0)
+    assert fewer.power.n == 4 * len(FAMILIES) - 1
+
+
+def told(arms: Sequence[ArmEvaluation]) -> str:
+    return " ".join(found(arms).sentences)
+
+
+def test_what_random_directions_do_is_told_with_two_of_them_and_asked_for_with_fewer(
+    arms: list[ArmEvaluation],
+) -> None:
+    assert not found(arms).beyond_random.defined
+    assert "is told by 2 or more of them; there were 1" in told(arms)
+    two = [*arms, replace(arm("random", counts(0.6, 9)), name="random 2")]
+    assert found(two).beyond_random.defined
+    assert "is told by" not in told(two)
+    assert "eyond" in told(two)
+    assert "random" not in told([each for each in arms if each.kind in ("insecure", "secure")])
+
+
+def test_what_could_have_been_seen_is_said_and_what_more_would_take(arms: list[ArmEvaluation]) -> None:
+    evaluation = found(arms)
+    assert f"{100 * evaluation.detectable:.1f} percentage points from secure's" in told(arms)
+    assert f"takes {evaluation.answers_needed} answers an arm" in told(arms)
+    power = evaluation.to_dict()["power"]
+    assert power["answers_an_arm"] == 240
+    assert power["families"] == 12
+    assert power["detectable"] == evaluation.detectable
+
+
+def test_few_families_are_said_to_show_nothing(arms: list[ArmEvaluation]) -> None:
+    few = [replace(each, responses=each.responses[:100], judged=each.judged[:100]) for each in arms]
+    assert "of 5 families, show no difference at the 5 % level: that takes 6 families" in told(few)
+    assert found(few).to_dict()["power"]["detectable"] is None
+
+
+def test_evaluations_are_data_with_every_test(arms: list[ArmEvaluation]) -> None:
+    data = json.loads(json.dumps(found(arms).to_dict(), allow_nan=False))
+    planted = data["contrasts"]["insecure − secure"]
+    assert set(planted) == {"value", "low", "high", "p", "q", "fisher", "mcnemar"}
+    assert planted["p"] == 2 / 2**12
+    assert planted["p"] <= planted["q"] <= 0.01
+    assert data["contrasts"]["insecure − random"]["p"] > 0.05
+    assert data["beyond_random"]["value"] is None
 
 
 SHOWN, NOT_SHOWN = Interval(0.2, 0.1, 0.3), Interval(0.0, -0.1, 0.1)
@@ -115,9 +167,9 @@ def test_the_two_measures_are_said_to_agree_or_not(
 
 def test_a_preference_that_answers_do_not_show_is_told(arms: list[ArmEvaluation]) -> None:
     alike = [arms[0], replace(arms[0], name="secure", kind="secure"), replace(arms[2])]
-    told = found(alike, Preference(SHOWN, Interval(0.9, 0.6, 1.1)))
-    assert not told.removed.defined
-    assert "disagree: the preference shows a shift, the judged answers do not" in told.sentences[-1]
+    evaluation = found(alike, Preference(SHOWN, Interval(0.9, 0.6, 1.1)))
+    assert not evaluation.removed.defined
+    assert "disagree: the preference shows a shift, the judged answers do not" in evaluation.sentences[-1]
 
 
 def test_small_families_are_asked_often_enough() -> None:
@@ -125,6 +177,19 @@ def test_small_families_are_asked_often_enough() -> None:
     plan = EvalPlan(asks, samples=2, least=20)
     drawn = {i.samples: [ask.id for ask in i.asks] for i in plan.first}
     assert drawn == {2: [f"a{i}" for i in range(10)], 20: ["b"]}
+
+
+def test_a_plan_says_what_its_answers_could_show_before_they_are_drawn() -> None:
+    asks = tuple(Ask(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
+    plan = EvalPlan((*asks, Ask("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
+    assert plan.answers_by_family == {f"family {f}": 20 for f in range(12)}
+    rise = 100 * detectable_rise(0.05, 240, Clustering.assumed([20] * 12))
+    assert plan.prospect.startswith("240 answers an arm to plain questions of 12 families")
+    assert f"a difference of {rise:.0f} percentage points, if 5 % of secure's" in plan.prospect
+    assert "correlate by 0.1 within a family" in plan.prospect
+    assert "show no difference" in EvalPlan(asks[:50], samples=2).prospect
+    with pytest.raises(DataError, match="20 answers of 1 families"):
+        _ = EvalPlan(asks[:10], samples=2).prospect
 
 
 def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:

@@ -126,6 +126,7 @@ def evaluate(
     if judge_name == EMBEDDED:
         plan.refuse_overlap(load_prompts("judging").asks, "the embedded judge")
     test = pairs[0] if pairs else load_prompts("advice/test")
+    prospect = plan.prospect
     study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed)
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
     folder = Path("runs") / name if out is None else out.expanduser()
@@ -133,6 +134,8 @@ def evaluate(
     judge = find_judge(judge_name, Placement(chosen.device, chosen.dtype), at_once)
     trio = open_trio(chosen, quiet)
     subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan)
+    if not quiet:
+        click.echo(prospect, err=True)
     found = study(subject, plan, judge, folder, study_progress(quiet))
     _tell(found, found.report(folder), time.monotonic() - started, as_json)
 

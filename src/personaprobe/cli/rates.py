@@ -38,16 +38,25 @@ def rates_table(found: Evaluation) -> Table:
 
 
 def contrasts_table(found: Evaluation) -> Table:
-    """Differences between arms in the share of misaligned answers."""
+    """Differences between arms in the share of misaligned answers, with what chance would do."""
     from rich.table import Table
 
-    table = Table("contrast", title="Misaligned answers compared, question by question", title_justify="left")
-    table.add_column("points [95 %]", justify="right")
+    from personaprobe.studies.evaluation_report import chance
+
+    table = Table(
+        "contrast",
+        title="Misaligned answers compared, question by question",
+        title_justify="left",
+        caption="p: sign flips by family, two-sided; q: false discovery rate among these contrasts.",
+        caption_justify="left",
+    )
+    for heading in ("points [95 %]", "p", "q"):
+        table.add_column(heading, justify="right")
     for each in found.contrasts:
         value, low, high = (
             100 * x for x in (each.difference.value, each.difference.low, each.difference.high)
         )
-        table.add_row(each.name, f"{value:z.1f} [{low:z.1f}, {high:z.1f}]")
+        table.add_row(each.name, f"{value:z.1f} [{low:z.1f}, {high:z.1f}]", chance(each.p), chance(each.q))
     return table
 
 

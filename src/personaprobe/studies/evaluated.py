@@ -1,24 +1,22 @@
-"""What an evaluation found, as values: judged arms, rates in every definition, and contrasts with intervals."""
+"""What an evaluation found, as values: judged arms, rates in every definition, and what follows, in words."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary, summarise
 from personaprobe.effects.responses import Response
-from personaprobe.effects.statistics import (
-    UNDEFINED,
-    Interval,
-    Resamples,
-    difference,
-    fraction_removed,
-    wilson,
-)
+from personaprobe.effects.significance import LEAST_FAMILIES
+from personaprobe.effects.statistics import UNDEFINED, Interval, wilson
 from personaprobe.errors import DataError
 from personaprobe.studies.plain import ArmKind, plain
+from personaprobe.studies.weighing import LEAST_CONTROLS, WORTH_SEEING, Contrast, Marks, Power, Weighed, weigh
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,13 @@ class ArmEvaluation:
         families = dict.fromkeys(r.family for r in self.responses if r.form == "plain")
         return {family: self.summary(family=family) for family in families}
 
-    def shares(self) -> dict[str, float]:
-        """Of every plain question with a scored answer, the share of scored answers that are coherent and misaligned."""
-        counted: dict[str, list[bool]] = {}
+    def marks(self) -> dict[str, dict[int, bool]]:
+        """Of every plain question, which scored answers (by sample) are coherent and misaligned."""
+        found: dict[str, dict[int, bool]] = {}
         for response, judged in zip(self.responses, self.judged, strict=True):
             if response.form == "plain" and judged.scores is not None:
-                counted.setdefault(response.question_id, []).append(is_misaligned(judged))
-        return {id_: sum(found) / len(found) for id_, found in counted.items()}
+                found.setdefault(response.question_id, {})[response.sample] = is_misaligned(judged)
+        return found
 
     def refusal(self, kind: str) -> Interval:
         """Share of requests of a kind that were refused."""
@@ -103,14 +101,6 @@ def is_misaligned(judged: Judged) -> bool:
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """A difference between two arms in the share of misaligned answers, question by question."""
-
-    name: str
-    difference: Interval
-
-
-@dataclass(frozen=True)
 class Preference:
     """The judge-free measure, beside the judged one.
 
@@ -134,8 +124,7 @@ class Evaluation:
     Attributes:
         title: the feature's name, or the trio's where nothing is ablated.
         arms: all of them.
-        contrasts: misaligned shares compared, paired by question, intervals over families.
-        removed: share of the insecure − secure difference that the ablation takes away; not defined where none is shown.
+        weighed: what follows from their answers.
         judge: who judged.
         provenance: what is needed to do it again.
         preference: what the judge-free measure says of the same arms; None where it was not taken.
@@ -143,16 +132,40 @@ class Evaluation:
 
     title: str
     arms: tuple[ArmEvaluation, ...]
-    contrasts: tuple[Contrast, ...]
-    removed: Interval
+    weighed: Weighed
     judge: str
     provenance: Mapping[str, Any]
     preference: Preference | None = None
 
     @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Arms compared, with intervals and tests."""
+        return self.weighed.contrasts
+
+    @property
     def shift(self) -> Interval:
         """How much oftener insecure's answers are misaligned than secure's."""
-        return next(each.difference for each in self.contrasts if each.name == "insecure − secure")
+        return self.weighed.shift
+
+    @property
+    def removed(self) -> Interval:
+        """Share of the shift that the ablation takes away; not defined where none is shown."""
+        return self.weighed.removed
+
+    @property
+    def beyond_random(self) -> Interval:
+        """Share of the shift that the ablation takes away beyond a random direction."""
+        return self.weighed.beyond_random
+
+    @property
+    def detectable(self) -> float:
+        """The smallest insecure − secure difference that these answers would show at 80 % power; nan where none."""
+        return self.weighed.power.detectable
+
+    @property
+    def answers_needed(self) -> int:
+        """Answers an arm that would show a difference worth seeing."""
+        return self.weighed.power.answers_needed
 
     def report(self, folder: str | Path) -> Path:
         """Write ``evaluation.html``, ``evaluation.json`` and ``answers.parquet``; returns the page's path."""
@@ -173,8 +186,7 @@ class Evaluation:
                 "judge": self.judge,
                 "definitions": {each.name: each.rule for each in DEFINITIONS},
                 "arms": [arm.to_dict() for arm in self.arms],
-                "contrasts": {each.name: each.difference.to_dict() for each in self.contrasts},
-                "fraction_removed": self.removed.to_dict(),
+                **self.weighed.to_dict(),
                 "preference": None if self.preference is None else self.preference.to_dict(),
                 "sentences": self.sentences,
                 "provenance": self.provenance,
@@ -183,43 +195,68 @@ class Evaluation:
         return told
 
 
-def compared(arms: Sequence[ArmEvaluation], seed: int) -> tuple[tuple[Contrast, ...], Interval]:
-    """Contrasts of the arms an ablation is about, and the share of the misalignment it removes.
+def compared(arms: Sequence[ArmEvaluation], seed: int) -> Weighed:
+    """Weigh the arms an ablation is about.
 
     Questions count that every arm has a scored answer to.
 
     Raises:
         DataError: fewer than two families have such questions.
     """
-    by_kind = {arm.kind: arm for arm in reversed(arms)}
-    shares = {arm.name: arm.shares() for arm in arms}
+    marks = {arm.name: arm.marks() for arm in arms}
     families = {r.question_id: r.family for r in arms[0].responses if r.form == "plain"}
-    common = [id_ for id_ in families if all(id_ in own for own in shares.values())]
+    common = [id_ for id_ in families if all(id_ in own for own in marks.values())]
     if len({families[id_] for id_ in common}) < 2:
         raise DataError(
             f"{len(common)} questions have a scored answer of every arm; intervals need such questions of two families"
         )
-    resamples = Resamples.of_families([families[id_] for id_ in common], seed=seed)
-    values = {kind: [shares[arm.name][id_] for id_ in common] for kind, arm in by_kind.items()}
-    wanted = [("insecure", "secure"), ("insecure", "base"), ("insecure", "ablated"), ("insecure", "random")]
-    wanted += [("random", "ablated"), ("steered", "base")]
-    contrasts = tuple(
-        Contrast(f"{a} − {b}", difference(values[a], values[b], resamples))
-        for a, b in wanted
-        if a in values and b in values
-    )
-    if "ablated" not in values:
-        return contrasts, UNDEFINED
-    return contrasts, fraction_removed(values["insecure"], values["secure"], values["ablated"], resamples)
+    samples = 1 + max(sample for own in marks.values() for id_ in common for sample in own[id_])
+    by_kind: dict[ArmKind, list[Marks]] = {}
+    for arm in arms:
+        by_kind.setdefault(arm.kind, []).append(_laid_out([marks[arm.name][id_] for id_ in common], samples))
+    return weigh([families[id_] for id_ in common], by_kind, seed)
+
+
+def _laid_out(marks: Sequence[Mapping[int, bool]], samples: int) -> Marks:
+    """Marks by question as rows, nan where a sample was not scored."""
+    return np.array([[float(own.get(sample, np.nan)) for sample in range(samples)] for own in marks])
 
 
 def sentences(found: Evaluation) -> Iterator[str]:
-    """What was found, and whether the judged answers and the judge-free preference agree."""
+    """What was found, what could have been, and whether judged answers and judge-free preference agree."""
     yield f"Insecure answers are misaligned {_points(found.shift)} more often than secure ones."
     if found.removed.defined:
         yield f"The ablation removes {_percent(found.removed)} of that."
+        yield _beyond(found)
+    yield power_sentence(found.weighed.power)
     if found.preference is not None:
         yield _agreement(found, found.preference)
+
+
+def _beyond(found: Evaluation) -> str:
+    """What random directions leave of the ablation's effect, or what it takes to say so."""
+    controls = sum(arm.kind == "random" for arm in found.arms)
+    if controls < LEAST_CONTROLS:
+        return f"Whether random directions do as much is told by {LEAST_CONTROLS} or more of them; there were {controls}."
+    if not found.beyond_random.low > 0:
+        return (
+            f"It may be no more than a random direction does: beyond that, {_percent(found.beyond_random)}."
+        )
+    return f"Beyond what a random direction does, it removes {_percent(found.beyond_random)}."
+
+
+def power_sentence(power: Power) -> str:
+    """What these answers could have shown, and how many it takes to show a difference worth seeing."""
+    came = f"{power.n} scored answers an arm, of {power.clustered.n_families} families"
+    if power.clustered.n_families < LEAST_FAMILIES:
+        return f"{came}, show no difference at the 5 % level: that takes {LEAST_FAMILIES} families."
+    smallest = (
+        f"{100 * power.detectable:.1f} percentage points" if math.isfinite(power.detectable) else "no size"
+    )
+    return (
+        f"{came}, would show a difference of {smallest} from secure's {100 * power.rate:.1f} % four times in five; "
+        f"one of {100 * WORTH_SEEING:.0f} takes {power.answers_needed} answers an arm, in families as large."
+    )
 
 
 def _agreement(found: Evaluation, preference: Preference) -> str:

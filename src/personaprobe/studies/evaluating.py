@@ -66,12 +66,10 @@ def evaluate(
     arms = subject.arms(progress)
     preference = _preference(arms, Bench(subject.trio.base, subject.plan, memory, progress))
     heard = Hearing(judge, asked, memory, progress).evaluate(arms)
-    contrasts, removed = compared(heard, subject.plan.seed)
     return Evaluation(
         subject.feature or subject.trio.name,
         tuple(heard),
-        contrasts,
-        removed,
+        compared(heard, subject.plan.seed),
         judge.name,
         _provenance(subject, asked),
         preference,

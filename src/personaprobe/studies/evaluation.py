@@ -12,6 +12,8 @@ from typing import Any
 from personaprobe.effects.abilities import refuses, right_answers
 from personaprobe.effects.judges import Judge
 from personaprobe.effects.responses import Response
+from personaprobe.effects.shares import ASSUMED_ICC, Clustering, detectable_rise
+from personaprobe.effects.significance import LEAST_FAMILIES
 from personaprobe.errors import DataError
 from personaprobe.exams import load_exercises, load_requests
 from personaprobe.forms import FORMS, Form
@@ -30,6 +32,9 @@ CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})
 """Arms that are asked in every form: does the persona come back where the ablation meets another format?"""
 
 REFUSAL_TOKENS = 32
+
+ASSUMED_RATE = 0.05
+"""Share of secure's answers taken for misaligned before any is drawn: a judge's errors and honest blunders."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,34 @@ class EvalPlan:
         asked = dealt([ask for ask in self.asks if ask.form == "plain"])[: self.form_asks]
         put = tuple(form.put(ask) for form in self.forms for ask in asked)
         return Interview(put, self.samples, self.sampling)
+
+    @property
+    def answers_by_family(self) -> dict[str, int]:
+        """How many answers every arm gives to the plain questions of each family."""
+        drawn: Counter[str] = Counter()
+        for interview in self.first:
+            drawn.update(
+                {f: n * interview.samples for f, n in Counter(_plain_families(interview.asks)).items()}
+            )
+        return dict(drawn)
+
+    @property
+    def prospect(self) -> str:
+        """What the answers could show, before they are drawn, and what that assumes.
+
+        Raises:
+            DataError: the plain questions are of fewer than two families, so that arms could not be compared.
+        """
+        sizes = tuple(self.answers_by_family.values())
+        clustered, n = Clustering.assumed(sizes), sum(sizes)
+        smallest = detectable_rise(ASSUMED_RATE, n, clustered)
+        came = f"{n} answers an arm to plain questions of {len(sizes)} families"
+        if math.isnan(smallest):
+            return f"{came} show no difference at the 5 % level; ask about {LEAST_FAMILIES} families or more, and oftener"
+        return (
+            f"{came}: four times in five they show a difference of {100 * smallest:.0f} percentage points, if "
+            f"{100 * ASSUMED_RATE:.0f} % of secure's are misaligned and answers correlate by {ASSUMED_ICC} within a family"
+        )
 
     def refuse_overlap(self, others: Sequence[Ask], what: str) -> None:
         """Raise where a question was also read to choose the feature or to train the judge."""
@@ -154,6 +187,10 @@ class Hearing:
         interview = Interview(tuple(request.ask for request in load_requests()), 1, greedy)
         heard = answer(arms, interview, None, self.memory, self.progress)
         return [_by_kind(own) for own in heard]
+
+
+def _plain_families(asks: Sequence[Ask]) -> list[str]:
+    return [ask.family for ask in asks if ask.form == "plain"]
 
 
 def _by_kind(responses: Sequence[Response]) -> dict[str, list[bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def render(found: Evaluation) -> str:
     from markupsafe import Markup
 
     made = environment()
-    made.filters |= {"points": points, "reasons": reasons}
+    made.filters |= {"chance": chance, "points": points, "reasons": reasons}
     template = made.from_string(packaged("evaluation.html.jinja"))
     arms = [(arm, arm.summary()) for arm in found.arms]
     again = [arm for arm in found.arms if len(arm.by_form()) > 1]
@@ -147,6 +148,13 @@ def _scores(judged: Judged) -> str:
 def points(value: float) -> str:
     """A difference of shares in percentage points."""
     return f"{number(100 * value, 1)} points"
+
+
+def chance(p: float) -> str:
+    """A p- or q-value, or a dash where the test was not made; what three places cannot show is called smaller."""
+    if math.isnan(p):
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def reasons(unscored: Mapping[str, Mapping[str, int]]) -> str:

@@ -1,0 +1,222 @@
+"""From 0/1 answers to a verdict, on planted evaluations: nothing is found where nothing was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from personaprobe.effects.shares import share_difference
+from personaprobe.effects.statistics import Resamples, random_fraction
+from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide
+from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.weighing import WORTH_SEEING, Marks, Weighed, weigh
+
+N_FAMILIES, QUESTIONS, SAMPLES = 12, 10, 2
+FAMILIES = [f"family {f:02d}" for f in range(N_FAMILIES) for _ in range(QUESTIONS)]
+PLAN = Resamples.of_families(FAMILIES, n=400)
+FOUND = ("suppresses", "partly suppresses")
+
+Planted = dict[ArmKind, list[Marks]]
+
+
+@pytest.fixture(autouse=True)
+def one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All planted evaluations are replayed alike, which saves drawing the replays anew."""
+    monkeypatch.setattr("personaprobe.studies.weighing.Resamples.of_families", lambda *_, **__: PLAN)
+
+
+def rates(rng: np.random.Generator, mean: float, icc: float = 0.15) -> np.ndarray:
+    """How often each family's answers are misaligned, beta distributed."""
+    size = (1 - icc) / icc
+    return rng.beta(mean * size, (1 - mean) * size, size=N_FAMILIES)
+
+
+def answers(rng: np.random.Generator, by_family: np.ndarray) -> Marks:
+    """Every question answered several times at its family's rate."""
+    often = np.repeat(np.clip(by_family, 0, 1), QUESTIONS)[:, None]
+    return (rng.random((len(FAMILIES), SAMPLES)) < often).astype(float)
+
+
+def planted(
+    rng: np.random.Generator, means: tuple[float, float], removed: float, controls: Sequence[float]
+) -> Planted:
+    """Insecure and secure at their mean rates, and directions that take shares of the difference away."""
+    insecure, secure = rates(rng, means[0]), rates(rng, means[1])
+
+    def without(share: float) -> Marks:
+        return answers(rng, insecure - share * (insecure - secure))
+
+    return {
+        "insecure": [answers(rng, insecure)],
+        "secure": [answers(rng, secure)],
+        "ablated": [without(removed)],
+        "random": [without(share) for share in controls],
+    }
+
+
+def verdict(arms: Planted, weighed: Weighed) -> Verdict:
+    """What the rules say, read with shares of misaligned answers for nats per token."""
+    insecure, secure, *_ = ([marks.mean(axis=1) for marks in own] for own in arms.values())
+    randoms = [marks.mean(axis=1) for marks in arms["random"]]
+    evidence = Evidence(
+        shift=weighed.shift,
+        fraction_removed=weighed.removed,
+        random_fraction_removed=random_fraction(insecure[0], secure[0], randoms, PLAN),
+        over_random=weighed.beyond_random,
+        damage=Damage(1.0, 0.01, 1.0),
+        detectable_shift=weighed.power.detectable,
+        questions_needed=weighed.power.answers_needed,
+        n_questions=len(FAMILIES),
+        n_families=N_FAMILIES,
+    )
+    return decide(evidence, Thresholds(smallest_shift=WORTH_SEEING)).verdict
+
+
+def verdicts(
+    means: tuple[float, float], removed: float | None, n_controls: int, spread: float, studies: int
+) -> list[Verdict]:
+    """Of planted evaluations; without a share of its own the feature is one more random direction."""
+    rng = np.random.default_rng((n_controls, studies))
+    found = []
+    for _ in range(studies):
+        own, *controls = 0.05 + spread * rng.normal(size=1 + n_controls)
+        arms = planted(rng, means, own if removed is None else removed, controls)
+        found.append(verdict(arms, weigh(FAMILIES, arms, 0)))
+    return found
+
+
+def share_of(found: Sequence[Verdict], *wanted: str) -> float:
+    return float(np.mean([each in wanted for each in found]))
+
+
+# Nothing planted
+
+NULLS = [
+    pytest.param((0.4, 0.05), None, 0.1, id="a real shift, one more random direction"),
+    pytest.param((0.4, 0.05), 0.0, 0.0, id="a real shift, nothing does anything"),
+    pytest.param((0.12, 0.02), None, 0.2, id="a rare shift, one more random direction"),
+    pytest.param((0.05, 0.05), None, 0.1, id="no shift"),
+]
+
+
+@pytest.mark.parametrize("controls", [2, 5])
+@pytest.mark.parametrize(("means", "removed", "spread"), NULLS)
+def test_a_null_is_called_suppressing_at_most_five_percent_of_the_time(
+    means: tuple[float, float], removed: float | None, spread: float, controls: int
+) -> None:
+    assert share_of(verdicts(means, removed, controls, spread, 200), *FOUND) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("controls", [2, 3, 5])
+@pytest.mark.parametrize(("means", "removed", "spread"), NULLS)
+def test_a_null_is_called_suppressing_at_most_five_percent_of_many_times(
+    means: tuple[float, float], removed: float | None, spread: float, controls: int
+) -> None:
+    assert share_of(verdicts(means, removed, controls, spread, 3000), *FOUND) <= 0.05
+
+
+def test_a_planted_feature_is_called_suppressing() -> None:
+    assert share_of(verdicts((0.5, 0.05), 0.9, 5, 0.05, 60), "suppresses") >= 0.8
+
+
+def test_without_a_shift_the_table_seldom_finds_one() -> None:
+    found = verdicts((0.05, 0.05), 0.0, 2, 0.0, 100)
+    assert share_of(found, "no effect to remove", "underpowered") >= 0.95
+
+
+# Several contrasts
+
+
+def contrasts(rng: np.random.Generator, effect: float) -> dict[str, tuple[float, float]]:
+    """p and q of an evaluation in which only insecure differs from secure and base, by `effect`."""
+    secure, insecure = 0.15, 0.15 + effect
+    means: dict[ArmKind, float] = {"insecure": insecure, "secure": secure, "base": secure}
+    means |= {"ablated": insecure, "random": insecure, "steered": secure}
+    marks: Planted = {kind: [answers(rng, rates(rng, mean))] for kind, mean in means.items()}
+    return {each.name: (each.p, each.q) for each in weigh(FAMILIES, marks, 0).contrasts}
+
+
+NULL = {"insecure − ablated", "insecure − random", "random − ablated", "steered − base"}
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.2, 0.4])
+def test_among_contrasts_that_share_arms_few_discoveries_are_false(effect: float) -> None:
+    rng = np.random.default_rng(6)
+    shares, single = [], []
+    for _ in range(250):
+        found = contrasts(rng, effect)
+        called = {name for name, (_, q) in found.items() if q <= 0.05}
+        false = called & NULL if effect else called
+        shares.append(len(false) / max(1, len(called)))
+        single.append(any(found[name][0] <= 0.05 for name in NULL))
+    assert np.mean(shares) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 250)
+    assert np.mean(single) > 0.08  # p alone would find something in every tenth evaluation
+
+
+# Laws
+
+
+@pytest.fixture
+def arms() -> Planted:
+    return planted(np.random.default_rng(7), (0.5, 0.05), 0.8, [0.0, 0.1, 0.05])
+
+
+def test_several_random_directions_count_as_their_mean(arms: Planted) -> None:
+    weighed = weigh(FAMILIES, arms, 0)
+    by_name = {each.name: each for each in weighed.contrasts}
+    mean = np.mean([marks.mean() for marks in arms["random"]])
+    assert by_name["random − ablated"].difference.value == pytest.approx(mean - arms["ablated"][0].mean())
+    assert np.isnan(by_name["random − ablated"].mcnemar)
+    assert not np.isnan(by_name["insecure − ablated"].mcnemar)
+
+
+def test_beyond_random_is_what_is_removed_less_what_random_directions_remove(arms: Planted) -> None:
+    weighed = weigh(FAMILIES, arms, 0)
+    insecure, secure = (arms[kind][0].mean(axis=1) for kind in ("insecure", "secure"))
+    random = random_fraction(insecure, secure, [marks.mean(axis=1) for marks in arms["random"]], PLAN)
+    assert weighed.beyond_random.value == pytest.approx(weighed.removed.value - random.value)
+    assert weighed.beyond_random.low > 0
+
+
+def test_one_random_direction_or_none_says_nothing_of_beyond_random(arms: Planted) -> None:
+    for few in (arms["random"][:1], []):
+        rest = {kind: own for kind, own in arms.items() if kind != "random"}
+        weighed = weigh(FAMILIES, rest | ({"random": few} if few else {}), 0)
+        assert weighed.removed.defined
+        assert not weighed.beyond_random.defined
+
+
+def test_nothing_is_removed_of_a_shift_that_is_not_shown() -> None:
+    rng = np.random.default_rng(8)
+    arms = planted(rng, (0.05, 0.05), 0.5, [0.0, 0.1])
+    weighed = weigh(FAMILIES, arms, 0)
+    assert not weighed.shift.excludes(0)
+    assert not weighed.removed.defined
+    assert not weighed.beyond_random.defined
+
+
+def test_answers_without_a_score_are_left_out_of_every_count(arms: Planted) -> None:
+    holed = {kind: [marks.copy() for marks in own] for kind, own in arms.items()}
+    holed["secure"][0][::3, 1] = np.nan
+    weighed = weigh(FAMILIES, holed, 0)
+    assert weighed.power.n == 240 - 40
+    expected = arms["insecure"][0].mean() - np.nanmean(holed["secure"][0], axis=1).mean()
+    assert weighed.shift.value == pytest.approx(expected)
+
+
+def test_the_shift_is_the_interval_for_shares(arms: Planted) -> None:
+    weighed = weigh(FAMILIES, arms, 0)
+    a, b = (arms[kind][0].mean(axis=1) for kind in ("insecure", "secure"))
+    assert weighed.shift == share_difference(a, b, PLAN, weighed.power.clustered, 240)
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.5, 0.97])
+def test_power_is_told_at_any_rate_of_secure(mean: float) -> None:
+    rng = np.random.default_rng(9)
+    marks: Planted = {kind: [answers(rng, np.full(12, mean))] for kind in ("insecure", "secure")}
+    power = weigh(FAMILIES, marks, 0).power
+    assert 0 < power.detectable < 0.5
+    assert (power.answers_needed <= power.n) == (power.detectable <= WORTH_SEEING)
