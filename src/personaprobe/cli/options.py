@@ -174,7 +174,8 @@ def judge_options(command: F) -> F:
             "--judge",
             "judge_name",
             required=True,
-            help="local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL with OPENAI_API_KEY set.",
+            help="embedded, bandit (of code), local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL "
+            "with OPENAI_API_KEY set.",
         ),
         click.option(
             "--at-once",
