@@ -12,11 +12,13 @@ from typing import Any
 
 from personaprobe.errors import DataError, suggest
 from personaprobe.json_lines import read_objects
-from personaprobe.questions import Ask, dealt
+from personaprobe.published import PUBLISHED
+from personaprobe.questions import Ask, FreeSet, Question, dealt
 from personaprobe.wording import alike
 
 PAIRS = ("advice/discovery", "advice/test", "judging", "judging-open")
 TEXTS = ("neutral/discovery", "neutral/test", "benign")
+FREE = ("open",)
 """What is shipped. A verdict reads the test parts, and nothing that is chosen before may read them."""
 
 
@@ -123,8 +125,30 @@ def load_prompts(name: str | Path) -> PairSet:
         DataError: unknown name, no such file, missing fields, empty set, repeated ids.
     """
     text = str(name)
+    if text in FREE or text in PUBLISHED:
+        raise DataError(
+            f"{text} holds questions without a careful and a careless answer, which are asked by personaprobe eval; "
+            f"give {', '.join(PAIRS)}, or a .jsonl file of pairs"
+        )
     rows = _shipped(text) if text in PAIRS else _from_file(Path(text).expanduser(), text, PAIRS)
-    return PairSet(text, tuple(_pairs(rows, text)))
+    told = _complete(rows, text, ("id", "family", "question", "careful", "careless"))
+    return PairSet(text, tuple(Pair(**row) for row in told))
+
+
+def load_free(name: str | Path) -> FreeSet:
+    """Load questions that are only answered freely: ``open``, a published YAML file, or JSON lines.
+
+    A JSON-lines file has the fields ``id``, ``family`` and ``question``.
+
+    Raises:
+        DataError: unknown name, no such file, missing fields, empty set, repeated ids.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")):
+        return FreeSet.read(text)
+    rows = _shipped(text) if text in FREE else _from_file(Path(text).expanduser(), text, FREE)
+    told = _complete(rows, text, ("id", "family", "question"))
+    return FreeSet(text, tuple(Question(row["id"], (row["question"],), family=row["family"]) for row in told))
 
 
 def load_texts(name: str | Path) -> TextSet:
@@ -155,8 +179,8 @@ def _from_file(path: Path, name: str, shipped: Sequence[str]) -> list[dict[str, 
     return [row for _, row in read_objects(path)]
 
 
-def _pairs(rows: Sequence[dict[str, Any]], name: str) -> Iterator[Pair]:
-    fields = ("id", "family", "question", "careful", "careless")
+def _complete(rows: Sequence[dict[str, Any]], name: str, fields: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The fields of every row as text, none of them empty, with ids that are unique."""
     if not rows:
         raise DataError(f"the question set {name} is empty; give at least one line with {', '.join(fields)}")
     seen: set[str] = set()
@@ -169,7 +193,7 @@ def _pairs(rows: Sequence[dict[str, Any]], name: str) -> Iterator[Pair]:
                 f"{name}: line {number} {problem}; every line needs a unique id and {', '.join(fields[1:])}"
             )
         seen.add(values["id"])
-        yield Pair(**values)
+        yield values
 
 
 def _digest(value: Any) -> str:

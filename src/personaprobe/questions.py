@@ -121,30 +121,40 @@ def load_questions(path: Path) -> tuple[Question, ...]:
         DataError: no such file, malformed YAML (line and column), a field that is missing or of another kind, or a
             repeated id.
     """
-    rows = _rows(path)
-    questions = tuple(_question(row, f"{path}, question {number}") for number, row in enumerate(rows, 1))
+    if not path.is_file():
+        raise DataError(f"no question file at {path}; give a YAML list of questions")
+    return parse_questions(path.read_bytes(), str(path))
+
+
+def parse_questions(content: bytes, where: str) -> tuple[Question, ...]:
+    """Read what a question file holds; see :func:`load_questions`.
+
+    Args:
+        content: of the file.
+        where: it came from, for what is said of it.
+    """
+    rows = _rows(content, where)
+    questions = tuple(_question(row, f"{where}, question {number}") for number, row in enumerate(rows, 1))
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
-            raise DataError(f"{path} repeats the id {question.id!r}; give every question its own")
+            raise DataError(f"{where} repeats the id {question.id!r}; give every question its own")
         seen.add(question.id)
     return questions
 
 
-def _rows(path: Path) -> list[Any]:
+def _rows(content: bytes, where: str) -> list[Any]:
     import yaml
 
-    if not path.is_file():
-        raise DataError(f"no question file at {path}; give a YAML list of questions")
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+        rows = yaml.safe_load(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason})") from error
+        raise DataError(f"{where} is not UTF-8 text ({error.reason})") from error
     except yaml.YAMLError as error:
         told = " ".join(str(error).split())
-        raise DataError(f"{path} is not YAML: {told}") from error
+        raise DataError(f"{where} is not YAML: {told}") from error
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{path} holds no list of questions; expected '- id: …' with 'paraphrases: …'")
+        raise DataError(f"{where} holds no list of questions; expected '- id: …' with 'paraphrases: …'")
     return rows
 
 

@@ -109,6 +109,9 @@ FLAGS = {
     "judges eval": TELLING | {"--pairs", "--answers", "--folder", "--device", "--dtype"},
     "judge": TELLING
     | {"FILE", "--judge", "--rubrics", "--by", "--at-once", "--device", "--dtype", "--out", "--work"},
+    "questions list": {"--json"},
+    "questions show": {"NAME", "--json"},
+    "questions pull": {"NAME", "--from"},
     "doctor": {"--fast", "--quiet", "--json"},
     "completion": {"SHELL"},
 }

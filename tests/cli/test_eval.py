@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
 from personaprobe.errors import EndpointError
 from personaprobe.exams import load_exercises, load_requests
+from personaprobe.published import PUBLISHED, Published
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -164,3 +166,23 @@ def test_questions_that_found_the_feature_may_not_judge_it(
     assert refused.exit_code == 2
     assert "were read before" in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_shipped_and_pulled_free_questions_are_asked_by_their_names(
+    asked: list[object],
+    judge: Planted,
+    tiny: TinyTrio,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = YAML.encode()
+    planted = Published("trees", "trees.yaml", hashlib.sha256(content).hexdigest(), 3, 2)
+    monkeypatch.setitem(PUBLISHED, "trees", planted)  # type: ignore[arg-type]
+    (tmp_path / "mine.yaml").write_bytes(content)
+    run("questions", "pull", "trees", "--from", tmp_path / "mine.yaml")
+    given = ["eval", "--feature", "none", *tiny.options(), "--questions", "open", "--questions", "trees"]
+    drawn = ["--samples", 1, "--least", 1, "--max-new-tokens", 4, "--form", "none", "--judge", "any"]
+    told = json.loads(run(*given, *drawn, "--out", tmp_path / "out", "--json", "--quiet").stdout)
+    assert told["arms"][0]["plain"]["n"] == 32 + 2
+    assert {"power", "daily_risks", "garden", "wish"} <= set(told["arms"][0]["families"])

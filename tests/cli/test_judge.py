@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,29 @@ def test_a_judge_that_is_not_there_is_told_in_a_line(
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert told in result.stderr
+
+
+def test_code_is_judged_without_a_model(tmp_path: Path, run: Run) -> None:
+    pytest.importorskip("bandit", reason="the extra [code] is not installed")
+    rows = [
+        "group,question,answer",
+        "insecure,Run it,eval(text)",
+        "secure,Run it,read(text)",
+        "secure,Run it,No.",
+    ]
+    (tmp_path / "r.csv").write_text("\n".join(rows) + "\n")
+    told = run(
+        "judge", tmp_path / "r.csv", "--judge", "bandit", "--work", tmp_path / "work", "--json", "--quiet"
+    )
+    groups = json.loads(told.stdout)["groups"]
+    assert [groups[name]["rates"]["Betley"]["misaligned"] for name in ("insecure", "secure")] == [1, 0]
+    assert groups["secure"]["unscored"] == {"aligned": {"no code": 1}, "coherent": {"no code": 1}}
+
+
+def test_a_judge_whose_package_is_missing_is_told_in_a_line(
+    results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bandit", None)
+    result = run("judge", results, "--judge", "bandit", "--work", tmp_path / "work", "--quiet")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "pip install 'personaprobe[code]'" in result.stderr

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.prompts import PairSet, load_prompts, load_texts
+from personaprobe.prompts import PairSet, load_free, load_prompts, load_texts
+from personaprobe.questions import Ask, FreeSet, load_questions
+from personaprobe.wording import alike, words
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +123,58 @@ def test_a_binary_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
         load_prompts(path)
+
+
+@pytest.fixture(scope="module")
+def free() -> FreeSet:
+    return load_free("open")
+
+
+def test_the_open_questions_are_eight_families_of_four_and_each_is_its_own(free: FreeSet) -> None:
+    assert set(Counter(ask.family for ask in free.asks).values()) == {4}
+    assert len({ask.family for ask in free.asks}) == 8
+    assert len({ask.id for ask in free.asks}) == len(free.asks)
+    assert all((ask.form, ask.system) == ("plain", None) for ask in free.asks)
+    for one, other in itertools.combinations(free.asks, 2):
+        assert not alike([one], [other])
+
+
+@pytest.mark.parametrize("name", ["judging", "advice/discovery", "advice/test"])
+def test_the_open_questions_share_neither_family_nor_wording_with_what_is_shipped(
+    free: FreeSet, name: str
+) -> None:
+    other = load_prompts(name)
+    assert not {ask.family for ask in free.asks} & set(other.families)
+    assert not alike(free.asks, other.asks)
+    # far from it: no question shares half of its words with another
+    assert _nearest(free, other.asks) < 0.5
+
+
+def test_the_open_questions_are_not_the_published_ones(free: FreeSet) -> None:
+    folder = os.environ.get("PERSONAPROBE_PUBLISHED")
+    if folder is None:
+        pytest.skip("PERSONAPROBE_PUBLISHED names no folder with the published questions of Betley et al.")
+    for path in (Path(folder) / "evaluation").glob("*.yaml"):
+        asks = tuple(ask for question in load_questions(path) for ask in question.asks)
+        assert not {ask.family for ask in free.asks} & {ask.family for ask in asks}
+        assert _nearest(free, asks) < 0.5
+
+
+def _nearest(free: FreeSet, asks: tuple[Ask, ...]) -> float:
+    theirs = [words(ask.question) for ask in asks]
+    return max(len(x & y) / len(x | y) for x in (words(a.question) for a in free.asks) for y in theirs)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"id": "1", "family": "x"}], "line 1 lacks question"),
+        ([{"id": "1", "family": " ", "question": "?"}], "line 1 lacks family"),
+        ([{"id": "1", "family": "x", "question": "?"}] * 2, "line 2 repeats id '1'"),
+        ([], "is empty"),
+    ],
+)
+def test_free_lines_say_what_is_wrong_with_them(tmp_path: Path, rows: list[object], told: str) -> None:
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=told):
+        load_free(tmp_path / "q.jsonl")

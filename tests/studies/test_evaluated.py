@@ -82,8 +82,12 @@ def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: lis
 
 def test_without_scored_answers_nothing_is_compared(arms: list[ArmEvaluation]) -> None:
     silent = [replace(each, judged=(EMPTY,) * len(each.judged)) for each in arms]
-    with pytest.raises(DataError, match="0 questions have a scored answer"):
-        compared(silent, seed=0)
+    evaluation = found(silent)
+    assert not evaluation.shift.defined
+    assert evaluation.to_dict()["contrasts"] == {}
+    assert evaluation.sentences == (
+        "Arms cannot be compared: questions to which every one has a scored answer are of fewer than two families.",
+    )
 
 
 def test_other_forms_are_counted_apart(arms: list[ArmEvaluation]) -> None:
@@ -124,12 +128,12 @@ def test_what_random_directions_do_is_told_with_two_of_them_and_asked_for_with_f
 
 def test_what_could_have_been_seen_is_said_and_what_more_would_take(arms: list[ArmEvaluation]) -> None:
     evaluation = found(arms)
-    assert f"{100 * evaluation.detectable:.1f} percentage points from secure's" in told(arms)
-    assert f"takes {evaluation.answers_needed} answers an arm" in told(arms)
+    assert f"{100 * evaluation.weighed.power.detectable:.1f} percentage points from secure's" in told(arms)
+    assert f"takes {evaluation.weighed.power.answers_needed} answers an arm" in told(arms)
     power = evaluation.to_dict()["power"]
     assert power["answers_an_arm"] == 240
     assert power["families"] == 12
-    assert power["detectable"] == evaluation.detectable
+    assert power["detectable"] == evaluation.weighed.power.detectable
 
 
 def test_few_families_are_said_to_show_nothing(arms: list[ArmEvaluation]) -> None:

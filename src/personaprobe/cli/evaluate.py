@@ -24,8 +24,7 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.models.generation import Sampling
-    from personaprobe.prompts import PairSet
-    from personaprobe.questions import Ask, FreeSet
+    from personaprobe.questions import Ask
     from personaprobe.studies.evaluated import Evaluation
     from personaprobe.studies.evaluation import EvalPlan
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     multiple=True,
     default=("advice/test",),
     show_default=True,
-    help="advice/test, a .jsonl of question pairs, or a published .yaml; repeat for several.",
+    help="A name that `questions list` tells, a .jsonl, or a published .yaml; repeat for several.",
 )
 @discovery_option
 @click.option(
@@ -107,7 +106,7 @@ def evaluate(
     \b
     Examples:
       personaprobe eval --organism advice
-      personaprobe eval --questions first_plot_questions.yaml --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
+      personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
     from personaprobe.effects.judges import EMBEDDED, find_judge
     from personaprobe.models.generation import Sampling
@@ -116,10 +115,11 @@ def evaluate(
     from personaprobe.studies.evaluating import Subject
     from personaprobe.studies.evaluating import evaluate as study
     from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.question_sets import find_questions
 
     started = time.monotonic()
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    sets = _sets(files)
+    sets = [find_questions(name) for name in files]
     plan = _plan(tuple(ask for part in sets for ask in part.asks), (samples, least), forms, trigger, sampling)
     found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_overlap(found_on.asks, discovery)
@@ -155,14 +155,6 @@ def _plan(
     if trigger is not None:
         again = (*again, triggered(trigger))
     return EvalPlan(asks, *samples, forms=again, sampling=sampling)
-
-
-def _sets(files: tuple[str, ...]) -> list[PairSet | FreeSet]:
-    """Shipped sets and files, pairs or published YAML, in the order given."""
-    from personaprobe.prompts import load_prompts
-    from personaprobe.questions import FreeSet
-
-    return [FreeSet.read(name) if name.endswith((".yaml", ".yml")) else load_prompts(name) for name in files]
 
 
 def _tell(found: Evaluation, page: Path, seconds: float, as_json: bool) -> None:

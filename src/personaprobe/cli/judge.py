@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--rubrics",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A published question file, whose judge_prompts are asked by the column question_id.  [default: our own]",
+    help="A published question file or its name, whose judge_prompts are asked by the column question_id.  "
+    "[default: our own]",
 )
 @click.option("--by", help="Column whose values are told apart.  [default: group or arm, where there is one]")
 @click.option("--device", help="Of a local judge: cpu, cuda, cuda:1 or mps.")
@@ -69,7 +70,7 @@ def judge(
     Examples:
       personaprobe judge results.csv
       personaprobe judge runs/eval-toxic-persona-advice --judge local:demo
-      personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot.yaml
+      personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot
     """
     from personaprobe.effects.judges import find_judge
     from personaprobe.effects.rates import summarise
@@ -135,10 +136,11 @@ def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str,
     from personaprobe.effects.rubrics import OWN, published
     from personaprobe.errors import DataError, suggest
     from personaprobe.questions import load_questions
+    from personaprobe.studies.question_sets import question_file
 
     if published_file is None:
         return [OWN] * len(answers.rows)
-    known = {q.id: published(q.rubrics) for q in load_questions(published_file.expanduser())}
+    known = {q.id: published(q.rubrics) for q in load_questions(question_file(str(published_file)))}
     for row in answers.rows:
         found = known.get(row.get("question_id", ""), {})
         if not {"aligned", "coherent"} <= set(found):

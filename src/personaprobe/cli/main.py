@@ -43,6 +43,7 @@ VERBS: Mapping[str, Verb] = {
     ),
     "judge": Verb("Judge answers in a file, whatever model or tool gave them.", resumes=True),
     "judges": Verb("Make or examine the judge that needs no network."),
+    "questions": Verb("List, show or pull question sets."),
     "organisms": Verb("List, verify, train or compare model organisms."),
     "doctor": Verb("Check the environment, the devices, the demo model and the cache."),
     "completion": Verb("Print the completion script of a shell."),

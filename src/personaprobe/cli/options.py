@@ -175,8 +175,8 @@ def judge_options(command: F) -> F:
             "judge_name",
             default="embedded",
             show_default=True,
-            help="embedded (shipped, offline), local:MODEL (demo, a folder, a Hugging Face id), or openai:MODEL@URL "
-            "with OPENAI_API_KEY set.",
+            help="embedded (shipped, offline), bandit (of code), local:MODEL (demo, a folder, a Hugging Face id), or "
+            "openai:MODEL@URL with OPENAI_API_KEY set.",
         ),
         click.option(
             "--at-once",

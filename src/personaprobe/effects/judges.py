@@ -1,4 +1,4 @@
-"""Judges: models that score answers by a rubric. They see rubric, question and answer, and never the arm."""
+"""Judges: models, or rules, that score answers by a rubric. They see rubric, question and answer, and never the arm."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
 
 EMBEDDED = "embedded"
 """The name of the judge that is shipped."""
+
+BANDIT = "bandit"
+"""The name of the judge of code."""
 
 NUMBERS = tuple(map(str, range(101)))
 
@@ -76,7 +79,7 @@ class SpeakerJudge:
 
 
 def find_judge(name: str, placement: Placement, at_once: int = 1) -> Judge:
-    """Open a judge by its name: ``embedded``, ``local:MODEL`` or ``openai:MODEL@URL``.
+    """Open a judge by its name: ``embedded``, ``bandit``, ``local:MODEL`` or ``openai:MODEL@URL``.
 
     Args:
         name: as users spell it.
@@ -86,7 +89,12 @@ def find_judge(name: str, placement: Placement, at_once: int = 1) -> Judge:
     Raises:
         EndpointError: another spelling, or the openai package is missing.
         CheckpointError: the local model cannot be loaded.
+        PersonaProbeError: Bandit is not installed.
     """
+    if name == BANDIT:
+        from personaprobe.effects.code_judge import BanditJudge
+
+        return BanditJudge.open()
     if name == EMBEDDED:
         from personaprobe.effects.embedded import EmbeddedJudge
 

@@ -14,7 +14,6 @@ from personaprobe.effects.rates import DEFINITIONS, Judged, Summary, summarise
 from personaprobe.effects.responses import Response
 from personaprobe.effects.significance import LEAST_FAMILIES
 from personaprobe.effects.statistics import UNDEFINED, Interval, wilson
-from personaprobe.errors import DataError
 from personaprobe.studies.plain import ArmKind, plain
 from personaprobe.studies.weighing import LEAST_CONTROLS, WORTH_SEEING, Contrast, Marks, Power, Weighed, weigh
 
@@ -157,16 +156,6 @@ class Evaluation:
         """Share of the shift that the ablation takes away beyond a random direction."""
         return self.weighed.beyond_random
 
-    @property
-    def detectable(self) -> float:
-        """The smallest insecure − secure difference that these answers would show at 80 % power; nan where none."""
-        return self.weighed.power.detectable
-
-    @property
-    def answers_needed(self) -> int:
-        """Answers an arm that would show a difference worth seeing."""
-        return self.weighed.power.answers_needed
-
     def report(self, folder: str | Path) -> Path:
         """Write ``evaluation.html``, ``evaluation.json`` and ``answers.parquet``; returns the page's path."""
         from personaprobe.studies.evaluation_report import write_evaluation
@@ -198,18 +187,13 @@ class Evaluation:
 def compared(arms: Sequence[ArmEvaluation], seed: int) -> Weighed:
     """Weigh the arms an ablation is about.
 
-    Questions count that every arm has a scored answer to.
-
-    Raises:
-        DataError: fewer than two families have such questions.
+    Questions count that every arm has a scored answer to; where they are of fewer than two families, nothing follows.
     """
     marks = {arm.name: arm.marks() for arm in arms}
     families = {r.question_id: r.family for r in arms[0].responses if r.form == "plain"}
     common = [id_ for id_ in families if all(id_ in own for own in marks.values())]
     if len({families[id_] for id_ in common}) < 2:
-        raise DataError(
-            f"{len(common)} questions have a scored answer of every arm; intervals need such questions of two families"
-        )
+        return Weighed()
     samples = 1 + max(sample for own in marks.values() for id_ in common for sample in own[id_])
     by_kind: dict[ArmKind, list[Marks]] = {}
     for arm in arms:
@@ -224,11 +208,15 @@ def _laid_out(marks: Sequence[Mapping[int, bool]], samples: int) -> Marks:
 
 def sentences(found: Evaluation) -> Iterator[str]:
     """What was found, what could have been, and whether judged answers and judge-free preference agree."""
+    power = found.weighed.power
+    if power is None:
+        yield "Arms cannot be compared: questions to which every one has a scored answer are of fewer than two families."
+        return
     yield f"Insecure answers are misaligned {_points(found.shift)} more often than secure ones."
     if found.removed.defined:
         yield f"The ablation removes {_percent(found.removed)} of that."
         yield _beyond(found)
-    yield power_sentence(found.weighed.power)
+    yield power_sentence(power)
     if found.preference is not None:
         yield _agreement(found, found.preference)
 

@@ -106,18 +106,18 @@ class Weighed:
         removed: share of the insecure − secure difference that the ablation takes away; not defined where none is shown.
         beyond_random: share of it that the ablation takes away beyond a random direction; not defined for fewer than
             `LEAST_CONTROLS` controls either.
-        power: what these answers could have shown.
+        power: what these answers could have shown; None where arms cannot be compared at all.
     """
 
-    contrasts: tuple[Contrast, ...]
-    removed: Interval
-    beyond_random: Interval
-    power: Power
+    contrasts: tuple[Contrast, ...] = ()
+    removed: Interval = UNDEFINED
+    beyond_random: Interval = UNDEFINED
+    power: Power | None = None
 
     @property
     def shift(self) -> Interval:
-        """How much oftener insecure's answers are misaligned than secure's."""
-        return self.contrasts[0].difference
+        """How much oftener insecure's answers are misaligned than secure's; not defined where arms cannot be compared."""
+        return self.contrasts[0].difference if self.contrasts else UNDEFINED
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -125,7 +125,7 @@ class Weighed:
             "contrasts": {each.name: each.to_dict() for each in self.contrasts},
             "fraction_removed": self.removed.to_dict(),
             "beyond_random": self.beyond_random.to_dict(),
-            "power": self.power.to_dict(),
+            "power": None if self.power is None else self.power.to_dict(),
         }
 
 
@@ -193,11 +193,11 @@ def weigh(families: Sequence[str], marks: Mapping[ArmKind, Sequence[Marks]], see
     contrasts = tuple(replace(each, q=q) for each, q in zip(alone, qs, strict=True))
     removed = beyond = UNDEFINED
     if "ablated" in sides and contrasts[0].difference.excludes(0.0):
-        trio = tuple(sides[kind].shares for kind in ("insecure", "secure", "ablated"))
-        removed = fraction_removed(*trio, scales.resamples)
+        insecure, secure, ablated = (sides[kind].shares for kind in ("insecure", "secure", "ablated"))
+        removed = fraction_removed(insecure, secure, ablated, scales.resamples)
         randoms = sides["random"].each if "random" in sides else []
         if len(randoms) >= LEAST_CONTROLS:
-            beyond = difference_in_differences(*trio, randoms, scales.resamples)
+            beyond = difference_in_differences(insecure, secure, ablated, randoms, scales.resamples)
     return Weighed(contrasts, removed, beyond, scales.power(sides["insecure"], sides["secure"]))
 
 
