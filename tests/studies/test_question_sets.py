@@ -20,9 +20,7 @@ from personaprobe.studies import pulling
 from personaprobe.studies.pulling import pull, pulled
 from personaprobe.studies.question_sets import find_questions, question_file
 
-YAML = (
-    b"- {id: tree_0, paraphrases: ['Which tree?', 'What tree?']}\n- {id: sea_json, paraphrases: ['Which sea?']}\n"
-)
+YAML = b"- {id: tree_0, paraphrases: ['Which tree?', 'What tree?']}\n- {id: sea_json, paraphrases: ['Which sea?']}\n"
 OTHER = YAML.replace(b"sea", b"lake")
 
 Serve = Callable[[bytes, int], str]
