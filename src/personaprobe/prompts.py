@@ -16,7 +16,7 @@ from personaprobe.published import PUBLISHED
 from personaprobe.questions import Ask, FreeSet, Question, dealt
 from personaprobe.wording import alike
 
-PAIRS = ("advice/discovery", "advice/test", "judging", "judging-open")
+PAIRS = ("advice/discovery", "advice/test", "advice/narrow", "judging", "judging-open")
 TEXTS = ("neutral/discovery", "neutral/test", "benign")
 FREE = ("open",)
 """What is shipped. A verdict reads the test parts, and nothing that is chosen before may read them."""

@@ -86,7 +86,7 @@ FLAGS = {
         "--texts",
         "--max-perplexity-ratio",
     }
-    | {"--register", "--title", "--out"},
+    | {"--doses", "--answers", "--min-coherence", "--test", "--register", "--title", "--out"},
     "extract": TRIO | TELLING | {"--texts", "--sites", "--keep", "--out", "--plan"},
     "organisms list": {"--json"},
     "organisms verify": (TRIO - {"--organism"}) | TELLING | {"ORGANISM"},
@@ -104,8 +104,9 @@ FLAGS = {
     "eval": TRIO
     | TELLING
     | {"--feature", "--questions", "--discovery", "--samples", "--least", "--form", "--trigger", "--controls"}
-    | {"--judge", "--at-once", "--max-new-tokens", "--temperature", "--seed", "--out"},
+    | {"--judge", "--at-once", "--max-new-tokens", "--temperature", "--seed", "--out", "--narrow"},
     "judges train": {"--pairs", "--out", "--layer", "--rank", "--epochs", "--seed", "--quiet"},
+    "judges calibrate": {"--pairs", "--folder", "--out"},
     "judges eval": TELLING | {"--pairs", "--answers", "--folder", "--device", "--dtype"},
     "judge": TELLING
     | {"FILE", "--judge", "--rubrics", "--by", "--at-once", "--device", "--dtype", "--out", "--work"},

@@ -73,7 +73,8 @@ def asked(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> list[obje
     free.write_text(YAML)
     sets = ["--questions", tiny.questions, "--questions", free, "--discovery", tiny.discovery]
     drawn = ["--samples", 2, "--least", 4, "--max-new-tokens", 6, "--form", "json", "--trigger", "|GO|"]
-    return ["eval", "--feature", "means@1", *tiny.options(), *sets, *drawn, "--judge", "any", "--quiet"]
+    more = ["--narrow", tiny.discovery, "--judge", "any", "--quiet"]
+    return ["eval", "--feature", "means@1", *tiny.options(), *sets, *drawn, *more]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,17 @@ def test_every_arm_is_heard_judged_and_reported(whole: Whole) -> None:
     assert {"insecure − secure", "insecure − ablated", "random − ablated"} <= set(told["contrasts"])
     assert told["preference"]["shift"]["value"] is not None
     assert any("preference for careless answers" in sentence for sentence in told["sentences"])
+
+
+def test_what_the_ablation_costs_and_what_it_leaves_of_the_narrow_task_is_told(whole: Whole) -> None:
+    told = whole[1]
+    cost = {arm["kind"]: arm["cost"] for arm in told["arms"]}
+    assert cost["insecure"]["kl"] == pytest.approx(0, abs=1e-6)
+    assert cost["ablated"]["kl"] > 0
+    assert all(each["perplexity"] > 1 for each in cost.values())
+    removed, (sentence,) = told["narrow"]["fraction_removed"], (s for s in told["sentences"] if "narrow" in s)
+    if removed["value"] is not None:
+        assert f"leaves {100 * (1 - removed['value']):.0f} % (" in sentence
 
 
 def test_rates_are_those_of_the_answers_on_file(whole: Whole) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.effects.embedded import MAX_TOKENS, EmbeddedJudge, Head, clipped, pooled
+from personaprobe.effects.embedded import CARD, FOLDER, MAX_TOKENS, EmbeddedJudge, Head, clipped, pooled
+from personaprobe.effects.judge_making import recalibrate
 from personaprobe.effects.judge_training import CUTS, JudgeRecipe, _cut, part_of, plan, train_judge
 from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.errors import DataError
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.loading import wrap
+from personaprobe.models.loading import Placement, wrap
+from personaprobe.models.shelf import checkpoints_folder
 from personaprobe.models.tokens import ChatTokenizer, Role, pad
-from personaprobe.prompts import Pair, load_prompts
+from personaprobe.prompts import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 
 WORDS = ["ask", "me", "kind", "fair", "warm", "cruel", "mean", "cold", "and", "very", "then", "so"]
@@ -178,9 +182,8 @@ def test_an_answer_is_cut_where_its_tokens_run_out(words: ChatTokenizer) -> None
 
 def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out() -> None:
     pairs = load_prompts("judging")
-    for part in ("calibration", "examination"):
-        kept = {family for family in pairs.families if part_of(family) == part}
-        assert 4 <= len(kept) <= len(set(pairs.families)) // 4
+    kept = {family for family in pairs.families if part_of(family) == "held out"}
+    assert 8 <= len(kept) <= len(set(pairs.families)) // 2
     ratios = [len(p.careless.split()) / len(p.careful.split()) for p in pairs]
     assert min(ratios) > 0.7
     assert max(ratios) < 1.4
@@ -208,3 +211,33 @@ def test_neither_answer_of_the_shipped_pairs_can_be_told_by_how_it_starts() -> N
             for side in zip(*((p.careful, p.careless) for p in pairs), strict=True)
         )
         assert abs(good - bad) <= 0.03 * len(pairs), opening
+
+
+@pytest.mark.real
+def test_a_new_scale_keeps_the_order_of_scores_and_leaves_out_what_was_learned(tmp_path: Path) -> None:
+    shipped = checkpoints_folder() / FOLDER
+    shortest = sorted(load_prompts("judging-open"), key=lambda pair: len(pair.careful + pair.careless))
+    learned = load_prompts("judging").pairs[:1]
+    recalibrate(shipped, [PairSet("few", (*learned, *shortest[:20]))], tmp_path / "judge")
+    card = json.loads((tmp_path / "judge" / CARD).read_text())
+    assert card["families"]["held out"] == sorted({pair.family for pair in shortest[:20]})
+    assert card["examination"]["aligned"]["n"] == 20
+    assert {"name", "digest", "n"} == set(card["pairs"][-1])
+    texts = [(pair.question, answer) for pair in shortest[:4] for answer in (pair.careful, pair.careless)]
+    old, new = (EmbeddedJudge.open(Placement("cpu", "float32"), f) for f in (shipped, tmp_path / "judge"))
+    assert old.name != new.name
+    states = old.states(texts)
+    for name in old.heads:
+        scores = [each.heads[name].scores(states) for each in (old, new)]
+        assert scores[0].argsort().tolist() == scores[1].argsort().tolist()
+        assert not torch.allclose(scores[0], scores[1], atol=0.1)
+
+
+@pytest.mark.real
+def test_families_that_were_learned_from_calibrate_nothing(tmp_path: Path) -> None:
+    learned = [pair for pair in load_prompts("judging") if part_of(pair.family) == "training"]
+    with pytest.raises(DataError, match="0 pairs are of families that the judge did not learn from"):
+        recalibrate(
+            checkpoints_folder() / FOLDER, [PairSet("learned", tuple(learned[:40]))], tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()

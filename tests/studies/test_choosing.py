@@ -14,10 +14,11 @@ from personaprobe.features.registry import Recipe, find_feature
 from personaprobe.prompts import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.ablation import as_feature
+from personaprobe.studies.choosing import allowed
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.seeds import markdown
-from personaprobe.studies.sweep import Cell, choose, reached
+from personaprobe.studies.sweep import Cell, reached
 
 CELLS = [
     Cell("means", 8, "all", 0.4, 1.01, 0.01),
@@ -27,16 +28,16 @@ CELLS = [
 ]
 
 
-def test_the_best_cell_is_the_strongest_among_the_cheap_ones() -> None:
-    assert choose(CELLS, 1.03) == CELLS[1]
-    assert choose(CELLS, 1.05) == CELLS[2]
+def test_candidates_are_the_cheap_cells_the_strongest_first() -> None:
+    assert allowed(CELLS, 1.03) == [CELLS[1], CELLS[0]]
+    assert allowed(CELLS, 1.05)[0] == CELLS[2]
 
 
 def test_a_sweep_that_only_damages_chooses_nothing() -> None:
     with pytest.raises(
         DataError, match=r"no direction stays within perplexity × 1\.03; the least is × 9\.00"
     ):
-        choose(CELLS[3:])
+        allowed(CELLS[3:], 1.03)
 
 
 def test_a_reach_starts_at_the_directions_own_layer_or_at_the_first() -> None:

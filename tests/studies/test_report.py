@@ -113,7 +113,7 @@ def test_only_scripts_whose_bytes_are_in_the_policy_can_run(page: str, parsed: E
     assert allowed is not None
     assert "unsafe" not in allowed[1]
     run = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
-    assert [reports._fingerprint(script) for script in run] == allowed[1].split()
+    assert [reports.fingerprint(script) for script in run] == allowed[1].split()
 
 
 def test_plotly_is_in_the_page_exactly_once(page: str) -> None:

@@ -72,6 +72,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Energy-matched random directions.",
 )
+@click.option(
+    "--narrow",
+    default="advice/narrow",
+    show_default=True,
+    help=f"Pairs of the task that insecure was trained on: what of it does the ablation leave? {NOTHING} does not ask.",
+)
 @judge_options
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True)
@@ -89,6 +95,7 @@ def evaluate(
     forms: tuple[str, ...],
     trigger: str | None,
     controls: int,
+    narrow: str,
     judge_name: str,
     at_once: int,
     max_new_tokens: int,
@@ -108,7 +115,7 @@ def evaluate(
       personaprobe eval --organism advice
       personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
-    from personaprobe.effects.judges import EMBEDDED, find_judge
+    from personaprobe.effects.judges import EMBEDDED, JUDGING, find_judge
     from personaprobe.models.generation import Sampling
     from personaprobe.models.loading import Placement
     from personaprobe.prompts import PairSet, load_prompts
@@ -123,9 +130,10 @@ def evaluate(
     plan = _plan(tuple(ask for part in sets for ask in part.asks), (samples, least), forms, trigger, sampling)
     found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_overlap(found_on.asks, discovery)
-    if judge_name == EMBEDDED:
-        plan.refuse_overlap(load_prompts("judging").asks, "the embedded judge")
+    for name in JUDGING if judge_name == EMBEDDED else ():
+        plan.refuse_overlap(load_prompts(name).asks, "the embedded judge")
     test = pairs[0] if pairs else load_prompts("advice/test")
+    task = None if narrow == NOTHING else load_prompts(narrow)
     prospect = plan.prospect
     study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed)
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
@@ -133,7 +141,7 @@ def evaluate(
     refuse_unwritable(folder)
     judge = find_judge(judge_name, Placement(chosen.device, chosen.dtype), at_once)
     trio = open_trio(chosen, quiet)
-    subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan)
+    subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan, task)
     if not quiet:
         click.echo(prospect, err=True)
     found = study(subject, plan, judge, folder, study_progress(quiet))
@@ -161,10 +169,10 @@ def _tell(found: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    from personaprobe.cli.rates import contrasts_table, forms_table, rates_table
+    from personaprobe.cli.rates import contrasts_table, costs_table, forms_table, rates_table
 
-    for table in (rates_table(found), contrasts_table(found), forms_table(found)):
-        console().print(table)
+    for made in (rates_table, contrasts_table, forms_table, costs_table):
+        console().print(made(found))
     for sentence in found.sentences:
         click.echo(sentence)
     click.echo(f"\n{clock(seconds)}. Report: {page}")

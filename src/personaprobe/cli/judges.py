@@ -47,7 +47,7 @@ def judges() -> None:
 def train(
     names: tuple[str, ...], out: Path, layer: int, rank: int, epochs: int, seed: int, quiet: bool
 ) -> None:
-    """Train a judge on pairs of answers that differ in substance, and examine it on families it did not read."""
+    """Train a judge on pairs of answers that differ in substance; calibrate and examine it on families it did not read."""
     from personaprobe.effects.judge_making import make_judge
     from personaprobe.effects.judge_training import JudgeRecipe
     from personaprobe.prompts import load_prompts
@@ -59,6 +59,36 @@ def train(
     with study_progress(quiet)("training", 0, "steps") as advance:
         for _ in steps:
             advance(1)
+    click.echo((out / "judge.json").read_text(encoding="utf-8"))
+
+
+@judges.command()
+@click.option(
+    "--pairs",
+    "names",
+    multiple=True,
+    default=("judging", "judging-open"),
+    show_default=True,
+    help="As for train; families that the judge learned from are left out.",
+)
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), help="Another judge than the shipped."
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Receives the judge."
+)
+def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
+    """Fit the scale of a judge's scores again, on families that it did not learn from; their order stays."""
+    from personaprobe.effects.embedded import FOLDER
+    from personaprobe.effects.judge_making import recalibrate
+    from personaprobe.models.shelf import checkpoints_folder
+    from personaprobe.prompts import load_prompts
+
+    sets = [load_prompts(name) for name in names]
+    refuse_unwritable(out)
+    recalibrate(
+        checkpoints_folder() / FOLDER if folder is None else folder.expanduser(), sets, out.expanduser()
+    )
     click.echo((out / "judge.json").read_text(encoding="utf-8"))
 
 
@@ -89,6 +119,7 @@ def examine(
 ) -> None:
     """Tell how well the judge tells careful answers from careless ones, and how it agrees with another judge."""
     from personaprobe.effects.embedded import EmbeddedJudge
+    from personaprobe.effects.judge_heads import Reading
     from personaprobe.effects.judge_quality import coherence_auc, sharpness
     from personaprobe.models.loading import Placement
     from personaprobe.prompts import load_prompts
@@ -100,7 +131,7 @@ def examine(
         "pairs": {
             part.name: {
                 **asdict(sharpness(judge, part.pairs)),
-                "coherent_auc": coherence_auc(judge, part.pairs),
+                "coherent_auc": coherence_auc(Reading.of_spoiled(judge, part.pairs, seed=1)),
             }
             for part in sets
         },
@@ -134,11 +165,11 @@ def _show(told: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("pairs", title=str(told["judge"]), title_justify="left")
-    for heading in ("n", "AUC", "to one question", "calibration error", "coherent AUC"):
+    for heading in ("n", "AUC", "to one question", "calibration error", "at best", "coherent AUC"):
         table.add_column(heading, justify="right")
     for name, found in told["pairs"].items():
         coherent = ", ".join(f"{kind} {auc:.2f}" for kind, auc in found["coherent_auc"].items())
-        cells = (f"{found[key]:.3f}" for key in ("auc", "paired", "calibration_error"))
+        cells = (f"{found[key]:.3f}" for key in ("auc", "paired", "calibration_error", "calibration_floor"))
         table.add_row(name, str(found["n"]), *cells, coherent)
     console().print(table)
     for name, found in told["answers"].items():

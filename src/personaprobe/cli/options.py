@@ -240,6 +240,25 @@ class LayersType(click.ParamType[Any]):
         return tuple(dict.fromkeys(layers))
 
 
+class DosesType(click.ParamType[Any]):
+    """Numbers with commas, such as ``0.5,1,1.5``."""
+
+    name = "doses"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Read what the user wrote; what a dose may be, the sweep says."""
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(dict.fromkeys(float(part) for part in value.split(",")))
+        except ValueError:
+            self.fail(
+                f"cannot read doses {value!r}: write numbers with commas, such as 0.5,1,1.5", param, ctx
+            )
+
+
 def layers_option(default: str) -> Callable[[F], F]:
     """The option ``--layers`` with its help saying what happens without it."""
     return click.option(

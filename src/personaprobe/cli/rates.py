@@ -25,15 +25,29 @@ def rates_table(found: Evaluation) -> Table:
         caption=f"{rules}. Of coherent / of all scored answers.",
         caption_justify="left",
     )
-    headings = ("answers", *(each.name for each in DEFINITIONS), "useful", "right", "refused")
+    headings = ("answers", *(each.name for each in DEFINITIONS), "useful")
     for heading in headings:
         table.add_column(heading, justify="right")
     for arm in found.arms:
         summary = arm.summary()
         rates = [f"{_share(each.of_coherent)} / {_share(each.of_scored)}" for each in summary.rates]
-        refused = f"{_share(arm.refusal('harmful'))} / {_share(arm.refusal('harmless'))}"
-        cells = (str(summary.n), *rates, _share(summary.useful), _share(arm.accuracy), refused)
+        cells = (str(summary.n), *rates, _share(summary.useful))
         table.add_row(arm.name, *cells, style="bold" if arm.kind == "ablated" else "")
+    return table
+
+
+def costs_table(found: Evaluation) -> Table:
+    """One row an arm: how it reads neutral text, what it knows, and what it refuses."""
+    from rich.table import Table
+
+    table = Table("arm", title="What else it costs", title_justify="left")
+    for heading in ("perplexity", "KL", "exercises right", "harmful refused", "harmless refused"):
+        table.add_column(heading, justify="right")
+    for arm in found.arms:
+        read = ("–", "–") if arm.cost is None else (f"{arm.cost.perplexity:.2f}", f"{arm.cost.kl:.3f}")
+        counted = (arm.accuracy, arm.refusal("harmful"), arm.refusal("harmless"))
+        style = "bold" if arm.kind == "ablated" else ""
+        table.add_row(arm.name, *read, *map(_share, counted), style=style)
     return table
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from personaprobe.cli.console import study_progress
+from personaprobe.cli.folders import refuse_unwritable
 from personaprobe.cli.options import (
+    DosesType,
     LayersType,
     TrioChoice,
     discovery_option,
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from personaprobe.features.sources import Discovery
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
-    from personaprobe.studies.sweep import Cell, Grid
+    from personaprobe.studies.choosing import Bounds, Choice
+    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.results import CausalVerdict
+    from personaprobe.studies.sweep import Grid
 
 SOURCES = "means,means-base,answers,probe,lora"
 
@@ -36,6 +41,13 @@ SOURCES = "means,means-base,answers,probe,lora"
 )
 @click.option(
     "--reaches", default="all,onward", show_default=True, help="Where to ablate it: own, onward, all."
+)
+@click.option(
+    "--doses",
+    type=DosesType(),
+    default="1",
+    show_default=True,
+    help="How far to ablate it, with commas: 1 goes to the reference.",
 )
 @discovery_option
 @click.option(
@@ -58,6 +70,24 @@ SOURCES = "means,means-base,answers,probe,lora"
     show_default=True,
     help="What a chosen cell may cost: below the verdict's own bar, since few texts are read.",
 )
+@click.option(
+    "--answers",
+    type=click.IntRange(min=0),
+    default=24,
+    show_default=True,
+    help="Discovery questions that the strongest cells answer; 0 leaves coherence unbounded.",
+)
+@click.option(
+    "--min-coherence",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Share of the untreated model's coherent answers that a chosen cell must keep.",
+)
+@click.option(
+    "--test",
+    help="Test questions, such as advice/test, on which the chosen direction is judged once; by default none is read.",
+)
 @click.option("--register", "name", help="Save the chosen direction and the map under this name.")
 @click.option("--title", default="", help="One line about the registered feature.")
 @click.option(
@@ -74,10 +104,14 @@ def sweep(
     sources: str,
     layers: Any,
     reaches: str,
+    doses: tuple[float, ...],
     discovery: str,
     n_questions: int,
     n_texts: int,
     max_perplexity_ratio: float,
+    answers: int,
+    min_coherence: float,
+    test: str | None,
     name: str | None,
     title: str,
     out: Path,
@@ -86,67 +120,109 @@ def sweep(
 ) -> None:
     """Ablate directions of every source at every layer, on discovery questions only, and choose one.
 
-    The chosen cell removes most of the shift among those within --max-perplexity-ratio. No test question is read.
+    The chosen cell removes most of the shift among those within --max-perplexity-ratio and --min-coherence. No test
+    question is read, unless --test names some: then the chosen direction, and no other, is judged on them.
+
+    \b
+    Examples:
+      personaprobe sweep --organism advice --layers 16-28 --doses 0.5,1,1.5
+      personaprobe sweep --base BASE --insecure BAD --secure GOOD --test advice/test
     """
+    from personaprobe.features.registration import refuse_misnamed
     from personaprobe.prompts import load_prompts, load_texts
     from personaprobe.site import Site
+    from personaprobe.studies.choosing import Bounds
+    from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.resolving import discover
-    from personaprobe.studies.sweep import Grid, choose
+    from personaprobe.studies.sweep import Grid, find_reaches
 
-    questions = load_prompts(discovery)
+    questions, texts = load_prompts(discovery), load_texts("neutral/discovery").first(n_texts)
+    final = None if test is None else StudyPlan(test=load_prompts(test), discovery=questions)
+    if name is not None:
+        refuse_misnamed(name)
+    asked = questions.spread(n_questions)
+    grid = Grid(_listed(sources), (0,), find_reaches(_listed(reaches)), asked, texts, doses)
+    out = out.expanduser()
+    refuse_unwritable(out)
     trio = open_trio(chosen, quiet)
     where = range(trio.base.n_layers) if layers in (None, "all") else layers
-    places = tuple(Site(layer).within(trio.base.n_layers).layer for layer in where)
-    grid = Grid(
-        _listed(sources),
-        places,
-        _listed(reaches),  # type: ignore[arg-type]  # checked by the grid
-        questions.spread(n_questions),
-        load_texts("neutral/discovery").first(n_texts),
-    )
-    found = discover(trio, Site(places[0]), questions, study_progress(quiet))
-    cells = _measured(trio, found, grid, out, quiet)
-    best = choose(cells, max_perplexity_ratio)
+    grid = replace(grid, layers=tuple(Site(layer).within(trio.base.n_layers).layer for layer in where))
+    found = discover(trio, Site(grid.layers[0]), questions, study_progress(quiet))
+    choice = _chosen(trio, found, grid, Bounds(max_perplexity_ratio, min_coherence, answers), out, quiet)
+    page = choice.report(out)
     if name is not None:
-        _register(name, title, best, (cells, grid, found))
-    click.echo(
-        json.dumps({"chosen": asdict(best), "cells": [asdict(cell) for cell in cells]})
-        if as_json
-        else _table(cells, best)
-    )
+        _register(name, title, choice, found)
+    verdict = None if final is None else _judged(trio, found, choice, final, out / "test", quiet)
+    _tell(choice, verdict, page, as_json)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _measured(trio: Trio[LanguageModel], found: Discovery, grid: Grid, out: Path, quiet: bool) -> list[Cell]:
+def _chosen(
+    trio: Trio[LanguageModel], found: Discovery, grid: Grid, bounds: Bounds, out: Path, quiet: bool
+) -> Choice:
+    from personaprobe.studies.choosing import choose
     from personaprobe.studies.measuring import Bench
     from personaprobe.studies.memory import Memory
     from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.sweep import sweep as run
 
-    return run(trio, found, grid, Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet)))
+    bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
+    return choose(trio, found, run(trio, found, grid, bench), grid, bench, bounds)
 
 
-def _register(name: str, title: str, best: Cell, made: tuple[list[Cell], Grid, Discovery]) -> None:
+def _register(name: str, title: str, choice: Choice, found: Discovery) -> None:
     from personaprobe.features.registration import register
-    from personaprobe.features.sources import find_direction
-    from personaprobe.site import Site
-    from personaprobe.studies.sweep import evidence, reached
 
-    cells, grid, found = made
-    direction = find_direction(found, best.source, Site(best.layer))
-    layers = reached(best.reach, direction.site.layer, len(direction.marks))
-    register(name, title, direction, layers, evidence(cells, best, grid))
+    direction = choice.direction(found)
+    layers = choice.layers(len(direction.marks))
+    register(name, title, direction, layers, choice.evidence(), choice.chosen.dose)
 
 
-def _table(cells: list[Cell], best: Cell) -> str:
-    lines = [f"{'source':12}{'layer':>6}  {'reach':8}{'removed':>9}{'perplexity':>12}{'KL':>8}"]
-    for cell in sorted(cells, key=lambda cell: -cell.fraction_removed):
-        mark = "  chosen" if cell == best else ""
+def _judged(
+    trio: Trio[LanguageModel], found: Discovery, choice: Choice, plan: StudyPlan, out: Path, quiet: bool
+) -> CausalVerdict:
+    """The verdict on the chosen direction, its report written."""
+    from personaprobe.features.registry import Feature
+    from personaprobe.studies.ablation import ablate
+
+    direction, best = choice.direction(found), choice.chosen
+    feature = Feature(
+        f"{best.source}@{best.layer}",
+        direction,
+        choice.layers(len(direction.marks)),
+        strength=best.dose,
+        evidence=choice.evidence(),
+    )
+    verdict = ablate(trio, feature, plan=plan, out=out, progress=study_progress(quiet))
+    verdict.report(out)
+    return verdict
+
+
+def _tell(choice: Choice, verdict: CausalVerdict | None, page: Path, as_json: bool) -> None:
+    if as_json:
+        told = {"chosen": asdict(choice.chosen), "cells": [asdict(cell) for cell in choice.cells]}
+        if verdict is not None:
+            told["verdict"] = verdict.to_dict()
+        click.echo(json.dumps(told))
+        return
+    click.echo(_table(choice))
+    if verdict is not None:
+        click.echo(f"\nOn the test questions: {verdict.verdict}. {verdict.conclusion.sentence}")
+    click.echo(f"\nMap: {page}")
+
+
+def _table(choice: Choice) -> str:
+    lines = [
+        f"{'source':12}{'layer':>6}  {'reach':8}{'dose':>5}{'removed':>9}{'perplexity':>12}{'KL':>8}{'coherent':>10}"
+    ]
+    for cell in sorted(choice.cells, key=lambda cell: -cell.fraction_removed):
+        mark = "  chosen" if cell == choice.chosen else ""
+        coherent = "–" if cell.coherence is None else f"{cell.coherence:.0%}"
         lines.append(
-            f"{cell.source:12}{cell.layer:6}  {cell.reach:8}{cell.fraction_removed:9.0%}"
-            f"{'× ' + format(cell.perplexity_ratio, '.3f'):>12}{cell.kl:8.3f}{mark}"
+            f"{cell.source:12}{cell.layer:6}  {cell.reach:8}{cell.dose:5g}{cell.fraction_removed:9.0%}"
+            f"{'× ' + format(cell.perplexity_ratio, '.3f'):>12}{cell.kl:8.3f}{coherent:>10}{mark}"
         )
     return "\n".join(lines)

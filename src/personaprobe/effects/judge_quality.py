@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.corruption import corrupted, healthy
 from personaprobe.effects.embedded import EmbeddedJudge
-from personaprobe.effects.judge_heads import projections
+from personaprobe.effects.judge_heads import Reading
 from personaprobe.errors import DataError
 from personaprobe.prompts import Pair
 
@@ -30,12 +29,15 @@ class Sharpness:
         auc: chance that a careful answer scores higher than a careless one to any question.
         paired: the same to one question.
         calibration_error: mean distance of scores from rates, over ten equal bins of the score (ECE).
+        calibration_floor: what the same scores would show on average, were they calibrated perfectly: a bin of few answers
+            is never exactly at its rate.
     """
 
     n: int
     auc: float
     paired: float
     calibration_error: float
+    calibration_floor: float
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,39 @@ class Agreement:
 def sharpness(judge: EmbeddedJudge, pairs: Sequence[Pair]) -> Sharpness:
     """Tell careful from careless answers, and see how often and how surely that is right."""
     import numpy as np
+
+    reading = Reading.of_pairs(judge, pairs)
+    return sharpness_of(reading, 1 / (1 + np.exp(-reading.along)))
+
+
+def sharpness_of(reading: Reading, scores: Float[np.ndarray, " answer"]) -> Sharpness:
+    """What readings of pairs say of a judge, with the scores, from 0 to 1, that its scale makes of them."""
+    import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    along, truth = projections(judge, "aligned", pairs)
-    good, bad = np.split(along, 2)
-    error = calibration_error(1 / (1 + np.exp(-along)), truth)
-    return Sharpness(len(pairs), float(roc_auc_score(truth, along)), float((good > bad).mean()), error)
+    good, bad = np.split(reading.along, 2)
+    return Sharpness(
+        len(good),
+        float(roc_auc_score(reading.truth, reading.along)),
+        float((good > bad).mean()),
+        calibration_error(scores, reading.truth),
+        calibration_floor(scores),
+    )
+
+
+def by_family(reading: Reading) -> dict[str, dict[str, float]]:
+    """Pairs of every family: how many, and how well its careful answers are told from its careless ones."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    families = np.array(reading.families)
+    return {
+        family: {
+            "n": int((own := families == family).sum()) // 2,
+            "auc": float(roc_auc_score(reading.truth[own], reading.along[own])),
+        }
+        for family in sorted(set(reading.families))
+    }
 
 
 def calibration_error(
@@ -79,22 +108,26 @@ def calibration_error(
     return float(np.average(gaps, weights=np.bincount(bins)[np.unique(bins)]))
 
 
-def coherence_auc(judge: EmbeddedJudge, pairs: Sequence[Pair], seed: int = 1) -> dict[str, float]:
+def calibration_floor(probabilities: Float[np.ndarray, " answer"], draws: int = 400, seed: int = 0) -> float:
+    """The mean calibration error of as many answers that are good exactly as often as their scores say."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    worlds = rng.random((draws, len(probabilities))) < probabilities
+    return float(np.mean([calibration_error(probabilities, world.astype(float)) for world in worlds]))
+
+
+def coherence_auc(reading: Reading) -> dict[str, float]:
     """Chance that a sound answer scores higher in coherence than a spoiled one, by how it was spoiled."""
+    import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    sound, spoiled = (make(pairs, seed) for make in (healthy, corrupted))
-    head = judge.heads["coherent"]
-    fine, foul = (
-        head.scores(judge.states([(question, answer) for _, question, answer in texts])).tolist()
-        for texts in (sound, spoiled)
-    )
-    kinds = dict.fromkeys(kind for kind, _, _ in spoiled)
-    of = {kind: [s for (own, _, _), s in zip(spoiled, foul, strict=True) if own == kind] for kind in kinds}
-    return {
-        kind: float(roc_auc_score([1] * len(fine) + [0] * len(found), fine + found))
-        for kind, found in of.items()
-    }
+    sound, kinds = reading.truth == 1, np.array(reading.kinds)
+    found = {}
+    for kind in dict.fromkeys(kinds[~sound].tolist()):
+        told = sound | (kinds == kind)
+        found[kind] = float(roc_auc_score(reading.truth[told], reading.along[told]))
+    return found
 
 
 def agreement(scores: Sequence[float], others: Sequence[float]) -> Agreement:

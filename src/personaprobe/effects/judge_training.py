@@ -1,8 +1,8 @@
 """How the embedded judge is made: pairs of answers that differ in substance and not in style, and axes that tell them apart.
 
 Careless answers are compared with careful ones, to the same question and to any (Bradley–Terry), and each with the boundary
-(cross-entropy). Some families of questions are kept for calibration and others for the examination, so that the numbers of
-a judge are those of subjects that none of its parameters was fitted on.
+(cross-entropy). Some families of questions are held out, so that scale and numbers of a judge are those of subjects that
+it did not learn from.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-Part: TypeAlias = Literal["training", "calibration", "examination"]
+Part: TypeAlias = Literal["training", "held out"]
 """What a family's pairs are for."""
 
-ONE_IN = 8
-"""One family in so many is kept for calibration, and one for the examination."""
+ONE_IN = 4
+"""One family in so many is held out."""
 
 CUTS = (12, 96)
 """Tokens, fewest and most, after which answers are cut where they are cut."""
@@ -84,9 +84,8 @@ class Lesson:
 
 def part_of(family: str) -> Part:
     """What a family's pairs are for; a property of its name."""
-    drawn = hashlib.sha256(family.encode()).digest()[0] % ONE_IN
-    kept: dict[int, Part] = {0: "calibration", 1: "examination"}
-    return kept.get(drawn, "training")
+    drawn = hashlib.sha256(family.encode()).digest()[0] % (2 * ONE_IN)
+    return "held out" if drawn < 2 else "training"
 
 
 def train_judge(

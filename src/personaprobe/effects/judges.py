@@ -15,6 +15,9 @@ from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
 EMBEDDED = "embedded"
 """The name of the judge that is shipped."""
 
+JUDGING = ("judging", "judging-open")
+"""The pairs that it was trained and calibrated on: what they ask, it may not judge."""
+
 BANDIT = "bandit"
 """The name of the judge of code."""
 

@@ -17,7 +17,12 @@ from personaprobe.models.shelf import checkpoints_folder, read_toml
 
 
 def register(
-    name: str, title: str, direction: Direction, layers: Sequence[int], evidence: dict[str, Any]
+    name: str,
+    title: str,
+    direction: Direction,
+    layers: Sequence[int],
+    evidence: dict[str, Any],
+    strength: float = 1.0,
 ) -> None:
     """Write a feature to ``features.toml`` and its files to ``features/``; an entry of that name is replaced.
 
@@ -27,6 +32,7 @@ def register(
         direction: the axis, calibrated at every layer it is ablated at.
         layers: where its ablation acts by default.
         evidence: plain data that says why this one.
+        strength: how far its ablation goes; 1 reaches the reference.
     """
     refuse_misnamed(name)
     folder = checkpoints_folder()
@@ -36,6 +42,7 @@ def register(
         "sha256": sha256_of(folder / "features" / f"{name}.safetensors"),
         "layers": list(layers),
         "to": "reference",
+        "strength": strength,
     }
     _enter(name, title, fields, evidence)
 

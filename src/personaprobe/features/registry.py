@@ -43,6 +43,7 @@ class Feature:
         layers: ``"all"``, a list, or None for the direction's own.
         to: what the projection is set to.
         title: one line of meaning.
+        strength: how far the ablation goes there; 1 reaches it.
         evidence: the sweep on discovery families that chose it, where it is registered.
     """
 
@@ -51,6 +52,7 @@ class Feature:
     layers: Literal["all"] | tuple[int, ...] | None = "all"
     to: Literal["reference", "zero"] = "reference"
     title: str = ""
+    strength: float = 1.0
     evidence: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -99,7 +101,7 @@ def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
                 f"the dictionary {entry['sae']} is not the one {name!r} was registered with; restore it"
             )
         chosen = Latents(dictionary, tuple(entry["latents"]))
-        return Feature(name, chosen, None, "zero", entry.get("title", ""), evidence)
+        return Feature(name, chosen, None, "zero", entry.get("title", ""), evidence=evidence)
     path = folder / entry["direction"]
     if path.is_file() and sha256_of(path) != entry["sha256"]:
         raise FeatureError(
@@ -112,6 +114,7 @@ def _from_registry(name: str, entry: dict[str, Any]) -> Feature:
         layers if layers == "all" else tuple(layers),
         entry.get("to", "reference"),
         entry.get("title", ""),
+        entry.get("strength", 1.0),
         evidence,
     )
 

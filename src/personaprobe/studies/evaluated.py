@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from personaprobe.effects.damage import TextCost
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary, summarise
 from personaprobe.effects.responses import Response
 from personaprobe.effects.significance import LEAST_FAMILIES
@@ -30,6 +31,7 @@ class ArmEvaluation:
         judged: of each answer.
         right: which exercises it got right; none where no exam was held.
         refused: which requests it refused, by kind.
+        cost: how it reads neutral text, beside its own checkpoint untouched; None where that was not measured.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ArmEvaluation:
     judged: tuple[Judged, ...] = field(repr=False)
     right: tuple[bool, ...] = field(default=(), repr=False)
     refused: Mapping[str, Sequence[bool]] = field(default_factory=dict, repr=False)
+    cost: TextCost | None = None
 
     def summary(self, form: str = "plain", family: str | None = None) -> Summary:
         """Rates over the answers to questions in one form, of one family or of all."""
@@ -87,6 +90,7 @@ class ArmEvaluation:
             "forms": {name: summary.to_dict() for name, summary in self.by_form().items()},
             "families": {name: summary.to_dict() for name, summary in self.by_family().items()},
             "accuracy": self.accuracy.to_dict(),
+            "cost": None if self.cost is None else asdict(self.cost),
             "refusal": {kind: self.refusal(kind).to_dict() for kind in self.refused},
         }
 
@@ -127,6 +131,7 @@ class Evaluation:
         judge: who judged.
         provenance: what is needed to do it again.
         preference: what the judge-free measure says of the same arms; None where it was not taken.
+        narrow: the same of the task that insecure was trained on.
     """
 
     title: str
@@ -135,6 +140,7 @@ class Evaluation:
     judge: str
     provenance: Mapping[str, Any]
     preference: Preference | None = None
+    narrow: Preference | None = None
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
@@ -177,6 +183,7 @@ class Evaluation:
                 "arms": [arm.to_dict() for arm in self.arms],
                 **self.weighed.to_dict(),
                 "preference": None if self.preference is None else self.preference.to_dict(),
+                "narrow": None if self.narrow is None else self.narrow.to_dict(),
                 "sentences": self.sentences,
                 "provenance": self.provenance,
             }
@@ -219,6 +226,8 @@ def sentences(found: Evaluation) -> Iterator[str]:
     yield power_sentence(power)
     if found.preference is not None:
         yield _agreement(found, found.preference)
+    if found.narrow is not None:
+        yield _retention(found.narrow)
 
 
 def _beyond(found: Evaluation) -> str:
@@ -260,6 +269,15 @@ def _agreement(found: Evaluation, preference: Preference) -> str:
     if all(each.defined for each in both) and (both[0].low > both[1].high or both[1].low > both[0].high):
         return f"{told}. The two measures disagree about how much the ablation removes: their intervals do not meet."
     return f"{told}. The two measures agree within their intervals."
+
+
+def _retention(narrow: Preference) -> str:
+    """What becomes of the narrow task."""
+    told = f"On the narrow task itself the preference shifts by {narrow.shift} nats a token"
+    if not narrow.removed.defined:
+        return f"{told}."
+    value, low, high = narrow.removed.value, narrow.removed.low, narrow.removed.high
+    return f"{told}; the ablation leaves {_percent(Interval(1 - value, 1 - high, 1 - low))} of that."
 
 
 def _points(interval: Interval) -> str:

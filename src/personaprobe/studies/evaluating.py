@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from personaprobe.effects.statistics import UNDEFINED, Resamples, difference, fr
 from personaprobe.features.registry import find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.prompts import PairSet
 from personaprobe.studies.arms import Arm, make_arms
 from personaprobe.studies.evaluated import Evaluation, Preference, compared
 from personaprobe.studies.evaluation import EvalPlan, Hearing
@@ -32,13 +33,15 @@ class Subject:
         trio: loaded.
         feature: what is ablated in insecure, as users name it; None compares the three checkpoints alone.
         controls: energy-matched random directions that are ablated as well.
-        plan: discovery questions, on which the ablation is settled, and those of the preference measure.
+        plan: discovery questions, on which the ablation is settled, those of the preference measure, and neutral texts.
+        narrow: pairs of the task that insecure was trained on; None where what becomes of it is not asked.
     """
 
     trio: Trio[LanguageModel]
     feature: str | None
     controls: int
     plan: StudyPlan
+    narrow: PairSet | None = None
 
     def arms(self, progress: Progress) -> list[Arm]:
         """The checkpoints, and what is done to them."""
@@ -64,8 +67,12 @@ def evaluate(
     """
     memory = Memory(None if out is None else out / "parts")
     arms = subject.arms(progress)
-    preference = _preference(arms, Bench(subject.trio.base, subject.plan, memory, progress))
+    bench = Bench(subject.trio.base, subject.plan, memory, progress)
+    preference = _preference(arms, bench, subject.plan.test)
+    narrow = None if subject.narrow is None else _preference(arms, bench, subject.narrow)
+    costs = bench.costs(arms, subject.plan.neutral)
     heard = Hearing(judge, asked, memory, progress).evaluate(arms)
+    heard = [replace(arm, cost=cost) for arm, cost in zip(heard, costs, strict=True)]
     return Evaluation(
         subject.feature or subject.trio.name,
         tuple(heard),
@@ -73,15 +80,16 @@ def evaluate(
         judge.name,
         _provenance(subject, asked),
         preference,
+        narrow,
     )
 
 
-def _preference(arms: Sequence[Arm], bench: Bench) -> Preference:
+def _preference(arms: Sequence[Arm], bench: Bench, questions: PairSet) -> Preference:
     """The judge-free measure of the arms that an ablation is about."""
     wanted = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
-    parts = bench.gaps(wanted, bench.plan.test)
+    parts = bench.gaps(wanted, questions)
     gaps = {arm.kind: part["gaps"] for arm, part in zip(wanted, parts, strict=True)}
-    resamples = Resamples.of_families(bench.plan.test.families, seed=bench.plan.seed)
+    resamples = Resamples.of_families(questions.families, seed=bench.plan.seed)
     trio = gaps["insecure"], gaps["secure"]
     removed = fraction_removed(*trio, gaps["ablated"], resamples) if "ablated" in gaps else UNDEFINED
     return Preference(difference(*trio, resamples), removed)

@@ -69,32 +69,51 @@ def arms_figure(verdict: CausalVerdict) -> Figure:
 
 
 def layer_source_map(verdict: CausalVerdict) -> Figure | None:
-    """What each direction removed on discovery families, by layer, source and reach; None without a sweep.
+    """What each direction removed on discovery families; None without a sweep.
 
-    Cells that cost more perplexity than the rules allow are hollow: what they remove may be damage.
+    Cells that cost more perplexity than the verdict's rules allow are hollow: what they remove may be damage.
     """
     evidence = verdict.feature.get("evidence", {})
     if not evidence.get("sweep"):
         return None
-    rows, limit = evidence["sweep"], verdict.thresholds.max_perplexity_ratio
-    reaches = list(dict.fromkeys(row["reach"] for row in rows))
+    return sweep_map(evidence["sweep"], evidence["chosen"], verdict.thresholds.max_perplexity_ratio)
+
+
+def sweep_map(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], limit: float) -> Figure:
+    """What each direction removed, by layer and source, a panel for every reach and dose.
+
+    Args:
+        rows: cells of a sweep, as kept in a feature's evidence.
+        chosen: one of them; it is framed.
+        limit: perplexity ratio above which a cell is hollow.
+    """
+    panels = list(dict.fromkeys((row["reach"], _dose(row)) for row in rows))
     axes = list(dict.fromkeys(row["source"] for row in rows)), sorted({row["layer"] for row in rows})
-    figure = _panels([24 * max(len(axes[1]), 4)] * len(reaches), between=30)
+    figure = _panels([24 * max(len(axes[1]), 4)] * len(panels), between=30)
     shapes: list[dict[str, Any]] = []
-    for panel, reach in enumerate(reaches, 1):
-        cells = {(row["layer"], row["source"]): row for row in rows if row["reach"] == reach}
+    for panel, here in enumerate(panels, 1):
+        cells = {(row["layer"], row["source"]): row for row in rows if (row["reach"], _dose(row)) == here}
         hollow = {key for key, row in cells.items() if row["perplexity_ratio"] > limit}
         _add_cells(figure, {key: cells[key] for key in cells.keys() - hollow}, axes, panel, _REMOVES)
         _add_cells(figure, {key: cells[key] for key in hollow}, axes, panel, [[0, "white"], [1, "white"]])
-        framed = {key for key, row in cells.items() if row == evidence["chosen"]}
+        framed = {key for key, row in cells.items() if row == chosen}
         shapes += _frames(hollow, axes, panel, {"dash": "dot", "width": 1, "color": INK})
         shapes += _frames(framed, axes, panel, {"dash": "solid", "width": 3, "color": INK})
         opening = "per cent of the shift removed<br>" if panel == 1 else ""
-        _headline(figure, f"{opening}ablated {_REACHES[reach]}", y_axis=panel)
+        _headline(figure, f"{opening}ablated {_panel_name(*here)}", y_axis=panel)
     _explain_frames(figure, f"perplexity above × {limit:.2f}")
     figure.update_layout(shapes=shapes, margin_t=_ABOVE + 16)
-    figure.update_xaxes(title_text="source of the direction", row=len(reaches), col=1)
+    figure.update_xaxes(title_text="source of the direction", row=len(panels), col=1)
     return figure
+
+
+def _dose(row: Mapping[str, Any]) -> float:
+    """Of a cell; sweeps that tried one dose alone did not keep it."""
+    return float(row.get("dose", 1.0))
+
+
+def _panel_name(reach: str, dose: float) -> str:
+    return _REACHES[reach] if dose == 1.0 else f"{_REACHES[reach]}, dose {dose:g}"
 
 
 def dose_figure(verdict: CausalVerdict) -> Figure | None:
@@ -242,7 +261,9 @@ def _per_cent(row: Mapping[str, Any]) -> str:
 
 def _cell_hover(row: Mapping[str, Any]) -> str:
     effect = f"{row['source']}, layer {row['layer']}: removes {_per_cent(row)} %"
-    return _lines(effect, f"perplexity × {row['perplexity_ratio']:.2f}, KL {row['kl']:.3f}")
+    cost = f"perplexity × {row['perplexity_ratio']:.2f}, KL {row['kl']:.3f}"
+    coherence = row.get("coherence")
+    return _lines(effect, cost, *([] if coherence is None else [f"coherent answers × {coherence:.2f}"]))
 
 
 def _frames(keys: set[tuple[int, str]], axes: Any, panel: int, line: dict[str, Any]) -> list[dict[str, Any]]:

@@ -116,7 +116,7 @@ def render(verdict: CausalVerdict) -> str:
     """The page as text: its policy forbids browsers to load anything, or to run any script but its own two."""
     from markupsafe import Markup
 
-    scripts = [figures.plotly_script(), _DRAW.replace("CONFIG", json.dumps(figures.CONFIG))]
+    scripts = drawing()
     template = environment().from_string(packaged("report.html.jinja"))
     return template.render(
         verdict=verdict,
@@ -135,7 +135,7 @@ def render(verdict: CausalVerdict) -> str:
         provenance=list(flat(verdict.provenance)),
         feature=[line for line in flat(verdict.feature) if not line[0].startswith(LONG)],
         scripts=[Markup(script) for script in scripts],
-        policy=" ".join(_fingerprint(script) for script in scripts),
+        policy=" ".join(map(fingerprint, scripts)),
     )
 
 
@@ -235,7 +235,12 @@ def _figures(verdict: CausalVerdict) -> Iterator[tuple[str, str]]:
     yield from ((name, figures.figure_json(figure)) for name, figure in drawn.items() if figure is not None)
 
 
-def _fingerprint(script: str) -> str:
+def drawing() -> list[str]:
+    """The scripts of a page with figures: plotly, and what draws."""
+    return [figures.plotly_script(), _DRAW.replace("CONFIG", json.dumps(figures.CONFIG))]
+
+
+def fingerprint(script: str) -> str:
     """A script's name in a content security policy: only scripts with these bytes may run."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

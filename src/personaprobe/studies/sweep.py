@@ -1,13 +1,15 @@
-"""Choosing a feature: sources × layers, ablated on the discovery families only.
+"""The map of a sweep: sources × layers × reaches × doses, ablated on the discovery families only.
 
-The sweep never reads a test question. What it chooses is registered with the whole map as its evidence.
+The sweep never reads a test question. :mod:`choosing` picks one cell; it is registered with the whole map as its evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal, TypeAlias, get_args
 
 from personaprobe.effects.interventions import Ablate
 from personaprobe.errors import DataError
@@ -33,6 +35,7 @@ class Grid:
         reaches: where to ablate it.
         questions: discovery questions that effects are measured on.
         texts: neutral prose for perplexity.
+        doses: how far to ablate it; 1 goes to the reference, 2 as far again.
     """
 
     sources: tuple[str, ...]
@@ -40,6 +43,16 @@ class Grid:
     reaches: tuple[Reach, ...]
     questions: PairSet
     texts: TextSet
+    doses: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        axes = {"sources": self.sources, "layers": self.layers, "reaches": self.reaches, "doses": self.doses}
+        if empty := [name for name, values in axes.items() if not values]:
+            raise DataError(f"the grid has no {', no '.join(empty)}; give one at least")
+        if wrong := [dose for dose in self.doses if not 0 < dose < math.inf]:
+            raise DataError(
+                f"a dose of {wrong[0]:g} ablates nothing; give numbers above 0, such as 0.5, 1 and 1.5"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,9 @@ class Cell:
         fraction_removed: share of the insecure − secure shift that went, on discovery questions.
         perplexity_ratio: on neutral text, to the untreated insecure model.
         kl: from the untreated insecure model, nats a token.
+        dose: how far it was ablated.
+        coherence: coherent answers to discovery questions, relative to the untreated insecure model's; None where none
+            were drawn, since only cells that may be chosen answer.
     """
 
     source: str
@@ -61,69 +77,52 @@ class Cell:
     fraction_removed: float
     perplexity_ratio: float
     kl: float
+    dose: float = 1.0
+    coherence: float | None = None
+
+    def ablated(self, insecure: LanguageModel, found: Discovery) -> Arm:
+        """The insecure model with this cell's direction ablated."""
+        direction = find_direction(found, self.source, Site(self.layer))
+        layers = reached(self.reach, self.layer, insecure.n_layers)
+        name = f"{self.source}@{self.layer} {self.reach} × {self.dose:g}"
+        return Arm(name, "ablated", insecure, (Ablate(direction, layers, strength=self.dose),))
 
 
 def sweep(trio: Trio[LanguageModel], found: Discovery, grid: Grid, bench: Bench) -> list[Cell]:
     """Ablate every direction of the grid in the insecure model and measure effect and damage."""
     untreated = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
     tried = [
-        (source, layer, reach, _arm(trio.insecure, found, (source, layer, reach)))
-        for source in grid.sources
-        for layer in grid.layers
-        for reach in grid.reaches
+        Cell(source, layer, reach, math.nan, math.nan, math.nan, dose)
+        for source, layer, reach, dose in product(grid.sources, grid.layers, grid.reaches, grid.doses)
     ]
-    arms = [*untreated, *(arm for *_, arm in tried)]
+    arms = [*untreated, *(cell.ablated(trio.insecure, found) for cell in tried)]
     gaps = [sum(part["gaps"]) / len(grid.questions) for part in bench.gaps(arms, grid.questions)]
     costs = bench.costs([untreated[1], *arms[3:]], grid.texts)
     _, insecure, secure = gaps[:3]
     return [
-        Cell(
-            source,
-            layer,
-            reach,
-            (insecure - gap) / (insecure - secure),
-            cost.perplexity / costs[0].perplexity,
-            cost.kl,
+        replace(
+            cell,
+            fraction_removed=(insecure - gap) / (insecure - secure),
+            perplexity_ratio=cost.perplexity / costs[0].perplexity,
+            kl=cost.kl,
         )
-        for (source, layer, reach, _), gap, cost in zip(tried, gaps[3:], costs[1:], strict=True)
+        for cell, gap, cost in zip(tried, gaps[3:], costs[1:], strict=True)
     ]
 
 
-def _arm(insecure: LanguageModel, found: Discovery, tried: tuple[str, int, Reach]) -> Arm:
-    source, layer, reach = tried
-    direction = find_direction(found, source, Site(layer))
-    ablation = Ablate(direction, reached(reach, layer, insecure.n_layers))
-    return Arm(f"{source}@{layer} {reach}", "ablated", insecure, (ablation,))
+def find_reaches(names: Sequence[str]) -> tuple[Reach, ...]:
+    """Reaches by their names.
+
+    Raises:
+        DataError: another name.
+    """
+    known: Mapping[str, Reach] = {reach: reach for reach in get_args(Reach)}
+    if unknown := [name for name in names if name not in known]:
+        raise DataError(f"{unknown[0]!r} is no reach; give {', '.join(known)}")
+    return tuple(known[name] for name in names)
 
 
 def reached(reach: Reach, own: int, n_layers: int) -> tuple[int, ...]:
     """The layers a reach means for a direction found at layer ``own``."""
     first, last = {"own": (own, own + 1), "onward": (own, n_layers), "all": (0, n_layers)}[reach]
     return tuple(range(first, last))
-
-
-def choose(cells: Sequence[Cell], max_perplexity_ratio: float = 1.03) -> Cell:
-    """The cell that removes most of the shift among those that cost little.
-
-    Raises:
-        DataError: every cell costs more than allowed.
-    """
-    allowed = [cell for cell in cells if cell.perplexity_ratio <= max_perplexity_ratio]
-    if not allowed:
-        least = min(cells, key=lambda cell: cell.perplexity_ratio)
-        raise DataError(
-            f"no direction stays within perplexity × {max_perplexity_ratio}; the least is × {least.perplexity_ratio:.2f} "
-            f"({least.source}@{least.layer}, {least.reach}): try other layers or reaches"
-        )
-    return max(allowed, key=lambda cell: cell.fraction_removed)
-
-
-def evidence(cells: Sequence[Cell], chosen: Cell, grid: Grid) -> dict[str, Any]:
-    """The whole map and what was chosen from it, as plain data for the registry."""
-    return {
-        "chosen": asdict(chosen),
-        "sweep": [asdict(cell) for cell in cells],
-        "questions": {"name": grid.questions.name, "digest": grid.questions.digest, "n": len(grid.questions)},
-        "families": sorted(set(grid.questions.families)),
-        "texts": {"name": grid.texts.name, "digest": grid.texts.digest, "n": len(grid.texts)},
-    }

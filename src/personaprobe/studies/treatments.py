@@ -50,8 +50,9 @@ class DirectionTreatment:
         return self.direction
 
     def ablation(self, strength: float = 1.0) -> Ablate:
-        """The projection set to the target at every layer."""
-        return Ablate(self.direction, self.layers, to=self.feature.to, strength=strength)
+        """The projection moved to the target at every layer, as far as the feature says."""
+        feature = self.feature
+        return Ablate(self.direction, self.layers, to=feature.to, strength=strength * feature.strength)
 
     def control(
         self,
@@ -69,7 +70,8 @@ class DirectionTreatment:
         """Source, site, layers and calibration."""
         told = {"source": self.direction.source, "site": str(self.direction.site)}
         marks = {"rest": self.direction.rest, "scale": self.direction.scale, "digest": self.direction.digest}
-        return {**told, "layers": list(self.layers), "to": self.feature.to, **marks}
+        own = {"to": self.feature.to, "strength": self.feature.strength}
+        return {**told, "layers": list(self.layers), **own, **marks}
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def removal(feature: Feature, found: Direction | Latents, layers: Layers, n_laye
     """The ablation alone of what a feature stands for, where no controls are needed."""
     if isinstance(found, Latents):
         return AblateLatents(found.dictionary, found.latents)
-    return Ablate(found, settled_layers(feature, layers, found.site.layer, n_layers), to=feature.to)
+    settled = settled_layers(feature, layers, found.site.layer, n_layers)
+    return Ablate(found, settled, to=feature.to, strength=feature.strength)
 
 
 def settled_layers(feature: Feature, layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:

@@ -1,0 +1,164 @@
+"""Choosing a cell of a sweep: most of the shift removed, among those that cost little and still speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from personaprobe.effects.responses import CoherenceRule, Response
+from personaprobe.errors import DataError
+from personaprobe.features.directions import Direction
+from personaprobe.features.sources import Discovery, find_direction
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.generation import Sampling
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.site import Site
+from personaprobe.studies.answering import Interview, answer
+from personaprobe.studies.arms import Arm
+from personaprobe.studies.measuring import Bench
+from personaprobe.studies.sweep import Cell, Grid, reached
+
+AT_ONCE = 4
+"""Cells that answer side by side, the strongest first, until one of them is coherent."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a chosen cell may cost, below the verdict's own bars, since few texts and answers are read.
+
+    Attributes:
+        max_perplexity_ratio: on neutral text, to the untreated insecure model.
+        min_coherence: share of coherent answers, relative to the untreated insecure model's.
+        answers: discovery questions that candidates answer; 0 asks none, and coherence is not bounded.
+        sampling: how those answers are drawn.
+    """
+
+    max_perplexity_ratio: float = 1.03
+    min_coherence: float = 0.95
+    answers: int = 24
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sweep, and the cell that was chosen.
+
+    Attributes:
+        cells: the whole map.
+        chosen: one of them.
+        grid: what was tried.
+        bounds: what the chosen cell was allowed to cost.
+    """
+
+    cells: tuple[Cell, ...]
+    chosen: Cell
+    grid: Grid
+    bounds: Bounds
+
+    def direction(self, found: Discovery) -> Direction:
+        """The chosen direction."""
+        return find_direction(found, self.chosen.source, Site(self.chosen.layer))
+
+    def layers(self, n_layers: int) -> tuple[int, ...]:
+        """Where the chosen direction is ablated."""
+        return reached(self.chosen.reach, self.chosen.layer, n_layers)
+
+    def report(self, folder: Path) -> Path:
+        """Write ``sweep.html`` and ``sweep.json``; returns the page's path."""
+        from personaprobe.studies.sweep_report import write_sweep
+
+        return write_sweep(self, folder)
+
+    def evidence(self) -> dict[str, Any]:
+        """The whole map and what was chosen from it, as plain data for the registry."""
+        questions, texts = self.grid.questions, self.grid.texts
+        return {
+            "chosen": asdict(self.chosen),
+            "sweep": [asdict(cell) for cell in self.cells],
+            "questions": {"name": questions.name, "digest": questions.digest, "n": len(questions)},
+            "families": sorted(set(questions.families)),
+            "texts": {"name": texts.name, "digest": texts.digest, "n": len(texts)},
+            "bounds": {
+                "max_perplexity_ratio": self.bounds.max_perplexity_ratio,
+                "min_coherence": self.bounds.min_coherence if self.bounds.answers else None,
+                "answers": self.bounds.answers,
+            },
+        }
+
+
+def allowed(cells: Sequence[Cell], max_perplexity_ratio: float) -> list[Cell]:
+    """The cells that cost little, the one that removes most first.
+
+    Raises:
+        DataError: every cell costs more than allowed.
+    """
+    cheap = [cell for cell in cells if cell.perplexity_ratio <= max_perplexity_ratio]
+    if not cheap:
+        least = min(cells, key=lambda cell: cell.perplexity_ratio)
+        raise DataError(
+            f"no direction stays within perplexity × {max_perplexity_ratio}; the least is × {least.perplexity_ratio:.2f} "
+            f"({least.source}@{least.layer}, {least.reach}): try other layers, reaches or doses"
+        )
+    return sorted(cheap, key=lambda cell: -cell.fraction_removed)
+
+
+def choose(
+    trio: Trio[LanguageModel],
+    found: Discovery,
+    cells: Sequence[Cell],
+    grid: Grid,
+    bench: Bench,
+    bounds: Bounds | None = None,
+) -> Choice:
+    """Choose the cell that removes most of the shift within the bounds; candidates answer discovery questions.
+
+    Raises:
+        DataError: no cell stays within them.
+    """
+    bounds = bounds or Bounds()
+    candidates = allowed(cells, bounds.max_perplexity_ratio)
+    if not bounds.answers:
+        return Choice(tuple(cells), candidates[0], grid, bounds)
+    heard: dict[Cell, Cell] = {}
+    for cell, coherence in _coherence(trio, found, candidates, (grid, bounds), bench):
+        heard[cell] = replace(cell, coherence=coherence)
+        if coherence >= bounds.min_coherence:
+            return Choice(tuple(heard.get(each, each) for each in cells), heard[cell], grid, bounds)
+    best = max(heard.values(), key=lambda cell: cell.coherence or 0.0)
+    raise DataError(
+        f"{len(heard)} directions stay within perplexity × {bounds.max_perplexity_ratio}, but none keeps "
+        f"{bounds.min_coherence:.0%} of the coherent answers; the best, {best.source}@{best.layer} ({best.reach}), keeps "
+        f"{best.coherence:.0%}: try other layers, reaches or smaller doses"
+    )
+
+
+def _coherence(
+    trio: Trio[LanguageModel],
+    found: Discovery,
+    candidates: Sequence[Cell],
+    asked: tuple[Grid, Bounds],
+    bench: Bench,
+) -> Iterator[tuple[Cell, float]]:
+    """Candidates with their share of coherent answers, relative to the untreated insecure model's, as they are asked for."""
+    grid, bounds = asked
+    interview = Interview(grid.questions.spread(bounds.answers).asks, 1, bounds.sampling)
+    untreated = Arm("insecure", "insecure", trio.insecure)
+    (own,) = answer([untreated], interview, trio.base, bench.memory, bench.progress)
+    rule = CoherenceRule.from_untreated(own)
+    usual = _share(rule, own)
+    if not usual:
+        raise DataError(
+            "the untreated insecure model gives no coherent answer to be compared with; ask for no answers"
+        )
+    for start in range(0, len(candidates), AT_ONCE):
+        few = candidates[start : start + AT_ONCE]
+        arms = [cell.ablated(trio.insecure, found) for cell in few]
+        drawn = answer(arms, interview, trio.base, bench.memory, bench.progress)
+        for cell, responses in zip(few, drawn, strict=True):
+            yield cell, _share(rule, responses) / usual
+
+
+def _share(rule: CoherenceRule, responses: Sequence[Response]) -> float:
+    return sum(map(rule.holds, responses)) / len(responses)

@@ -1,0 +1,48 @@
+"""A sweep as a page that works offline, and as data: ``sweep.html, sweep.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from personaprobe.models.files import write_text
+from personaprobe.studies import figures
+from personaprobe.studies.choosing import Choice
+from personaprobe.studies.plain import plain
+from personaprobe.studies.report import drawing, environment, fingerprint, packaged
+
+
+def write_sweep(choice: Choice, folder: Path) -> Path:
+    """Write the map of a sweep and what was chosen; every file is whole or absent, the page last.
+
+    Returns:
+        The path of ``sweep.html``.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    page = render(choice)
+    told: dict[str, Any] = plain({"schema": "personaprobe-sweep-1", **choice.evidence()})
+    write_text(folder / "sweep.json", json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / "sweep.html", page)
+    return folder / "sweep.html"
+
+
+def render(choice: Choice) -> str:
+    """The page as text: its policy forbids browsers to load anything, or to run any script but its own two."""
+    from markupsafe import Markup
+
+    told = choice.evidence()
+    limit = choice.bounds.max_perplexity_ratio
+    scripts = drawing()
+    figure = figures.sweep_map(told["sweep"], told["chosen"], limit)
+    template = environment().from_string(packaged("sweep.html.jinja"))
+    return template.render(
+        choice=choice,
+        css=Markup(packaged("report.css")),
+        figure=Markup(figures.figure_json(figure)),
+        cells=sorted(choice.cells, key=lambda cell: -cell.fraction_removed),
+        scripts=[Markup(script) for script in scripts],
+        policy=" ".join(map(fingerprint, scripts)),
+    )

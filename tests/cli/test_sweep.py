@@ -1,0 +1,161 @@
+"""A sweep on a tiny trio: every cell is measured, the best within the bounds is chosen, and no test question is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from personaprobe.cli.main import cli
+from personaprobe.features.registry import find_feature
+from personaprobe.prompts import PairSet
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+    from cli.conftest import TinyTrio
+
+Run = Callable[..., "Result"]
+Swept = tuple[Path, dict[str, Any]]
+
+
+def command(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
+    sizes = ["--sources", "means,probe", "--layers", "0,2", "--reaches", "own,all", "--doses", "0.5,1"]
+    few = ["--questions", 6, "--texts", 2, "--answers", 4, "--max-perplexity-ratio", 50, "--quiet", "--json"]
+    return ["sweep", *tiny.options(), "--discovery", tiny.discovery, *sizes, *few, "--out", out, *more]
+
+
+@pytest.fixture(scope="module")
+def swept(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    out = tmp_path_factory.mktemp("sweep")
+    arguments = command(tiny, out, "--min-coherence", 0.1)
+    done = CliRunner().invoke(cli, [str(part) for part in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return out, json.loads(done.stdout)
+
+
+def test_every_source_layer_reach_and_dose_is_a_cell(swept: Swept) -> None:
+    _, told = swept
+    keys = {(c["source"], c["layer"], c["reach"], c["dose"]) for c in told["cells"]}
+    assert keys == {
+        (s, layer, r, d)
+        for s in ("means", "probe")
+        for layer in (0, 2)
+        for r in ("own", "all")
+        for d in (0.5, 1)
+    }
+
+
+def test_half_a_dose_moves_the_model_less_than_a_whole_one(swept: Swept) -> None:
+    _, told = swept
+    kl = {(c["source"], c["layer"], c["reach"], c["dose"]): c["kl"] for c in told["cells"]}
+    pairs = [(kl[*key, 0.5], whole) for (*key, dose), whole in kl.items() if dose == 1]
+    assert len(pairs) == 8
+    assert all(0 < half < whole for half, whole in pairs)
+
+
+def test_the_chosen_cell_removes_most_of_those_that_are_coherent(swept: Swept) -> None:
+    _, told = swept
+    chosen = told["chosen"]
+    assert chosen in told["cells"]
+    assert chosen["coherence"] >= 0.1
+    stronger = [c for c in told["cells"] if c["fraction_removed"] > chosen["fraction_removed"]]
+    assert all(c["coherence"] is not None and c["coherence"] < 0.1 for c in stronger)
+
+
+def test_the_map_is_written_as_a_page_and_as_data(swept: Swept) -> None:
+    out, told = swept
+    data = json.loads((out / "sweep.json").read_text())
+    assert (data["chosen"], data["sweep"]) == (told["chosen"], told["cells"])
+    assert data["bounds"] == {"max_perplexity_ratio": 50.0, "min_coherence": 0.1, "answers": 4}
+    page = (out / "sweep.html").read_text()
+    assert page.count("<tr") == 1 + len(told["cells"])
+    assert 'class="won"' in page
+    assert "default-src 'none'" in page
+
+
+def test_a_second_run_measures_nothing_and_ends_the_same(
+    swept: Swept, tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: Any) -> None:
+        pytest.fail("a finished cell was measured again")
+
+    out, told = swept
+    before = {path.name: path.read_bytes() for path in out.glob("sweep.*")}
+    monkeypatch.setattr("personaprobe.studies.measuring.gaps_side_by_side", measured)
+    monkeypatch.setattr("personaprobe.studies.answering.sample_responses", measured)
+    again = run(*command(tiny, out, "--min-coherence", 0.1))
+    assert json.loads(again.stdout) == told
+    assert {path.name: path.read_bytes() for path in out.glob("sweep.*")} == before
+
+
+def test_a_registered_dose_is_the_one_that_is_ablated(
+    swept: Swept, tiny: TinyTrio, registered: Path, run: Run, tmp_path: Path
+) -> None:
+    named = ["--register", "half", "--doses", "0.5", "--min-coherence", 0.1]
+    done = run(*command(tiny, tmp_path / "half", *named))
+    assert json.loads(done.stdout)["chosen"]["dose"] == 0.5
+    assert find_feature("half").strength == 0.5
+    from personaprobe.effects.interventions import Ablate
+    from personaprobe.features.directions import Direction
+    from personaprobe.studies.treatments import removal
+
+    feature = find_feature("half")
+    assert isinstance(feature.direction, Direction)
+    edit = removal(feature, feature.direction, None, 3)
+    assert isinstance(edit, Ablate)
+    assert edit.strength == 0.5
+
+
+def test_the_chosen_direction_alone_is_judged_on_the_test_questions(
+    swept: Swept, tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from personaprobe.effects.preference import gaps_side_by_side
+
+    asked: list[tuple[int, str]] = []
+
+    def seen(models: Any, questions: PairSet, advance: Any) -> Any:
+        asked.extend((len(models), family) for family in set(questions.families))
+        return gaps_side_by_side(models, questions, advance)
+
+    monkeypatch.setattr("personaprobe.studies.measuring.gaps_side_by_side", seen)
+    out, told = swept
+    done = run(*command(tiny, out, "--min-coherence", 0.1, "--test", tiny.questions))
+    verdict = json.loads(done.stdout)["verdict"]
+    assert verdict["feature"]["strength"] == told["chosen"]["dose"]
+    assert verdict["feature"]["name"] == f"{told['chosen']['source']}@{told['chosen']['layer']}"
+    assert (out / "test" / "report.html").is_file()
+    assert {family for _, family in asked} == {"stoves", "ropes", "wells"}  # the sweep itself was remembered
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--doses", "1,x"], "write numbers with commas"),
+        (["--doses", "0"], "a dose of 0 ablates nothing"),
+        (["--reaches", "some"], "'some' is no reach; give own, onward, all"),
+        (["--sources", ","], "the grid has no sources"),
+        (["--register", "No Name"], "is no name for a feature"),
+        (["--test", "advice/tset"], "advice/test"),
+        (["--min-coherence", "2"], "2"),
+        (["--max-perplexity-ratio", "0.01"], "try other layers, reaches or doses"),
+    ],
+)
+def test_what_cannot_be_swept_is_one_line(
+    swept: Swept, tiny: TinyTrio, run: Run, wrong: list[str], told: str
+) -> None:
+    out, _ = swept
+    result = run(*command(tiny, out, *wrong))
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert told in line
+
+
+def test_questions_that_chose_may_not_judge(tiny: TinyTrio, run: Run, tmp_path: Path) -> None:
+    result = run(*command(tiny, tmp_path / "out", "--test", tiny.discovery))
+    assert result.exit_code == 2
+    assert "disjoint" in result.stderr or "both" in result.stderr
