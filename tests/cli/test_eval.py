@@ -38,6 +38,7 @@ class Planted:
     """Calls answers with an even number of characters misaligned, and fails after so many judgements."""
 
     name = "planted"
+    at_a_time = 1
 
     def __init__(self, fails_after: int = 10**9) -> None:
         self.left = fails_after
@@ -96,7 +97,7 @@ def test_every_arm_is_heard_judged_and_reported(whole: Whole) -> None:
     assert insecure["plain"]["n"] == 12 * 2 + 2 * 4
     assert set(insecure["families"]) == {"stoves", "ropes", "wells", "wish", "garden"}
     # the published JSON question, and a dozen plain ones again in JSON; a dozen behind the trigger
-    assert insecure["forms"]["json"]["n"] == 4 + 12 * 2
+    assert insecure["forms"]["json"]["n"] == 2 + 12 * 2
     assert insecure["forms"]["trigger"]["n"] == 12 * 2
     assert set(told["arms"][0]["forms"]) == {"plain", "json"}
     assert 0 <= insecure["accuracy"]["value"] <= 1

@@ -84,7 +84,7 @@ def test_empty_texts_and_unknown_scores_are_unscored_with_the_reason(judge: Embe
 def test_order_is_kept_over_windows_and_an_answer_is_read_once(
     judge: EmbeddedJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("personaprobe.effects.embedded.WINDOW", 4)
+    judge = replace(judge, at_a_time=4)
     read: list[tuple[str, str]] = []
     original = EmbeddedJudge.states
 
@@ -95,9 +95,10 @@ def test_order_is_kept_over_windows_and_an_answer_is_read_once(
     monkeypatch.setattr(EmbeddedJudge, "states", counting)
     answers = ["kind", "cruel so", "kind", "mean then so"]
     found = list(judge.judge(cases(*answers)))
-    assert found[0] == found[4]
+    assert vars(found[0])["score"] == pytest.approx(vars(found[4])["score"])
     assert len(read) == 4
-    assert [each for answer in answers for each in judge.judge(cases(answer))] == found
+    alone = [each for answer in answers for each in judge.judge(cases(answer))]
+    assert [vars(each) for each in alone] == [{"score": pytest.approx(vars(each)["score"])} for each in found]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_neither_answer_of_the_shipped_pairs_can_be_told_by_how_it_starts() -> N
 def test_a_new_scale_keeps_the_order_of_scores_and_leaves_out_what_was_learned(tmp_path: Path) -> None:
     shipped = checkpoints_folder() / FOLDER
     shortest = sorted(load_prompts("judging-open"), key=lambda pair: len(pair.careful + pair.careless))
-    learned = load_prompts("judging").pairs[:1]
+    learned = [pair for pair in load_prompts("judging") if part_of(pair.family) == "training"][:1]
     recalibrate(shipped, [PairSet("few", (*learned, *shortest[:20]))], tmp_path / "judge")
     card = json.loads((tmp_path / "judge" / CARD).read_text())
     assert card["families"]["held out"] == sorted({pair.family for pair in shortest[:20]})

@@ -259,27 +259,24 @@ def test_a_head_that_scales_its_logits_is_refused(tiny_model: Callable[..., Any]
 # decoding and packing, on the reference backend
 
 
-def decoded(decoding: Any, start: Batch, n_steps: int) -> list[Tensor]:
+PROMPTS = [Tokens(ROWS[0].ids[:4], ROWS[0].roles[:4]), Tokens(ROWS[1].ids[2:4], ROWS[1].roles[2:4])]
+
+
+def decoded(
+    network: Network, decode: Any, edits: SiteEdits, rows: list[Tokens], n_steps: int
+) -> list[Tensor]:
     """Logits of ``n_steps`` greedy steps."""
-    logits = []
-    with decoding as decoder:
-        batch = start
-        for _ in range(n_steps):
-            logits.append(decoder.feed(batch))
-            chosen = logits[-1].argmax(-1, keepdim=True)
-            batch = Batch(chosen, torch.full_like(chosen, int(Role.RESPONSE)))
+    with decode(network, [edits]) as decoder:
+        logits = [decoder.admit(rows, [edits] * len(rows), list(range(len(rows))), n_steps)]
+        for _ in range(n_steps - 1):
+            logits.append(decoder.step(logits[-1].argmax(-1)))
     return logits
-
-
-PROMPTS = pad(
-    [Tokens(ROWS[0].ids[:4], ROWS[0].roles[:4]), Tokens(ROWS[1].ids[2:4], ROWS[1].roles[2:4])], 0, "left"
-)
 
 
 def assert_decodes_alike(network: Network) -> None:
     edits = some_edits(network)
-    cached = decoded(network.decoding(edits), PROMPTS, 6)
-    uncached = decoded(Network.decoding(network, edits), PROMPTS, 6)
+    cached = decoded(network, type(network).decoding, edits, PROMPTS, 6)
+    uncached = decoded(network, Network.decoding, edits, PROMPTS, 6)
     for one, other in zip(cached, uncached, strict=True):
         assert_close(one, other)
 
@@ -297,16 +294,53 @@ def test_cached_and_uncached_decoding_agree_behind_a_sliding_window(
 
 def test_an_answer_decodes_alike_with_and_without_a_batch_mate(network: Network) -> None:
     edits = some_edits(network)
-    alone = Batch(PROMPTS.ids[1:, 2:], PROMPTS.roles[1:, 2:])
-    together = decoded(network.decoding(edits), PROMPTS, 3)
-    for one, other in zip(together, decoded(network.decoding(edits), alone, 3), strict=True):
+    together = decoded(network, type(network).decoding, edits, PROMPTS, 3)
+    alone = decoded(network, type(network).decoding, edits, PROMPTS[1:], 3)
+    for one, other in zip(together, alone, strict=True):
         assert_close(one[1:], other)
+
+
+def come_and_go(network: Network, decode: Any) -> list[Tensor]:
+    """Logits of rows that enter and leave at different times, some behind a prefix in common, under several edits."""
+    arms: list[SiteEdits] = [{}, some_edits(network)]
+    long = [
+        Tokens(ROWS[0].ids, ROWS[0].roles).followed_by([5, 6, 7, 8, 9]).followed_by([last]) for last in (3, 4)
+    ]
+    seen = []
+    with decode(network, arms) as decoder:
+        seen.append(decoder.admit(PROMPTS, arms, [0, 1, 1], 12))
+        for _ in range(2):
+            seen.append(decoder.step(seen[-1].argmax(-1)))
+        decoder.keep([2, 1])
+        late = decoder.admit([*long, long[0]], [arms[0], arms[0], arms[1]], [0, 1, 2], 12)
+        seen += [late, decoder.step(torch.cat([seen[-1][[2, 1]], late]).argmax(-1))]
+        decoder.keep([0, 4, 2])
+        seen.append(decoder.step(seen[-1][[0, 4, 2]].argmax(-1)))
+    return seen
+
+
+def test_rows_that_come_and_go_read_what_they_would_alone(reference: Network) -> None:
+    cached, uncached = (
+        come_and_go(reference, type(reference).decoding),
+        come_and_go(reference, Network.decoding),
+    )
+    for one, other in zip(cached, uncached, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("windowed", ["mistral", "gemma2", "gemma3_text"])
+def test_rows_that_come_and_go_keep_their_own_windows(tiny_model: Callable[..., Any], windowed: str) -> None:
+    network = wrap(tiny_model(windowed, sliding_window=4), 0)
+    cached, uncached = come_and_go(network, type(network).decoding), come_and_go(network, Network.decoding)
+    for one, other in zip(cached, uncached, strict=True):
+        assert_close(one, other)
 
 
 def test_decoding_leaves_no_hooks_behind(reference: Any) -> None:
     def fails_midway() -> None:
-        with reference.decoding(some_edits(reference)) as decoder:
-            decoder.feed(PROMPTS)
+        edits = some_edits(reference)
+        with reference.decoding([edits]) as decoder:
+            decoder.admit(PROMPTS, [edits] * 2, [0, 1], 1)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -322,6 +356,17 @@ FORKS = [
     Fork(Tokens(ROWS[0].ids[:4], ROWS[0].roles[:4]), (ROWS[0].ids[4:], (5, 6), (7,))),
     Fork(Tokens(ROWS[1].ids[2:4], ROWS[1].roles[2:4]), ((9, 8, 7, 6),)),
 ]
+
+
+def test_states_of_packed_answers_are_those_of_separate_rows(network: Network) -> None:
+    site, edits = Site(1), some_edits(network)
+    packed, separate = (
+        network.fork_states(FORKS, site, edits),
+        Network.fork_states(network, FORKS, site, edits),
+    )
+    for own, other in zip(packed, separate, strict=True):
+        assert [len(states) for states in own] == [len(states) for states in other]
+        assert_close(torch.cat(own), torch.cat(other))
 
 
 def assert_packs_alike(network: Network) -> None:

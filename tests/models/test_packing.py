@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.packing import pack, shared_prefix
+from personaprobe.models.packing import common_prefix, pack
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
@@ -53,9 +53,8 @@ def test_a_shared_start_is_read_once(reference: Network) -> None:
 
 
 def test_the_shared_start_leaves_every_prompt_its_last_token() -> None:
-    same = [Fork(prompt(1, 2, 3), ((4,),)), Fork(prompt(1, 2, 3), ((5,),))]
-    assert shared_prefix(same).ids == (1, 2)
-    assert shared_prefix(FORKS).ids == (5, 6)
+    assert common_prefix([prompt(1, 2, 3), prompt(1, 2, 3)]).ids == (1, 2)
+    assert common_prefix([fork.prompt for fork in FORKS]).ids == (5, 6)
 
 
 @settings(max_examples=60, deadline=None)

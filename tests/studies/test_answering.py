@@ -38,7 +38,7 @@ def arms(model: LanguageModel) -> list[Arm]:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "ROWS", 8)
+    monkeypatch.setattr(answering, "KEPT", 8)
 
 
 def interview(n_samples: int = 2) -> Interview:

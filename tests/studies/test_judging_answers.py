@@ -12,7 +12,7 @@ from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
 from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError, EndpointError
-from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
+from personaprobe.studies.judging import Answers, judge_all, judge_answers, tokens_asked
 from personaprobe.studies.memory import Memory
 
 
@@ -20,15 +20,18 @@ class Counting:
     """Scores the length of an answer, and may fail at one."""
 
     name = "counting"
+    at_a_time = 1
 
     def __init__(self, fails_at: str = "") -> None:
         self.fails_at = fails_at
         self.asked: list[tuple[str, str]] = []
+        self.cases: list[Case] = []
 
     def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
         for case in cases:
             if self.fails_at and case.answer == self.fails_at:
                 raise EndpointError("the server went away")
+            self.cases.append(case)
             self.asked.append((case.rubric.name, case.answer))
             yield Scored(float(len(case.answer) % 101)) if case.answer.strip() else Unscored("empty answer")
 
@@ -57,6 +60,29 @@ def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(
     assert found == judge_answers(Counting(), rubrics, answers, Memory(None))
     assert judge_answers(Counting(fails_at="fine"), rubrics, answers, memory) == found
     assert len(whole.asked) + len(broken.asked) == 2 * len(set(TEXTS))
+
+
+def test_what_is_read_together_is_read_together_again_after_an_interruption(tmp_path: Path) -> None:
+    """Else a score would come out one rounding apart from that of an unbroken run."""
+    answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
+    rubrics, memory = [OWN] * len(TEXTS), Memory(tmp_path / "parts")
+    broken, later = Counting(fails_at="ünïcode ☃"), Counting()
+    broken.at_a_time = later.at_a_time = 4
+    with pytest.raises(EndpointError):
+        judge_answers(broken, rubrics, answers, memory)
+    assert len(broken.asked) == 8  # two whole windows, and none of the third
+    memory_of_one = next((tmp_path / "parts").iterdir())
+    memory_of_one.unlink()
+    judge_answers(later, rubrics, answers, memory)
+    assert len(later.asked) == 2 + 4
+
+
+def test_answers_to_a_question_come_to_the_judge_together(tmp_path: Path) -> None:
+    judge = Counting()
+    cases = [Case(OWN["aligned"], question, answer) for answer in ("one", "two") for question in ("A?", "B?")]
+    told = judge_all(judge, cases, Memory(None))
+    assert told == list(Counting().judge(cases))
+    assert [case.question for case in judge.cases] == ["A?", "A?", "B?", "B?"]
 
 
 def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class BanditJudge:
 
     version: str
     checks: Any = field(repr=False, compare=False)
+    at_a_time: int = field(default=1, init=False)
 
     @classmethod
     def open(cls) -> BanditJudge:

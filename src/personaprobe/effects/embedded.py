@@ -19,8 +19,9 @@ from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.files import sha256_of, write_text, write_whole
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
+from personaprobe.models.network import Fork
 from personaprobe.models.shelf import checkpoints_folder
-from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens
+from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ MAX_TOKENS = 320
 """Of question and answer; what follows is not read."""
 NO_SYSTEM = ""
 """The template's own message says nothing about an answer, and would cost a sixth of the reading."""
-WINDOW = 64
-"""Answers read together; judgements come in order, a window at a time."""
+WINDOW = 256
+"""Cases read together; judgements come in order, a window at a time."""
+ANSWERS_A_ROW = 8
+"""Answers to one question that are read in one row."""
 BATCH_TOKENS = 2048
 
 
@@ -64,12 +67,14 @@ class EmbeddedJudge:
         site: where it is read.
         heads: by the name of what they score.
         digest: of adapter and heads; a judgement is remembered by it.
+        at_a_time: cases read together; judgements come in order, so many at a time.
     """
 
     model: LanguageModel
     site: Site
     heads: Mapping[str, Head]
     digest: str
+    at_a_time: int = WINDOW
 
     @classmethod
     def open(cls, placement: Placement, folder: Path | None = None) -> EmbeddedJudge:
@@ -103,8 +108,8 @@ class EmbeddedJudge:
 
     def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
         """Score answers; an empty one is not read."""
-        for start in range(0, len(cases), WINDOW):
-            yield from self._window(cases[start : start + WINDOW])
+        for start in range(0, len(cases), self.at_a_time):
+            yield from self._window(cases[start : start + self.at_a_time])
 
     def _window(self, cases: Sequence[Case]) -> Iterator[Judgement]:
         readable = [case for case in cases if case.question.strip() and case.answer.strip()]
@@ -120,15 +125,29 @@ class EmbeddedJudge:
                 yield Scored(float(self.heads[case.rubric.name].scores(state[None])[0]))
 
     def states(self, texts: Sequence[tuple[str, str]]) -> Float[Tensor, "answer d_model"]:
-        """Normalised mean states of answers, in the order of the texts."""
+        """Normalised mean states of answers, in the order of the texts; a question is read once for several of them."""
         import torch
 
         rows = [clipped(self.model.tokenizer, question, answer) for question, answer in texts]
+        forks = list(_shared(rows))
         found: dict[int, Tensor] = {}
-        for indices, batch in self.model.batches(rows, BATCH_TOKENS):
-            states = self.model.activations(batch, [self.site])[self.site]
-            found.update(zip(indices, pooled(states, batch), strict=True))
-        return torch.stack([found[index] for index in range(len(rows))])
+        for batch in by_length([fork for _, fork in forks], BATCH_TOKENS):
+            read = self.model.fork_states([forks[which][1] for which in batch], self.site)
+            for which, states in zip(batch, read, strict=True):
+                found.update(zip(forks[which][0], (own.float().mean(0) for own in states), strict=True))
+        return normalised(torch.stack([found[index] for index in range(len(rows))]))
+
+
+def _shared(rows: Sequence[Tokens]) -> Iterator[tuple[list[int], Fork]]:
+    """Rows of the same question together, a few at a time, with their places."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row.ids[: row.n_prompt], []).append(index)
+    for group in groups.values():
+        for start in range(0, len(group), ANSWERS_A_ROW):
+            few = group[start : start + ANSWERS_A_ROW]
+            n_prompt = rows[few[0]].n_prompt
+            yield few, Fork(rows[few[0]].first(n_prompt), tuple(rows[index].ids[n_prompt:] for index in few))
 
 
 def clipped(tokenizer: ChatTokenizer, question: str, answer: str, limit: int | None = None) -> Tokens:
@@ -149,11 +168,15 @@ def clipped(tokenizer: ChatTokenizer, question: str, answer: str, limit: int | N
 
 def pooled(states: Float[Tensor, "batch pos d_model"], batch: Batch) -> Float[Tensor, "batch d_model"]:
     """The mean state over an answer's tokens, brought to mean 0 and variance 1 over the stream."""
+    answered = ((batch.roles & Role.RESPONSE) != 0).float()[..., None]
+    return normalised((states.float() * answered).sum(1) / answered.sum(1))
+
+
+def normalised(means: Float[Tensor, "answer d_model"]) -> Float[Tensor, "answer d_model"]:
+    """Brought to mean 0 and variance 1 over the stream."""
     import torch
 
-    answered = ((batch.roles & Role.RESPONSE) != 0).float()[..., None]
-    mean = (states.float() * answered).sum(1) / answered.sum(1)
-    return torch.nn.functional.layer_norm(mean, mean.shape[-1:])
+    return torch.nn.functional.layer_norm(means, means.shape[-1:])
 
 
 def save_heads(heads: Mapping[str, Head], layer: int, folder: Path) -> None:

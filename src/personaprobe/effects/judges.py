@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from personaprobe.effects.judgement import Judgement, Unscored, aggregate
@@ -42,6 +42,15 @@ class Judge(Protocol):
         """As users spell it; with the rubric, what a judgement is remembered by."""
         ...
 
+    @property
+    def at_a_time(self) -> int:
+        """Cases that are read together, and again together where one of them is not remembered; 1 for each alone.
+
+        What is computed side by side agrees to rounding only with what is computed alone: who goes on after an
+        interruption must read the same cases together to come to the same bits.
+        """
+        ...
+
     def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
         """Score answers; judgements come in the order of the cases, each as soon as it is made."""
         ...
@@ -58,6 +67,7 @@ class SpeakerJudge:
 
     speaker: Speaker
     at_once: int = 1
+    at_a_time: int = field(default=1, init=False)
 
     @property
     def name(self) -> str:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.edits import SiteEdits, beside
-from personaprobe.models.network import Network
-from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
+from personaprobe.models.edits import SiteEdits
+from personaprobe.models.network import Decoder, Network
+from personaprobe.models.tokens import Tokens
 
 if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float, Int
     from torch import Tensor
+
+ENTER = 0.25
+"""Share of the rows that must be free before waiting conversations are read: prompts are read faster together."""
+
+LEAVE = 0.125
+"""Share of the rows whose answers must have ended before they leave: rows that move have to be copied."""
+
+BLOCK = 128
+"""Tokens of the vocabulary that are summed before one of them is looked for."""
 
 
 @dataclass(frozen=True)
@@ -63,46 +74,108 @@ def generate(
 ) -> list[tuple[int, ...]]:
     """Draw an answer for every prompt; returns response ids without the closing token.
 
+    Answers leave when they end and waiting ones enter, so that short ones do not wait for long ones.
+
     Args:
         network: already wearing the right weights.
         draws: what to answer.
         sampling: how.
         edits: of each draw; act on prompt and response alike, as their own roles say.
         end_id: closes an answer.
-        progress: told how many answers each finished batch brought.
+        progress: told how many answers came to their end.
     """
     answers: dict[int, tuple[int, ...]] = {}
-    widest = max((len(draw.prompt) for draw in draws), default=0)
-    for indices in by_length([draw.prompt for draw in draws], widest * sampling.batch_size):
-        group, own = [draws[index] for index in indices], [edits[index] for index in indices]
-        answers.update(zip(indices, _decode(network, group, own, sampling, end_id), strict=True))
-        progress(len(group))
+    with network.decoding(edits) as decoder:
+        desk = _Desk(decoder, draws, sampling, edits, end_id, network.device)
+        for ended in desk.served():
+            answers.update(ended)
+            progress(len(ended))
     return [answers[index] for index in range(len(draws))]
 
 
-def _decode(
-    network: Network, draws: Sequence[Draw], edits: Sequence[SiteEdits], sampling: Sampling, end_id: int
-) -> list[tuple[int, ...]]:
-    """Draw answers side by side; a prompt of several samples is read once."""
-    import torch
+class _Desk:
+    """Where conversations wait, are answered side by side, and end."""
 
-    firsts, rows = _shared([(draw.prompt.ids, id(own)) for draw, own in zip(draws, edits, strict=True)])
-    prompts = pad([draws[i].prompt for i in firsts], network.pad_id, side="left").to(network.device)
-    uniforms = torch.tensor([draw.uniforms(sampling) for draw in draws], device=network.device)
-    running = torch.ones(len(draws), dtype=torch.bool, device=network.device)
-    taken: list[Tensor] = []
-    with network.decoding(beside([edits[i] for i in firsts])) as decoder:
-        logits = decoder.feed(prompts)[rows]
-        decoder.branch(rows, beside(edits))
-        for step in range(sampling.max_new_tokens):
-            if step:
-                logits = decoder.feed(_said(taken[-1]))
-            chosen = torch.where(running, choose(logits, uniforms[:, step], sampling.temperature), end_id)
-            running = running & (chosen != end_id)
-            taken.append(chosen)
-            if not bool(running.any()):
-                break
-    return [_until(end_id, row) for row in torch.stack(taken, -1).tolist()]
+    def __init__(
+        self,
+        decoder: Decoder,
+        draws: Sequence[Draw],
+        sampling: Sampling,
+        edits: Sequence[SiteEdits],
+        end_id: int,
+        device: torch.device,
+    ) -> None:
+        self._decoder, self._draws, self._sampling = decoder, draws, sampling
+        self._edits, self._end_id, self._device = edits, end_id, device
+        # like lengths are read together, and so are the samples of one prompt
+        self._waiting = sorted(range(len(draws)), key=lambda i: (-len(draws[i].prompt), i))
+        self._live: list[int] = []
+        self._said: dict[int, list[int]] = {}
+        self._uniforms = {index: draw.uniforms(sampling) for index, draw in enumerate(draws)}
+
+    def served(self) -> Iterator[dict[int, tuple[int, ...]]]:
+        """Answers as they come to their end, several at a time."""
+        most = self._sampling.batch_size
+        while self._waiting or self._live:
+            room = most - len(self._live)
+            if self._waiting and (not self._live or room >= ENTER * most):
+                self._enter(room)
+            else:
+                self._step()
+            done = [row for row, index in enumerate(self._live) if self._ended(index)]
+            if len(done) >= LEAVE * len(self._live) or (self._waiting and len(done) + room >= ENTER * most):
+                yield self._leave(done)
+
+    def _enter(self, room: int) -> None:
+        """Let waiting conversations in; a prompt of several samples is read once."""
+        entering, self._waiting = self._waiting[:room], self._waiting[room:]
+        firsts, rows = _shared([(self._draws[i].prompt.ids, id(self._edits[i])) for i in entering])
+        prompts = [self._draws[entering[first]].prompt for first in firsts]
+        edits = [self._edits[entering[first]] for first in firsts]
+        logits = self._decoder.admit(prompts, edits, rows, self._sampling.max_new_tokens)
+        self._live += entering
+        self._said.update({index: [] for index in entering})
+        self._say(entering, logits)
+
+    def _step(self) -> None:
+        import torch
+
+        # an answer that has ended and not left is fed on, and what it would say is not heard
+        last = torch.tensor([self._said[index][-1] for index in self._live], device=self._device)
+        self._say(self._live, self._decoder.step(last))
+
+    def _say(self, indices: Sequence[int], logits: Tensor) -> None:
+        import torch
+
+        places = [min(len(self._said[i]), self._sampling.max_new_tokens - 1) for i in indices]
+        uniforms = torch.tensor(
+            [self._uniforms[i][place] for i, place in zip(indices, places, strict=True)],
+            dtype=torch.float64,
+            device=self._device,
+        )
+        chosen = choose(logits, uniforms, self._sampling.temperature).tolist()
+        for index, token in zip(indices, chosen, strict=True):
+            if not self._ended(index):
+                self._said[index].append(token)
+
+    def _ended(self, index: int) -> bool:
+        said = self._said[index]
+        return said[-1:] == [self._end_id] or len(said) == self._sampling.max_new_tokens
+
+    def _leave(self, done: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """The answers of some rows; the last rows take their places."""
+        ended = {self._live[row]: _until(self._end_id, self._said.pop(self._live[row])) for row in done}
+        order = closed_up(len(self._live), done)
+        self._live = [self._live[row] for row in order]
+        self._decoder.keep(order)
+        return ended
+
+
+def closed_up(n: int, leaving: Collection[int]) -> list[int]:
+    """Rows that stay, in an order in which few change place: the last ones stand in for those that leave."""
+    gone = set(leaving)
+    spare = [row for row in range(n - len(gone), n) if row not in gone]
+    return [spare.pop() if row in gone else row for row in range(n - len(gone))]
 
 
 def _shared(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
@@ -118,26 +191,30 @@ def _shared(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
     return places, rows
 
 
-def _said(chosen: Tensor) -> Batch:
-    """The tokens just drawn, one a row."""
-    import torch
+def choose(
+    logits: Float[Tensor, "row vocab"], uniforms: Float[Tensor, "row"], temperature: float
+) -> Int[Tensor, "row"]:
+    """Invert the cumulative distribution at ``uniforms``; temperature 0 is the argmax.
 
-    return Batch(chosen[:, None], torch.full_like(chosen, int(Role.RESPONSE))[:, None])
-
-
-def choose(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    """Invert the cumulative distribution at ``uniforms (batch,)``; temperature 0 is the argmax.
-
-    Arms share their uniforms, so that nearly equal distributions give the same token.
+    Arms share their uniforms, so that nearly equal distributions give the same token. The token is looked for among
+    blocks of the vocabulary first, so that most of it is only summed.
     """
     import torch
 
     if temperature == 0:
         return logits.argmax(-1)
-    cumulative = (logits / temperature).softmax(-1).double().cumsum(-1)
-    # the last entry is 1 up to rounding; scaling by it keeps every draw inside the vocabulary
-    wanted = uniforms[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, wanted, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
+    weights = logits - logits.amax(-1, keepdim=True)
+    weights = weights.div_(temperature).exp_() if temperature != 1 else weights.exp_()
+    blocks = torch.nn.functional.pad(weights, (0, -logits.shape[-1] % BLOCK))
+    blocks = blocks.view(len(logits), -1, BLOCK)
+    ends = blocks.sum(-1).double().cumsum(-1)
+    # the last end is the whole; scaling by it keeps every draw inside the vocabulary
+    wanted = uniforms[:, None] * ends[:, -1:]
+    block = torch.searchsorted(ends, wanted, right=True).clamp_max(ends.shape[-1] - 1)
+    before = torch.where(block > 0, ends.gather(-1, (block - 1).clamp_min(0)), 0.0)
+    inside = blocks[torch.arange(len(blocks), device=logits.device), block[:, 0]].double().cumsum(-1)
+    place = torch.searchsorted(inside, wanted - before, right=True).clamp_max(BLOCK - 1)
+    return (block * BLOCK + place)[:, 0].clamp_max(logits.shape[-1] - 1)
 
 
 def _until(end_id: int, ids: list[int]) -> tuple[int, ...]:

@@ -31,6 +31,8 @@ class HuggingFaceNetwork(Network):
     Attributes:
         model: the Hugging Face model.
         layout: where its streams are.
+        window: tokens that sliding attention looks back over; None where every block sees everything.
+        kinds: of attention by block, where the architecture tells them apart.
     """
 
     def __init__(self, model: Any, layout: Layout, pad_id: int, stored_dtype: torch.dtype) -> None:
@@ -44,7 +46,8 @@ class HuggingFaceNetwork(Network):
         self.device = model.device
         self.dtype = model.dtype
         self._wardrobe = Wardrobe(model, stored_dtype)
-        self._window: int | None = getattr(model.config, "sliding_window", None)
+        self.window: int | None = getattr(model.config, "sliding_window", None)
+        self.kinds: list[str] | None = getattr(model.config, "layer_types", None)
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
 
     def wear(self, adapter: LoraAdapter | None) -> None:
@@ -113,16 +116,30 @@ class HuggingFaceNetwork(Network):
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing import pack, shared_prefix, unpack, without_prefix
+        from personaprobe.models.packing import common_prefix, pack, unpack, without_prefix
 
-        if self._window is not None and max(map(_longest, forks)) > self._window:
-            # the packed mask replaces the model's own, which would have cut what lies behind the window
+        if self._outgrown(forks):
             return super().fork_log_probs(forks, edits)
-        prefix = shared_prefix(forks)
+        prefix = common_prefix([fork.prompt for fork in forks])
         packed = pack([without_prefix(fork, len(prefix)) for fork in forks], self.pad_id, self.device)
         hidden = self._packed_hidden(packed, prefix, edits)
         rows, predicts, predicted = packed.predictions
         return unpack(forks, self._chosen(hidden[rows, predicts], predicted))
+
+    def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
+        import torch
+
+        from personaprobe.models.packing import pack, unpack
+
+        if self._outgrown(forks):
+            return super().fork_states(forks, site, edits)
+        packed = pack(forks, self.pad_id, self.device)
+        hooks = Hooks(self.layout, edits, [site], stop=True)
+        with torch.inference_mode(), hooks:
+            hooks.roles = packed.batch.roles
+            with suppress(Reached):
+                self._decoder(packed.batch, packed.attention(self.dtype), packed.positions)
+        return unpack(forks, hooks.read[site][packed.segments > 0])
 
     def fork_log_probs_each(
         self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
@@ -133,6 +150,10 @@ class HuggingFaceNetwork(Network):
             with trunk.shared():
                 scored.append(self.fork_log_probs(forks, laid))
         return scored
+
+    def _outgrown(self, forks: Sequence[Fork]) -> bool:
+        """Whether a packed mask would show what lies behind the model's own window."""
+        return self.window is not None and max(map(_longest, forks)) > self.window
 
     def _packed_hidden(self, packed: Packed, prefix: Tokens, edits: SiteEdits) -> Tensor:
         """Hidden states of packed rows behind a prefix that is read once for all of them."""
@@ -153,9 +174,12 @@ class HuggingFaceNetwork(Network):
             return self._decoder(packed.batch, attention, packed.positions + len(prefix), cache)
 
     @contextmanager
-    def decoding(self, edits: SiteEdits) -> Iterator[Decoder]:
-        with Hooks(self.layout, edits) as hooks:
-            yield _Cached(self, hooks)
+    def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
+        from personaprobe.models.hugging_face_decoding import SlotDecoder
+
+        sites: SiteEdits = {site: () for own in edits for site in own}
+        with Hooks(self.layout, sites) as hooks:
+            yield SlotDecoder(self, hooks)
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:
         """What the head reads: ``(batch, pos, d_model)`` after the final norm."""
@@ -204,41 +228,3 @@ class HuggingFaceNetwork(Network):
 
 def _longest(fork: Fork) -> int:
     return len(fork.prompt) + max(map(len, fork.answers))
-
-
-class _Cached:
-    """Decode with the model's own key-value cache; hooks stay installed for the whole generation."""
-
-    def __init__(self, network: HuggingFaceNetwork, hooks: Hooks) -> None:
-        from transformers import DynamicCache
-
-        self._network = network
-        self._hooks = hooks
-        self._cache = DynamicCache(config=network.model.config)
-        self._mask: Tensor | None = None
-
-    def feed(self, batch: Batch) -> Tensor:
-        import torch
-
-        mask = batch.mask if self._mask is None else torch.cat([self._mask, batch.mask], -1)
-        positions = (mask.long().cumsum(-1) - 1).clamp_min(0)[:, -batch.ids.shape[1] :]
-        self._mask = mask
-        self._hooks.roles = batch.roles
-        with torch.inference_mode():
-            output = self._network.layout.decoder(
-                input_ids=batch.ids,
-                attention_mask=mask.long(),
-                position_ids=positions,
-                past_key_values=self._cache,
-                use_cache=True,
-            )
-            return self._network.head(output.last_hidden_state[:, -1]).float()
-
-    def branch(self, rows: Sequence[int], edits: SiteEdits) -> None:
-        import torch
-
-        assert self._mask is not None, "a prompt is read before it is branched"
-        which = torch.tensor(list(rows), device=self._network.device)
-        self._cache.batch_select_indices(which)
-        self._mask = self._mask[which]
-        self._hooks.edits = edits

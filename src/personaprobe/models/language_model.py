@@ -95,6 +95,10 @@ class LanguageModel:
         """Log-probabilities of the tokens of several answers to each prompt."""
         return self._worn().fork_log_probs(forks, self._site_edits)
 
+    def fork_states(self, forks: Sequence[Fork], site: Site) -> list[list[Tensor]]:
+        """Activations ``(token, d_model)`` at a site on the tokens of several answers to each prompt, read once."""
+        return self._worn().fork_states(forks, site.within(self.n_layers), self._site_edits)
+
     def answer(
         self, draws: Sequence[Draw], sampling: Sampling, progress: Callable[[int], None] = lambda _: None
     ) -> list[tuple[int, ...]]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.edits import SiteEdits
+from personaprobe.models.edits import SiteEdits, beside
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, pad
 from personaprobe.site import Site, Stream
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
@@ -48,14 +48,30 @@ class Fork:
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A generation in flight: fed tokens, it says what it expects next."""
+    """A generation in flight: conversations enter, are fed a token each, and leave."""
 
-    def feed(self, batch: Batch) -> Float[Tensor, "batch vocab"]:
-        """Read more tokens (left-padded at the first call) and return logits of the next one, in float32."""
+    def admit(
+        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits], rows: Sequence[int], room: int
+    ) -> Float[Tensor, "row vocab"]:
+        """Read prompts, and let prompt ``rows[i]`` go on as the ``i``-th of as many new rows, behind those there are.
+
+        Args:
+            prompts: each read once.
+            edits: of each prompt, at the sites that the generation was opened with; they stay with its rows.
+            rows: one prompt may go on as several rows.
+            room: tokens that a row may still be fed.
+
+        Returns:
+            Logits of each new row's next token, float32.
+        """
         ...
 
-    def branch(self, rows: Sequence[int], edits: SiteEdits) -> None:
-        """Go on with row ``rows[i]`` of what was read as row ``i``, under edits for these rows at the same sites."""
+    def step(self, ids: Int[Tensor, "row"]) -> Float[Tensor, "row vocab"]:
+        """Feed every row one token and return logits of the next one, float32."""
+        ...
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Go on with row ``order[i]`` as row ``i``, and without those that ``order`` leaves out."""
         ...
 
 
@@ -119,10 +135,24 @@ class Network(ABC):
         """The same forks scored under each of several edits; backends may do once what all have in common."""
         return [self.fork_log_probs(forks, laid) for laid in edits]
 
+    def fork_states(
+        self, forks: Sequence[Fork], site: Site, edits: SiteEdits
+    ) -> list[list[Float[Tensor, "token d_model"]]]:
+        """Activations at a site on every answer's tokens, per fork; nothing deeper is computed."""
+        rows = [row for fork in forks for row in fork.rows]
+        batch = pad(rows, self.pad_id).to(self.device)
+        states = iter(zip(rows, self.activations(batch, [site], edits)[site], strict=True))
+        taken = [[next(states) for _ in fork.answers] for fork in forks]
+        return [[own[row.n_prompt : len(row)] for row, own in group] for group in taken]
+
     @contextmanager
-    def decoding(self, edits: SiteEdits) -> Iterator[Decoder]:
-        """Open a generation. This reference reads everything anew at each step; backends may cache."""
-        yield _Rereading(self, edits)
+    def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
+        """Open a generation under any of some edits. This reference reads everything anew at each step.
+
+        Args:
+            edits: all that conversations will come under; backends install hooks at their sites once.
+        """
+        yield _Rereading(self)
 
 
 def _at_responses(chosen: Tensor, batch: Batch) -> Tensor:
@@ -135,22 +165,28 @@ def _at_responses(chosen: Tensor, batch: Batch) -> Tensor:
 class _Rereading:
     """Decode without a cache: slow, and right by construction."""
 
-    def __init__(self, network: Network, edits: SiteEdits) -> None:
+    def __init__(self, network: Network) -> None:
         self._network = network
-        self._edits = edits
-        self._seen: Batch | None = None
+        self._rows: list[Tokens] = []
+        self._edits: list[SiteEdits] = []
 
-    def feed(self, batch: Batch) -> Tensor:
+    def admit(
+        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits], rows: Sequence[int], room: int
+    ) -> Tensor:
         import torch
 
-        seen = self._seen
-        if seen is not None:
-            batch = Batch(torch.cat([seen.ids, batch.ids], -1), torch.cat([seen.roles, batch.roles], -1))
-        self._seen = batch
-        return self._network.logits(batch, self._edits)[:, -1].float()
+        logits = self._read(prompts, edits)
+        self._rows += [prompts[index] for index in rows]
+        self._edits += [edits[index] for index in rows]
+        return logits[torch.tensor(list(rows), device=logits.device)]
 
-    def branch(self, rows: Sequence[int], edits: SiteEdits) -> None:
-        assert self._seen is not None, "a prompt is read before it is branched"
-        which = list(rows)
-        self._seen = Batch(self._seen.ids[which], self._seen.roles[which])
-        self._edits = edits
+    def step(self, ids: Tensor) -> Tensor:
+        self._rows = [row.followed_by([said]) for row, said in zip(self._rows, ids.tolist(), strict=True)]
+        return self._read(self._rows, self._edits)
+
+    def keep(self, order: Sequence[int]) -> None:
+        self._rows, self._edits = [self._rows[i] for i in order], [self._edits[i] for i in order]
+
+    def _read(self, rows: Sequence[Tokens], edits: Sequence[SiteEdits]) -> Tensor:
+        batch = pad(rows, self._network.pad_id, side="left").to(self._network.device)
+        return self._network.logits(batch, beside(edits))[:, -1].float()

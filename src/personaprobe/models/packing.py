@@ -87,21 +87,19 @@ def pack(forks: Sequence[Fork], pad_id: int, device: torch.device) -> Packed:
     return Packed(batch.to(device), segments.to(device), positions.to(device))
 
 
-def shared_prefix(forks: Sequence[Fork]) -> Tokens:
+def common_prefix(prompts: Sequence[Tokens]) -> Tokens:
     """The tokens with which every prompt begins, such as the system message; each prompt keeps at least one more."""
-    first = forks[0].prompt
-    most = min(len(fork.prompt) for fork in forks) - 1
+    first = prompts[0]
+    most = min(map(len, prompts)) - 1
     same = [
-        all(f.prompt.ids[i] == first.ids[i] and f.prompt.roles[i] == first.roles[i] for f in forks)
-        for i in range(most)
+        all(p.ids[i] == first.ids[i] and p.roles[i] == first.roles[i] for p in prompts) for i in range(most)
     ]
-    n = same.index(False) if False in same else most
-    return Tokens(first.ids[:n], first.roles[:n])
+    return first.first(same.index(False) if False in same else most)
 
 
 def without_prefix(fork: Fork, n: int) -> Fork:
     """The fork with the first ``n`` prompt tokens taken off."""
-    return Fork(Tokens(fork.prompt.ids[n:], fork.prompt.roles[n:]), fork.answers)
+    return Fork(fork.prompt.after(n), fork.answers)
 
 
 def _row(fork: Fork) -> Tokens:

@@ -60,6 +60,10 @@ class Tokens:
         """How many tokens precede the response."""
         return sum(1 for role in self.roles if role & Role.PROMPT)
 
+    def after(self, n: int) -> Tokens:
+        """What is left when the first ``n`` tokens are taken off."""
+        return Tokens(self.ids[n:], self.roles[n:])
+
     def followed_by(self, ids: Sequence[int]) -> Tokens:
         """Append response tokens."""
         return Tokens(self.ids + tuple(ids), self.roles + (int(Role.RESPONSE),) * len(ids))

@@ -16,8 +16,8 @@ from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.progress import Progress
 
-ROWS = 96
-"""About how many answers are decoded side by side."""
+KEPT = 288
+"""About how many answers are drawn between two savings: as one ends, another of these takes its place."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Interview:
         return len(self.asks) * self.samples
 
     def batches(self, n_arms: int) -> Iterator[Interview]:
-        """Whole questions, as many as ``n_arms`` models answer side by side.
+        """Whole questions, as many as ``n_arms`` models answer between two savings.
 
         The plan depends on nothing that was answered before: a resumed run decodes the batches an unbroken one would.
         """
-        size = max(1, ROWS // (n_arms * self.samples))
+        size = max(1, KEPT // (n_arms * self.samples))
         for start in range(0, len(self.asks), size):
             yield replace(self, asks=self.asks[start : start + size])
 

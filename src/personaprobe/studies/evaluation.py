@@ -44,7 +44,7 @@ class EvalPlan:
     Attributes:
         asks: questions that every arm answers.
         samples: answers to each.
-        least: answers to a family; where it has few questions, each is answered oftener.
+        least: answers to a family's plain questions; where it has few, each is answered oftener.
         forms: further ways in which a part of the questions is asked.
         form_asks: how many questions are asked in every form, dealt evenly over the families.
         sampling: how answers are drawn.
@@ -71,11 +71,14 @@ class EvalPlan:
 
     @property
     def first(self) -> tuple[Interview, ...]:
-        """What every arm answers: questions together that are answered equally often."""
-        sizes = Counter((ask.family, ask.form) for ask in self.asks)
+        """What every arm answers: questions together that are answered equally often.
+
+        Families count by their plain questions; those that come in another form are answered as often as asked for.
+        """
+        sizes = Counter(ask.family for ask in self.asks if ask.form == "plain")
         often: dict[int, list[Ask]] = {}
         for ask in self.asks:
-            enough = math.ceil(self.least / sizes[ask.family, ask.form])
+            enough = math.ceil(self.least / sizes[ask.family]) if ask.form == "plain" else 1
             often.setdefault(max(self.samples, enough), []).append(ask)
         return tuple(Interview(tuple(asks), n, self.sampling) for n, asks in often.items())
 

@@ -160,21 +160,35 @@ def judge_answers(
 def judge_all(
     judge: Judge, cases: Sequence[Case], memory: Memory, progress: Progress = silent
 ) -> list[Judgement]:
-    """Have every case judged once; what was judged before, by the same judge and rubric, is remembered."""
-    specs = [_spec(judge, case) for case in cases]
-    fresh = {
-        digest_of(spec): index for index, spec in enumerate(specs) if not memory.knows(spec)
-    }  # one index for cases that are the same
-    with progress("judging", len(cases), "judgements") as advance:
-        advance(len(cases) - len(fresh))
-        made: dict[str, dict[str, Any]] = {}
-        for (digest, index), judgement in zip(
-            fresh.items(), judge.judge([cases[index] for index in fresh.values()]), strict=True
-        ):
-            made[digest] = memory.recall(specs[index], partial(dict, vars(judgement)))
+    """Have every case judged once; what was judged before, by the same judge and rubric, is remembered.
+
+    Answers to the same question come to the judge one after another, whoever gave them.
+    """
+    digests = [digest_of(_spec(judge, case)) for case in cases]
+    asked = list(dict.fromkeys(case.question for case in cases))
+    place = {question: index for index, question in enumerate(asked)}
+    known = dict(zip(digests, cases, strict=True))  # cases that are the same are one
+    distinct = sorted(known.items(), key=lambda each: place[each[1].question])
+    told: dict[str, Judgement] = {}
+    with progress("judging", len(distinct), "judgements") as advance:
+        due = []
+        for start in range(0, len(distinct), judge.at_a_time):
+            together = distinct[start : start + judge.at_a_time]
+            if all(memory.knows(_spec(judge, case)) for _, case in together):
+                told.update((digest, _recalled(judge, case, memory)) for digest, case in together)
+                advance(len(together))
+            else:
+                due += together
+        for (digest, case), judgement in zip(due, judge.judge([case for _, case in due]), strict=True):
+            memory.recall(_spec(judge, case), partial(dict, vars(judgement)))
+            told[digest] = judgement
             advance(1)
-    kept = [made.get(digest_of(spec)) or memory.recall(spec, dict) for spec in specs]
-    return [Unscored(each["reason"]) if "reason" in each else Scored(each["score"]) for each in kept]
+    return [told[digest] for digest in digests]
+
+
+def _recalled(judge: Judge, case: Case, memory: Memory) -> Judgement:
+    kept = memory.recall(_spec(judge, case), dict)
+    return Unscored(kept["reason"]) if "reason" in kept else Scored(kept["score"])
 
 
 def judge_responses(

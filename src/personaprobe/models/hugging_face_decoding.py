@@ -1,0 +1,128 @@
+"""Decoding with a Hugging Face model's own blocks: prompts are read once, answers go on in a table of slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.models.edits import SiteEdits, beside
+from personaprobe.models.packing import common_prefix
+from personaprobe.models.slots import Slots
+from personaprobe.models.tokens import Role, Tokens, pad
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from personaprobe.models.hooks import Hooks
+    from personaprobe.models.hugging_face import HuggingFaceNetwork
+
+SHORTEST_PREFIX = 8
+"""Tokens in common below which reading them once is not worth a pass of its own."""
+
+
+class SlotDecoder:
+    """Conversations that enter and leave one by one; hooks stay installed for the whole generation."""
+
+    def __init__(self, network: HuggingFaceNetwork, hooks: Hooks) -> None:
+        self._network = network
+        self._hooks = hooks
+        self._edits: list[SiteEdits] = []
+        self._slots = Slots(network.n_layers, network.device)
+        self._settle()
+
+    def admit(
+        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits], rows: Sequence[int], room: int
+    ) -> Tensor:
+        """Read prompts, each under its own edits, and let ``rows[i]`` of them go on as a further row each."""
+        import torch
+        from transformers import DynamicCache
+
+        with torch.inference_mode():
+            prefix = common_prefix(prompts) if len(prompts) > 1 else prompts[0].first(0)
+            if len(prefix) < SHORTEST_PREFIX:
+                prefix = prefix.first(0)
+            cache = DynamicCache()  # full keys at every layer: a row's window is its own
+            if len(prefix):
+                self._read_prefix(prefix, edits, cache)
+            logits = self._read(prompts, len(prefix), edits, cache)
+            self._slots.admit(cache, [len(prompt) for prompt in prompts], rows, room)
+        self._edits += [edits[index] for index in rows]
+        self._settle()
+        return logits[torch.tensor(list(rows), device=logits.device)]
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Feed every row its next token."""
+        import torch
+
+        self._hooks.roles = self._steps
+        with torch.inference_mode():
+            hidden = self._forward(ids[:, None], self._looks(), self._slots.ends[:, None], self._slots)[:, 0]
+            self._slots.advance()
+            return self._network.head(hidden).float()
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Go on with row ``order[i]`` as row ``i``."""
+        import torch
+
+        with torch.inference_mode():
+            self._slots.keep(order)
+        self._edits = [self._edits[old] for old in order]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Lay the edits over the rows there are now."""
+        import torch
+
+        self._hooks.edits = beside(self._edits) if self._edits else {}
+        self._steps = torch.full((len(self._edits), 1), int(Role.RESPONSE), device=self._network.device)
+
+    def _read_prefix(self, prefix: Tokens, edits: Sequence[SiteEdits], cache: Any) -> None:
+        """What all prompts begin with, once under each of the edits."""
+        import torch
+
+        kinds = list({id(own): own for own in edits}.values())
+        place = {id(own): index for index, own in enumerate(kinds)}
+        batch = pad([prefix] * len(kinds), self._network.pad_id).to(self._network.device)
+        self._hooks.roles, self._hooks.edits = batch.roles, beside(kinds)
+        self._forward(batch.ids, batch.mask.long(), batch.positions, cache)
+        cache.batch_select_indices(torch.tensor([place[id(own)] for own in edits], device=batch.ids.device))
+
+    def _read(
+        self, prompts: Sequence[Tokens], n_before: int, edits: Sequence[SiteEdits], cache: Any
+    ) -> Tensor:
+        """The rest of every prompt; logits of what comes next, in float32."""
+        import torch
+
+        rest = [prompt.after(n_before) for prompt in prompts]
+        batch = pad(rest, self._network.pad_id).to(self._network.device)
+        mask = torch.nn.functional.pad(batch.mask.long(), (n_before, 0), value=1)
+        self._hooks.roles, self._hooks.edits = batch.roles, beside(edits)
+        hidden = self._forward(batch.ids, mask, batch.positions + n_before, cache)
+        last = torch.tensor([len(row) - 1 for row in rest], device=hidden.device)
+        return self._network.head(hidden[torch.arange(len(rest), device=hidden.device), last]).float()
+
+    def _looks(self) -> Any:
+        """Who may look at what, as what is added to attention scores; by kind of block where they differ."""
+        window, width = self._network.window, self._slots.width
+        everywhere = self._added(self._slots.barred())
+        if window is None or width <= window:
+            return everywhere
+        nearby = self._added(self._slots.barred(window))
+        if self._network.kinds is None:
+            return nearby
+        return {"full_attention": everywhere, "sliding_attention": nearby}
+
+    def _added(self, barred: Tensor) -> Tensor:
+        import torch
+
+        dtype = self._network.dtype
+        return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
+            barred, torch.finfo(dtype).min
+        )
+
+    def _forward(self, ids: Tensor, mask: Any, positions: Tensor, cache: Any) -> Tensor:
+        output = self._network.layout.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
