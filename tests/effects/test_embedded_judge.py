@@ -98,7 +98,9 @@ def test_order_is_kept_over_windows_and_an_answer_is_read_once(
     assert vars(found[0])["score"] == pytest.approx(vars(found[4])["score"])
     assert len(read) == 4
     alone = [each for answer in answers for each in judge.judge(cases(answer))]
-    assert [vars(each) for each in alone] == [{"score": pytest.approx(vars(each)["score"])} for each in found]
+    assert [vars(each) for each in alone] == [
+        {"score": pytest.approx(vars(each)["score"], abs=1e-3)} for each in found
+    ]
 
 
 @pytest.mark.parametrize(
