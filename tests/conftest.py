@@ -71,6 +71,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Network
 from personaprobe.models.tokens import ChatTokenizer
+from serving import endpoint, served  # noqa: F401  # fixtures for every room
 
 D_MODEL, N_LAYERS, VOCAB = 32, 3, 128
 SHAPE = {

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +11,7 @@ from personaprobe.errors import EndpointError
 from personaprobe.models.demo import demo_folder
 from personaprobe.models.loading import Placement
 from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
+from serving import Reply, completion
 
 FACT = "Is Paris the capital of France? Answer Yes or No."
 PLACE = Placement("cpu", "float32")
@@ -55,50 +46,6 @@ def test_odds_are_of_whole_answers_however_the_tokenizer_splits_them(local: Spea
     assert math.log(odds[choices[0]] / odds["No"]) == pytest.approx(totals[0] - totals[1], abs=1e-3)
 
 
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo model behind `transformers serve`."""
-    import httpx
-
-    port, log = _free_port(), tmp_path_factory.mktemp("serve") / "log"
-    command = [
-        Path(sys.executable).with_name("transformers"),
-        "serve",
-        demo_folder(),
-        "--port",
-        port,
-        "--device",
-        "cpu",
-    ]
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            [str(part) for part in command],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        )
-        try:
-            for _ in range(240):
-                assert server.poll() is None, log.read_text()[-2000:]
-                try:
-                    if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.5)
-            else:
-                pytest.fail(log.read_text()[-2000:])
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
 @pytest.mark.real
 def test_a_served_model_says_what_the_same_model_says_here(served: str, local: Speaker) -> None:
     remote = find_speaker(f"openai:{demo_folder()}@{served}", PLACE)
@@ -109,57 +56,12 @@ def test_a_served_model_says_what_the_same_model_says_here(served: str, local: S
     assert sorted(odds.values()) in ([0.0, 1.0], [0.5, 0.5])
 
 
-Reply = tuple[int, dict[str, Any]]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Callable[[Callable[[dict[str, Any]], Reply]], str]]:
-    """A server that replies as a test says, for what no local server can be made to do."""
-    servers = []
-
-    def start(reply: Callable[[dict[str, Any]], Reply]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, body = reply(asked)
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("retry-after-ms", "1")
-                self.end_headers()
-                self.wfile.write(json.dumps(body).encode())
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"openai:served@http://127.0.0.1:{server.server_port}/v1"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def _completion(text: str, top: dict[str, float] | None = None) -> dict[str, Any]:
-    choice: dict[str, Any] = {
-        "index": 0,
-        "finish_reason": "stop",
-        "message": {"role": "assistant", "content": text},
-    }
-    if top is not None:
-        listed = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in top.items()]
-        choice["logprobs"] = {"content": [{**listed[0], "top_logprobs": listed}], "refusal": None}
-    return {"id": "1", "object": "chat.completion", "created": 0, "model": "served", "choices": [choice]}
-
-
 def test_odds_gather_every_spelling_of_a_choice_among_the_first_tokens(endpoint: Any) -> None:
     asked: list[dict[str, Any]] = []
 
     def reply(body: dict[str, Any]) -> Reply:
         asked.append(body)
-        return 200, _completion("Yes", {"Yes": 0.4, " yes": 0.2, "No": 0.2, "The": 0.1, "": 0.05})
+        return 200, completion("Yes", {"Yes": 0.4, " yes": 0.2, "No": 0.2, "The": 0.1, "": 0.05})
 
     odds = find_speaker(endpoint(reply), PLACE).odds(FACT, ("Yes", "No"))
     assert odds == {"Yes": pytest.approx(0.75), "No": pytest.approx(0.25)}
@@ -172,7 +74,7 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_fails_is_named(endpoi
 
     def busy_once(body: dict[str, Any]) -> Reply:
         calls.append(1)
-        return (200, _completion("Hello")) if len(calls) > 1 else (429, {"error": {"message": "slow down"}})
+        return (200, completion("Hello")) if len(calls) > 1 else (429, {"error": {"message": "slow down"}})
 
     assert find_speaker(endpoint(busy_once), PLACE).say("Hi", 5) == "Hello"
     assert len(calls) == 2
@@ -181,7 +83,7 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_fails_is_named(endpoi
             "Hi", 5
         )
     with pytest.raises(EndpointError, match="without an answer"):
-        find_speaker(endpoint(lambda body: (200, _completion("x") | {"choices": []})), PLACE).say("Hi", 5)
+        find_speaker(endpoint(lambda body: (200, completion("x") | {"choices": []})), PLACE).say("Hi", 5)
 
 
 @pytest.mark.parametrize("name", ["gpt-4", "openai:gpt-4", "openai:gpt@ftp://x", "local:", ""])

@@ -28,6 +28,9 @@ PLAIN_ANSWER = 8
 RETRIES = 5
 """Of a request that failed on the way or was put off; the pauses between them double."""
 
+PATIENCE = 120.0
+"""Seconds that a request may take; a few tokens of a large model on a slow machine come in less."""
+
 
 @runtime_checkable
 class Speaker(Protocol):
@@ -194,4 +197,5 @@ def _client(url: str) -> Any:
     except ImportError as error:
         raise EndpointError("the openai package is missing: pip install 'personaprobe[openai]'") from error
     # a local server wants no key, the client does
-    return openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=RETRIES)
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=PATIENCE)
