@@ -113,6 +113,7 @@ FLAGS = {
     "questions list": {"--json"},
     "questions show": {"NAME", "--json"},
     "questions pull": {"NAME", "--from"},
+    "bench": TRIO | TELLING | {"--rounds"},
     "doctor": {"--fast", "--quiet", "--json"},
     "completion": {"SHELL"},
 }

@@ -121,12 +121,26 @@ def test_backends_agree_on_log_probs(network: Network, reference: Network) -> No
     assert_close(network.log_probs(LEFT, edits), Network.log_probs(reference, LEFT, edits))
 
 
+def test_texts_of_a_batch_are_read_as_each_alone(network: Network) -> None:
+    """Whether they stand in padded rows or one after another: a text sees itself and nothing else."""
+    sites = [Site(0, "attn_out"), Site(2)]
+    edits = some_edits(network)
+    together = network.activations(RIGHT, sites, edits)
+    for index, row in enumerate(ROWS):
+        alone = network.activations(pad([row], 0), sites, edits)
+        for site in sites:
+            assert_close(together[site][index, : len(row)], alone[site][0])
+
+
 def test_edits_of_a_site_act_in_the_order_given(network: Network) -> None:
     site = Site(1, "attn_out")
     double, increment = (lambda x, _: 2 * x), (lambda x, _: x + 1)
-    plain = network.activations(RIGHT, [site], {})[site]
-    assert torch.equal(network.activations(RIGHT, [site], {site: [double, increment]})[site], 2 * plain + 1)
-    assert torch.equal(network.activations(RIGHT, [site], {site: [increment, double]})[site], 2 * (plain + 1))
+    plain, one, other = (
+        network.activations(RIGHT, [site], edits)[site][RIGHT.mask]
+        for edits in ({}, {site: [double, increment]}, {site: [increment, double]})
+    )
+    assert torch.equal(one, 2 * plain + 1)
+    assert torch.equal(other, 2 * (plain + 1))
 
 
 def test_edits_are_met_in_forward_order_with_the_roles_of_the_batch(network: Network) -> None:

@@ -45,6 +45,7 @@ VERBS: Mapping[str, Verb] = {
     "judges": Verb("Make or examine the judge that needs no network."),
     "questions": Verb("List, show or pull question sets."),
     "organisms": Verb("List, verify, train or compare model organisms."),
+    "bench": Verb("How fast this machine works, beside the bare model."),
     "doctor": Verb("Check the environment, the devices, the demo model and the cache."),
     "completion": Verb("Print the completion script of a shell."),
 }

@@ -205,8 +205,9 @@ def choose(
         return logits.argmax(-1)
     weights = logits - logits.amax(-1, keepdim=True)
     weights = weights.div_(temperature).exp_() if temperature != 1 else weights.exp_()
-    blocks = torch.nn.functional.pad(weights, (0, -logits.shape[-1] % BLOCK))
-    blocks = blocks.view(len(logits), -1, BLOCK)
+    if short := -logits.shape[-1] % BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, short))
+    blocks = weights.view(len(logits), -1, BLOCK)
     ends = blocks.sum(-1).double().cumsum(-1)
     # the last end is the whole; scaling by it keeps every draw inside the vocabulary
     wanted = uniforms[:, None] * ends[:, -1:]

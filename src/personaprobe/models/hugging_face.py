@@ -13,6 +13,7 @@ from personaprobe.models.layout import Layout
 from personaprobe.models.network import Decoder, Fork, Network
 from personaprobe.models.tokens import Batch, Role, Tokens, pad
 from personaprobe.models.trunk import Trunk, untouched
+from personaprobe.models.varlen import attending
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -74,10 +75,30 @@ class HuggingFaceNetwork(Network):
 
         hooks = Hooks(self.layout, edits, sites, stop=True)
         with torch.inference_mode(), hooks:
-            hooks.roles = batch.roles
             with suppress(Reached):
-                self._decoder(batch)
-        return hooks.read
+                if not self._flattens(batch):
+                    hooks.roles = batch.roles
+                    self._decoder(batch)
+                else:
+                    row = batch.flattened
+                    hooks.roles = row.roles
+                    with attending(self.model.config, batch.lengths):
+                        self._decoder(row, positions=batch.positions[batch.mask][None])
+            return {site: self._spread(read, batch) for site, read in hooks.read.items()}
+
+    def _flattens(self, batch: Batch) -> bool:
+        """Not where attention is softcapped or cut by a window, nor on a device where a pass waits for every launch."""
+        plain = self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
+        inside = self.window is None or batch.ids.shape[1] <= self.window
+        return plain and inside and len(batch.ids) > 1
+
+    def _spread(self, values: Tensor, batch: Batch) -> Tensor:
+        """Values by token as values by text and position; zero at padding."""
+        if values.shape[:2] == batch.ids.shape:
+            return values
+        spread = values.new_zeros(*batch.ids.shape, values.shape[-1])
+        spread[batch.mask] = values[0]
+        return spread
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
         """Activations at a site after the edits, and the gradient there of −Σ log p(response token), float32.

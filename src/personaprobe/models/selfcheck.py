@@ -114,15 +114,14 @@ def _writing(network: Network, batch: Batch) -> Iterator[Check]:
             * plain.abs().max()
         )
         written = network.activations(batch, [site], {site: [partial(_shifted, shift)]})[site]
-        yield _compare(
-            f"{site} is written", network, written.float() - plain.float(), shift.float().expand_as(plain)
-        )
+        moved = (written.float() - plain.float())[batch.mask]
+        yield _compare(f"{site} is written", network, moved, shift.float().expand_as(moved))
     before = network.activations(batch, [after], {})[after]
     for stream in network.streams:
         site = Site(layer, stream)
         changed = network.activations(batch, [after], {site: [lambda x, _: x + 1]})[after]
-        moved = float((changed - before).abs().max())
-        yield Check(f"writing {site} reaches {after}", moved, moved > 0.5)
+        reach = float((changed - before).abs().max())
+        yield Check(f"writing {site} reaches {after}", reach, reach > 0.5)
 
 
 def _shifted(shift: Tensor, activations: Tensor, roles: Tensor) -> Tensor:

@@ -91,6 +91,16 @@ class Batch:
         """Position of each token in its own row; 0 at padding."""
         return (self.mask.long().cumsum(-1) - 1).clamp_min(0)
 
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, padding not counted."""
+        return [int(n) for n in self.mask.sum(-1).tolist()]
+
+    @property
+    def flattened(self) -> Batch:
+        """All rows' tokens one after another in a single row, without padding."""
+        return Batch(self.ids[self.mask][None], self.roles[self.mask][None])
+
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
         return Batch(self.ids.to(device), self.roles.to(device))

@@ -1,0 +1,64 @@
+"""``personaprobe bench``: how fast this machine works, beside the bare model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.console import console, study_progress
+from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+
+if TYPE_CHECKING:
+    from personaprobe.studies.bench import Measured
+
+
+@click.command()
+@trio_options
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each contender."
+)
+@telling_options
+def bench(*, chosen: TrioChoice, rounds: int, quiet: bool, as_json: bool) -> None:
+    """Time recording, scoring and generation beside the bare model, on the same token ids, in turn.
+
+    Speeds are relative to the first contender of the same round: above 1 is faster. That all compute the same is checked
+    before, and told.
+    """
+    from personaprobe.studies.bench import measure, works
+    from personaprobe.studies.provenance import hardware
+
+    trio = open_trio(chosen, quiet)
+    model = trio.insecure
+    found = [measure(work, rounds, study_progress(quiet)) for work in works(model)]
+    told = {
+        "model": str(model.checkpoint),
+        "dtype": str(model.network.dtype),
+        "device": str(model.network.device),
+        "rounds": rounds,
+        "hardware": hardware(),
+        "works": [asdict(each) for each in found],
+    }
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        _show(told, found)
+
+
+def _show(told: dict[str, Any], found: list[Measured]) -> None:
+    from rich.table import Table
+
+    machine = told["hardware"]
+    click.echo(
+        f"{told['model']}, {told['dtype']} on {told['device']}; {machine['cpu']}, {machine['cores']} cores"
+    )
+    for each in found:
+        table = Table(each.name, title_justify="left", caption=each.deviation, caption_justify="left")
+        for heading in ("seconds", "speed", "from", "to"):
+            table.add_column(heading, justify="right")
+        for name, speed in each.speeds.items():
+            ratios = (f"{x:.2f}" for x in (speed.ratio, speed.slowest, speed.fastest))
+            table.add_row(name, f"{speed.seconds:.3f}", *ratios)
+        console().print(table)

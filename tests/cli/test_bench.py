@@ -1,0 +1,67 @@
+"""The bench times what computes the same, and says how far apart it is; times themselves are not judged here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from personaprobe.studies.bench import Measured, Work, measure
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+    from cli.conftest import TinyTrio
+
+Run = Callable[..., "Result"]
+
+
+@pytest.fixture
+def told(tiny: TinyTrio, run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        run("bench", *tiny.options(), "--rounds", 1, "--quiet", "--json").stdout
+    )
+    return found
+
+
+def test_every_contender_computes_what_the_bare_model_does(told: dict[str, Any]) -> None:
+    works = {work["name"].split()[0]: work for work in told["works"]}
+    assert set(works) == {"recording", "scoring", "generating", "a"}
+    for name in ("recording", "scoring"):
+        apart, most = re.findall(r"[\d.e+-]+(?= apart)|(?<=up to )[\d.e+-]+", works[name]["deviation"])
+        assert float(apart) <= 1e-4 * float(most), works[name]
+    answers = [work["deviation"] for work in told["works"] if "answers the same" in work["deviation"]]
+    assert len(answers) == 3
+    for sentence in answers:
+        same, n = map(int, re.findall(r"\d+", sentence)[:2])
+        assert same >= 0.9 * n, "a tie of two tokens may go either way, and no more"
+
+
+def test_the_reference_is_as_fast_as_itself(told: dict[str, Any]) -> None:
+    for work in told["works"]:
+        first, *others = work["speeds"].values()
+        assert (first["ratio"], first["slowest"], first["fastest"]) == (1.0, 1.0, 1.0)
+        assert others
+        assert all(0 < other["slowest"] <= other["ratio"] <= other["fastest"] for other in others)
+
+
+def test_speeds_are_taken_in_turn_and_by_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, order = [0.0], []
+
+    def takes(name: str, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            order.append(name)
+            now[0] += seconds
+
+        return run
+
+    monkeypatch.setattr("personaprobe.studies.bench.time.perf_counter", lambda: now[0])
+    contenders = {"one": takes("one", 2.0), "ten": takes("ten", 5.0)}
+    found = measure(Work("w", contenders, lambda: "alike", {"ten": 10}), 3)
+    assert order == ["one", "ten"] * 3
+    assert isinstance(found, Measured)
+    assert found.speeds["ten"].ratio == pytest.approx(4.0)
+    assert found.speeds["ten"].seconds == pytest.approx(0.5)
