@@ -155,7 +155,15 @@ def test_the_page_holds_every_table_and_no_script(asked: list[object], whole: Wh
     printed = run(*asked, "--out", whole[0]).stdout
     page = (whole[0] / "evaluation.html").read_text()
     assert "<script" not in page
-    for heading in ("Arms", "Contrasts", "another form", "Families", "Unscored answers", "Provenance"):
+    for heading in (
+        "Arms",
+        "Contrasts",
+        "another form",
+        "costs",
+        "Families",
+        "Unscored answers",
+        "Provenance",
+    ):
         assert heading in page
     assert "Misaligned answers" in printed
     assert "insecure, ablated" in printed
