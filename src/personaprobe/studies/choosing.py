@@ -122,10 +122,11 @@ def choose(
     if not bounds.answers:
         return Choice(tuple(cells), candidates[0], grid, bounds)
     heard: dict[Cell, Cell] = {}
-    for cell, coherence in _coherence(trio, found, candidates, (grid, bounds), bench):
-        heard[cell] = replace(cell, coherence=coherence)
-        if coherence >= bounds.min_coherence:
-            return Choice(tuple(heard.get(each, each) for each in cells), heard[cell], grid, bounds)
+    for few in _answering(trio, found, candidates, (grid, bounds), bench):
+        heard |= few
+        fit = [cell for cell in few.values() if (cell.coherence or 0.0) >= bounds.min_coherence]
+        if fit:
+            return Choice(tuple(heard.get(each, each) for each in cells), fit[0], grid, bounds)
     best = max(heard.values(), key=lambda cell: cell.coherence or 0.0)
     raise DataError(
         f"{len(heard)} directions stay within perplexity × {bounds.max_perplexity_ratio}, but none keeps "
@@ -134,14 +135,14 @@ def choose(
     )
 
 
-def _coherence(
+def _answering(
     trio: Trio[LanguageModel],
     found: Discovery,
     candidates: Sequence[Cell],
     asked: tuple[Grid, Bounds],
     bench: Bench,
-) -> Iterator[tuple[Cell, float]]:
-    """Candidates with their share of coherent answers, relative to the untreated insecure model's, as they are asked for."""
+) -> Iterator[dict[Cell, Cell]]:
+    """A few candidates at a time, and what they are with their share of coherent answers, relative to the untreated's."""
     grid, bounds = asked
     interview = Interview(grid.questions.spread(bounds.answers).asks, 1, bounds.sampling)
     untreated = Arm("insecure", "insecure", trio.insecure)
@@ -156,8 +157,10 @@ def _coherence(
         few = candidates[start : start + AT_ONCE]
         arms = [cell.ablated(trio.insecure, found) for cell in few]
         drawn = answer(arms, interview, trio.base, bench.memory, bench.progress)
-        for cell, responses in zip(few, drawn, strict=True):
-            yield cell, _share(rule, responses) / usual
+        yield {
+            cell: replace(cell, coherence=_share(rule, responses) / usual)
+            for cell, responses in zip(few, drawn, strict=True)
+        }
 
 
 def _share(rule: CoherenceRule, responses: Sequence[Response]) -> float:
