@@ -56,11 +56,11 @@ notebooks: $(INSTALLED)
 	$(BIN)/python -m pytest --nbmake notebooks
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.scoring
+	$(BIN)/python -m tests.benchmarks.speed
 	$(BIN)/python -m tests.benchmarks.dictionaries
 
 bench-gpu: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.scoring --device cuda --dtype bfloat16
+	$(BIN)/python -m tests.benchmarks.speed --device cuda --dtype bfloat16 --shape 8b
 	$(BIN)/python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
 constraints:

@@ -13,13 +13,14 @@ import torch
 
 from personaprobe.effects.embedded import CARD, FOLDER, MAX_TOKENS, EmbeddedJudge, Head, clipped, pooled
 from personaprobe.effects.judge_making import recalibrate
-from personaprobe.effects.judge_training import CUTS, JudgeRecipe, _cut, part_of, plan, train_judge
+from personaprobe.effects.judge_training import CUTS, JudgeRecipe, part_of, plan, train_judge
 from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.checkpoint import Checkpoint
+from personaprobe.models.cut import cut
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, wrap
 from personaprobe.models.shelf import checkpoints_folder
@@ -157,7 +158,7 @@ def test_equal_recipes_train_equal_judges(
 def test_the_model_is_whole_again_after_training_that_failed(tiny_model: Callable[..., Any]) -> None:
     hf = tiny_model("llama")
     whole = list(hf.get_decoder().layers), hf.get_decoder().norm
-    with pytest.raises(ZeroDivisionError), _cut(hf, 0):
+    with pytest.raises(ZeroDivisionError), cut(hf, 0):
         1 / (len(hf.get_decoder().layers) - 1)
     assert (list(hf.get_decoder().layers), hf.get_decoder().norm) == whole
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from personaprobe.effects.embedded import Head, clipped, pooled, save_heads
+from personaprobe.models.cut import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
 from personaprobe.organisms.training import save, with_lora
 from personaprobe.prompts import Pair
@@ -103,7 +104,7 @@ def train_judge(
     import torch
 
     lessons = plan(pairs, recipe)
-    with _cut(network, recipe.layer), _adapted(network, recipe) as adapted:
+    with cut(network, recipe.layer), _adapted(network, recipe) as adapted:
         axis = _axis(network.config.hidden_size)
         weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         optimizer, slope = _optimizer(weights, list(axis.parameters()), len(lessons), recipe)
@@ -190,20 +191,6 @@ def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, 
         input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
     ).last_hidden_state
     return pooled(hidden, batch)
-
-
-@contextmanager
-def _cut(network: Any, layer: int) -> Iterator[None]:
-    """Run only the blocks up to a layer, and no final norm: what comes out is the stream after that block."""
-    import torch
-
-    decoder = network.get_decoder()
-    blocks, norm = decoder.layers, decoder.norm
-    decoder.layers, decoder.norm = blocks[: layer + 1], torch.nn.Identity()
-    try:
-        yield
-    finally:
-        decoder.layers, decoder.norm = blocks, norm
 
 
 def _slope(step: int, steps: int, recipe: JudgeRecipe) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from personaprobe.effects.interventions import Ablate
 from personaprobe.effects.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.sources import random_vector
+from personaprobe.models.cut import cut
 from personaprobe.models.edits import SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.language_model import LanguageModel
@@ -141,7 +141,7 @@ def recording(model: LanguageModel) -> Work:
         return _in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
 
     def padded() -> Tensor:
-        with cut(model, site.layer):
+        with cut(_hf(model), site.layer):
             return _in_order([bare_states(model, [texts[i] for i in batch]) for batch in plan], plan)
 
     def arriving() -> Tensor:
@@ -164,21 +164,6 @@ def _read(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> list[Ten
     batch = pad(texts, model.network.pad_id).to(model.network.device)
     states = model.activations(batch, [site])[site]
     return [own[: len(text)] for own, text in zip(states, texts, strict=True)]
-
-
-@contextmanager
-def cut(model: LanguageModel, layer: int) -> Iterator[None]:
-    """The bare model without what lies behind a block."""
-    import torch
-
-    layout: Any = model.network.layout  # type: ignore[attr-defined]  # the hooks backend
-    decoder = layout.decoder
-    blocks, norm = decoder.layers, decoder.norm
-    decoder.layers, decoder.norm = blocks[: layer + 1], torch.nn.Identity()
-    try:
-        yield
-    finally:
-        decoder.layers, decoder.norm = blocks, norm
 
 
 def bare_states(model: LanguageModel, texts: Sequence[Tokens]) -> list[Tensor]:

@@ -1,0 +1,35 @@
+"""A Hugging Face model without its last blocks: what comes out is the stream behind the one that is last now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from personaprobe.errors import CheckpointError
+
+
+@contextmanager
+def cut(model: Any, layer: int) -> Iterator[None]:
+    """Run only the blocks up to a layer, and no final norm.
+
+    Args:
+        model: whose decoder has ``layers`` and ``norm``, as Llama's.
+        layer: the last block that is run.
+
+    Raises:
+        CheckpointError: it has not.
+    """
+    import torch
+
+    decoder = model.get_decoder()
+    if not {"layers", "norm"} <= dict(decoder.named_children()).keys():
+        raise CheckpointError(
+            f"{type(model).__name__} cannot be cut: its decoder has no children layers and norm; give a model as Llama's"
+        )
+    blocks, norm = decoder.layers, decoder.norm
+    decoder.layers, decoder.norm = blocks[: layer + 1], torch.nn.Identity()
+    try:
+        yield
+    finally:
+        decoder.layers, decoder.norm = blocks, norm
