@@ -35,7 +35,7 @@ ablate: $(INSTALLED)
 	$(BIN)/personaprobe ablate --feature $(FEATURE) --organism $(ORGANISM)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests notebooks
@@ -50,7 +50,7 @@ imports: $(INSTALLED)
 check: lint types imports test
 
 check-all: lint types imports
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 notebooks: $(INSTALLED)
 	$(BIN)/python -m pytest --nbmake notebooks

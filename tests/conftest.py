@@ -74,6 +74,13 @@ from personaprobe.models.tokens import ChatTokenizer
 from serving import endpoint, served  # noqa: F401  # fixtures for every room
 
 D_MODEL, N_LAYERS, VOCAB = 32, 3, 128
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The notebook first: it takes minutes on one core, and would keep the other waiting at the end."""
+    items.sort(key=lambda item: "notebooks" not in item.nodeid)
+
+
 SHAPE = {
     "hidden_size": D_MODEL,
     "intermediate_size": 64,
