@@ -43,9 +43,11 @@ NEIGHBOURS = {"nnsight": "nnsight", "transformer_lens": "TransformerLens"}
 def main() -> None:
     options = arguments()
     model = model_of(options)
-    found = [measure(work, options.rounds) for work in works(model)]
     told = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
-    keep(f"speed-{told['model']}", options.device, {**told, "works": [asdict(each) for each in found]})
+    found = []
+    for work in works(model):
+        found.append(asdict(measure(work, options.rounds)))
+        keep(f"speed-{told['model']}", options.device, {**told, "works": found})
 
 
 def arguments() -> argparse.Namespace:
