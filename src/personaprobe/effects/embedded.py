@@ -20,6 +20,7 @@ from personaprobe.models.files import sha256_of, write_text, write_whole
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.network import Fork
+from personaprobe.models.packing import few_together
 from personaprobe.models.shelf import checkpoints_folder
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
 from personaprobe.site import Site
@@ -36,8 +37,6 @@ NO_SYSTEM = ""
 """The template's own message says nothing about an answer, and would cost a sixth of the reading."""
 WINDOW = 256
 """Cases read together; judgements come in order, a window at a time."""
-ANSWERS_A_ROW = 8
-"""Answers to one question that are read in one row."""
 BATCH_TOKENS = 2048
 
 
@@ -140,14 +139,9 @@ class EmbeddedJudge:
 
 def _shared(rows: Sequence[Tokens]) -> Iterator[tuple[list[int], Fork]]:
     """Rows of the same question together, a few at a time, with their places."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(row.ids[: row.n_prompt], []).append(index)
-    for group in groups.values():
-        for start in range(0, len(group), ANSWERS_A_ROW):
-            few = group[start : start + ANSWERS_A_ROW]
-            n_prompt = rows[few[0]].n_prompt
-            yield few, Fork(rows[few[0]].first(n_prompt), tuple(rows[index].ids[n_prompt:] for index in few))
+    for few in few_together((index, row.ids[: row.n_prompt]) for index, row in enumerate(rows)):
+        n_prompt = rows[few[0]].n_prompt
+        yield few, Fork(rows[few[0]].first(n_prompt), tuple(rows[index].ids[n_prompt:] for index in few))
 
 
 def clipped(tokenizer: ChatTokenizer, question: str, answer: str, limit: int | None = None) -> Tokens:

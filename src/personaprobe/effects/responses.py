@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from personaprobe.models.generation import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, answer_side_by_side
 from personaprobe.models.network import Fork
+from personaprobe.models.packing import few_together
 from personaprobe.models.tokens import ChatTokenizer, by_length
 from personaprobe.questions import Ask
 
 BATCH_TOKENS = 2048
-ANSWERS_A_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,7 @@ def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[
 
 def _by_question(responses: Sequence[Response]) -> list[list[int]]:
     """Indices of non-empty answers that can share one reading of their question, a few at a time."""
-    by_question: dict[tuple[str, str | None], list[int]] = {}
-    for index, response in enumerate(responses):
-        if response.ids:
-            by_question.setdefault((response.question, response.system), []).append(index)
-    return [
-        group[i : i + ANSWERS_A_ROW]
-        for group in by_question.values()
-        for i in range(0, len(group), ANSWERS_A_ROW)
-    ]
+    return few_together((i, (r.question, r.system)) for i, r in enumerate(responses) if r.ids)
 
 
 def _fork(base: LanguageModel, responses: Sequence[Response]) -> Fork:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits import SiteEdits, beside
-from personaprobe.models.packing import common_prefix
+from personaprobe.models.packing import added_to_scores, common_prefix
 from personaprobe.models.slots import Slots
 from personaprobe.models.tokens import Role, Tokens, pad
 
@@ -104,21 +104,14 @@ class SlotDecoder:
     def _looks(self) -> Any:
         """Who may look at what, as what is added to attention scores; by kind of block where they differ."""
         window, width = self._network.window, self._slots.width
-        everywhere = self._added(self._slots.barred())
+        dtype = self._network.dtype
+        everywhere = added_to_scores(self._slots.barred(), dtype)
         if window is None or width <= window:
             return everywhere
-        nearby = self._added(self._slots.barred(window))
+        nearby = added_to_scores(self._slots.barred(window), dtype)
         if self._network.kinds is None:
             return nearby
         return {"full_attention": everywhere, "sliding_attention": nearby}
-
-    def _added(self, barred: Tensor) -> Tensor:
-        import torch
-
-        dtype = self._network.dtype
-        return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
-            barred, torch.finfo(dtype).min
-        )
 
     def _forward(self, ids: Tensor, mask: Any, positions: Tensor, cache: Any) -> Tensor:
         output = self._network.layout.decoder(

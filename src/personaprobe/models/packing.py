@@ -6,7 +6,7 @@ start where the prompt ends, so that each token sees exactly what it would see i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
     from jaxtyping import Float, Int
     from torch import Tensor
+
+
+ANSWERS_A_ROW = 8
+"""Answers to one question that are read in one row."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,7 @@ class Packed:
         earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
         # padding looks at padding: a row of attention without any key would be NaN
         allowed = (earlier & ((key == 0) | (key == query)))[:, None]
-        barred = torch.nn.functional.pad(~allowed, (n_before, 0))
-        return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
-            barred, torch.finfo(dtype).min
-        )
+        return added_to_scores(torch.nn.functional.pad(~allowed, (n_before, 0)), dtype)
 
     @cached_property
     def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,6 +65,23 @@ class Packed:
     @cached_property
     def _prompt_lengths(self) -> Tensor:
         return (self.segments == 0).sum(-1)
+
+
+def few_together(keys: Iterable[tuple[int, Hashable]], most: int = ANSWERS_A_ROW) -> list[list[int]]:
+    """Indices of the same key together, at most so many at a time: answers to one question that can share its reading."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in keys:
+        groups.setdefault(key, []).append(index)
+    return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
+
+
+def added_to_scores(barred: Tensor, dtype: torch.dtype) -> Tensor:
+    """What keeps attention from looking where it may not: the dtype's lowest number there, 0 elsewhere."""
+    import torch
+
+    return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
+        barred, torch.finfo(dtype).min
+    )
 
 
 def pack(forks: Sequence[Fork], pad_id: int, device: torch.device) -> Packed:

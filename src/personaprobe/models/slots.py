@@ -26,8 +26,6 @@ class Slots:
         rows, ends: indices of those rows, and where each writes its next token.
     """
 
-    is_compileable = False
-
     def __init__(self, n_layers: int, device: torch.device) -> None:
         self.lengths: list[int] = []
         # (row, head, column, d_head) of every block; rows and columns not in use hold zeros or what was there before
@@ -108,14 +106,6 @@ class Slots:
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns before the token that is fed; as models call it."""
         return self.width - 1
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        """The same; as masks call it."""
-        return self.width - 1
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Columns that attention looks at, and where they begin; as masks call it."""
-        return self.width, 0
 
     def _settle(self) -> None:
         import torch

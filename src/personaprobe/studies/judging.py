@@ -164,30 +164,31 @@ def judge_all(
 
     Answers to the same question come to the judge one after another, whoever gave them.
     """
-    digests = [digest_of(_spec(judge, case)) for case in cases]
-    asked = list(dict.fromkeys(case.question for case in cases))
-    place = {question: index for index, question in enumerate(asked)}
-    known = dict(zip(digests, cases, strict=True))  # cases that are the same are one
-    distinct = sorted(known.items(), key=lambda each: place[each[1].question])
+    specs = [_spec(judge, case) for case in cases]
+    digests = [digest_of(spec) for spec in specs]
+    place = {question: index for index, question in enumerate(dict.fromkeys(case.question for case in cases))}
+    known = dict(zip(digests, zip(cases, specs, strict=True), strict=True))  # cases that are the same are one
+    distinct = sorted(known.items(), key=lambda each: place[each[1][0].question])
     told: dict[str, Judgement] = {}
     with progress("judging", len(distinct), "judgements") as advance:
         due = []
         for start in range(0, len(distinct), judge.at_a_time):
             together = distinct[start : start + judge.at_a_time]
-            if all(memory.knows(_spec(judge, case)) for _, case in together):
-                told.update((digest, _recalled(judge, case, memory)) for digest, case in together)
+            if all(memory.knows(spec) for _, (_, spec) in together):
+                told.update((digest, _recalled(spec, memory)) for digest, (_, spec) in together)
                 advance(len(together))
             else:
                 due += together
-        for (digest, case), judgement in zip(due, judge.judge([case for _, case in due]), strict=True):
-            memory.recall(_spec(judge, case), partial(dict, vars(judgement)))
+        judged = judge.judge([case for _, (case, _) in due])
+        for (digest, (_, spec)), judgement in zip(due, judged, strict=True):
+            memory.recall(spec, partial(dict, vars(judgement)))
             told[digest] = judgement
             advance(1)
     return [told[digest] for digest in digests]
 
 
-def _recalled(judge: Judge, case: Case, memory: Memory) -> Judgement:
-    kept = memory.recall(_spec(judge, case), dict)
+def _recalled(spec: Mapping[str, Any], memory: Memory) -> Judgement:
+    kept = memory.recall(spec, dict)
     return Unscored(kept["reason"]) if "reason" in kept else Scored(kept["score"])
 
 

@@ -87,11 +87,16 @@ def write_files(
     """Write a table, plain data and a page, each to its place and whole, the page last; returns the page's path."""
     from pyarrow import parquet
 
-    told = json.dumps(data[1], indent=2, ensure_ascii=False, allow_nan=False)
+    told = spelled(data[1])
     write_whole(table[0], lambda path: parquet.write_table(table[1], path))
-    write_text(data[0], told + "\n")
+    write_text(data[0], told)
     write_text(*page)
     return page[0]
+
+
+def spelled(data: Mapping[str, Any]) -> str:
+    """Plain data as the JSON text of a file."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def responses_table(verdict: CausalVerdict) -> Table:

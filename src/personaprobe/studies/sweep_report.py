@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from personaprobe.models.files import write_text
 from personaprobe.studies import figures
 from personaprobe.studies.choosing import Choice
 from personaprobe.studies.plain import plain
-from personaprobe.studies.report import drawing, environment, fingerprint, packaged
+from personaprobe.studies.report import drawing, environment, fingerprint, packaged, spelled
 
 
 def write_sweep(choice: Choice, folder: Path) -> Path:
@@ -24,7 +23,7 @@ def write_sweep(choice: Choice, folder: Path) -> Path:
     """
     page = render(choice)
     told: dict[str, Any] = plain({"schema": "personaprobe-sweep-1", **choice.evidence()})
-    write_text(folder / "sweep.json", json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / "sweep.json", spelled(told))
     write_text(folder / "sweep.html", page)
     return folder / "sweep.html"
 
