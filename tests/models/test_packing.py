@@ -75,12 +75,25 @@ def test_every_answer_token_is_predicted_once_from_the_token_before_it(
         )
         for n, lengths in shapes
     ]
-    packed = pack(forks, 0, torch.device("cpu"))
-    rows, before, predicted = packed.predictions
+    packed = pack(forks, torch.device("cpu"))
     expected = [
         ((*fork.prompt.ids, *answer)[len(fork.prompt) + i - 1], token)
         for fork in forks
         for answer in fork.answers
         for i, token in enumerate(answer)
     ]
-    assert list(zip(packed.batch.ids[rows, before].tolist(), predicted.tolist(), strict=True)) == expected
+    before = packed.batch.ids[0, packed.predicts].tolist()
+    assert list(zip(before, packed.predicted.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("forks", [FORKS, FORKS[1:2]], ids=len)
+def test_one_mask_over_the_row_says_what_the_stretches_say(reference: Network, forks: list[Fork]) -> None:
+    if not reference._by_stretches:  # type: ignore[attr-defined]
+        pytest.skip("attention is softcapped: a mask is the only way")
+    stretched = reference.fork_log_probs(forks, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(reference), "_by_stretches", False)
+        masked = reference.fork_log_probs(forks, {})
+    for group, wanted in zip(stretched, masked, strict=True):
+        for one, other in zip(group, wanted, strict=True):
+            assert torch.allclose(one, other, atol=2e-4), (one, other)

@@ -40,7 +40,7 @@ class Sampling:
     max_new_tokens: int = 60
     temperature: float = 0.8
     seed: int = 0
-    batch_size: int = 96
+    batch_size: int = 192
 
     def describe(self) -> dict[str, Any]:
         """What determines the draws; how many are decoded together does not."""

@@ -11,9 +11,9 @@ from personaprobe.models.edits import SiteEdits
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import Decoder, Fork, Network
-from personaprobe.models.tokens import Batch, Role, Tokens, pad
+from personaprobe.models.tokens import Batch, Role
 from personaprobe.models.trunk import Trunk, untouched
-from personaprobe.models.varlen import attending
+from personaprobe.models.varlen import apart, attending
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -82,15 +82,19 @@ class HuggingFaceNetwork(Network):
                 else:
                     row = batch.flattened
                     hooks.roles = row.roles
-                    with attending(self.model.config, batch.lengths):
+                    with attending(self.model.config, apart(batch.lengths), self.dtype):
                         self._decoder(row, positions=batch.positions[batch.mask][None])
             return {site: self._spread(read, batch) for site, read in hooks.read.items()}
 
     def _flattens(self, batch: Batch) -> bool:
-        """Not where attention is softcapped or cut by a window, nor on a device where a pass waits for every launch."""
-        plain = self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
+        """Not where attention is cut by a window."""
         inside = self.window is None or batch.ids.shape[1] <= self.window
-        return plain and inside and len(batch.ids) > 1
+        return self._by_stretches and inside and len(batch.ids) > 1
+
+    @property
+    def _by_stretches(self) -> bool:
+        """Not where attention is softcapped, nor on a device where a pass waits for every launch."""
+        return self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
 
     def _spread(self, values: Tensor, batch: Batch) -> Tensor:
         """Values by token as values by text and position; zero at padding."""
@@ -137,30 +141,23 @@ class HuggingFaceNetwork(Network):
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing import common_prefix, pack, unpack, without_prefix
+        from personaprobe.models.packing import pack, unpack
 
         if self._outgrown(forks):
             return super().fork_log_probs(forks, edits)
-        prefix = common_prefix([fork.prompt for fork in forks])
-        packed = pack([without_prefix(fork, len(prefix)) for fork in forks], self.pad_id, self.device)
-        hidden = self._packed_hidden(packed, prefix, edits)
-        rows, predicts, predicted = packed.predictions
-        return unpack(forks, self._chosen(hidden[rows, predicts], predicted))
+        row = pack(forks, self.device)
+        hidden = self._read_packed(row, Hooks(self.layout, edits))
+        return unpack(forks, self._chosen(hidden[0, row.predicts], row.predicted))
 
     def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
-        import torch
-
         from personaprobe.models.packing import pack, unpack
 
         if self._outgrown(forks):
             return super().fork_states(forks, site, edits)
-        packed = pack(forks, self.pad_id, self.device)
-        hooks = Hooks(self.layout, edits, [site], stop=True)
-        with torch.inference_mode(), hooks:
-            hooks.roles = packed.batch.roles
-            with suppress(Reached):
-                self._decoder(packed.batch, packed.attention(self.dtype), packed.positions)
-        return unpack(forks, hooks.read[site][packed.segments > 0])
+        row, hooks = pack(forks, self.device), Hooks(self.layout, edits, [site], stop=True)
+        with suppress(Reached):
+            self._read_packed(row, hooks)
+        return unpack(forks, hooks.read[site][0, row.answered])
 
     def fork_log_probs_each(
         self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
@@ -176,23 +173,16 @@ class HuggingFaceNetwork(Network):
         """Whether a packed mask would show what lies behind the model's own window."""
         return self.window is not None and max(map(_longest, forks)) > self.window
 
-    def _packed_hidden(self, packed: Packed, prefix: Tokens, edits: SiteEdits) -> Tensor:
-        """Hidden states of packed rows behind a prefix that is read once for all of them."""
+    def _read_packed(self, row: Packed, hooks: Hooks) -> Tensor:
+        """One pass over forks under hooks: ``(1, pos, d_model)`` after the final norm."""
         import torch
-        from transformers import DynamicCache
 
-        attention = packed.attention(self.dtype, len(prefix))
-        with torch.inference_mode(), Hooks(self.layout, edits) as hooks:
-            if not len(prefix):
-                hooks.roles = packed.batch.roles
-                return self._decoder(packed.batch, attention, packed.positions)
-            cache = DynamicCache(config=self.model.config)
-            before = pad([prefix], self.pad_id).to(self.device)
-            hooks.roles = before.roles
-            self._decoder(before, cache=cache)
-            cache.batch_repeat_interleave(len(packed.batch.ids))
-            hooks.roles = packed.batch.roles
-            return self._decoder(packed.batch, attention, packed.positions + len(prefix), cache)
+        with torch.inference_mode(), hooks:
+            hooks.roles = row.batch.roles
+            if not self._by_stretches:
+                return self._decoder(row.batch, row.attention(self.dtype), row.positions)
+            with attending(self.model.config, row.stretches, self.dtype):
+                return self._decoder(row.batch, positions=row.positions)
 
     @contextmanager
     def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
@@ -215,14 +205,12 @@ class HuggingFaceNetwork(Network):
         batch: Batch,
         attention: Tensor | None = None,
         positions: Tensor | None = None,
-        cache: Any = None,
     ) -> Tensor:
         output = self.layout.decoder(
             input_ids=batch.ids,
             attention_mask=batch.mask.long() if attention is None else attention,
             position_ids=batch.positions if positions is None else positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=False,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden

@@ -1,18 +1,19 @@
-"""One row for a prompt and all its answers: the prompt is computed once, the answers cannot see each other.
+"""Prompts and all their answers in one row: what is shared is computed once, and nothing is padded.
 
-The row is ``[prompt][answer 0][answer 1]…``. Every answer attends to the prompt and to itself, and its positions
-start where the prompt ends, so that each token sees exactly what it would see in a row of its own.
+The row is ``[what all prompts begin with][prompt][answer][answer]…[prompt][answer]…``. Every answer attends to its prompt
+and to itself, and its positions start where the prompt ends, so that each token sees exactly what it would see in a row of
+its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from personaprobe.models.network import Fork
-from personaprobe.models.tokens import Batch, Role, Tokens, pad
+from personaprobe.models.tokens import Batch, Tokens, pad
+from personaprobe.models.varlen import Stretch
 
 if TYPE_CHECKING:
     import torch
@@ -20,51 +21,45 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-ANSWERS_A_ROW = 8
-"""Answers to one question that are read in one row."""
+ANSWERS_A_ROW = 16
+"""Answers to one question that are read together."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Forks laid out in rows.
+    """Forks laid out in a row.
 
     Attributes:
-        batch: ids and roles of the packed rows.
-        segments: ``(batch, pos)``: 0 in the prompt, 1, 2, … in the answers, −1 at padding.
-        positions: ``(batch, pos)``: position of each token in its own conversation.
+        batch: ids and roles of the row.
+        positions: ``(1, pos)``: of each token in its own conversation.
+        stretches: the shared start, prompts and answers, in order.
+        answered: ``(token,)``: where every answer token stands, fork by fork and answer by answer.
+        predicts: ``(token,)``: where each of them is predicted from.
     """
 
     batch: Batch
-    segments: Int[Tensor, "batch pos"]
-    positions: Int[Tensor, "batch pos"]
+    positions: Int[Tensor, "1 pos"]
+    stretches: tuple[Stretch, ...]
+    answered: Int[Tensor, "token"]
+    predicts: Int[Tensor, "token"]
 
-    def attention(self, dtype: torch.dtype, n_before: int = 0) -> Float[Tensor, "batch 1 pos seen"]:
-        """Who may look at whom, as what is added to attention scores: 0, or the dtype's lowest number.
+    @property
+    def predicted(self) -> Int[Tensor, "token"]:
+        """Ids of the answer tokens."""
+        return self.batch.ids[0, self.answered]
 
-        A token sees earlier tokens of the prompt and of its own answer, and ``n_before`` cached ones before them.
-        """
+    def attention(self, dtype: torch.dtype) -> Float[Tensor, "1 1 pos pos"]:
+        """Who may look at whom, as what is added to attention scores: 0, or the dtype's lowest number."""
         import torch
 
-        width = self.segments.shape[1]
-        query, key = self.segments[:, :, None], self.segments[:, None, :]
-        earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
-        # padding looks at padding: a row of attention without any key would be NaN
-        allowed = (earlier & ((key == 0) | (key == query)))[:, None]
-        return added_to_scores(torch.nn.functional.pad(~allowed, (n_before, 0)), dtype)
-
-    @cached_property
-    def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For every answer token in reading order: its row, the position that predicts it, and its id."""
-        import torch
-
-        rows, columns = torch.nonzero(self.segments > 0, as_tuple=True)
-        starts = self.positions[rows, columns] == self._prompt_lengths[rows]
-        before = torch.where(starts, self._prompt_lengths[rows] - 1, columns - 1)
-        return rows, before, self.batch.ids[rows, columns]
-
-    @cached_property
-    def _prompt_lengths(self) -> Tensor:
-        return (self.segments == 0).sum(-1)
+        n, device = self.batch.ids.shape[1], self.batch.ids.device
+        allowed = torch.zeros(n, n, dtype=torch.bool, device=device)
+        for stretch in self.stretches:
+            for part in stretch.before:
+                allowed[stretch.here, part] = True
+            own = stretch.end - stretch.start
+            allowed[stretch.here, stretch.here] = torch.ones(own, own, dtype=torch.bool, device=device).tril()
+        return added_to_scores(~allowed[None, None], dtype)
 
 
 def few_together(keys: Iterable[tuple[int, Hashable]], most: int = ANSWERS_A_ROW) -> list[list[int]]:
@@ -84,25 +79,56 @@ def added_to_scores(barred: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-def pack(forks: Sequence[Fork], pad_id: int, device: torch.device) -> Packed:
-    """Lay forks out side by side, one row each, padded on the right."""
-    import torch
+def pack(forks: Sequence[Fork], device: torch.device) -> Packed:
+    """Lay forks out one after another behind what all their prompts begin with."""
+    row = _Row()
+    start = common_prefix([fork.prompt for fork in forks])
+    shared = row.add(start, ())
+    for fork in forks:
+        asked = (*shared, *row.add(fork.prompt.after(len(start)), shared))
+        for answer in fork.answers:
+            row.answer(answer, asked)
+    return row.packed(device)
 
-    rows = [_row(fork) for fork in forks]
-    batch = pad(rows, pad_id)
-    width = batch.ids.shape[1]
-    segments = torch.full((len(forks), width), -1)
-    positions = torch.zeros((len(forks), width), dtype=torch.long)
-    for index, fork in enumerate(forks):
-        n_prompt = len(fork.prompt)
-        lengths = [n_prompt, *map(len, fork.answers)]
-        labels = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        segments[index, : len(fork)] = labels
-        starts = [0, *[n_prompt] * len(fork.answers)]
-        positions[index, : len(fork)] = torch.cat(
-            [torch.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)]
+
+class _Row:
+    """A row that grows stretch by stretch."""
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+        self._roles: list[int] = []
+        self._positions: list[int] = []
+        self._stretches: list[Stretch] = []
+        self._answered: list[int] = []
+        self._predicts: list[int] = []
+
+    def add(self, tokens: Tokens, before: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Append tokens that go on from earlier stretches; returns where they stand, as those of what follows them."""
+        if not len(tokens):
+            return ()
+        start, end = len(self._positions), len(self._positions) + len(tokens)
+        told = sum(part.stop - part.start for part in before)
+        self._ids += tokens.ids
+        self._roles += tokens.roles
+        self._positions += range(told, told + len(tokens))
+        self._stretches.append(Stretch(start, end, before))
+        return (slice(start, end),)
+
+    def answer(self, ids: tuple[int, ...], asked: tuple[slice, ...]) -> None:
+        """Append an answer; its first token is predicted from the prompt's last."""
+        for part in self.add(Tokens((), ()).followed_by(ids), asked):
+            self._answered += range(part.start, part.stop)
+            self._predicts += [asked[-1].stop - 1, *range(part.start, part.stop - 1)]
+
+    def packed(self, device: torch.device) -> Packed:
+        import torch
+
+        batch = pad([Tokens(tuple(self._ids), tuple(self._roles))], pad_id=0).to(device)
+        positions, answered, predicts = (
+            torch.tensor(places, dtype=torch.long, device=device)
+            for places in (self._positions, self._answered, self._predicts)
         )
-    return Packed(batch.to(device), segments.to(device), positions.to(device))
+        return Packed(batch, positions[None], tuple(self._stretches), answered, predicts)
 
 
 def common_prefix(prompts: Sequence[Tokens]) -> Tokens:
@@ -115,18 +141,8 @@ def common_prefix(prompts: Sequence[Tokens]) -> Tokens:
     return first.first(same.index(False) if False in same else most)
 
 
-def without_prefix(fork: Fork, n: int) -> Fork:
-    """The fork with the first ``n`` prompt tokens taken off."""
-    return Fork(fork.prompt.after(n), fork.answers)
-
-
-def _row(fork: Fork) -> Tokens:
-    answers = tuple(token for answer in fork.answers for token in answer)
-    return Tokens(fork.prompt.ids + answers, fork.prompt.roles + (int(Role.RESPONSE),) * len(answers))
-
-
 def unpack(forks: Sequence[Fork], values: Tensor) -> list[list[Tensor]]:
-    """Hand the values of :attr:`Packed.predictions` back to their forks and answers."""
+    """Hand values of answer tokens, in the order of :attr:`Packed.answered`, back to their forks and answers."""
     import torch
 
     lengths = [len(answer) for fork in forks for answer in fork.answers]

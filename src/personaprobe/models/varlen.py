@@ -1,8 +1,8 @@
-"""Texts of different lengths in one row without padding: each attends to itself alone.
+"""Texts of different lengths in one row without padding: each attends to itself, and to what it goes on from.
 
 Padding is computed like text and thrown away, and a mask has every score computed that it then hides. Here tokens of all
-texts stand one after another, so that linear maps read no padding, and attention goes text by text, causally and without a
-mask: exactly what a text alone would see.
+texts stand one after another, so that linear maps read no padding, and attention goes stretch by stretch over just the
+tokens that each may see: exactly what it would see alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,23 +21,68 @@ if TYPE_CHECKING:
 NAME = "personaprobe_varlen"
 """What transformers calls this way of attending."""
 
-_LENGTHS: ContextVar[Sequence[int]] = ContextVar("lengths of the texts in flight")
+
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens of a row that follow each other: they see themselves causally, and all of what they go on from.
+
+    Attributes:
+        start, end: where they stand.
+        before: where what they go on from stands, in reading order.
+    """
+
+    start: int
+    end: int
+    before: tuple[slice, ...] = ()
+
+    @property
+    def here(self) -> slice:
+        """The tokens themselves."""
+        return slice(self.start, self.end)
+
+    def seen(self, states: Tensor) -> Tensor:
+        """Keys or values ``(1, head, pos, d_head)`` of everything that these tokens may look at."""
+        import torch
+
+        own = states[:, :, self.here]
+        return torch.cat([*(states[:, :, part] for part in self.before), own], 2) if self.before else own
+
+    @cached_property
+    def barred(self) -> Tensor | None:
+        """Where they may not look, ``(pos, seen)``; None where that is what causal attention bars anyway."""
+        import torch
+
+        if not self.before:
+            return None
+        n, n_before = self.end - self.start, sum(part.stop - part.start for part in self.before)
+        return torch.ones(n, n_before + n, dtype=torch.bool).triu(n_before + 1)
+
+
+def apart(lengths: Sequence[int]) -> list[Stretch]:
+    """Texts of these lengths one after another, none of which sees another."""
+    return [Stretch(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
+_IN_FLIGHT: ContextVar[Sequence[tuple[Stretch, Tensor | None]]] = ContextVar("stretches of the row in flight")
 
 
 @contextmanager
-def attending(config: Any, lengths: Sequence[int]) -> Iterator[None]:
-    """Let a model's blocks attend within texts of these lengths, which follow each other in a single row."""
+def attending(config: Any, stretches: Sequence[Stretch], dtype: Any) -> Iterator[None]:
+    """Let a model's blocks attend within a single row that consists of these stretches."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    from personaprobe.models.packing import added_to_scores
+
     ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+    masks = (None if s.barred is None else added_to_scores(s.barred, dtype) for s in stretches)
     own = config._attn_implementation
-    token = _LENGTHS.set(lengths)
+    token = _IN_FLIGHT.set(list(zip(stretches, masks, strict=True)))
     config._attn_implementation = NAME
     try:
         yield
     finally:
         config._attn_implementation = own
-        _LENGTHS.reset(token)
+        _IN_FLIGHT.reset(token)
 
 
 def attend(
@@ -46,18 +94,20 @@ def attend(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each text; takes and returns what transformers' attention functions do."""
-    import torch
+    """Attention of every stretch; takes and returns what transformers' attention functions do."""
+    from torch.nn.functional import scaled_dot_product_attention
 
-    lengths, groups = _LENGTHS.get(), query.shape[1] // key.shape[1]
+    groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     seen = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    start = 0
-    for length in lengths:
-        here = slice(start, start + length)
-        seen[:, here] = torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, here], key[:, :, here], value[:, :, here], is_causal=True, scale=scaling
+    for stretch, mask in _IN_FLIGHT.get():
+        seen[:, stretch.here] = scaled_dot_product_attention(
+            query[:, :, stretch.here],
+            stretch.seen(key),
+            stretch.seen(value),
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
         ).transpose(1, 2)
-        start += length
     return seen, None

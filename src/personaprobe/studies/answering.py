@@ -16,7 +16,7 @@ from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.progress import Progress
 
-KEPT = 288
+KEPT = 576
 """About how many answers are drawn between two savings: as one ends, another of these takes its place."""
 
 
