@@ -1,9 +1,9 @@
-"""Training steps of dictionaries: personaprobe beside SAELens' trainer, interleaved in one run, as ratios.
+"""Training steps of dictionaries: personaprobe beside SAELens' trainer and sparsify's coder, interleaved in one run.
 
     python -m tests.benchmarks.dictionaries                       # on this machine
     python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
-Both sides take whole steps (forward, backward, gradient clipping or projection, Adam, bookkeeping of dead latents) on the
+All sides take whole steps (forward, backward, gradient clipping or projection, Adam, bookkeeping of dead latents) on the
 same rows, from the same shapes. That their losses agree is a law of the test suite.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ def main() -> None:
             f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
             for sparse in variants(name, options.device)
         }
+        if name == "topk" and find_spec("sparsify"):
+            contenders["sparsify"] = sparsify(rows, options)
         result[name] = timed(contenders, options.rounds)
     shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k")}
     keep("dictionaries", options.device, {"shape": shape, "milliseconds a step": result})
@@ -88,6 +91,28 @@ def saelens(
         iter(()),
     )
     return lambda step: trainer._train_step(sae=sae, sae_in=rows[step % len(rows)])
+
+
+def sparsify(rows: torch.Tensor, options: argparse.Namespace) -> Callable[[int], object]:
+    """A step as sparsify's trainer takes it: unit norm, forward, backward, projection, Adam, and who fired."""
+    from sparsify import SparseCoder, SparseCoderConfig
+
+    coder = SparseCoder(
+        options.d_in, SparseCoderConfig(num_latents=options.d_sae, k=options.k), device=options.device
+    )
+    optimizer = torch.optim.Adam(coder.parameters(), lr=1e-3)
+    idle = torch.zeros(options.d_sae, dtype=torch.long, device=options.device)
+
+    def step(number: int) -> None:
+        coder.set_decoder_norm_to_unit_norm()
+        out = coder(rows[number % len(rows)], dead_mask=idle > 10_000_000)
+        (out.fvu + out.auxk_loss / 32).backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        optimizer.step()
+        optimizer.zero_grad()
+        idle.add_(options.rows)[out.latent_indices.flatten()] = 0
+
+    return step
 
 
 def timed(contenders: dict[str, Callable[[int], object]], rounds: int) -> dict[str, dict[str, float]]:

@@ -10,6 +10,7 @@ The works are those of `personaprobe bench`; neighbours that live in this enviro
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
@@ -36,6 +37,9 @@ SHAPES = {
     | {"num_key_value_heads": 8, "vocab_size": 49152},
 }
 """Llama shapes with random weights, for machines that the demo model does not fill."""
+
+CONTEXT = 256
+"""Tokens of a context of SAELens' store."""
 
 NEIGHBOURS = {"nnsight": "nnsight", "transformer_lens": "TransformerLens"}
 
@@ -81,7 +85,10 @@ def works(model: LanguageModel) -> Iterator[Work]:
         f"{name}, the same batches": read(rehost(model, backend), texts, site)
         for backend, name in NEIGHBOURS.items()
     }
-    yield replace(work, contenders={**work.contenders, **beside})
+    store, share = sae_store(model, texts, site)
+    beside["SAELens' store, packed, documents see each other"] = store
+    units = {"SAELens' store, packed, documents see each other": share}
+    yield replace(work, contenders={**work.contenders, **beside}, units=units)
     yield scoring(model)
     yield from generation(model)
 
@@ -91,6 +98,44 @@ def read(model: LanguageModel, texts: list[Tokens], site: Site) -> Callable[[], 
     batches = [batch for _, batch in model.batches(texts, RECORDING_TOKENS)]
     assert len(batches) == len(by_length(texts, RECORDING_TOKENS))
     return lambda: [model.activations(batch, [site])[site] for batch in batches]
+
+
+def sae_store(model: LanguageModel, texts: list[Tokens], site: Site) -> tuple[Callable[[], object], float]:
+    """SAELens' activation store over the same ids, one after another in full contexts; and which share of them it reads."""
+    from datasets import Dataset
+    from sae_lens.load_model import HookedProxyLM
+    from sae_lens.training.activations_store import ActivationsStore
+
+    ids = [token for text in texts for token in text.ids]
+    contexts = [ids[i : i + CONTEXT] for i in range(0, len(ids) - CONTEXT + 1, CONTEXT)]
+    at_once = RECORDING_TOKENS // CONTEXT
+    n_batches = len(contexts) // at_once
+    hook = f"model.layers.{site.layer}"
+    proxy = HookedProxyLM(copy.deepcopy(model.network.model), model.tokenizer.hf, hook_names=[hook])  # type: ignore[attr-defined]  # its hooks stay
+
+    def run() -> None:
+        store = ActivationsStore(
+            model=proxy,
+            dataset=Dataset.from_dict({"tokens": contexts}),
+            streaming=False,
+            hook_name=hook,
+            hook_head_index=None,
+            context_size=CONTEXT,
+            d_in=model.d_model,
+            n_batches_in_buffer=n_batches,
+            total_training_tokens=1,
+            store_batch_size_prompts=at_once,
+            train_batch_size_tokens=RECORDING_TOKENS,
+            prepend_bos=False,
+            normalize_activations="none",
+            device=model.network.device,
+            dtype="float32",
+            sequence_separator_token=None,
+        )
+        for _ in range(n_batches):
+            store.get_raw_llm_batch()
+
+    return run, n_batches * at_once * CONTEXT / len(ids)
 
 
 if __name__ == "__main__":

@@ -58,37 +58,56 @@ SOME_DEAD = torch.arange(M) >= 33
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 12), st.booleans(), st.integers(0, 1000))
 def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int) -> None:
-    x, encoder, bias, decoder = (
-        numbers(N, D, seed=seed),
-        numbers(M, D),
-        numbers(M, seed=1),
-        numbers(M, D, seed=2),
-    )
-    pre = (x @ encoder.T + bias).detach()
-    firing = sparse.batch_top_k(pre, k) if batchwise else sparse.top_k(pre, k)
+    given = (numbers(N, D, seed=seed), numbers(D), numbers(M, D), numbers(M, seed=1), numbers(M, D, seed=2))
+    x, centre, encoder, bias, _ = given
+    pre = (x - centre) @ encoder.T + bias
+    firing, found = sparse.batch_top_k(pre, k) if batchwise else sparse.top_k(pre, k)
     mask = torch.zeros(N, M)
     mask[firing.rows, firing.latents] = 1.0
 
     def gradients(loss: Callable[..., Tensor]) -> tuple[Tensor, ...]:
-        leaves = [tensor.double().requires_grad_() for tensor in (x, encoder, bias, decoder)]
+        leaves = [tensor.double().requires_grad_() for tensor in given]
         return torch.autograd.grad(loss(*leaves), leaves)
 
-    def thin(x: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
-        values = sparse.encode(x, encoder, bias, pre.double(), firing)
+    def thin(x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
+        centred = x - centre.detach()
+        values = sparse.encode(centred, centre, encoder, bias, found.double(), firing)
         return (sparse.decode(values, decoder, firing) - x).pow(2).sum()
 
-    def dense(x: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
-        return (((x @ encoder.T + bias) * mask) @ decoder - x).pow(2).sum()
+    def dense(x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
+        return ((((x - centre) @ encoder.T + bias) * mask) @ decoder - x).pow(2).sum()
 
-    for found, expected in zip(gradients(thin), gradients(dense), strict=True):
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+    for sparsely, densely in zip(gradients(thin), gradients(dense), strict=True):
+        assert torch.allclose(sparsely, densely, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 16), st.integers(0, 1000), st.booleans())
+def test_the_largest_are_found_by_group_as_by_row(k: int, seed: int, clustered: bool) -> None:
+    pre = numbers(N, 1024, seed=seed)
+    if clustered:  # all of them in one group, and in neighbouring places
+        pre[:, : 1024 : 1024 // sparse.GROUPED] += 5.0
+        pre[:, 7:19] += 9.0
+    values, places = sparse.largest(pre, k)
+    assert torch.equal(values.sort().values, pre.topk(k).values.sort().values)
+    assert torch.equal(pre.gather(1, places), values)
+
+
+def test_rows_searched_in_parts_are_those_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, x = autoencoder(), numbers(N, D, seed=7)
+    whole = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
+    monkeypatch.setattr("personaprobe.features.sae.architectures.ROWS_SEARCHED", 5)
+    parts = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
+    assert torch.equal(whole.fired, parts.fired)
+    assert torch.allclose(whole.total, parts.total, rtol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
 def test_a_batch_keeps_its_largest_latents_whatever_was_guessed(k: float, guess: float, seed: int) -> None:
     pre = numbers(N, M, seed=seed)
-    firing = sparse.batch_top_k(pre, k, guess)
+    firing, found = sparse.batch_top_k(pre, k, guess)
+    assert torch.equal(found, pre[firing.rows, firing.latents])
     kept = torch.zeros(N, M, dtype=torch.bool)
     kept[firing.rows, firing.latents] = True
     assert kept.sum() == min(int(k * N), int((pre > 0).sum()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH_TOKENS = 1024
-CHUNK = 64
-"""Tokens whose distributions over the vocabulary fit a processor's cache together."""
 
 
 @dataclass(frozen=True)
@@ -37,48 +36,38 @@ class Reading:
 
     Attributes:
         batches: the texts as padded batches, the same for every model.
-        expected: the reference's log-probabilities ``(token, vocab)`` of each batch's predicted tokens, float32.
+        expected: the reference's log-probabilities ``(token, vocab)`` of each batch's predicted tokens, float32, a few
+            tokens at a time.
     """
 
     batches: tuple[Batch, ...]
-    expected: tuple[Tensor, ...] = field(repr=False)
+    expected: tuple[tuple[Tensor, ...], ...] = field(repr=False)
 
     @classmethod
     def by(cls, reference: LanguageModel, texts: TextSet) -> Reading:
         """Let the reference read the texts."""
         rows = [reference.tokenizer.text(text) for text in texts]
         batches = tuple(batch for _, batch in reference.batches(rows, BATCH_TOKENS))
-        return cls(batches, tuple(_log_distribution(reference, batch) for batch in batches))
+        return cls(batches, tuple(tuple(_log_distributions(reference, batch)) for batch in batches))
 
     def cost(self, model: LanguageModel) -> TextCost:
         """Perplexity of a model on the texts, and its divergence from the reference there."""
+        import torch
+
         nats = divergence = 0.0
         tokens = 0
         for batch, expected in zip(self.batches, self.expected, strict=True):
-            found = _log_distribution(model, batch)
-            ids = batch.ids[:, 1:][_predicts(batch)]
-            nats -= float(found.gather(-1, ids[:, None]).double().sum())
-            divergence += _divergence(expected, found)
+            ids = batch.ids[:, 1:][(batch.roles[:, 1:] & Role.RESPONSE) != 0]
+            parts = zip(
+                _log_distributions(model, batch), expected, torch.split(ids, len(expected[0])), strict=True
+            )
+            for found, wanted, said in parts:
+                nats -= float(found.gather(-1, said[:, None]).double().sum())
+                divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())
             tokens += len(ids)
         return TextCost(math.exp(nats / tokens), divergence / tokens)
 
 
-def _predicts(batch: Batch) -> Tensor:
-    """Positions whose next token counts, ``(batch, pos − 1)``."""
-    return (batch.roles[:, 1:] & Role.RESPONSE) != 0
-
-
-def _divergence(expected: Tensor, found: Tensor) -> float:
-    """Σ KL(expected ‖ found) over tokens, nats."""
-    import torch
-
-    pairs = zip(torch.split(expected, CHUNK), torch.split(found, CHUNK), strict=True)
-    return sum(float((p.exp() * (p - q)).sum(-1).double().sum()) for p, q in pairs)
-
-
-def _log_distribution(model: LanguageModel, batch: Batch) -> Tensor:
-    """Log-probabilities ``(token, vocab)`` of the predicted tokens."""
-    import torch
-
-    logits = model.logits(batch)[:, :-1][_predicts(batch)]
-    return torch.cat([chunk.float().log_softmax(-1) for chunk in torch.split(logits, CHUNK)])
+def _log_distributions(model: LanguageModel, batch: Batch) -> Iterator[Tensor]:
+    """Log-probabilities ``(token, vocab)`` of the predicted tokens, a few at a time."""
+    return (logits.float().log_softmax(-1) for logits in model.response_logits(batch))

@@ -38,6 +38,11 @@ class LowRank:
         """The update itself, float32."""
         return self.scale * (self.B.float() @ self.A.float())
 
+    def energy(self) -> float:
+        """‖ΔW‖², from products of the factors alone."""
+        A, B = self.A.double(), self.B.double()
+        return self.scale**2 * float(((B.T @ B) * (A @ A.T)).sum())
+
 
 @dataclass(frozen=True)
 class LoraAdapter:
@@ -68,7 +73,7 @@ class LoraAdapter:
 
     def norm(self) -> float:
         """Frobenius norm ‖ΔW‖ over all matrices; 0 would mean an adapter that changes nothing."""
-        return math.sqrt(sum(float(u.delta().square().sum()) for u in self.updates.values()))
+        return math.sqrt(sum(u.energy() for u in self.updates.values()))
 
 
 def _missing(folder: Path) -> str:
@@ -145,24 +150,39 @@ class Wardrobe:
         self._model = model
         self._stored_dtype = stored_dtype
         self._pristine: dict[str, Tensor] = {}
+        self._fitting: set[str] = set()  # adapters proven to fit
         self.worn: LoraAdapter | None = None
 
     def wear(self, adapter: LoraAdapter | None) -> None:
         """Merge ``adapter`` into pristine weights, or restore them; nothing happens when it is already worn."""
         if adapter == self.worn:
             return
-        if adapter is not None:
+        if adapter is not None and adapter.sha256 not in self._fitting:
             self._check(adapter)
+            self._fitting.add(adapter.sha256)
+        self.worn = None
+        updates = {} if adapter is None else adapter.updates
+        for name in updates:
+            if name not in self._pristine:
+                self._pristine[name] = self._parameter(name).detach().to(self._stored_dtype, copy=True)
         for name, weight in self._pristine.items():
             self._parameter(name).data.copy_(weight)
-        self.worn = None
-        for name, update in adapter.updates.items() if adapter is not None else ():
-            parameter = self._parameter(name)
-            self._pristine.setdefault(name, parameter.detach().to(self._stored_dtype, copy=True))
-            delta = update.delta().to(parameter.device)
-            merged = parameter.detach().float() + (delta.T if self._is_transposed(name) else delta)
-            parameter.data.copy_(merged)
+            if name in updates:
+                self._merge(name, updates[name])
         self.worn = adapter
+
+    def _merge(self, name: str, update: LowRank) -> None:
+        """Add an update to a pristine matrix, in float32."""
+        import torch
+
+        weight = self._parameter(name).data
+        A, B = (factor.to(weight.device, torch.float32) for factor in (update.A, update.B))
+        if self._is_transposed(name):
+            A, B = B.T, A.T
+        if weight.dtype == torch.float32:
+            weight.addmm_(B, A, alpha=update.scale)  # in place: the whole update is never written down
+        else:
+            weight.copy_(torch.addmm(weight.float(), B, A, alpha=update.scale))
 
     def _parameter(self, name: str) -> nn.Parameter:
         parameter = self._model.get_submodule(name).weight

@@ -10,7 +10,7 @@ from personaprobe.models.adapters import LoraAdapter, Wardrobe
 from personaprobe.models.edits import SiteEdits
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
-from personaprobe.models.network import Decoder, Fork, Network
+from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
 from personaprobe.models.tokens import Batch, Role
 from personaprobe.models.trunk import Trunk, untouched
 from personaprobe.models.varlen import apart, attending
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from personaprobe.models.packing import Packed
-
-HEAD_CHUNK = 128
-"""Response positions whose logits are held at once: 128 × vocabulary × 4 bytes."""
 
 
 class HuggingFaceNetwork(Network):
@@ -128,6 +125,12 @@ class HuggingFaceNetwork(Network):
             loss = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][predicts], reduction="sum")
             (gradient,) = torch.autograd.grad(loss, taken)
         return taken[0].detach().float(), gradient.float()
+
+    def response_logits(self, batch: Batch, edits: SiteEdits) -> Iterator[Tensor]:
+        import torch
+
+        predicts = (batch.roles[:, 1:] & Role.RESPONSE) != 0
+        yield from map(self.head, torch.split(self.hidden(batch, edits)[:, :-1][predicts], HEAD_CHUNK))
 
     def log_probs(self, batch: Batch, edits: SiteEdits) -> Tensor:
         import torch

@@ -87,6 +87,10 @@ class LanguageModel:
             batch.to(self.network.device), site.within(self.n_layers), self._site_edits
         )
 
+    def response_logits(self, batch: Batch) -> Iterator[Tensor]:
+        """Logits ``(token, vocab)`` that predict the response tokens, row by row, a few tokens at a time."""
+        return self._worn().response_logits(batch.to(self.network.device), self._site_edits)
+
     def log_probs(self, batch: Batch) -> Tensor:
         """Natural-log probability ``(batch, pos)`` of each response token; 0 at other tokens."""
         return self._worn().log_probs(batch.to(self.network.device), self._site_edits)

@@ -16,8 +16,12 @@ from personaprobe.site import Site, Stream
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
+
+
+HEAD_CHUNK = 128
+"""Response positions whose logits are held at once: 128 × vocabulary × 4 bytes."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,12 @@ class Network(ABC):
         """Logits of the model's own forward pass, unedited: what :meth:`logits` must equal."""
         return self.logits(batch, {})
 
+    def response_logits(self, batch: Batch, edits: SiteEdits) -> Iterator[Float[Tensor, "token vocab"]]:
+        """Logits that predict the response tokens, row by row, a few tokens at a time: a cache holds no more of them."""
+        import torch
+
+        yield from torch.split(self.logits(batch, edits)[:, :-1][_predicting(batch)], HEAD_CHUNK)
+
     def log_probs(self, batch: Batch, edits: SiteEdits) -> Float[Tensor, "batch pos"]:
         """Natural-log probability of each response token given what precedes it; 0 at other tokens."""
         logits = self.logits(batch, edits)[:, :-1].float().log_softmax(-1)
@@ -158,8 +168,12 @@ class Network(ABC):
 def _at_responses(chosen: Tensor, batch: Batch) -> Tensor:
     import torch
 
-    responses = (batch.roles[:, 1:] & Role.RESPONSE) != 0
-    return torch.nn.functional.pad(torch.where(responses, chosen, 0.0), (1, 0))
+    return torch.nn.functional.pad(torch.where(_predicting(batch), chosen, 0.0), (1, 0))
+
+
+def _predicting(batch: Batch) -> Bool[Tensor, "batch pos"]:
+    """Positions, but for the last, whose next token is a response's."""
+    return (batch.roles[:, 1:] & Role.RESPONSE) != 0
 
 
 class _Rereading:

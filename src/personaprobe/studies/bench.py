@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 RECORDED, LENGTHS = 64, (85, 221)
 """Chats that are recorded, and how many tokens the shortest and the longest of them has."""
 
+SCORED = 32
+"""Questions whose two answers are scored."""
+
 RECORDING_TOKENS = 2048
 ROWS, NEW, LONGEST = 16, 40, 96
 """Answers decoded side by side, their tokens where all have as many, and the most where they end by themselves."""
@@ -189,8 +192,8 @@ def hidden_states(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> 
 
 
 def scoring(model: LanguageModel) -> Work:
-    """Log-probabilities of two answers to each question."""
-    forks = [fork(model.tokenizer, pair) for pair in load_prompts("advice/test").spread(24)]
+    """Log-probabilities of two answers to each question, of mixed lengths."""
+    forks = dialogues(model)
     edited = model.edited(ablation(model))
     return Work(
         f"scoring {2 * len(forks)} answers",
@@ -325,6 +328,14 @@ def chats(model: LanguageModel) -> list[Tokens]:
     )
     fitting = [row.first(LENGTHS[1]) for row in rows if len(row) >= LENGTHS[0]]
     return fitting[:: max(1, len(fitting) // RECORDED)][:RECORDED]
+
+
+def dialogues(model: LanguageModel) -> list[Fork]:
+    """Own questions with a careful and a careless answer, each of such a length with its question, as they come."""
+    forks = (fork(model.tokenizer, pair) for pair in load_prompts("judging"))
+    shortest, longest = LENGTHS
+    fitting = [one for one in forks if all(shortest <= len(row) <= longest for row in one.rows)]
+    return fitting[:: max(1, len(fitting) // SCORED)][:SCORED]
 
 
 def _hf(model: LanguageModel) -> Any:

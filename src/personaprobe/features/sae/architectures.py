@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from personaprobe.features.sae.autoencoder import Autoencoder
 
+ROWS_SEARCHED = 512
+"""Rows whose latents are projected and searched together."""
+
 THRESHOLD_RATE = 0.01
 """How fast BatchTopK's threshold follows the smallest activation of a batch."""
 
@@ -75,21 +78,22 @@ class _Selecting(Architecture):
     aux: float
 
     @abstractmethod
-    def select(self, autoencoder: Autoencoder, pre: Float[Tensor, "row d_sae"]) -> Firing:
-        """Which latents fire."""
+    def select(self, autoencoder: Autoencoder, centred: Float[Tensor, "row d_in"]) -> tuple[Firing, Tensor]:
+        """Which latents fire, and how strongly."""
 
     def losses(
         self, autoencoder: Autoencoder, x: Float[Tensor, "row d_in"], dead: Bool[Tensor, "d_sae"]
     ) -> Losses:
-        centred = x - autoencoder.b_dec
         with torch.no_grad():
-            pre = torch.addmm(autoencoder.b_enc, centred, autoencoder.encoder.T)
-            firing = self.select(autoencoder, pre)
-        values = sparse.encode(centred, autoencoder.encoder, autoencoder.b_enc, pre, firing)
+            centred = x - autoencoder.b_dec
+            firing, found = self.select(autoencoder, centred)
+        values = sparse.encode(
+            centred, autoencoder.b_dec, autoencoder.encoder, autoencoder.b_enc, found, firing
+        )
         terms, written = self.reconstruct(autoencoder, x, values, firing)
         residual = (x - written).detach()
         if self.aux and bool(dead.any()):
-            terms = {**terms, "aux": self.aux * revival(autoencoder, centred, residual, dead)}
+            terms = {**terms, "aux": self.aux * revival(autoencoder, x - autoencoder.b_dec, residual, dead)}
         return Losses(terms, residual, firing.counts)
 
     def reconstruct(
@@ -111,8 +115,12 @@ class TopKArchitecture(_Selecting):
     aux: float = 1 / 32
     name: ClassVar[str] = "topk"
 
-    def select(self, autoencoder: Autoencoder, pre: Tensor) -> Firing:
-        return sparse.top_k(pre, self.k)
+    def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
+        # a part of the rows at a time, so that what is searched was just written
+        parts = [
+            sparse.top_k(_pre(autoencoder, rows), self.k) for rows in torch.split(centred, ROWS_SEARCHED)
+        ]
+        return sparse.below_each_other([firing for firing, _ in parts]), torch.cat([own for _, own in parts])
 
     def activation(self, autoencoder: Autoencoder) -> TopK:
         return TopK(self.k)
@@ -127,11 +135,13 @@ class BatchTopKArchitecture(_Selecting):
     aux: float = 1 / 32
     name: ClassVar[str] = "batchtopk"
 
-    def select(self, autoencoder: Autoencoder, pre: Tensor) -> Firing:
-        firing = sparse.batch_top_k(pre, self.k, guess=autoencoder.smallest / 2)
-        if len(firing.latents):
-            autoencoder.follow(float(pre[firing.rows, firing.latents].min()), THRESHOLD_RATE)
-        return firing
+    def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
+        firing, values = sparse.batch_top_k(
+            _pre(autoencoder, centred), self.k, guess=autoencoder.smallest / 2
+        )
+        if len(values):
+            autoencoder.follow(float(values.min()), THRESHOLD_RATE)
+        return firing, values
 
     def activation(self, autoencoder: Autoencoder) -> JumpReLU:
         threshold = float(autoencoder.threshold * autoencoder.scale)
@@ -237,8 +247,12 @@ class JumpReLUArchitecture(Architecture):
         return JumpReLU((autoencoder.thresholds.detach() + self.start).clamp_min(0) * autoencoder.scale)
 
 
+def _pre(autoencoder: Autoencoder, centred: Tensor) -> Tensor:
+    return torch.addmm(autoencoder.b_enc, centred, autoencoder.encoder.T)
+
+
 def _dense_pre(autoencoder: Autoencoder, x: Tensor) -> Tensor:
-    return torch.addmm(autoencoder.b_enc, x - autoencoder.b_dec, autoencoder.encoder.T)
+    return _pre(autoencoder, x - autoencoder.b_dec)
 
 
 def _near(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

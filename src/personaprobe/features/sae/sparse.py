@@ -8,6 +8,7 @@ with k of d_sae latents firing, k / d_sae of the dense work.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -68,18 +69,14 @@ class Firing:
         self, values: Float[Tensor, "entry"], dense: Float[Tensor, "d_sae d"]
     ) -> Float[Tensor, "row d"]:
         """``S @ dense``."""
-        shape = (self.n_rows, self.d_sae)
-        product: Tensor = _csr(self.starts, self.latents, values, shape) @ dense
-        return product
+        return _sums(self.starts, self.latents, values, dense)
 
     def transposed_times(
         self, values: Float[Tensor, "entry"], dense: Float[Tensor, "row d"]
     ) -> Float[Tensor, "d_sae d"]:
         """``Sᵀ @ dense``."""
         order, starts = self._by_latent
-        shape = (self.d_sae, self.n_rows)
-        product: Tensor = _csr(starts, self.rows[order], values[order], shape) @ dense
-        return product
+        return _sums(starts, self.rows[order], values[order], dense)
 
     def dots(self, left: Float[Tensor, "row d"], right: Float[Tensor, "d_sae d"]) -> Float[Tensor, "entry"]:
         """``left[row] · right[latent]`` of every entry."""
@@ -99,10 +96,30 @@ class Firing:
         return replace(self, starts=_offsets(self.rows[keep], self.n_rows), latents=self.latents[keep])
 
 
+def below_each_other(parts: Sequence[Firing]) -> Firing:
+    """The pattern of several batches of rows as that of one."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = torch.cat([part.starts.diff() for part in parts])
+    starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    return Firing(starts, torch.cat([part.latents for part in parts]), parts[0].d_sae)
+
+
 def _offsets(ascending: Tensor, n: int) -> Tensor:
     offsets = torch.zeros(n + 1, dtype=torch.long, device=ascending.device)
     torch.cumsum(torch.bincount(ascending, minlength=n), 0, out=offsets[1:])
     return offsets
+
+
+def _sums(starts: Tensor, columns: Tensor, values: Tensor, dense: Tensor) -> Tensor:
+    """Each row's weighted sum of rows of ``dense``: the product of a sparse matrix with it."""
+    if dense.device.type != "cpu":
+        product: Tensor = _csr(starts, columns, values, (len(starts) - 1, len(dense))) @ dense
+        return product
+    # processors sum the rows of an embedding in place, twice as fast as a sparse product
+    return torch.nn.functional.embedding_bag(
+        columns, dense, starts, mode="sum", per_sample_weights=values, include_last_offset=True
+    )
 
 
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -113,7 +130,9 @@ class _Encode(torch.autograd.Function):
     """Pre-activations of the firing pairs; the gradient reaches only their encoder rows."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, encoder: Tensor, bias: Tensor, values: Tensor, firing: Firing) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, values: Tensor, firing: Firing
+    ) -> Tensor:
         ctx.save_for_backward(x, encoder)
         ctx.firing = firing
         return values.clone()
@@ -123,10 +142,12 @@ class _Encode(torch.autograd.Function):
         x, encoder = ctx.saved_tensors
         firing: Firing = ctx.firing
         wanted = ctx.needs_input_grad
+        by_latent = firing.sums(grad)
         to_x = firing.times(grad, encoder) if wanted[0] else None
-        to_encoder = firing.transposed_times(grad, x) if wanted[1] else None
-        to_bias = firing.sums(grad) if wanted[2] else None
-        return to_x, to_encoder, to_bias, None, None
+        # the same for all rows, so that they need not be told apart
+        to_centre = -(by_latent @ encoder) if wanted[1] else None
+        to_encoder = firing.transposed_times(grad, x) if wanted[2] else None
+        return to_x, to_centre, to_encoder, by_latent if wanted[3] else None, None, None
 
 
 class _Decode(torch.autograd.Function):
@@ -149,24 +170,25 @@ class _Decode(torch.autograd.Function):
 
 
 def encode(
-    x: Float[Tensor, "row d"],
+    centred: Float[Tensor, "row d"],
+    centre: Float[Tensor, "d"],
     encoder: Float[Tensor, "d_sae d"],
     bias: Float[Tensor, "d_sae"],
-    pre: Float[Tensor, "row d_sae"],
+    values: Float[Tensor, "entry"],
     firing: Firing,
 ) -> Float[Tensor, "entry"]:
-    """Activations of the firing pairs, differentiable in ``x``, ``encoder`` and ``bias``.
+    """Activations of the firing pairs, differentiable in ``centred``, ``centre``, ``encoder`` and ``bias``.
 
     Args:
-        x: rows, centred.
+        centred: rows, less their centre.
+        centre: what was taken off; its gradient flows through here where ``centred`` was made without a graph.
         encoder: one row a latent.
         bias: of the latents.
-        pre: ``x @ encoder.T + bias``, computed without a graph.
-        firing: the pairs; their pre-activations are above 0.
+        values: pre-activations of the pairs, computed without a graph; above 0.
+        firing: the pairs.
     """
-    flat = firing.rows * firing.d_sae + firing.latents
     found: Tensor = _Encode.apply(  # type: ignore[no-untyped-call]
-        x, encoder, bias, pre.flatten()[flat], firing
+        centred, centre, encoder, bias, values, firing
     )
     return found
 
@@ -179,16 +201,44 @@ def decode(
     return found
 
 
-def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> Firing:
-    """Each row's ``k`` largest pre-activations, of those above 0."""
-    values, latents = pre.topk(k, dim=-1, sorted=False)
-    offsets = torch.arange(len(pre), device=pre.device)[:, None] * pre.shape[1]
-    flat = (offsets + latents)[values > 0]
-    return Firing.at(flat.sort().values, *pre.shape)
+GROUPED = 16
+"""Latents of which only the largest is looked at first."""
 
 
-def batch_top_k(pre: Float[Tensor, "row d_sae"], k: float, guess: float = 0.0) -> Firing:
-    """The batch's ``k · rows`` largest pre-activations, of those above 0 (Bussmann et al. 2024).
+def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """Each row's ``k`` largest pre-activations, of those above 0: where and what."""
+    values, latents = largest(pre, k)
+    latents, order = latents.sort(-1)
+    values = values.gather(-1, order)
+    fires = values > 0
+    starts = torch.zeros(len(pre) + 1, dtype=torch.long, device=pre.device)
+    torch.cumsum(fires.sum(-1), 0, out=starts[1:])
+    return Firing(starts, latents[fires], pre.shape[1]), values[fires]
+
+
+def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Tensor, Tensor]:
+    """Values and places of each row's ``k`` largest, in no order.
+
+    Where there are many, only the ``k`` groups with the largest maxima are searched: no other group can hold one of the
+    ``k`` largest, since each of those groups holds a larger one.
+    """
+    n_rows, width = pre.shape
+    if pre.device.type != "cpu" or width % GROUPED or width < 4 * GROUPED * k:
+        return pre.topk(k, dim=-1, sorted=False)
+    groups = pre.view(
+        n_rows, GROUPED, -1
+    )  # a group's members stand far apart, so that maxima are taken in vectors
+    best = groups.amax(1).topk(k, dim=-1, sorted=False).indices
+    members = groups.gather(2, best[:, None, :].expand(-1, GROUPED, -1))
+    values, chosen = members.flatten(1).topk(k, dim=-1, sorted=False)
+    within = best.gather(1, chosen % k)
+    return values, torch.div(chosen, k, rounding_mode="floor") * groups.shape[2] + within
+
+
+def batch_top_k(
+    pre: Float[Tensor, "row d_sae"], k: float, guess: float = 0.0
+) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """The batch's ``k · rows`` largest pre-activations, of those above 0 (Bussmann et al. 2024): where and what.
 
     Args:
         pre: pre-activations.
@@ -204,4 +254,4 @@ def batch_top_k(pre: Float[Tensor, "row d_sae"], k: float, guess: float = 0.0) -
     if len(candidates) > wanted:
         chosen = flat[candidates].topk(wanted, sorted=False).indices
         candidates = candidates[chosen].sort().values
-    return Firing.at(candidates, *pre.shape)
+    return Firing.at(candidates, *pre.shape), flat[candidates]
