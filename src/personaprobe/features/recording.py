@@ -9,10 +9,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personaprobe.errors import DataError, DeviceError
+from personaprobe.errors import DataError
 from personaprobe.features.readings import DTYPES, Recording, Texts, identity
 from personaprobe.features.shards import Keep, Manifest, appearing, is_store, write_index, write_shard
 from personaprobe.features.store import ActivationStore
+from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.files import cache_home, writing
 from personaprobe.models.language_model import LanguageModel
@@ -188,23 +189,15 @@ def _read(model: LanguageModel, texts: Sequence[Tokens], recording: Recording) -
     """Rows of one batch on the CPU, text by text; a batch that does not fit is halved."""
     import torch
 
-    try:
-        batch = pad(texts, model.network.pad_id).to(model.network.device)
+    def read(few: Sequence[Tokens]) -> list[dict[Site, Tensor]]:
+        batch = pad(few, model.network.pad_id).to(model.network.device)
         seen = model.activations(batch, recording.sites)
-        rows = {site: _kept(seen[site], batch, recording.keep).cpu() for site in recording.sites}
-    except torch.OutOfMemoryError as error:
-        if len(texts) == 1:
-            raise DeviceError(
-                f"a text of {len(texts[0])} tokens does not fit into the memory of {model.network.device}; "
-                "shorten it, or record on another device"
-            ) from error
-    else:
-        _refuse_nonfinite(model, rows)
-        return rows
-    # outside the handler, so that the failed pass's tensors are free by now
-    middle = len(texts) // 2
-    first, second = (_read(model, half, recording) for half in (texts[:middle], texts[middle:]))
-    return {site: torch.cat([first[site], second[site]]) for site in recording.sites}
+        return [{site: _kept(seen[site], batch, recording.keep).cpu() for site in recording.sites}]
+
+    parts = in_halves(read, texts, "texts")
+    rows = {site: torch.cat([part[site] for part in parts]) for site in recording.sites}
+    _refuse_nonfinite(model, rows)
+    return rows
 
 
 def _kept(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.backing_off import refused, tell
 from personaprobe.models.edits import SiteEdits
 from personaprobe.models.network import Decoder, Network
 from personaprobe.models.tokens import Tokens
@@ -74,7 +75,8 @@ def generate(
 ) -> list[tuple[int, ...]]:
     """Draw an answer for every prompt; returns response ids without the closing token.
 
-    Answers leave when they end and waiting ones enter, so that short ones do not wait for long ones.
+    Answers leave when they end and waiting ones enter, so that short ones do not wait for long ones. Where so many side
+    by side do not fit into memory, those that ended are kept and the others start anew, fewer at a time.
 
     Args:
         network: already wearing the right weights.
@@ -84,12 +86,22 @@ def generate(
         end_id: closes an answer.
         progress: told how many answers came to their end.
     """
+    import torch
+
     answers: dict[int, tuple[int, ...]] = {}
-    with network.decoding(edits) as decoder:
-        desk = _Desk(decoder, draws, sampling, edits, end_id, network.device)
-        for ended in desk.served():
-            answers.update(ended)
-            progress(len(ended))
+    while len(answers) < len(draws):
+        try:
+            with network.decoding(edits) as decoder:
+                desk = _Desk(decoder, draws, sampling, edits, end_id, network.device, answers)
+                for ended in desk.served():
+                    answers.update(ended)
+                    progress(len(ended))
+        except torch.OutOfMemoryError as error:
+            if sampling.batch_size == 1:
+                raise refused("conversations") from error
+            fewer = min(sampling.batch_size, len(draws)) // 2 or 1
+            sampling = replace(sampling, batch_size=fewer)
+            tell(f"answers go on {fewer} side by side: more did not fit into memory")
     return [answers[index] for index in range(len(draws))]
 
 
@@ -104,11 +116,13 @@ class _Desk:
         edits: Sequence[SiteEdits],
         end_id: int,
         device: torch.device,
+        answered: Collection[int],
     ) -> None:
         self._decoder, self._draws, self._sampling = decoder, draws, sampling
         self._edits, self._end_id, self._device = edits, end_id, device
         # like lengths are read together, and so are the samples of one prompt
-        self._waiting = sorted(range(len(draws)), key=lambda i: (-len(draws[i].prompt), i))
+        unanswered = (index for index in range(len(draws)) if index not in answered)
+        self._waiting = sorted(unanswered, key=lambda i: (-len(draws[i].prompt), i))
         self._live: list[int] = []
         self._said: dict[int, list[int]] = {}
         self._uniforms = {index: draw.uniforms(sampling) for index, draw in enumerate(draws)}

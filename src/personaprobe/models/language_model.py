@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.edits import Editing, SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
@@ -17,6 +18,9 @@ from personaprobe.site import Site
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+QUESTIONS = "questions with their answers"
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,14 @@ class LanguageModel:
 
     def fork_log_probs(self, forks: Sequence[Fork]) -> list[list[Tensor]]:
         """Log-probabilities of the tokens of several answers to each prompt."""
-        return self._worn().fork_log_probs(forks, self._site_edits)
+        network, edits = self._worn(), self._site_edits
+        return in_halves(lambda few: network.fork_log_probs(few, edits), forks, QUESTIONS)
 
     def fork_states(self, forks: Sequence[Fork], site: Site) -> list[list[Tensor]]:
         """Activations ``(token, d_model)`` at a site on the tokens of several answers to each prompt, read once."""
-        return self._worn().fork_states(forks, site.within(self.n_layers), self._site_edits)
+        network, edits = self._worn(), self._site_edits
+        site = site.within(self.n_layers)
+        return in_halves(lambda few: network.fork_states(few, site, edits), forks, QUESTIONS)
 
     def answer(
         self, draws: Sequence[Draw], sampling: Sampling, progress: Callable[[int], None] = lambda _: None
@@ -157,7 +164,13 @@ def score_side_by_side(models: Sequence[LanguageModel], forks: Sequence[Fork]) -
 
     What is the same in all of them, the blocks before the first edit, is computed once.
     """
-    return _common(models)._worn().fork_log_probs_each(forks, [model._site_edits for model in models])
+    network, edits = _common(models)._worn(), [model._site_edits for model in models]
+
+    def scored(few: Sequence[Fork]) -> list[tuple[list[Tensor], ...]]:
+        return list(zip(*network.fork_log_probs_each(few, edits), strict=True))
+
+    by_fork = in_halves(scored, forks, QUESTIONS)
+    return [[own[index] for own in by_fork] for index in range(len(models))]
 
 
 def _common(models: Sequence[LanguageModel]) -> LanguageModel:

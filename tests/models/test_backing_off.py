@@ -1,0 +1,98 @@
+"""What does not fit into memory is done in smaller parts, with the same results, and says so."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from personaprobe.errors import DeviceError
+from personaprobe.models.backing_off import in_halves
+from personaprobe.models.generation import Draw, Sampling, generate
+from personaprobe.models.hugging_face_decoding import SlotDecoder
+from personaprobe.models.language_model import LanguageModel, score_side_by_side
+from personaprobe.models.network import Fork, Network
+from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.tokens import Tokens
+
+NO_END = -1
+
+
+def full(*_: Any, **__: Any) -> Any:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def at_most(n: int, run: Any) -> Any:
+    """The same, where no more than so many items fit."""
+
+    def cramped(self: Any, items: Any, *rest: Any) -> Any:
+        return full() if len(items) > n else run(self, items, *rest)
+
+    return cramped
+
+
+@pytest.fixture
+def forks(model: LanguageModel) -> list[Fork]:
+    rows = probe_tokens(128)
+    return [Fork(Tokens(row.ids[:n], row.roles[:n]), ((5, 6), (7,))) for row in rows for n in (3, 4)]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_questions_are_scored_in_halves_as_together(
+    model: LanguageModel, forks: list[Fork], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type(model.network)
+    expected = score_side_by_side([model, model], forks)
+    monkeypatch.setattr(kind, "fork_log_probs", at_most(n, kind.fork_log_probs))
+    with pytest.warns(UserWarning, match="read in halves"):
+        found = score_side_by_side([model, model], forks)
+    for own, wanted in zip(found, expected, strict=True):
+        for group, others in zip(own, wanted, strict=True):
+            for one, other in zip(group, others, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_answers_that_ended_are_kept_when_fewer_go_on(
+    reference: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = [Draw(Tokens(row.ids[:4], row.roles[:4]), s) for row in probe_tokens(128) for s in range(3)]
+    sampling = Sampling(max_new_tokens=9, temperature=0.0, batch_size=4)
+    expected = generate(reference, draws, sampling, [{}] * len(draws), NO_END)
+    room, ended, steps = [4], [], [0]
+    admit, step = SlotDecoder.admit, SlotDecoder.step
+
+    def admitting(self: SlotDecoder, prompts: Any, edits: Any, rows: Any, most: int) -> Any:
+        return full() if len(rows) > room[0] else admit(self, prompts, edits, rows, most)
+
+    def stepping(self: SlotDecoder, ids: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 12:  # the first four have ended
+            room[0] = 1
+            full()
+        return step(self, ids)
+
+    monkeypatch.setattr(SlotDecoder, "admit", admitting)
+    monkeypatch.setattr(SlotDecoder, "step", stepping)
+    with pytest.warns(UserWarning, match="1 side by side"):
+        found = generate(reference, draws, sampling, [{}] * len(draws), NO_END, ended.append)
+    assert found == expected
+    assert sum(ended) == len(draws)
+
+
+@contextmanager
+def nothing_fits(*_: Any) -> Any:
+    full()
+    yield
+
+
+def test_where_nothing_fits_the_error_says_what_to_do(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = [Draw(Tokens(row.ids[:4], row.roles[:4])) for row in probe_tokens(128)]
+    monkeypatch.setattr(type(model.network), "decoding", nothing_fits)
+    with pytest.warns(UserWarning, match="did not fit"), pytest.raises(DeviceError, match="another device"):
+        generate(model.network, draws, Sampling(batch_size=4), [{}] * len(draws), NO_END)
+    with pytest.warns(UserWarning, match="did not fit"), pytest.raises(DeviceError, match="another device"):
+        in_halves(full, [1, 2, 3], "things")
