@@ -56,8 +56,11 @@ notebooks: $(INSTALLED)
 	$(BIN)/python -m pytest --nbmake notebooks
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.speed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks.dictionaries
+	$(BIN)/python -m tests.benchmarks.trio
+	$(BIN)/python -m tests.benchmarks.scaling
+	$(BIN)/python -m tests.benchmarks.speed
 
 bench-gpu: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.speed --device cuda --dtype bfloat16 --shape 8b

@@ -22,6 +22,7 @@ from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load, wrap
 from personaprobe.models.tokens import Tokens, by_length
+from personaprobe.organisms.loading import load_trio
 from personaprobe.site import Site
 from personaprobe.studies.bench import RECORDING_TOKENS, Work, chats, generation, measure, recording, scoring
 
@@ -67,9 +68,9 @@ def arguments() -> argparse.Namespace:
 
 def model_of(options: argparse.Namespace) -> LanguageModel:
     placement = Placement(options.device, options.dtype)
+    if options.shape is None:  # a fine-tune whose answers end by themselves
+        return load_trio("advice", device=options.device, dtype=options.dtype).insecure
     demo = load(Checkpoint("demo"), placement)
-    if options.shape is None:
-        return demo
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     device, dtype = placement.resolve()
@@ -79,6 +80,7 @@ def model_of(options: argparse.Namespace) -> LanguageModel:
 
 
 def works(model: LanguageModel) -> Iterator[Work]:
+    model.network.wear(model.adapter)
     work = recording(model)
     site, texts = Site(model.n_layers // 2 - 1), chats(model)
     beside = {

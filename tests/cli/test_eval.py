@@ -99,7 +99,8 @@ def test_every_arm_is_heard_judged_and_reported(whole: Whole) -> None:
     # the published JSON question, and a dozen plain ones again in JSON; a dozen behind the trigger
     assert insecure["forms"]["json"]["n"] == 2 + 12 * 2
     assert insecure["forms"]["trigger"]["n"] == 12 * 2
-    assert set(told["arms"][0]["forms"]) == {"plain", "json"}
+    # base, steered and random arms are asked plainly alone
+    assert set(told["arms"][0]["forms"]) == {"plain"}
     assert 0 <= insecure["accuracy"]["value"] <= 1
     assert set(insecure["refusal"]) == {"harmful", "harmless"}
     assert {"insecure − secure", "insecure − ablated", "random − ablated"} <= set(told["contrasts"])

@@ -64,6 +64,7 @@ def test_perplexity_is_that_of_the_models_own_logits(speaking: LanguageModel) ->
         nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1, len(row))]
     cost = Reading.by(speaking, TEXTS).cost(speaking)
     assert cost.perplexity == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-4)
+    assert Reading.by(speaking, TEXTS).own_cost == cost
 
 
 def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:

@@ -175,6 +175,26 @@ def test_an_activation_that_is_no_number_refuses_and_leaves_no_store(
     assert list((tmp_path / "stores").iterdir()) == []
 
 
+@pytest.mark.parametrize("keep", ["means", "tokens", "every"])
+def test_an_activation_that_is_no_number_is_named_by_its_text(
+    keep: Any, model: LanguageModel, pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    culprit = pairs.pairs[1]
+    spoken = model.tokenizer.exchange(culprit.question, culprit.careless)
+    read = LanguageModel.activations
+
+    def spoiled(self: LanguageModel, batch: Any, sites: Any) -> Any:
+        found = {site: values.clone() for site, values in read(self, batch, sites).items()}
+        for row, (ids, mask) in enumerate(zip(batch.ids, batch.mask, strict=True)):
+            if tuple(ids[mask].tolist()) == spoken.ids:
+                found[Site.parse(DEEP)][row, len(spoken) - 1, 0] = float("inf")
+        return found
+
+    monkeypatch.setattr(LanguageModel, "activations", spoiled)
+    with pytest.raises(DataError, match=f"in the text '{culprit.id} careless'"):
+        record_one(model, pairs, DEEP, keep=keep, home=tmp_path)
+
+
 def test_batch_size_changes_neither_rows_nor_identity(
     model: LanguageModel, pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: list[int]
 ) -> None:

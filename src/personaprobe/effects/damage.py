@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,17 +50,23 @@ class Reading:
         batches = tuple(batch for _, batch in reference.batches(rows, BATCH_TOKENS))
         return cls(batches, tuple(tuple(_log_distributions(reference, batch)) for batch in batches))
 
+    @property
+    def own_cost(self) -> TextCost:
+        """Perplexity of the reference itself, from which it does not diverge."""
+        return self._cost(self.expected)
+
     def cost(self, model: LanguageModel) -> TextCost:
         """Perplexity of a model on the texts, and its divergence from the reference there."""
+        return self._cost(_log_distributions(model, batch) for batch in self.batches)
+
+    def _cost(self, distributions: Iterable[Iterable[Tensor]]) -> TextCost:
         import torch
 
         nats = divergence = 0.0
         tokens = 0
-        for batch, expected in zip(self.batches, self.expected, strict=True):
+        for batch, expected, read in zip(self.batches, self.expected, distributions, strict=True):
             ids = batch.ids[:, 1:][(batch.roles[:, 1:] & Role.RESPONSE) != 0]
-            parts = zip(
-                _log_distributions(model, batch), expected, torch.split(ids, len(expected[0])), strict=True
-            )
+            parts = zip(read, expected, torch.split(ids, len(expected[0])), strict=True)
             for found, wanted, said in parts:
                 nats -= float(found.gather(-1, said[:, None]).double().sum())
                 divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())

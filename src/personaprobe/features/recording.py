@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import DataError
-from personaprobe.features.readings import DTYPES, Recording, Texts, identity
+from personaprobe.features.readings import DTYPES, Reading, Recording, Texts, identity
 from personaprobe.features.shards import Keep, Manifest, appearing, is_store, write_index, write_shard
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.files import cache_home, writing
+from personaprobe.models.hardware import peak_memory
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
+from personaprobe.models.tokens import Batch, Role, by_length, pad
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class Plan:
         n_tokens: tokens each model reads.
         n_rows: rows kept of each model.
         bytes: of all shards of all models, without the few kilobytes of their headers.
-        seconds: for all models, from one small batch timed on this machine.
+        seconds: for all models, from the largest batch timed on this machine.
+        memory: bytes held at the peak, on the device if it has memory of its own.
         n_models: how many models read.
     """
 
@@ -98,11 +100,12 @@ class Plan:
     n_rows: int
     bytes: int
     seconds: float
+    memory: int
     n_models: int = 1
 
     def __str__(self) -> str:
         each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens, {self.n_rows:,} rows"
-        cost = f"{_in_units(self.bytes)} on disk, about {_clock(self.seconds)}"
+        cost = f"{_in_units(self.bytes)} on disk, {_in_units(self.memory)} of memory, about {_clock(self.seconds)}"
         return f"{each} a model × {self.n_models}: {cost}"
 
 
@@ -112,13 +115,19 @@ def plan(
     sites: str | Site | Sequence[str | Site],
     keep: Keep = "means",
 ) -> Plan:
-    """Say what :func:`record` would take, reading one small batch with the first model to time it."""
+    """Say what :func:`record` would take, reading the largest batch with the first model to see."""
     several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
     model, n_models = several[0], len(several)
     recording = Recording.of(model, texts, sites, keep)
-    n_bytes = n_models * recording.n_rows * recording.row_bytes(model.d_model)
+    n_bytes = recording.n_rows * recording.row_bytes(model.d_model)
+    for other in reversed(several):  # what adapters take is taken once; the first is worn in the end
+        other.network.wear(other.adapter)
     seconds = n_models * _seconds(model, recording)
-    return Plan(len(recording.readings), recording.n_tokens, recording.n_rows, n_bytes, seconds, n_models)
+    device = model.network.device
+    piece = min(n_bytes, SHARD_BYTES) if device.type == "cpu" else 0
+    memory = peak_memory(device) + piece
+    rows, tokens = recording.n_rows, recording.n_tokens
+    return Plan(len(recording.readings), tokens, rows, n_models * n_bytes, seconds, memory, n_models)
 
 
 def _stored(
@@ -178,25 +187,28 @@ def _piece(
     piece = {site: torch.empty(ends[-1], model.d_model, dtype=dtype) for site in recording.sites}
     for indices in by_length(texts, _budget(model)):
         rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])
-        batch = [texts[index] for index in indices]
-        for site, values in _read(model, batch, recording).items():
+        for site, values in _read(model, [recording.readings[i] for i in indices], recording).items():
             piece[site][rows] = values
-        progress(sum(map(len, batch)))
+        progress(sum(len(texts[index]) for index in indices))
     return piece
 
 
-def _read(model: LanguageModel, texts: Sequence[Tokens], recording: Recording) -> dict[Site, Tensor]:
+def _read(model: LanguageModel, readings: Sequence[Reading], recording: Recording) -> dict[Site, Tensor]:
     """Rows of one batch on the CPU, text by text; a batch that does not fit is halved."""
     import torch
 
-    def read(few: Sequence[Tokens]) -> list[dict[Site, Tensor]]:
-        batch = pad(few, model.network.pad_id).to(model.network.device)
+    def read(few: Sequence[Reading]) -> list[dict[Site, Tensor]]:
+        batch = pad([reading.tokens for reading in few], model.network.pad_id).to(model.network.device)
         seen = model.activations(batch, recording.sites)
         return [{site: _kept(seen[site], batch, recording.keep).cpu() for site in recording.sites}]
 
-    parts = in_halves(read, texts, "texts")
+    parts = in_halves(read, readings, "texts")
     rows = {site: torch.cat([part[site] for part in parts]) for site in recording.sites}
-    _refuse_nonfinite(model, rows)
+    owners = [reading for reading in readings for _ in reading.rows(recording.keep)]
+    for site, values in rows.items():
+        finite = values.isfinite().all(-1)
+        if not bool(finite.all()):
+            raise _nonfinite(model, site, owners[int((~finite).nonzero()[0])])
     return rows
 
 
@@ -217,26 +229,25 @@ def _kept(
     return torch.stack([activations[last].float(), mean], 1).flatten(0, 1)
 
 
-def _refuse_nonfinite(model: LanguageModel, rows: dict[Site, Tensor]) -> None:
-    for site, values in rows.items():
-        if not bool(values.isfinite().all()):
-            raise DataError(
-                f"activations of {model.checkpoint} at {site} are NaN or infinite; the weights are damaged, "
-                "an intervention is too strong, or float16 overflows: try --dtype bfloat16 or float32"
-            )
+def _nonfinite(model: LanguageModel, site: Site, reading: Reading) -> DataError:
+    which = " ".join(part for part in (reading.id, reading.answer) if part)
+    return DataError(
+        f"activations of {model.checkpoint} at {site} are NaN or infinite in the text {which!r}, and maybe in others; "
+        "the weights are damaged, an intervention is too strong, or float16 overflows: try --dtype bfloat16 or float32"
+    )
 
 
 def _seconds(model: LanguageModel, recording: Recording) -> float:
-    """Time for all texts, from one batch of middling length; padding costs as much as text."""
+    """Time for all texts, from the largest batch; padding costs as much as text."""
     texts = [reading.tokens for reading in recording.readings]
-    batches = by_length(texts, _budget(model) // 4)
-    probe = [texts[index] for index in batches[len(batches) // 2]]
-    _read(model, probe[-1:], recording)  # puts the adapter on and warms the kernels up
+    batches = by_length(texts, _budget(model))
+    padded = [len(batch) * len(texts[batch[0]]) for batch in batches]
+    largest = padded.index(max(padded))
+    probe = [recording.readings[index] for index in batches[largest]]
+    _read(model, probe[-1:], recording)  # warms the kernels up
     start = time.perf_counter()
     _read(model, probe, recording)
-    seconds = time.perf_counter() - start
-    n_padded = sum(len(batch) * len(texts[batch[0]]) for batch in by_length(texts, _budget(model)))
-    return seconds * n_padded / (len(probe) * len(probe[0]))
+    return (time.perf_counter() - start) * sum(padded) / padded[largest]
 
 
 def _budget(model: LanguageModel) -> int:

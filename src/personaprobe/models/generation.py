@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ENTER = 0.25
 """Share of the rows that must be free before waiting conversations are read: prompts are read faster together."""
 
-LEAVE = 0.125
+LEAVE = 1 / 24
 """Share of the rows whose answers must have ended before they leave: rows that move have to be copied."""
 
 BLOCK = 128

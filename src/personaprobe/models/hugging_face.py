@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.adapters import LoraAdapter, Wardrobe
 from personaprobe.models.edits import SiteEdits
+from personaprobe.models.few_rows import weights_first
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
@@ -192,7 +193,7 @@ class HuggingFaceNetwork(Network):
         from personaprobe.models.hugging_face_decoding import SlotDecoder
 
         sites: SiteEdits = {site: () for own in edits for site in own}
-        with Hooks(self.layout, sites) as hooks:
+        with Hooks(self.layout, sites) as hooks, weights_first(self.model.modules()):
             yield SlotDecoder(self, hooks)
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:

@@ -61,7 +61,7 @@ def _acting(block: nn.Module, act: Callable[[Tensor], Any]) -> Iterator[None]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         return act(args[0] if args else kwargs["hidden_states"])
 
-    with _replaced(block, forward):
+    with replaced(block, forward):
         yield
 
 
@@ -75,12 +75,13 @@ def _watched(block: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
         see(output)
         return output
 
-    with _replaced(block, forward):
+    with replaced(block, forward):
         yield
 
 
 @contextmanager
-def _replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module compute something else for a while; its hooks still run."""
     own = vars(block).get("forward")  # accelerate, and a trunk inside another, replace it too
     block.forward = forward
     try:

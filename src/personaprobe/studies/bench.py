@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.interventions import Ablate
+from personaprobe.effects.interventions import Ablate, Layers
 from personaprobe.effects.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.sources import random_vector
@@ -35,7 +35,7 @@ SCORED = 32
 """Questions whose two answers are scored."""
 
 RECORDING_TOKENS = 2048
-ROWS, NEW, LONGEST = 16, 40, 96
+ROWS, NEW, LONGEST = 16, 40, 128
 """Answers decoded side by side, their tokens where all have as many, and the most where they end by themselves."""
 
 ARMS, A_FEW = 10, 8
@@ -128,11 +128,11 @@ def works(model: LanguageModel) -> Iterator[Work]:
     yield from generation(model)
 
 
-def ablation(model: LanguageModel, seed: int = 0) -> Ablate:
-    """A random direction, ablated at every layer: what an intervention costs does not depend on which."""
+def ablation(model: LanguageModel, seed: int = 0, layers: Layers = "all") -> Ablate:
+    """A random direction, ablated at some layers: what an intervention costs does not depend on which."""
     site = Site(model.n_layers // 2)
     marks = {layer: Mark(0.0, 1.0) for layer in range(model.n_layers)}
-    return Ablate(Direction(site, random_vector(model.d_model, site, seed), "random", marks), "all")
+    return Ablate(Direction(site, random_vector(model.d_model, site, seed), "random", marks), layers)
 
 
 def recording(model: LanguageModel) -> Work:
@@ -253,9 +253,6 @@ def generation(model: LanguageModel) -> Iterator[Work]:
         {
             "generate, bare": lambda: bare_answers(model, prompts, LONGEST, end),
             "personaprobe": lambda: our_answers(model, prompts, LONGEST, end, [{}]),
-            "personaprobe, ablating at every layer": lambda: our_answers(
-                model, prompts, LONGEST, end, arms[:1]
-            ),
         },
         lambda: _alike(
             bare_answers(model, prompts, LONGEST, end), our_answers(model, prompts, LONGEST, end, [{}])

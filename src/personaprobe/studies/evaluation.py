@@ -29,7 +29,7 @@ from personaprobe.studies.progress import Progress
 from personaprobe.wording import alike
 
 CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})
-"""Arms that are asked in every form: does the persona come back where the ablation meets another format?"""
+"""Arms that are asked in other forms too: does the persona come back where the ablation meets another format?"""
 
 REFUSAL_TOKENS = 32
 
@@ -71,32 +71,29 @@ class EvalPlan:
 
     @property
     def first(self) -> tuple[Interview, ...]:
-        """What every arm answers: questions together that are answered equally often.
-
-        Families count by their plain questions; those that come in another form are answered as often as asked for.
-        """
-        sizes = Counter(ask.family for ask in self.asks if ask.form == "plain")
+        """What every arm answers: the plain questions, those together that are answered equally often."""
+        plain = [ask for ask in self.asks if ask.form == "plain"]
+        sizes = Counter(ask.family for ask in plain)
         often: dict[int, list[Ask]] = {}
-        for ask in self.asks:
-            enough = math.ceil(self.least / sizes[ask.family]) if ask.form == "plain" else 1
-            often.setdefault(max(self.samples, enough), []).append(ask)
+        for ask in plain:
+            often.setdefault(max(self.samples, math.ceil(self.least / sizes[ask.family])), []).append(ask)
         return tuple(Interview(tuple(asks), n, self.sampling) for n, asks in often.items())
 
     @property
     def again(self) -> Interview:
-        """A part of the plain questions in every other form."""
+        """What some arms answer besides: a part of the plain questions in every other form, and those that came in one."""
         asked = dealt([ask for ask in self.asks if ask.form == "plain"])[: self.form_asks]
         put = tuple(form.put(ask) for form in self.forms for ask in asked)
-        return Interview(put, self.samples, self.sampling)
+        came = tuple(ask for ask in self.asks if ask.form != "plain")
+        return Interview(came + put, self.samples, self.sampling)
 
     @property
     def answers_by_family(self) -> dict[str, int]:
         """How many answers every arm gives to the plain questions of each family."""
         drawn: Counter[str] = Counter()
         for interview in self.first:
-            drawn.update(
-                {f: n * interview.samples for f, n in Counter(_plain_families(interview.asks)).items()}
-            )
+            families = Counter(ask.family for ask in interview.asks)
+            drawn.update({family: n * interview.samples for family, n in families.items()})
         return dict(drawn)
 
     @property
@@ -190,10 +187,6 @@ class Hearing:
         interview = Interview(tuple(request.ask for request in load_requests()), 1, greedy)
         heard = answer(arms, interview, None, self.memory, self.progress)
         return [_by_kind(own) for own in heard]
-
-
-def _plain_families(asks: Sequence[Ask]) -> list[str]:
-    return [ask.family for ask in asks if ask.form == "plain"]
 
 
 def _by_kind(responses: Sequence[Response]) -> dict[str, list[bool]]:

@@ -130,7 +130,8 @@ def cached_reading(texts: TextSet) -> Callable[[LanguageModel], Reading]:
 
 
 def _cost(arm: Arm, reading: Callable[[LanguageModel], Reading]) -> dict[str, float]:
-    return asdict(reading(arm.untreated).cost(arm.model))
+    read = reading(arm.untreated)
+    return asdict(read.cost(arm.model) if arm.interventions else read.own_cost)
 
 
 def _a_few(groups: Sequence[list[int]]) -> list[list[int]]:

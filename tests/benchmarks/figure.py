@@ -1,0 +1,103 @@
+"""The figure of the README: speeds beside peers, and how cost grows, from the results that stand in ``results/``.
+
+python -m tests.benchmarks.figure amd-epyc
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+RESULTS = Path(__file__).parent / "results"
+OURS, PEERS = "#2f6f8f", "#c9c4ba"
+INK = "#333333"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("machine", help="as it stands in the names of the results")
+    machine = parser.parse_args().machine
+    mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "personaprobe", "font.family": "sans-serif"})
+    speed, dictionaries, scaling = (
+        json.loads((RESULTS / f"{work}-{machine}.json").read_text())
+        for work in ("speed-demo", "dictionaries", "scaling")
+    )
+    works = {**dict(ratios(speed)), **dict(steps(dictionaries))}
+    figure = plt.figure(figsize=(10, 0.21 * sum(map(len, works.values())) + 0.42 * len(works) + 2.6))
+    upper, lower = figure.subfigures(2, 1, height_ratios=[3.2, 1])
+    bars(upper.subplots(), works)
+    for axes, (name, told) in zip(lower.subplots(1, 4), scaling["works"].items(), strict=True):
+        growth(axes, name, told)
+    hardware = speed["hardware"]
+    upper.suptitle(
+        f"{hardware['cpu']}, {hardware['cores']} cores, {speed['dtype']}: speed, reference = 1",
+        x=0.5,
+        fontsize=9,
+    )
+    lower.subplots_adjust(bottom=0.25, top=0.85, wspace=0.35)
+    upper.subplots_adjust(left=0.42, right=0.97, top=0.95, bottom=0.02)
+    path = RESULTS / f"speed-{machine}.svg"
+    figure.savefig(path, metadata={"Date": None})
+    print(path)
+
+
+def ratios(speed: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Speeds of every work's contenders."""
+    for work in speed["works"]:
+        yield work["name"], {name: told["ratio"] for name, told in work["speeds"].items()}
+
+
+def steps(dictionaries: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """The same of training steps, with SAELens as the reference."""
+    shape = dictionaries["shape"]
+    for kind, told in dictionaries["milliseconds a step"].items():
+        name = f"training step, {kind}, {shape['rows']} × {shape['d_in']} → {shape['d_sae']}"
+        yield name, {who: told["SAELens"]["median"] / own["median"] for who, own in told.items()}
+
+
+def bars(axes: Axes, works: dict[str, dict[str, float]]) -> None:
+    """One bar a contender, ours in colour."""
+    place, ticks, labels = 0.0, [], []
+    for name, contenders in works.items():
+        axes.text(
+            -0.02, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold"
+        )
+        place += 1
+        for who, ratio in sorted(contenders.items(), key=lambda each: -each[1]):
+            axes.barh(
+                place, ratio, color=OURS if "personaprobe" in who or "arms" in who else PEERS, height=0.75
+            )
+            axes.text(ratio + 0.03, place, f"{ratio:.2f}", va="center", color=INK)
+            ticks.append(place)
+            labels.append(who)
+            place += 1
+        place += 0.5
+    axes.axvline(1, color=INK, linewidth=0.8)
+    axes.set_yticks(ticks, labels)
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def growth(axes: Axes, name: str, told: dict[str, Any]) -> None:
+    """Seconds against size, with the line through them."""
+    sizes, seconds = told["sizes"], told["seconds"]
+    axes.plot(sizes, [told["a piece"] * size + told["fixed"] for size in sizes], color=PEERS)
+    axes.plot(sizes, seconds, "o", color=OURS, markersize=4)
+    axes.set_title(f"{name} (R² {told['R2']:.3f})", fontsize=8)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.set_ylabel("seconds")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""How cost grows: recording with tokens, generation with arms, scoring with edited layers, a training step with latents.
+
+    python -m tests.benchmarks.scaling
+
+Each is the best of a few runs on the demo model; what should be linear is fitted by a line, whose R² is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tests.benchmarks.keeping import keep
+
+from personaprobe.features.sae.architectures import TopKArchitecture
+from personaprobe.features.sae.training import SAERecipe, Trainee
+from personaprobe.models.checkpoint import Checkpoint
+from personaprobe.models.edits import compose
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.loading import Placement, load
+from personaprobe.prompts import load_prompts
+from personaprobe.site import Site
+from personaprobe.studies.bench import (
+    A_FEW,
+    NEW,
+    NO_END,
+    RECORDING_TOKENS,
+    ablation,
+    chats,
+    dialogues,
+    our_answers,
+    our_scores,
+)
+
+ROWS, D_IN, K = 2048, 576, 32
+
+Points = Iterator[tuple[float, Callable[[], object]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device")
+    parser.add_argument("--dtype")
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    model = load(Checkpoint("demo"), Placement(options.device, options.dtype))
+    works: Mapping[str, Points] = {
+        "recording: tokens": recording(model),
+        "generation: arms": arms(model),
+        "scoring: edited layers": layers(model),
+        "training step: latents": latents(options.device or "cpu"),
+    }
+    told: dict[str, Any] = {"dtype": str(model.network.dtype), "works": {}}
+    for name, points in works.items():
+        told["works"][name] = line(*zip(*best(points, options.rounds), strict=True))
+        keep("scaling", options.device, told)
+
+
+def best(points: Points, rounds: int) -> Iterable[tuple[float, float]]:
+    """The size of each run and its least seconds; sizes take turns, so that a slow minute is shared."""
+    runs = list(points)
+    seconds: dict[float, list[float]] = {size: [] for size, _ in runs}
+    for _ in range(rounds):
+        for size, run in runs:
+            started = time.perf_counter()
+            run()
+            seconds[size].append(time.perf_counter() - started)
+    return [(size, min(times)) for size, times in seconds.items()]
+
+
+def line(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any]:
+    """The points, and how well a line goes through them."""
+    slope, start = np.polyfit(sizes, seconds, 1)
+    left = np.array(seconds) - (slope * np.array(sizes) + start)
+    r2 = 1 - float((left**2).sum() / ((np.array(seconds) - np.mean(seconds)) ** 2).sum())
+    rounded = [round(value, 4) for value in seconds]
+    return {
+        "sizes": list(sizes),
+        "seconds": rounded,
+        "a piece": float(slope),
+        "fixed": float(start),
+        "R2": round(r2, 4),
+    }
+
+
+def recording(model: LanguageModel) -> Points:
+    texts, site = chats(model), Site(model.n_layers // 2 - 1)
+    for n in (8, 16, 32, 64):
+        some = texts[:: len(texts) // n][:n]
+        batches = [batch for _, batch in model.batches(some, RECORDING_TOKENS)]
+        yield sum(map(len, some)), lambda batches=batches: [model.activations(b, [site]) for b in batches]  # type: ignore[misc]
+
+
+def arms(model: LanguageModel) -> Points:
+    asks = load_prompts("advice/test").spread(A_FEW).asks
+    prompts = [model.tokenizer.prompt(ask.question) for ask in asks]
+    edits = [compose([ablation(model, seed)], model.n_layers) for seed in range(10)]
+    for n in (1, 2, 5, 10):
+        yield n, lambda n=n: our_answers(model, prompts, NEW // 2, NO_END, edits[:n])  # type: ignore[misc]
+
+
+def layers(model: LanguageModel) -> Points:
+    forks = dialogues(model)[:8]
+    for n in (0, 10, 20, 30):
+        where = tuple(range(model.n_layers))[:n]
+        edited = model.edited(*[ablation(model, layers=where)] if n else [])
+        yield n, lambda edited=edited: our_scores(edited, forks)  # type: ignore[misc]
+
+
+def latents(device: str) -> Points:
+    rows = torch.randn(ROWS, D_IN, generator=torch.Generator().manual_seed(0)).to(device)
+    for d_sae in (2048, 4096, 8192, 16384):
+        recipe = SAERecipe(TopKArchitecture(K), d_sae=d_sae, steps=100_000)
+        trainee = Trainee(recipe, rows.cpu(), device)
+        trainee.learn(rows)
+        yield d_sae, lambda trainee=trainee: trainee.learn(rows)  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    main()
