@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits import SiteEdits, beside
-from personaprobe.models.packing import added_to_scores, common_prefix
+from personaprobe.models.packing import common_prefix
 from personaprobe.models.slots import Slots
 from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.models.varlen import added_to_scores
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Batch, Tokens, pad
-from personaprobe.models.varlen import Stretch
+from personaprobe.models.varlen import Stretch, added_to_scores
 
 if TYPE_CHECKING:
     import torch
@@ -68,15 +68,6 @@ def few_together(keys: Iterable[tuple[int, Hashable]], most: int = ANSWERS_A_ROW
     for index, key in keys:
         groups.setdefault(key, []).append(index)
     return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
-
-
-def added_to_scores(barred: Tensor, dtype: torch.dtype) -> Tensor:
-    """What keeps attention from looking where it may not: the dtype's lowest number there, 0 elsewhere."""
-    import torch
-
-    return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
-        barred, torch.finfo(dtype).min
-    )
 
 
 def pack(forks: Sequence[Fork], device: torch.device) -> Packed:

@@ -16,6 +16,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NAME = "personaprobe_varlen"
@@ -63,15 +64,22 @@ def apart(lengths: Sequence[int]) -> list[Stretch]:
     return [Stretch(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
+def added_to_scores(barred: Tensor, dtype: torch.dtype) -> Tensor:
+    """What keeps attention from looking where it may not: the dtype's lowest number there, 0 elsewhere."""
+    import torch
+
+    return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
+        barred, torch.finfo(dtype).min
+    )
+
+
 _IN_FLIGHT: ContextVar[Sequence[tuple[Stretch, Tensor | None]]] = ContextVar("stretches of the row in flight")
 
 
 @contextmanager
-def attending(config: Any, stretches: Sequence[Stretch], dtype: Any) -> Iterator[None]:
+def attending(config: Any, stretches: Sequence[Stretch], dtype: torch.dtype) -> Iterator[None]:
     """Let a model's blocks attend within a single row that consists of these stretches."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    from personaprobe.models.packing import added_to_scores
 
     ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
     masks = (None if s.barred is None else added_to_scores(s.barred, dtype) for s in stretches)
