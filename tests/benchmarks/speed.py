@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
-from tests.benchmarks.keeping import keep
+from tests.benchmarks.keeping import keep, place
 
 from personaprobe.models.backends import rehost
 from personaprobe.models.checkpoint import Checkpoint
@@ -49,10 +51,17 @@ def main() -> None:
     options = arguments()
     model = model_of(options)
     told = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
-    found = []
+    found = {} if options.only is None else kept(f"speed-{told['model']}", options.device)
     for work in works(model):
-        found.append(asdict(measure(work, options.rounds)))
-        keep(f"speed-{told['model']}", options.device, {**told, "works": found})
+        if options.only is None or work.name.startswith(tuple(options.only)):
+            found[work.name] = asdict(measure(work, options.rounds))
+            keep(f"speed-{told['model']}", options.device, {**told, "works": list(found.values())})
+
+
+def kept(work: str, device: str | None) -> dict[str, Any]:
+    """Works that were measured before, by name."""
+    path = place(work, device)
+    return {each["name"]: each for each in json.loads(path.read_text())["works"]} if path.is_file() else {}
 
 
 def arguments() -> argparse.Namespace:
@@ -63,6 +72,7 @@ def arguments() -> argparse.Namespace:
         "--shape", choices=sorted(SHAPES), help="random weights of this size instead of the demo"
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="beginnings of names; other works stay as they were kept")
     return parser.parse_args()
 
 

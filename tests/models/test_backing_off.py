@@ -34,6 +34,18 @@ def at_most(n: int, run: Any) -> Any:
 
 
 @pytest.fixture
+def model(tiny_language_model: Any) -> LanguageModel:
+    """One architecture: memory does not ask which."""
+    made: LanguageModel = tiny_language_model("llama")
+    return made
+
+
+@pytest.fixture
+def reference(model: LanguageModel) -> Network:
+    return model.network
+
+
+@pytest.fixture
 def forks(model: LanguageModel) -> list[Fork]:
     rows = probe_tokens(128)
     return [Fork(Tokens(row.ids[:n], row.roles[:n]), ((5, 6), (7,))) for row in rows for n in (3, 4)]
