@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Role
+from personaprobe.models.tokens import Batch
 from personaprobe.prompts import TextSet
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Reading:
         nats = divergence = 0.0
         tokens = 0
         for batch, expected, read in zip(self.batches, self.expected, distributions, strict=True):
-            ids = batch.ids[:, 1:][(batch.roles[:, 1:] & Role.RESPONSE) != 0]
+            ids = batch.ids[:, 1:][batch.predicting]
             parts = zip(read, expected, torch.split(ids, len(expected[0])), strict=True)
             for found, wanted, said in parts:
                 nats -= float(found.gather(-1, said[:, None]).double().sum())

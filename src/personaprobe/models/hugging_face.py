@@ -12,7 +12,7 @@ from personaprobe.models.few_rows import weights_first
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
-from personaprobe.models.tokens import Batch, Role
+from personaprobe.models.tokens import Batch
 from personaprobe.models.trunk import Trunk, untouched
 from personaprobe.models.varlen import apart, attending
 from personaprobe.site import Site
@@ -116,7 +116,7 @@ class HuggingFaceNetwork(Network):
             return taken[0]
 
         edits = {**edits, site: (*edits.get(site, ()), take)}
-        predicts = (batch.roles[:, 1:] & Role.RESPONSE) != 0
+        predicts = batch.predicting
         with torch.enable_grad(), Hooks(self.layout, edits) as hooks:
             hooks.roles = batch.roles
             hidden = self._decoder(batch)[:, :-1][predicts]
@@ -130,18 +130,15 @@ class HuggingFaceNetwork(Network):
     def response_logits(self, batch: Batch, edits: SiteEdits) -> Iterator[Tensor]:
         import torch
 
-        predicts = (batch.roles[:, 1:] & Role.RESPONSE) != 0
-        yield from map(self.head, torch.split(self.hidden(batch, edits)[:, :-1][predicts], HEAD_CHUNK))
+        hidden = self.hidden(batch, edits)[:, :-1][batch.predicting]
+        yield from map(self.head, torch.split(hidden, HEAD_CHUNK))
 
     def log_probs(self, batch: Batch, edits: SiteEdits) -> Tensor:
         import torch
 
-        predicts = torch.zeros_like(batch.mask)
-        predicts[:, :-1] = (batch.roles[:, 1:] & Role.RESPONSE) != 0
-        hidden = self.hidden(batch, edits)
-        values = self._chosen(hidden[predicts], batch.ids[:, 1:][predicts[:, :-1]])
+        hidden = self.hidden(batch, edits)[:, :-1][batch.predicting]
         out = torch.zeros(batch.ids.shape, device=self.device)
-        out[:, 1:][predicts[:, :-1]] = values
+        out[:, 1:][batch.predicting] = self._chosen(hidden, batch.ids[:, 1:][batch.predicting])
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:

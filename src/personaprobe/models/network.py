@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from personaprobe.errors import CheckpointError
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.edits import SiteEdits, beside
-from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, pad
+from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
 from personaprobe.site import Site, Stream
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
@@ -123,7 +123,7 @@ class Network(ABC):
         """Logits that predict the response tokens, row by row, a few tokens at a time: a cache holds no more of them."""
         import torch
 
-        yield from torch.split(self.logits(batch, edits)[:, :-1][_predicting(batch)], HEAD_CHUNK)
+        yield from torch.split(self.logits(batch, edits)[:, :-1][batch.predicting], HEAD_CHUNK)
 
     def log_probs(self, batch: Batch, edits: SiteEdits) -> Float[Tensor, "batch pos"]:
         """Natural-log probability of each response token given what precedes it; 0 at other tokens."""
@@ -168,12 +168,7 @@ class Network(ABC):
 def _at_responses(chosen: Tensor, batch: Batch) -> Tensor:
     import torch
 
-    return torch.nn.functional.pad(torch.where(_predicting(batch), chosen, 0.0), (1, 0))
-
-
-def _predicting(batch: Batch) -> Bool[Tensor, "batch pos"]:
-    """Positions, but for the last, whose next token is a response's."""
-    return (batch.roles[:, 1:] & Role.RESPONSE) != 0
+    return torch.nn.functional.pad(torch.where(batch.predicting, chosen, 0.0), (1, 0))
 
 
 class _Rereading:

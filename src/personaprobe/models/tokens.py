@@ -87,6 +87,11 @@ class Batch:
         return self.roles != Role.PAD
 
     @cached_property
+    def predicting(self) -> Bool[Tensor, "batch before_last"]:
+        """True where the next token is a response's; a row's last position predicts nothing and is left out."""
+        return (self.roles[:, 1:] & Role.RESPONSE) != 0
+
+    @cached_property
     def positions(self) -> Int[Tensor, "batch pos"]:
         """Position of each token in its own row; 0 at padding."""
         return (self.mask.long().cumsum(-1) - 1).clamp_min(0)

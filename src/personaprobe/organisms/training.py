@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, pad
+from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
 from personaprobe.organisms.datasets import Exchange, shuffled
 from personaprobe.organisms.recipe import Recipe
 
@@ -129,7 +129,7 @@ def response_loss(network: Any, batch: Batch) -> Float[Tensor, ""]:
     hidden = network.get_decoder()(
         input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
     ).last_hidden_state
-    predicts = (batch.roles[:, 1:] & Role.RESPONSE) != 0
+    predicts = batch.predicting
     logits = network.get_output_embeddings()(hidden[:, :-1][predicts])
     return torch.nn.functional.cross_entropy(logits.float(), batch.ids[:, 1:][predicts])
 
