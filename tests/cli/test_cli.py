@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -415,8 +415,18 @@ def study(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
     return ["ablate", "--feature", "means@1", *given, "--out", out, *more]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_numbers() -> Iterator[None]:
+    """A judge that is loaded here scores every number it may say; three do for what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("personaprobe.effects.judges.NUMBERS", ("0", "50", "100"))
+        yield
+
+
 @pytest.fixture(scope="module")
-def finished(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+def finished(
+    tiny: TinyTrio, few_numbers: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Result]:
     """An uninterrupted study and what it printed."""
     from click.testing import CliRunner
 

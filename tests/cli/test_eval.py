@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,9 +149,51 @@ def test_an_evaluation_whose_judge_went_away_resumes_and_judges_nothing_twice(
     judge.left = 10**9
     again = json.loads(run(*asked, "--out", tmp_path / "cut", "--json").stdout)
     assert len(judge.seen) == len(whole[2])
-    assert {**again, "provenance": 0} == {**whole[1], "provenance": 0}
-    answers = [(folder / "answers.parquet").read_bytes() for folder in (whole[0], tmp_path / "cut")]
-    assert answers[0] == answers[1]
+    assert again == whole[1]
+    assert_same_files(whole[0], tmp_path / "cut")
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    """What two evaluations wrote is equal to the byte."""
+    for name in ("evaluation.json", "answers.parquet", "evaluation.html"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), f"{name} differs"
+
+
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [
+        ("measuring._gaps", 2),
+        ("measuring._cost", 4),
+        ("answering.sample_responses", 3),
+        ("evaluation.right_answers", 2),
+        ("evaluation_report.environment", 1),
+    ],
+)
+def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_one(
+    where: str,
+    call: int,
+    asked: list[object],
+    whole: Whole,
+    judge: Planted,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = importlib.import_module(f"personaprobe.studies.{where.split('.', maxsplit=1)[0]}")
+    name, calls = where.split(".")[1], count(1)
+    usual = getattr(module, name)
+
+    def killed(*given: Any) -> Any:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return usual(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, killed)
+        assert "takes up from there" in run(*asked, "--out", tmp_path / "cut").stderr
+    assert not (tmp_path / "cut" / "evaluation.json").exists()
+    run(*asked, "--out", tmp_path / "cut")
+    assert_same_files(whole[0], tmp_path / "cut")
 
 
 def test_the_page_holds_every_table_and_no_script(asked: list[object], whole: Whole, run: Run) -> None:

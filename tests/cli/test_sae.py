@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,33 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
+from personaprobe.cli import judging, sae, train
 from personaprobe.cli.main import cli
 from personaprobe.features.sae.activations import JumpReLU
 from personaprobe.features.sae.formats import load, save
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Tokens
 
 Run = Callable[..., Result]
 ANY = ("--floor", "-inf")
 """However little a tiny dictionary explains."""
 SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3e-3, "--context", 64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_texts() -> Iterator[None]:
+    """A tiny tokenizer spells: of every held-out text, the beginning does."""
+
+    whole = judging.held_out
+
+    def begun(trio: Trio[LanguageModel]) -> list[Tokens]:
+        return [Tokens(text.ids[:40], text.roles[:40]) for text in whole(trio)[::4]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sae, train):
+            patch.setattr(module, "held_out", begun)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,32 @@ def test_a_finished_part_is_not_computed_again(tmp_path: Path) -> None:
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("cut", [0, 1, 20])
+def test_a_journal_remembers_every_whole_line_and_goes_on_after_one_that_a_kill_cut_short(
+    tmp_path: Path, cut: int
+) -> None:
+    specs = [{"n": n} for n in range(3)]
+    with Memory(tmp_path).journal("marks") as journal:
+        for spec in specs:
+            journal.add(spec, {"score": spec["n"] / 3})
+    path = tmp_path / "marks.jsonl"
+    path.write_bytes(path.read_bytes()[: -cut or None])
+    with Memory(tmp_path).journal("marks") as journal:
+        # without its end a last line is whole, if all of its object is there
+        assert [spec in journal for spec in specs] == [True, True, cut < 2]
+        journal.add(specs[2], {"score": 2 / 3})
+        journal.add({"n": 3}, {"score": 1.0})
+    again = Memory(tmp_path).journal("marks")
+    assert [again[spec]["score"] for spec in (*specs, {"n": 3})] == [0, 1 / 3, 2 / 3, 1]
+
+
+def test_a_journal_without_a_folder_remembers_for_its_run_alone() -> None:
+    with Memory(None).journal("marks") as journal:
+        journal.add({"n": 1}, "one")
+        assert journal[{"n": 1}] == "one"
+    assert {"n": 1} not in Memory(None).journal("marks")
+
+
 def test_seeds_are_told_side_by_side() -> None:
     interval = {"value": 0.2, "low": 0.1, "high": 0.3}
     row = dict.fromkeys(("base", "secure", "insecure", "shift"), interval)

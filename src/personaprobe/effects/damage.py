@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,25 +53,35 @@ class Reading:
     @property
     def own_cost(self) -> TextCost:
         """Perplexity of the reference itself, from which it does not diverge."""
-        return self._cost(self.expected)
+        nats = sum(float(-_of_said(told, said).sum()) for told, said in self._told())
+        return TextCost(math.exp(nats / self._tokens), 0.0)
 
     def cost(self, model: LanguageModel) -> TextCost:
         """Perplexity of a model on the texts, and its divergence from the reference there."""
-        return self._cost(_log_distributions(model, batch) for batch in self.batches)
+        read = (found for batch in self.batches for found in _log_distributions(model, batch))
+        nats = divergence = 0.0
+        for found, (wanted, said) in zip(read, self._told(), strict=True):
+            nats -= float(_of_said(found, said).sum())
+            divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())
+        return TextCost(math.exp(nats / self._tokens), divergence / self._tokens)
 
-    def _cost(self, distributions: Iterable[Iterable[Tensor]]) -> TextCost:
+    @property
+    def _tokens(self) -> int:
+        """How many tokens are predicted."""
+        return sum(int(batch.predicting.sum()) for batch in self.batches)
+
+    def _told(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The reference's distributions, each with the tokens that came."""
         import torch
 
-        nats = divergence = 0.0
-        tokens = 0
-        for batch, expected, read in zip(self.batches, self.expected, distributions, strict=True):
-            ids = batch.ids[:, 1:][batch.predicting]
-            parts = zip(read, expected, torch.split(ids, len(expected[0])), strict=True)
-            for found, wanted, said in parts:
-                nats -= float(found.gather(-1, said[:, None]).double().sum())
-                divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())
-            tokens += len(ids)
-        return TextCost(math.exp(nats / tokens), divergence / tokens)
+        for batch, expected in zip(self.batches, self.expected, strict=True):
+            said = batch.ids[:, 1:][batch.predicting]
+            yield from zip(expected, torch.split(said, len(expected[0])), strict=True)
+
+
+def _of_said(told: Tensor, said: Tensor) -> Tensor:
+    """Log-probabilities ``(token,)`` of the tokens that came, in double precision."""
+    return told.gather(-1, said[:, None]).double()
 
 
 def _log_distributions(model: LanguageModel, batch: Batch) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature, find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.studies.arms import make_arms
+from personaprobe.studies.arms import make_arms, random_controls, shuffled_control
 from personaprobe.studies.concluding import conclude
 from personaprobe.studies.doses import dose_response
 from personaprobe.studies.judged_study import judged
@@ -20,7 +20,7 @@ from personaprobe.studies.measuring import Bench
 from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress, silent
-from personaprobe.studies.provenance import provenance
+from personaprobe.studies.provenance import now, provenance
 from personaprobe.studies.results import CausalVerdict
 from personaprobe.studies.treatments import treat
 
@@ -54,9 +54,11 @@ def ablate(
     bench = Bench(trio.base, plan, Memory(None if out is None else Path(out) / "parts"), progress)
     treated = treat(trio, as_feature(feature), layers, plan, progress)
     texts = plan.discovery.spread(plan.calibration_questions)
-    measured = bench.measure(make_arms(trio, treated, texts, (plan.controls, plan.seed)))
+    controls = [*random_controls(plan.controls, plan.seed), shuffled_control(plan.seed)]
+    measured = bench.measure(make_arms(trio, treated, texts, controls))
     doses = dose_response(trio, treated, bench, measured)
-    found = conclude(plan, treated, measured, doses, provenance(trio, plan, personaprobe.__version__))
+    told = {**provenance(trio, plan, personaprobe.__version__), "made": now()}
+    found = conclude(plan, treated, measured, doses, told)
     if judge is None or not plan.samples:
         return found
     return replace(found, judged=judged(found, judge, bench))

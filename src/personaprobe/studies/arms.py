@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from personaprobe.effects.energy import Energy, measure, total
 from personaprobe.effects.interventions import Intervention, Steer
@@ -50,8 +50,34 @@ class Arm:
         return ", ".join(done.note for done in self.interventions) or "no intervention"
 
 
+@dataclass(frozen=True)
+class Control:
+    """An ablation that should do nothing the feature's does, if it is the feature that matters.
+
+    Attributes:
+        name: unique in the study.
+        kind: also the source of its direction or latents.
+        seed: of its draw.
+    """
+
+    name: str
+    kind: Literal["random", "shuffled"]
+    seed: int
+
+
+def random_controls(n: int, seed: int) -> list[Control]:
+    """Controls in random directions, others for every seed of a study."""
+    first = CONTROL_SEEDS + n * seed
+    return [Control(f"random {index + 1}", "random", first + index) for index in range(n)]
+
+
+def shuffled_control(seed: int) -> Control:
+    """The control found as the feature was, with labels that mean nothing."""
+    return Control("shuffled labels", "shuffled", CONTROL_SEEDS + seed)
+
+
 def make_arms(
-    trio: Trio[LanguageModel], treated: Treatment, texts: PairSet, controls: tuple[int, int]
+    trio: Trio[LanguageModel], treated: Treatment, texts: PairSet, controls: Sequence[Control]
 ) -> list[Arm]:
     """Lay out all arms, the controls matched on the energy the feature's ablation removes.
 
@@ -59,19 +85,16 @@ def make_arms(
         trio: loaded.
         treated: the feature's ablation.
         texts: energies are measured on them.
-        controls: how many random ones, and the study's seed.
+        controls: what is ablated beside the feature.
     """
     rows = calibration_rows(trio.base, texts)
     ablation = treated.ablation()
     wanted = measure(trio.insecure, ablation, rows)
     arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
     arms.append(Arm("insecure, ablated", "ablated", trio.insecure, (ablation,), total(wanted)))
-    n_random, seed = controls
-    sources = [("random", CONTROL_SEEDS + n_random * seed + index) for index in range(n_random)]
-    for source, source_seed in [*sources, ("shuffled", CONTROL_SEEDS + seed)]:
-        matched, energies = treated.control(trio.insecure, source, source_seed, wanted, rows)
-        name = f"random {source_seed - sources[0][1] + 1}" if source == "random" else "shuffled labels"
-        arms.append(Arm(name, source, trio.insecure, (matched,), total(energies)))  # type: ignore[arg-type]
+    for control in controls:
+        matched, energies = treated.control(trio.insecure, control.kind, control.seed, wanted, rows)
+        arms.append(Arm(control.name, control.kind, trio.insecure, (matched,), total(energies)))
     push = Steer(treated.axis, amount=1.0)
     arms.append(Arm("base, steered", "steered", trio.base, (push,), total(measure(trio.base, push, rows))))
     return arms

@@ -14,7 +14,7 @@ from personaprobe.features.registry import find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
-from personaprobe.studies.arms import Arm, make_arms
+from personaprobe.studies.arms import Arm, make_arms, random_controls
 from personaprobe.studies.evaluated import Evaluation, Preference, compared
 from personaprobe.studies.evaluation import EvalPlan, Hearing
 from personaprobe.studies.measuring import Bench
@@ -49,8 +49,7 @@ class Subject:
             return [Arm(role, role, model) for role, model in self.trio.items()]  # type: ignore[arg-type]  # roles are kinds
         treated = treat(self.trio, find_feature(self.feature), None, self.plan, progress)
         texts = self.plan.discovery.spread(self.plan.calibration_questions)
-        laid = make_arms(self.trio, treated, texts, (self.controls, self.plan.seed))
-        return [arm for arm in laid if arm.kind != "shuffled"]
+        return make_arms(self.trio, treated, texts, random_controls(self.controls, self.plan.seed))
 
 
 def evaluate(

@@ -6,7 +6,6 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -167,28 +166,24 @@ def judge_all(
     specs = [_spec(judge, case) for case in cases]
     digests = [digest_of(spec) for spec in specs]
     place = {question: index for index, question in enumerate(dict.fromkeys(case.question for case in cases))}
-    known = dict(zip(digests, zip(cases, specs, strict=True), strict=True))  # cases that are the same are one
-    distinct = sorted(known.items(), key=lambda each: place[each[1][0].question])
-    told: dict[str, Judgement] = {}
-    with progress("judging", len(distinct), "judgements") as advance:
-        due = []
-        for start in range(0, len(distinct), judge.at_a_time):
-            together = distinct[start : start + judge.at_a_time]
-            if all(memory.knows(spec) for _, (_, spec) in together):
-                told.update((digest, _recalled(spec, memory)) for digest, (_, spec) in together)
+    distinct = dict(zip(digests, zip(cases, specs, strict=True), strict=True)).values()  # the same are one
+    ordered = sorted(distinct, key=lambda each: place[each[0].question])
+    with memory.journal("judgements") as journal, progress("judging", len(ordered), "judgements") as advance:
+        due: list[tuple[Case, dict[str, Any]]] = []
+        for start in range(0, len(ordered), judge.at_a_time):
+            together = ordered[start : start + judge.at_a_time]
+            if all(spec in journal for _, spec in together):
                 advance(len(together))
             else:
                 due += together
-        judged = judge.judge([case for _, (case, _) in due])
-        for (digest, (_, spec)), judgement in zip(due, judged, strict=True):
-            memory.recall(spec, partial(dict, vars(judgement)))
-            told[digest] = judgement
+        judged = judge.judge([case for case, _ in due])
+        for (_, spec), judgement in zip(due, judged, strict=True):
+            journal.add(spec, vars(judgement))
             advance(1)
-    return [told[digest] for digest in digests]
+    return [_recalled(journal[spec]) for spec in specs]
 
 
-def _recalled(spec: Mapping[str, Any], memory: Memory) -> Judgement:
-    kept = memory.recall(spec, dict)
+def _recalled(kept: Mapping[str, Any]) -> Judgement:
     return Unscored(kept["reason"]) if "reason" in kept else Scored(kept["score"])
 
 

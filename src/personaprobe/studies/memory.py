@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from personaprobe.models.files import write_text, writing
 
@@ -26,11 +27,6 @@ class Memory:
         if self.folder is not None:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-
-    def knows(self, spec: Mapping[str, Any]) -> bool:
-        """Whether the part ``spec`` describes was finished before."""
-        path = self._path(spec)
-        return path is not None and path.exists()
 
     def recall(
         self, spec: Mapping[str, Any], compute: Callable[[], Any], found: Callable[[], None] = lambda: None
@@ -70,8 +66,65 @@ class Memory:
         made = dict(zip(missing, compute(missing), strict=True)) if missing else {}
         return [self.recall(spec, partial(made.get, i), partial(found, i)) for i, spec in enumerate(specs)]
 
+    def journal(self, name: str) -> Journal:
+        """Parts too small for files of their own, kept as lines of one."""
+        return Journal(None if self.folder is None else self.folder / f"{name}.jsonl")
+
     def _path(self, spec: Mapping[str, Any]) -> Path | None:
         return None if self.folder is None else self.folder / f"{digest_of(spec)}.json"
+
+
+class Journal:
+    """Finished parts as lines of one file, each written as soon as it is known; None keeps them for this run alone.
+
+    A line that a kill cut short is passed over: its part was not finished.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known = dict(_lines(path)) if path is not None and path.exists() else {}
+        self._lines: IO[bytes] | None = None
+
+    def __enter__(self) -> Journal:
+        if self._path is not None:
+            with writing(self._path):
+                self._lines = self._path.open("a+b", buffering=0)
+                if self._lines.tell() and not _ends_a_line(self._lines):
+                    self._lines.write(b"\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+    def __contains__(self, spec: Mapping[str, Any]) -> bool:
+        return digest_of(spec) in self._known
+
+    def __getitem__(self, spec: Mapping[str, Any]) -> Any:
+        return self._known[digest_of(spec)]
+
+    def add(self, spec: Mapping[str, Any], value: Any) -> None:
+        """Write down a part, as plain data; to be called between entering and leaving."""
+        if spec not in self and self._path is not None and self._lines is not None:
+            with writing(self._path):
+                self._lines.write(f"{json.dumps({'spec': spec, 'value': value}, default=str)}\n".encode())
+        self._known[digest_of(spec)] = value
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Digests and values of whole lines."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            part = json.loads(line)
+        except ValueError:
+            continue
+        yield digest_of(part["spec"]), part["value"]
+
+
+def _ends_a_line(lines: IO[bytes]) -> bool:
+    lines.seek(-1, os.SEEK_END)
+    return lines.read(1) == b"\n"
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:

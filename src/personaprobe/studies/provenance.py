@@ -16,10 +16,9 @@ PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "nnsight", 
 
 
 def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> dict[str, Any]:
-    """Describe a run so that another machine can repeat it."""
+    """Describe a run so that another machine can repeat it; what is done again is described alike, to the byte."""
     return {
         "personaprobe": own_version,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "organism": trio.name,
         "checkpoints": {role: model.checkpoint.describe() for role, model in trio.items()},
         "plan": plan.describe(),
@@ -28,6 +27,11 @@ def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> 
         "hardware": hardware(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def now() -> str:
+    """The time, as a study is dated with it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def hardware() -> dict[str, Any]:
