@@ -48,12 +48,13 @@ def self_check(network: Network) -> list[Check]:
     """
     rows = probe_tokens(network.vocab_size)
     batch = pad(rows, network.pad_id).to(network.device)
+    plain = network.logits(batch, {})
     return [
         *_reading(network, batch),
-        *_writing(network, batch),
-        _restoring(network, batch),
-        _computing(network, batch),
-        _batching(network, rows, batch),
+        *_writing(network, rows[0]),
+        _restoring(network, batch, plain),
+        _computing(network, batch, plain),
+        _batching(network, rows, plain),
         _packing(network, rows),
     ]
 
@@ -100,56 +101,60 @@ def _reading(network: Network, batch: Batch) -> Iterator[Check]:
             )
 
 
-def _writing(network: Network, batch: Batch) -> Iterator[Check]:
-    """A vector added to a stream must arrive in the residual stream behind it, whole."""
+def _writing(network: Network, row: Tokens) -> Iterator[Check]:
+    """A vector added to a stream must arrive in the residual stream behind it, whole.
+
+    Two copies of the row a stream, one shifted and one moved by 1, are read in one pass.
+    """
     import torch
 
     layer = network.n_layers // 2
-    after = Site(layer, "resid_post")
-    for stream in network.streams:
-        site = Site(layer, stream)
-        plain = network.activations(batch, [site], {})[site]
-        shift = (
-            torch.linspace(-1, 1, network.d_model, device=network.device, dtype=plain.dtype)
-            * plain.abs().max()
-        )
-        written = network.activations(batch, [site], {site: [partial(_shifted, shift)]})[site]
-        moved = (written.float() - plain.float())[batch.mask]
-        yield _compare(f"{site} is written", network, moved, shift.float().expand_as(moved))
-    before = network.activations(batch, [after], {})[after]
-    for stream in network.streams:
-        site = Site(layer, stream)
-        changed = network.activations(batch, [after], {site: [lambda x, _: x + 1]})[after]
-        reach = float((changed - before).abs().max())
+    after, sites = Site(layer, "resid_post"), [Site(layer, stream) for stream in network.streams]
+    batch = pad([row] * (2 * len(sites)), network.pad_id).to(network.device)
+    plain = network.activations(batch, sites, {})
+    shifts = {
+        site: plain[site].abs().max() * torch.linspace(-1, 1, network.d_model).to(plain[site])
+        for site in sites
+    }
+    copies = [slice(start, start + len(row)) for start in range(0, batch.ids.numel(), len(row))]
+    edits = {
+        site: [partial(_moved, copies[2 * place], shifts[site]), partial(_moved, copies[2 * place + 1], 1)]
+        for place, site in enumerate(sites)
+    }
+    written = network.activations(batch, sites, edits)
+    for place, site in enumerate(sites):
+        moved = (written[site].float() - plain[site].float())[2 * place]
+        yield _compare(f"{site} is written", network, moved, shifts[site].float().expand_as(moved))
+        reach = float((written[after] - plain[after])[2 * place + 1].abs().max())
         yield Check(f"writing {site} reaches {after}", reach, reach > 0.5)
 
 
-def _shifted(shift: Tensor, activations: Tensor, roles: Tensor) -> Tensor:
-    return activations + shift
+def _moved(copy: slice, by: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
+    """Some tokens moved, wherever they stand: copies of a row are of one length, and follow each other, packed or not."""
+    moved = activations.clone()
+    moved.view(-1, moved.shape[-1])[copy] += by
+    return moved
 
 
-def _restoring(network: Network, batch: Batch) -> Check:
-    """After an edited pass the bare model is bitwise itself."""
-    plain = network.logits(batch, {})
+def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:
+    """After edited passes the bare model is bitwise itself."""
     network.logits(batch, {Site(0, "resid_post"): [lambda x, _: x * 2]})
     deviation = float((network.logits(batch, {}) - plain).abs().max())
     return Check("edits leave no trace", deviation, deviation == 0)
 
 
-def _computing(network: Network, batch: Batch) -> Check:
+def _computing(network: Network, batch: Batch, plain: Tensor) -> Check:
     """The logits are those of the model as it was published: no cap, scale or layer is missed or added."""
-    logits, own = (x.float()[batch.mask] for x in (network.logits(batch, {}), network.own_logits(batch)))
+    logits, own = (x.float()[batch.mask] for x in (plain, network.own_logits(batch)))
     return _compare("logits are the model's own", network, logits, own)
 
 
-def _batching(network: Network, rows: list[Tokens], batch: Batch) -> Check:
-    """A padded row reads as it does alone."""
-    import torch
-
-    together = network.logits(batch, {}).float()
-    alone = [network.logits(pad([row], network.pad_id).to(network.device), {})[0].float() for row in rows]
-    parts = [together[index, : len(row)] for index, row in enumerate(rows)]
-    return _compare("a batch equals one by one", network, torch.cat(parts), torch.cat(alone))
+def _batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:
+    """The shortest row, which was padded, reads as it does alone."""
+    place = min(range(len(rows)), key=lambda index: len(rows[index]))
+    alone = network.logits(pad([rows[place]], network.pad_id).to(network.device), {})[0]
+    together = plain[place, : len(rows[place])]
+    return _compare("a batch equals one by one", network, together.float(), alone.float())
 
 
 def _packing(network: Network, rows: list[Tokens]) -> Check:
