@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,28 @@ from personaprobe.studies.provenance import hardware
 
 def keep(work: str, device: str | None, told: dict[str, Any]) -> Path:
     """Write a result beside the others and print it."""
-    path, machine = place(work, device), hardware()
+    path = place(work, device)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        json.dumps({"work": work, **told, "hardware": machine, "torch": torch.__version__}, indent=1) + "\n"
-    )
+    made = {"commit": commit(), "hardware": hardware(), "torch": torch.__version__}
+    path.write_text(json.dumps({"work": work, **told, **made}, indent=1) + "\n")
     print(json.dumps(told, indent=1))
     print(path)
     return path
+
+
+@cache
+def commit() -> str:
+    """What was measured: the commit checked out, marked where the code differs from it; ``unknown`` outside a repository."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--", ":/src", ":/tests/benchmarks/*.py")
+    return f"{head}-dirty" if changed else head or "unknown"
+
+
+def _git(*given: str) -> str:
+    told = subprocess.run(
+        ["git", *given], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip()
 
 
 def place(work: str, device: str | None) -> Path:

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from tests.benchmarks.keeping import keep, place
+from tests.benchmarks.keeping import commit, keep, place
 
 from personaprobe.models.backends import rehost
 from personaprobe.models.checkpoint import Checkpoint
@@ -54,7 +54,7 @@ def main() -> None:
     found = {} if options.only is None else kept(f"speed-{told['model']}", options.device)
     for work in works(model):
         if options.only is None or work.name.startswith(tuple(options.only)):
-            found[work.name] = asdict(measure(work, options.rounds))
+            found[work.name] = {**asdict(measure(work, options.rounds)), "commit": commit()}
             keep(f"speed-{told['model']}", options.device, {**told, "works": list(found.values())})
 
 
@@ -72,7 +72,9 @@ def arguments() -> argparse.Namespace:
         "--shape", choices=sorted(SHAPES), help="random weights of this size instead of the demo"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", help="beginnings of names; other works stay as they were kept")
+    parser.add_argument(
+        "--only", nargs="+", help="beginnings of names; other works stay as they were kept, with their commit"
+    )
     return parser.parse_args()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.packing import common_prefix, pack
+from personaprobe.models.packing import begun_alike, common_prefix, pack
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
@@ -97,3 +97,10 @@ def test_one_mask_over_the_row_says_what_the_stretches_say(reference: Network, f
     for group, wanted in zip(stretched, masked, strict=True):
         for one, other in zip(group, wanted, strict=True):
             assert torch.allclose(one, other, atol=2e-4), (one, other)
+
+
+def test_prompts_that_begin_alike_are_read_together_and_the_rest_by_themselves() -> None:
+    prompts = [prompt(*ids) for ids in ((1, 2, 3, 9), (7, 7, 7, 7), (1, 2, 3, 4), (5, 6, 8, 8), (1, 2, 4, 4))]
+    groups = begun_alike(prompts, 2)
+    assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 3]]
+    assert begun_alike(prompts[:1], 2) == [[0]]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.quality import Measured, Quality
+    from personaprobe.features.sae.quality import Examiner, Measured, Quality
     from personaprobe.features.sae.reading import Layout
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
@@ -44,22 +44,25 @@ def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
     return [*spoken, *map(trio.base.tokenizer.text, load_texts("neutral/discovery"))]
 
 
-def judged(
-    dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], quiet: bool
-) -> dict[str, Measured]:
-    """Quality on each checkpoint, and how often latents fire there."""
-    from personaprobe.features.sae.quality import measure
+def examiners(trio: Trio[LanguageModel], texts: list[Tokens]) -> Trio[Examiner]:
+    """Each checkpoint with the texts that dictionaries are judged on."""
+    from personaprobe.features.sae.quality import Examiner
 
+    return trio.map(lambda model: Examiner(model, tuple(texts)))
+
+
+def judged(dictionary: Dictionary, examining: Trio[Examiner], quiet: bool) -> dict[str, Measured]:
+    """Quality on each checkpoint, and how often latents fire there."""
     found = {}
     with progress_bar("judging", 3, "checkpoints", quiet) as advance:
-        for role, model in trio.items():
-            found[role] = measure(dictionary, model, texts)
+        for role, examiner in examining.items():
+            found[role] = examiner.measure(dictionary)
             advance(1)
     return found
 
 
 def explained(
-    dictionary: Dictionary, trio: Trio[LanguageModel], texts: list[Tokens], layout: Layout
+    dictionary: Dictionary, examining: Trio[Examiner], layout: Layout
 ) -> dict[str, dict[str, float]]:
     """Explained variance, by role for a crosscoder, and L0, of rows that hold more than one checkpoint's activations."""
     from personaprobe.features.sae.crosscoder import Crosscoder
@@ -67,10 +70,10 @@ def explained(
 
     crosscoder = Crosscoder(dictionary) if layout == "side by side" else None
     if crosscoder is None:
-        refuse_unfit(dictionary, trio.base)
+        refuse_unfit(dictionary, examining.base.model)
     else:
-        crosscoder.refuse_unfit(trio.base)
-    rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
+        crosscoder.refuse_unfit(examining.base.model)
+    rows = examining.map(lambda each: read_rows(each.model, dictionary.site, each.texts))
     if crosscoder is not None:
         l0 = float((crosscoder.encode(rows) > 0).sum(-1).float().mean())
         shares = crosscoder.explained_variance(rows)

@@ -13,6 +13,7 @@ import click
 from personaprobe import __version__
 from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line
 from personaprobe.errors import suggest
+from personaprobe.models.hardware import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
+        keep_freed_memory()
         with in_one_line():
             try:
                 value = super().invoke(ctx)

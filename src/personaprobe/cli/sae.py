@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.judging import explained, held_out, judged, tell, tell_rows
+from personaprobe.cli.judging import examiners, explained, held_out, judged, tell, tell_rows
 from personaprobe.cli.options import TrioChoice, floor_option, open_trio, telling_options, trio_options
 from personaprobe.cli.train import train
 
@@ -55,11 +55,12 @@ def evaluate(
     if files:
         read = Corpus.read(trio.base.tokenizer, list(files), tokens)
         texts = [document.tokens for document in read.documents]
+    examining = examiners(trio, texts)
     if (layout := layout_of(dictionary)) != "mixed":
-        tell_rows(dictionary, explained(dictionary, trio, texts, layout), as_json)
+        tell_rows(dictionary, explained(dictionary, examining, layout), as_json)
         return
     refuse_unfit(dictionary, trio.base)
-    found = judged(dictionary, trio, texts, quiet)
+    found = judged(dictionary, examining, quiet)
     tell(dictionary, found, as_json)
     refuse_poor(dictionary, {role: each.quality.explained_variance for role, each in found.items()}, floor)
 

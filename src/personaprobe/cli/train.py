@@ -13,18 +13,17 @@ import click
 
 from personaprobe.cli.console import progress_bar, spinner
 from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.judging import explained, held_out, judged, plain_quality, tell, tell_rows
+from personaprobe.cli.judging import examiners, explained, held_out, judged, plain_quality, tell, tell_rows
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.architectures import Architecture
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.fitting import Wanted
+    from personaprobe.features.sae.quality import Examiner
     from personaprobe.features.sae.reading import Layout
     from personaprobe.features.sae.training import Progress
     from personaprobe.models.checkpoint import Trio
-    from personaprobe.models.language_model import LanguageModel
-    from personaprobe.models.tokens import Tokens
 
 BATCH_ROWS = 2048
 READ_LINE = 50_000
@@ -136,12 +135,11 @@ def train(
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
     passes = 3 if layout == "mixed" else 1
     wanted = _for(wanted, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
-    texts = held_out(trio)
+    examining = examiners(trio, held_out(trio))
     with _Telling(wanted, board, quiet) as telling:
         for folder, learned in fit(trio, corpus, wanted, layout, read=telling.read, told=telling.told):
             known = replace(learned, card={**learned.card, "context": context})
-            judged_one = _judged(known, trio, texts, layout, (quiet, as_json))
-            save(judged_one, folder)
+            save(_judged(known, examining, layout, (quiet, as_json)), folder)
 
 
 def _architecture(name: str, k: float, sparsity: float) -> Architecture:
@@ -184,20 +182,16 @@ def _for(wanted: Mapping[Path, Wanted], steps: int) -> dict[Path, Wanted]:
 
 
 def _judged(
-    learned: Dictionary,
-    trio: Trio[LanguageModel],
-    texts: list[Tokens],
-    layout: Layout,
-    telling: tuple[bool, bool],
+    learned: Dictionary, examining: Trio[Examiner], layout: Layout, telling: tuple[bool, bool]
 ) -> Dictionary:
     """The dictionary with its quality on its card; told."""
     quiet, as_json = telling
     if layout == "mixed":
-        found = judged(learned, trio, texts, quiet)
+        found = judged(learned, examining, quiet)
         tell(learned, found, as_json)
         quality: dict[str, Any] = plain_quality(found)
     else:
-        quality = explained(learned, trio, texts, layout)
+        quality = explained(learned, examining, layout)
         tell_rows(learned, quality, as_json)
     return replace(learned, card={**learned.card, "quality": quality})
 

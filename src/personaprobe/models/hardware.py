@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import DeviceError, suggest
@@ -69,3 +70,18 @@ def peak_memory(device: torch.device) -> int:
 
         return int(psutil.Process().memory_info().peak_wset)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what tensors give back, for the next ones, in place of returning it to the system.
+
+    Large tensors that come and go are otherwise mapped and zeroed anew, page by page, every time. Only programs of our own
+    ask for it, not the library: it holds for the whole process. Nothing happens where the C library is not glibc.
+    """
+    import ctypes
+
+    trim_threshold, mmap_max, most = -1, -4, 2**31 - 1  # as malloc.h numbers them
+    with suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, most)

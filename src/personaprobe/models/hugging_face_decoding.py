@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits import SiteEdits, beside
-from personaprobe.models.packing import common_prefix
+from personaprobe.models.packing import begun_alike, common_prefix
 from personaprobe.models.slots import Slots
-from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.models.tokens import Role, Tokens, by_length, pad
 from personaprobe.models.varlen import added_to_scores
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 SHORTEST_PREFIX = 8
 """Tokens in common below which reading them once is not worth a pass of its own."""
+
+READ_TOKENS = {"cpu": 1024}
+"""Of prompts that are read in one pass, padding included: more are read no faster there, and are less alike in length."""
+
+MANY_READ_TOKENS = 16384
+"""The same on other devices, which are not filled by few."""
 
 
 class SlotDecoder:
@@ -36,20 +42,19 @@ class SlotDecoder:
     ) -> Tensor:
         """Read prompts, each under its own edits, and let ``rows[i]`` of them go on as a further row each."""
         import torch
-        from transformers import DynamicCache
 
+        start = len(self._edits)
+        self._slots.admit([len(prompts[index]) for index in rows], room)
+        found: dict[int, Tensor] = {}
         with torch.inference_mode():
-            prefix = common_prefix(prompts) if len(prompts) > 1 else prompts[0].first(0)
-            if len(prefix) < SHORTEST_PREFIX:
-                prefix = prefix.first(0)
-            cache = DynamicCache()  # full keys at every layer: a row's window is its own
-            if len(prefix):
-                self._read_prefix(prefix, edits, cache)
-            logits = self._read(prompts, len(prefix), edits, cache)
-            self._slots.admit(cache, [len(prompt) for prompt in prompts], rows, room)
-        self._edits += [edits[index] for index in rows]
-        self._settle()
-        return logits[torch.tensor(list(rows), device=logits.device)]
+            for indices, logits, cache in self._reading(prompts, edits):
+                found.update(zip(indices, logits, strict=True))
+                place = {index: place for place, index in enumerate(indices)}
+                entering = [(start + row, place[index]) for row, index in enumerate(rows) if index in place]
+                self._slots.fill(cache, *zip(*entering, strict=True))
+            self._edits += [edits[index] for index in rows]
+            self._settle()
+            return torch.stack([found[index] for index in rows])
 
     def step(self, ids: Tensor) -> Tensor:
         """Feed every row its next token."""
@@ -77,16 +82,44 @@ class SlotDecoder:
         self._hooks.edits = beside(self._edits) if self._edits else {}
         self._steps = torch.full((len(self._edits), 1), int(Role.RESPONSE), device=self._network.device)
 
-    def _read_prefix(self, prefix: Tokens, edits: Sequence[SiteEdits], cache: Any) -> None:
-        """What all prompts begin with, once under each of the edits."""
-        import torch
+    def _reading(
+        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits]
+    ) -> Iterator[tuple[list[int], Tensor, Any]]:
+        """Prompts of like beginning and length together: which, logits of what comes next, and keys and values."""
+        for indices in begun_alike(prompts, SHORTEST_PREFIX):
+            prefix = common_prefix([prompts[index] for index in indices])
+            if len(indices) == 1 or len(prefix) < SHORTEST_PREFIX:
+                prefix = prefix.first(0)
+            begun = self._read_prefix(prefix, list({id(edits[i]): edits[i] for i in indices}.values()))
+            most = READ_TOKENS.get(self._network.device.type, MANY_READ_TOKENS)
+            for few in by_length([prompts[index].after(len(prefix)) for index in indices], most):
+                own = [indices[each] for each in few]
+                cache = begun([edits[index] for index in own])
+                logits = self._read([prompts[i] for i in own], len(prefix), [edits[i] for i in own], cache)
+                yield own, logits, cache
 
-        kinds = list({id(own): own for own in edits}.values())
+    def _read_prefix(
+        self, prefix: Tokens, kinds: Sequence[SiteEdits]
+    ) -> Callable[[Sequence[SiteEdits]], Any]:
+        """What prompts begin with, read once under each kind of edits; makes a cache of as many rows as are wanted."""
+        import torch
+        from transformers import DynamicCache
+
+        read = DynamicCache()  # full keys at every layer: a row's window is its own
+        if len(prefix):
+            batch = pad([prefix] * len(kinds), self._network.pad_id).to(self._network.device)
+            self._hooks.roles, self._hooks.edits = batch.roles, beside(kinds)
+            self._forward(batch.ids, batch.mask.long(), batch.positions, read)
         place = {id(own): index for index, own in enumerate(kinds)}
-        batch = pad([prefix] * len(kinds), self._network.pad_id).to(self._network.device)
-        self._hooks.roles, self._hooks.edits = batch.roles, beside(kinds)
-        self._forward(batch.ids, batch.mask.long(), batch.positions, cache)
-        cache.batch_select_indices(torch.tensor([place[id(own)] for own in edits], device=batch.ids.device))
+
+        def begun(edits: Sequence[SiteEdits]) -> Any:
+            cache = DynamicCache()
+            rows = torch.tensor([place[id(own)] for own in edits], device=self._network.device)
+            for layer, known in enumerate(read.layers):
+                cache.update(known.keys[rows], known.values[rows], layer)
+            return cache
+
+        return begun
 
     def _read(
         self, prompts: Sequence[Tokens], n_before: int, edits: Sequence[SiteEdits], cache: Any

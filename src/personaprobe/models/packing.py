@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from personaprobe.models.network import Fork
@@ -130,6 +131,18 @@ def common_prefix(prompts: Sequence[Tokens]) -> Tokens:
         all(p.ids[i] == first.ids[i] and p.roles[i] == first.roles[i] for p in prompts) for i in range(most)
     ]
     return first.first(same.index(False) if False in same else most)
+
+
+def begun_alike(prompts: Sequence[Tokens], shortest: int) -> list[list[int]]:
+    """Prompts that begin with at least so many tokens in common, together; all that begin like no other, together too."""
+    order = sorted(range(len(prompts)), key=lambda index: prompts[index].ids)
+    groups = [[order[0]]]
+    for before, index in pairwise(order):
+        if len(common_prefix([prompts[before], prompts[index]])) < shortest:
+            groups.append([])
+        groups[-1].append(index)
+    alone = [group[0] for group in groups if len(group) == 1]
+    return [group for group in groups if len(group) > 1] + ([alone] if alone else [])
 
 
 def unpack(forks: Sequence[Fork], values: Tensor) -> list[list[Tensor]]:

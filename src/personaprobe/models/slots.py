@@ -32,6 +32,7 @@ class Slots:
         self._keys: list[Tensor | None] = [None] * n_layers
         self._values: list[Tensor | None] = [None] * n_layers
         self._device = device
+        self._columns = 0
         self._settle()
 
     @property
@@ -39,27 +40,34 @@ class Slots:
         """Columns in use once every row has its next token."""
         return 1 + max(self.lengths, default=0)
 
-    def admit(self, read: Any, lengths: Sequence[int], which: Sequence[int], room: int) -> None:
-        """Take in conversations that were just read.
+    def admit(self, lengths: Sequence[int], room: int) -> None:
+        """Make rows for conversations that enter.
+
+        Args:
+            lengths: of their prompts.
+            room: tokens that each may still be fed.
+        """
+        # rows in use have their columns already
+        self._columns = -(-(max(lengths) + room) // GROWTH) * GROWTH
+        self.lengths += lengths
+        self._settle()
+
+    def fill(self, read: Any, rows: Sequence[int], which: Sequence[int]) -> None:
+        """Take over what was read for rows that entered.
 
         Args:
             read: a transformers cache with keys and values of distinct prompts, filled from the left.
-            lengths: of those prompts.
-            which: for every row that enters, its prompt.
-            room: tokens that each may still be fed.
+            rows: that are filled.
+            which: for each, its prompt in the cache.
         """
         import torch
 
-        chosen = torch.tensor(list(which), device=self._device)
-        start, end = len(self.lengths), len(self.lengths) + len(chosen)
-        columns = -(-(max(lengths) + room) // GROWTH) * GROWTH  # rows in use have theirs already
+        targets, sources = (torch.tensor(places, device=self._device) for places in (rows, which))
         for index, layer in enumerate(read.layers):
             for table, new in ((self._keys, layer.keys), (self._values, layer.values)):
-                held = _grown(table[index], new, end, columns)
-                held[start:end, :, : new.shape[2]] = new[chosen]
+                held = _grown(table[index], new, len(self.lengths), self._columns)
+                held[targets, :, : new.shape[2]] = new[sources]
                 table[index] = held
-        self.lengths += [lengths[index] for index in which]
-        self._settle()
 
     def keep(self, order: Sequence[int]) -> None:
         """Go on with row ``order[i]`` as row ``i``; only rows that change place are copied."""

@@ -35,8 +35,11 @@ SCORED = 32
 """Questions whose two answers are scored."""
 
 RECORDING_TOKENS = 2048
-ROWS, NEW, LONGEST = 16, 40, 128
-"""Answers decoded side by side, their tokens where all have as many, and the most where they end by themselves."""
+ROWS, NEW = 16, 40
+"""Answers decoded side by side, and their tokens where all have as many."""
+
+WAITING, LONGEST = 64, 128
+"""Answers that end by themselves, and the most tokens of one; as one ends, the next begins."""
 
 ARMS, A_FEW = 10, 8
 """Arms that are decoded together, and answers of each."""
@@ -235,7 +238,7 @@ def our_scores(model: LanguageModel, forks: Sequence[Fork]) -> Tensor:
 
 def generation(model: LanguageModel) -> Iterator[Work]:
     """Answers of equal and of mixed lengths, with and without an ablation at every layer, and of ten arms together."""
-    asks = load_prompts("advice/test").spread(2 * ROWS).asks
+    asks = load_prompts("advice/test").spread(WAITING).asks
     prompts = [model.tokenizer.prompt(ask.question) for ask in asks]
     few, end = prompts[:ROWS], model.tokenizer.end_id
     arms = [compose([ablation(model, seed)], model.n_layers) for seed in range(ARMS)]

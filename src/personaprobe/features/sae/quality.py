@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import DataError, FeatureError
@@ -86,39 +87,65 @@ def measure(dictionary: Dictionary, model: LanguageModel, texts: Sequence[Tokens
         DataError: no texts.
         FeatureError: the dictionary is of another model.
     """
-    import torch
+    return Examiner(model, tuple(texts)).measure(dictionary)
 
-    refuse_unfit(dictionary, model)
-    batches = list(_batches(model, texts))
-    dictionary = dictionary.to(device=model.network.device)
-    moments = Moments(dictionary)
-    with torch.no_grad():
-        for batch in batches:
-            rows = _rows(model, batch, dictionary.site)
-            moments.add(rows, dictionary.encode(rows))
-    mean = moments.mean.to(dictionary.b_dec.dtype)
-    losses = [
-        _loss(edited, batches)
-        for edited in (
-            model,
-            model.edited(_Replaced(dictionary.site, lambda x: dictionary.decode(dictionary.encode(x)))),
-            model.edited(_Replaced(dictionary.site, mean.expand_as)),
+
+@dataclass(frozen=True)
+class Examiner:
+    """A model and texts that any number of dictionaries are judged on: what is the same for all is worked out once.
+
+    Attributes:
+        model: that the dictionaries read.
+        texts: held out from their training.
+    """
+
+    model: LanguageModel
+    texts: tuple[Tokens, ...]
+    _losses: dict[Site | None, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def measure(self, dictionary: Dictionary) -> Measured:
+        """Judge a dictionary on all tokens but each text's first.
+
+        Raises:
+            DataError: no texts.
+            FeatureError: the dictionary is of another model.
+        """
+        import torch
+
+        refuse_unfit(dictionary, self.model)
+        dictionary = dictionary.to(device=self.model.network.device)
+        moments, site = Moments(dictionary), dictionary.site
+        with torch.no_grad():
+            for batch in self._batches:
+                rows = _rows(self.model, batch, site)
+                moments.add(rows, dictionary.encode(rows))
+        mean = moments.mean.to(dictionary.b_dec.dtype)
+        plain, zeroed = self._loss(None, None), self._loss(site, mean.expand_as)
+        reconstructing = self.model.edited(_Replaced(site, lambda x: dictionary.decode(dictionary.encode(x))))
+        reconstructed, density = _loss(reconstructing, self._batches), moments.density
+        quality = Quality(
+            explained_variance=moments.explained_variance,
+            l0=float(density.sum()),
+            dead=float((density == 0).float().mean()),
+            dense=float((density > DENSE).float().mean()),
+            loss=plain,
+            loss_reconstructed=reconstructed,
+            loss_zeroed=zeroed,
+            loss_recovered=(zeroed - reconstructed) / (zeroed - plain) if zeroed != plain else math.nan,
+            n_tokens=moments.n,
         )
-    ]
-    plain, reconstructed, zeroed = losses
-    density = moments.density
-    quality = Quality(
-        explained_variance=moments.explained_variance,
-        l0=float(density.sum()),
-        dead=float((density == 0).float().mean()),
-        dense=float((density > DENSE).float().mean()),
-        loss=plain,
-        loss_reconstructed=reconstructed,
-        loss_zeroed=zeroed,
-        loss_recovered=(zeroed - reconstructed) / (zeroed - plain) if zeroed != plain else math.nan,
-        n_tokens=moments.n,
-    )
-    return Measured(quality, density.cpu())
+        return Measured(quality, density.cpu())
+
+    @cached_property
+    def _batches(self) -> tuple[Batch, ...]:
+        return tuple(_batches(self.model, self.texts))
+
+    def _loss(self, site: Site | None, by: Any) -> float:
+        """Loss of the model untouched (None), or with a site replaced by its mean, which no dictionary changes."""
+        if site not in self._losses:
+            reading = self.model if site is None else self.model.edited(_Replaced(site, by))
+            self._losses[site] = _loss(reading, self._batches)
+        return self._losses[site]
 
 
 def explained_variance(x: Float[Tensor, "row d"], written: Float[Tensor, "row d"]) -> float:
