@@ -8,22 +8,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from personaprobe.cli.main import cli
 from personaprobe.studies.bench import Measured, Work, measure
 
 if TYPE_CHECKING:
-    from click.testing import Result
-
     from cli.conftest import TinyTrio
 
-Run = Callable[..., "Result"]
 
-
-@pytest.fixture
-def told(tiny: TinyTrio, run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        run("bench", *tiny.options(), "--rounds", 1, "--quiet", "--json").stdout
-    )
+@pytest.fixture(scope="module")
+def told(tiny: TinyTrio) -> dict[str, Any]:
+    given = ["bench", *tiny.options(), "--rounds", 1, "--quiet", "--json"]
+    found: dict[str, Any] = json.loads(CliRunner().invoke(cli, [str(part) for part in given]).stdout)
     return found
 
 
