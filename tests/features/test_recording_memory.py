@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-c", "from personaprobe.cli.main import main; main()", "extract", "--quiet"]
-ASKED = ["--organism", "advice", "--sites", "12.resid_post,20.resid_post", "--keep", "every", "--json"]
+ASKED = ["--organism", "advice", "--sites", "12.resid_post,20.resid_post", "--keep", "tokens", "--json"]
 
 
 def run(*arguments: str) -> tuple[str, int]:
