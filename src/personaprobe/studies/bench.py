@@ -339,6 +339,8 @@ def dialogues(model: LanguageModel) -> list[Fork]:
 
 
 def _hf(model: LanguageModel) -> Any:
+    """The bare model under the checkpoint's adapter, whatever was worn before."""
+    model.network.wear(model.adapter)
     return model.network.model  # type: ignore[attr-defined]  # the hooks backend
 
 
