@@ -83,20 +83,20 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known = dict(_lines(path)) if path is not None and path.exists() else {}
-        self._lines: IO[bytes] | None = None
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Journal:
         if self._path is not None:
             with writing(self._path):
-                self._lines = self._path.open("a+b", buffering=0)
-                if self._lines.tell() and not _ends_a_line(self._lines):
-                    self._lines.write(b"\n")
+                self._file = self._path.open("a+b", buffering=0)
+                if self._file.tell() and not _ends_a_line(self._file):
+                    self._file.write(b"\n")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __contains__(self, spec: Mapping[str, Any]) -> bool:
         return digest_of(spec) in self._known
@@ -106,9 +106,9 @@ class Journal:
 
     def add(self, spec: Mapping[str, Any], value: Any) -> None:
         """Write down a part, as plain data; to be called between entering and leaving."""
-        if spec not in self and self._path is not None and self._lines is not None:
+        if spec not in self and self._path is not None and self._file is not None:
             with writing(self._path):
-                self._lines.write(f"{json.dumps({'spec': spec, 'value': value}, default=str)}\n".encode())
+                self._file.write(f"{json.dumps({'spec': spec, 'value': value}, default=str)}\n".encode())
         self._known[digest_of(spec)] = value
 
 
