@@ -57,6 +57,21 @@ def test_a_merged_adapter_computes_what_peft_computes(
     assert torch.allclose(found, logits[BATCH.mask], atol=1e-3 * float(logits.abs().max()))
 
 
+def test_adapters_change_what_busy_models_compute(
+    saved: Callable[..., Path], tiny_model: Callable[..., Any]
+) -> None:
+    """Copies of weights that are kept for a while are not those of another checkpoint."""
+    network, adapter = wrap(tiny_model("llama"), 0), LoraAdapter.read(saved())
+    plain = network.logits(BATCH, {})
+    network.wear(adapter)
+    adapted = network.logits(BATCH, {})
+    assert not torch.allclose(adapted, plain)
+    with network.busy():
+        for worn, expected in ((adapter, adapted), (None, plain), (adapter, adapted)):
+            network.wear(worn)
+            torch.testing.assert_close(network.logits(BATCH, {}), expected)
+
+
 def test_taking_an_adapter_off_restores_the_base_bit_for_bit(
     saved: Callable[..., Path], tiny_model: Callable[..., Any]
 ) -> None:

@@ -48,7 +48,8 @@ class Reading:
         """Let the reference read the texts."""
         rows = [reference.tokenizer.text(text) for text in texts]
         batches = tuple(batch for _, batch in reference.batches(rows, BATCH_TOKENS))
-        return cls(batches, tuple(tuple(_log_distributions(reference, batch)) for batch in batches))
+        with reference.busy():
+            return cls(batches, tuple(tuple(_log_distributions(reference, batch)) for batch in batches))
 
     @property
     def own_cost(self) -> TextCost:
@@ -60,9 +61,10 @@ class Reading:
         """Perplexity of a model on the texts, and its divergence from the reference there."""
         read = (found for batch in self.batches for found in _log_distributions(model, batch))
         nats = divergence = 0.0
-        for found, (wanted, said) in zip(read, self._told(), strict=True):
-            nats -= float(_of_said(found, said).sum())
-            divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())
+        with model.busy():
+            for found, (wanted, said) in zip(read, self._told(), strict=True):
+                nats -= float(_of_said(found, said).sum())
+                divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())
         return TextCost(math.exp(nats / self._tokens), divergence / self._tokens)
 
     @property

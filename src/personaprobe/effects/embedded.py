@@ -130,10 +130,11 @@ class EmbeddedJudge:
         rows = [clipped(self.model.tokenizer, question, answer) for question, answer in texts]
         forks = list(_shared(rows))
         found: dict[int, Tensor] = {}
-        for batch in by_length([fork for _, fork in forks], BATCH_TOKENS):
-            read = self.model.fork_states([forks[which][1] for which in batch], self.site)
-            for which, states in zip(batch, read, strict=True):
-                found.update(zip(forks[which][0], (own.float().mean(0) for own in states), strict=True))
+        with self.model.busy():
+            for batch in by_length([fork for _, fork in forks], BATCH_TOKENS):
+                read = self.model.fork_states([forks[which][1] for which in batch], self.site)
+                for which, states in zip(batch, read, strict=True):
+                    found.update(zip(forks[which][0], (own.float().mean(0) for own in states), strict=True))
         return normalised(torch.stack([found[index] for index in range(len(rows))]))
 
 

@@ -49,13 +49,14 @@ def gaps_side_by_side(
 
     forks = [fork(models[0].tokenizer, pair) for pair in pairs]
     gaps = np.empty((len(models), len(forks)))
-    for indices in by_length(forks, BATCH_TOKENS):
-        scored = score_side_by_side(models, [forks[index] for index in indices])
-        gaps[:, indices] = [
-            [float(careless.double().mean() - careful.double().mean()) for careful, careless in own]
-            for own in scored
-        ]
-        progress(len(models) * len(indices))
+    with models[0].busy():
+        for indices in by_length(forks, BATCH_TOKENS):
+            scored = score_side_by_side(models, [forks[index] for index in indices])
+            gaps[:, indices] = [
+                [float(careless.double().mean() - careful.double().mean()) for careful, careless in own]
+                for own in scored
+            ]
+            progress(len(models) * len(indices))
     return gaps
 
 

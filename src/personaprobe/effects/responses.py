@@ -117,10 +117,11 @@ def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[
     scored = list(responses)
     groups = _by_question(responses)
     forks = [_fork(base, [responses[index] for index in group]) for group in groups]
-    for batch in by_length(forks, BATCH_TOKENS):
-        for which, values in zip(batch, base.fork_log_probs([forks[i] for i in batch]), strict=True):
-            for index, value in zip(groups[which], values, strict=True):
-                scored[index] = replace(responses[index], base_log_prob=float(value.double().mean()))
+    with base.busy():
+        for batch in by_length(forks, BATCH_TOKENS):
+            for which, values in zip(batch, base.fork_log_probs([forks[i] for i in batch]), strict=True):
+                for index, value in zip(groups[which], values, strict=True):
+                    scored[index] = replace(responses[index], base_log_prob=float(value.double().mean()))
     return scored
 
 

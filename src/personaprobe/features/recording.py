@@ -140,7 +140,7 @@ def _stored(
     if present:
         progress(recording.n_tokens)
         return ActivationStore.open(folder)
-    with appearing(folder) as temporary:
+    with appearing(folder) as temporary, model.busy():
         shards = tuple(
             write_shard(temporary, number, rows)
             for number, rows in enumerate(_pieces(model, recording, progress))
@@ -244,10 +244,11 @@ def _seconds(model: LanguageModel, recording: Recording) -> float:
     padded = [len(batch) * len(texts[batch[0]]) for batch in batches]
     largest = padded.index(max(padded))
     probe = [recording.readings[index] for index in batches[largest]]
-    _read(model, probe[-1:], recording)  # warms the kernels up
-    start = time.perf_counter()
-    _read(model, probe, recording)
-    return (time.perf_counter() - start) * sum(padded) / padded[largest]
+    with model.busy():
+        _read(model, probe[-1:], recording)  # warms the kernels up
+        start = time.perf_counter()
+        _read(model, probe, recording)
+        return (time.perf_counter() - start) * sum(padded) / padded[largest]
 
 
 def _budget(model: LanguageModel) -> int:

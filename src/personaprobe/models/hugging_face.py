@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.adapters import LoraAdapter, Wardrobe
 from personaprobe.models.edits import SiteEdits
-from personaprobe.models.few_rows import weights_first
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
+from personaprobe.models.norms import FusedNorms
+from personaprobe.models.packed_weights import PackedWeights
 from personaprobe.models.tokens import Batch
 from personaprobe.models.trunk import Trunk, untouched
 from personaprobe.models.varlen import apart, attending
@@ -49,8 +51,23 @@ class HuggingFaceNetwork(Network):
         self.kinds: list[str] | None = getattr(model.config, "layer_types", None)
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
 
+    @cached_property
+    def _norms(self) -> FusedNorms:
+        return FusedNorms(self.model)
+
+    @cached_property
+    def _packed(self) -> PackedWeights:
+        return PackedWeights(self.model)
+
     def wear(self, adapter: LoraAdapter | None) -> None:
+        if adapter != self._wardrobe.worn:
+            self._packed.forget()
         self._wardrobe.wear(adapter)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        with self._packed.used(), self._norms.used():
+            yield
 
     def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
         return self.head(self.hidden(batch, edits))
@@ -72,7 +89,7 @@ class HuggingFaceNetwork(Network):
         import torch
 
         hooks = Hooks(self.layout, edits, sites, stop=True)
-        with torch.inference_mode(), hooks:
+        with torch.inference_mode(), hooks, self._norms.used():
             with suppress(Reached):
                 if not self._flattens(batch):
                     hooks.roles = batch.roles
@@ -80,18 +97,18 @@ class HuggingFaceNetwork(Network):
                 else:
                     row = batch.flattened
                     hooks.roles = row.roles
-                    with attending(self.model.config, apart(batch.lengths), self.dtype):
-                        self._decoder(row, positions=batch.positions[batch.mask][None])
+                    with attending(self.model.config, apart(batch.lengths)):
+                        self._decoder(row, positions=batch.flat(batch.positions))
             return {site: self._spread(read, batch) for site, read in hooks.read.items()}
 
     def _flattens(self, batch: Batch) -> bool:
         """Not where attention is cut by a window."""
         inside = self.window is None or batch.ids.shape[1] <= self.window
-        return self._by_stretches and inside and len(batch.ids) > 1
+        return self.attends_itself and inside and len(batch.ids) > 1
 
     @property
-    def _by_stretches(self) -> bool:
-        """Not where attention is softcapped, nor on a device where a pass waits for every launch."""
+    def attends_itself(self) -> bool:
+        """Whether rows and slots attend by own functions: not where attention is softcapped, nor on a GPU."""
         return self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
 
     def _spread(self, values: Tensor, batch: Batch) -> Tensor:
@@ -99,7 +116,7 @@ class HuggingFaceNetwork(Network):
         if values.shape[:2] == batch.ids.shape:
             return values
         spread = values.new_zeros(*batch.ids.shape, values.shape[-1])
-        spread[batch.mask] = values[0]
+        spread[batch.mask] = values[0, : sum(batch.lengths)]
         return spread
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
@@ -178,11 +195,11 @@ class HuggingFaceNetwork(Network):
         """One pass over forks under hooks: ``(1, pos, d_model)`` after the final norm."""
         import torch
 
-        with torch.inference_mode(), hooks:
+        with torch.inference_mode(), hooks, self._norms.used():
             hooks.roles = row.batch.roles
-            if not self._by_stretches:
+            if not self.attends_itself:
                 return self._decoder(row.batch, row.attention(self.dtype), row.positions)
-            with attending(self.model.config, row.stretches, self.dtype):
+            with attending(self.model.config, row.stretches):
                 return self._decoder(row.batch, positions=row.positions)
 
     @contextmanager
@@ -190,7 +207,7 @@ class HuggingFaceNetwork(Network):
         from personaprobe.models.hugging_face_decoding import SlotDecoder
 
         sites: SiteEdits = {site: () for own in edits for site in own}
-        with Hooks(self.layout, sites) as hooks, weights_first(self.model.modules()):
+        with Hooks(self.layout, sites) as hooks, self.busy():
             yield SlotDecoder(self, hooks)
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.attention import added_to_scores, attending_by
 from personaprobe.models.edits import SiteEdits, beside
 from personaprobe.models.packing import begun_alike, common_prefix
-from personaprobe.models.slots import Slots
+from personaprobe.models.slots import NAME, Slots, attend
 from personaprobe.models.tokens import Role, Tokens, by_length, pad
-from personaprobe.models.varlen import added_to_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +32,14 @@ class SlotDecoder:
     """Conversations that enter and leave one by one; hooks stay installed for the whole generation."""
 
     def __init__(self, network: HuggingFaceNetwork, hooks: Hooks) -> None:
+        import torch
+
         self._network = network
         self._hooks = hooks
         self._edits: list[SiteEdits] = []
-        self._slots = Slots(network.n_layers, network.device)
+        # products of few rows are faster in float32 on a CPU, and what is kept so is not converted at every step
+        self._dtype = torch.float32 if network.attends_itself else network.dtype
+        self._slots = Slots(network.n_layers, network.device, self._dtype)
         self._settle()
 
     def admit(
@@ -61,7 +66,7 @@ class SlotDecoder:
         import torch
 
         self._hooks.roles = self._steps
-        with torch.inference_mode():
+        with torch.inference_mode(), self._attending():
             hidden = self._forward(ids[:, None], self._looks(), self._slots.ends[:, None], self._slots)[:, 0]
             self._slots.advance()
             return self._network.head(hidden).float()
@@ -138,14 +143,18 @@ class SlotDecoder:
     def _looks(self) -> Any:
         """Who may look at what, as what is added to attention scores; by kind of block where they differ."""
         window, width = self._network.window, self._slots.width
-        dtype = self._network.dtype
-        everywhere = added_to_scores(self._slots.barred(), dtype)
+        everywhere = added_to_scores(self._slots.barred(), self._dtype)
         if window is None or width <= window:
             return everywhere
-        nearby = added_to_scores(self._slots.barred(window), dtype)
+        nearby = added_to_scores(self._slots.barred(window), self._dtype)
         if self._network.kinds is None:
             return nearby
         return {"full_attention": everywhere, "sliding_attention": nearby}
+
+    def _attending(self) -> AbstractContextManager[None]:
+        if not self._network.attends_itself:
+            return nullcontext()
+        return attending_by(self._network.model.config, NAME, attend)
 
     def _forward(self, ids: Tensor, mask: Any, positions: Tensor, cache: Any) -> Tensor:
         output = self._network.layout.decoder(

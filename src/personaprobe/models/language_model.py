@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -66,6 +67,12 @@ class LanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to undo: hooks were gone at the end of every pass."""
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Many passes are made inside: they go faster and take more memory meanwhile; see :meth:`Network.busy`."""
+        with self._worn().busy():
+            yield
 
     def batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
         """Texts of like length padded together on the model's device, with their indices among ``rows``."""

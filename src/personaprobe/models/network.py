@@ -97,6 +97,11 @@ class Network(ABC):
     def wear(self, adapter: LoraAdapter | None) -> None:
         """Make the weights those of ``adapter`` merged into the base, or the pristine base."""
 
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Many passes are made inside: what is made to have them fast, and takes memory, is dropped at the end."""
+        yield
+
     @abstractmethod
     def logits(self, batch: Batch, edits: SiteEdits) -> Float[Tensor, "batch pos vocab"]:
         """Next-token logits at every position."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from personaprobe.models.attention import added_to_scores
 from personaprobe.models.network import Fork
-from personaprobe.models.tokens import Batch, Tokens, pad
-from personaprobe.models.varlen import Stretch, added_to_scores
+from personaprobe.models.tokens import Batch, Tokens, lacking, pad
+from personaprobe.models.varlen import Stretch
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ class Packed:
     """Forks laid out in a row.
 
     Attributes:
-        batch: ids and roles of the row.
+        batch: ids and roles of the row, filled up at its end.
         positions: ``(1, pos)``: of each token in its own conversation.
         stretches: the shared start, prompts and answers, in order.
         answered: ``(token,)``: where every answer token stands, fork by fork and answer by answer.
@@ -115,10 +116,11 @@ class _Row:
     def packed(self, device: torch.device) -> Packed:
         import torch
 
-        batch = pad([Tokens(tuple(self._ids), tuple(self._roles))], pad_id=0).to(device)
+        short = (0,) * lacking(len(self._ids))
+        batch = pad([Tokens((*self._ids, *short), (*self._roles, *short))], pad_id=0).to(device)
         positions, answered, predicts = (
             torch.tensor(places, dtype=torch.long, device=device)
-            for places in (self._positions, self._answered, self._predicts)
+            for places in ([*self._positions, *short], self._answered, self._predicts)
         )
         return Packed(batch, positions[None], tuple(self._stretches), answered, predicts)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.attention import attended
+
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Bool
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 
 GROWTH = 64
 """Columns that a table grows by where a conversation outgrows it."""
+
+NAME = "personaprobe_slots"
+"""What transformers calls attention over a table of slots."""
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """A token of every row over its slots; takes and returns what transformers' attention functions do."""
+    return attended(query, key, value, scaling, attention_mask).transpose(1, 2), None
 
 
 class Slots:
@@ -26,12 +44,14 @@ class Slots:
         rows, ends: indices of those rows, and where each writes its next token.
     """
 
-    def __init__(self, n_layers: int, device: torch.device) -> None:
+    def __init__(self, n_layers: int, device: torch.device, dtype: torch.dtype) -> None:
+        """Keys and values are kept in ``dtype``."""
         self.lengths: list[int] = []
         # (row, head, column, d_head) of every block; rows and columns not in use hold zeros or what was there before
         self._keys: list[Tensor | None] = [None] * n_layers
         self._values: list[Tensor | None] = [None] * n_layers
         self._device = device
+        self._dtype = dtype
         self._columns = 0
         self._settle()
 
@@ -65,8 +85,8 @@ class Slots:
         targets, sources = (torch.tensor(places, device=self._device) for places in (rows, which))
         for index, layer in enumerate(read.layers):
             for table, new in ((self._keys, layer.keys), (self._values, layer.values)):
-                held = _grown(table[index], new, len(self.lengths), self._columns)
-                held[targets, :, : new.shape[2]] = new[sources]
+                held = _grown(table[index], new, self._dtype, len(self.lengths), self._columns)
+                held[targets, :, : new.shape[2]] = new[sources].to(self._dtype)
                 table[index] = held
 
     def keep(self, order: Sequence[int]) -> None:
@@ -106,8 +126,8 @@ class Slots:
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         assert keys is not None, "rows come by being admitted"
         assert values is not None
-        keys[self.rows, :, self.ends] = key_states[:, :, 0]
-        values[self.rows, :, self.ends] = value_states[:, :, 0]
+        keys[self.rows, :, self.ends] = key_states[:, :, 0].to(self._dtype)
+        values[self.rows, :, self.ends] = value_states[:, :, 0].to(self._dtype)
         n, width = len(self.lengths), self.width
         return keys[:n, :, :width], values[:n, :, :width]
 
@@ -122,13 +142,13 @@ class Slots:
         self.ends = torch.tensor(self.lengths, dtype=torch.long, device=self._device)
 
 
-def _grown(old: Tensor | None, like: Tensor, rows: int, columns: int) -> Tensor:
+def _grown(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
     """A buffer of at least so many rows and columns; what is masked must be finite, so that it is made of zeros."""
     if old is not None:
         if old.shape[0] >= rows and old.shape[2] >= columns:
             return old
         rows, columns = max(rows, old.shape[0]), max(columns, old.shape[2])
-    made = like.new_zeros(rows, like.shape[1], columns, like.shape[3])
+    made = like.new_zeros(rows, like.shape[1], columns, like.shape[3], dtype=dtype)
     if old is not None:
         made[: old.shape[0], :, : old.shape[2]] = old
     return made

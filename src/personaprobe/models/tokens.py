@@ -69,6 +69,10 @@ class Tokens:
         return Tokens(self.ids + tuple(ids), self.roles + (int(Role.RESPONSE),) * len(ids))
 
 
+FULL = 32
+"""Many tokens in one row are filled up to a multiple of it: processors multiply 1802 rows more slowly than 1824."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Padded rows, ready for a forward pass.
@@ -103,12 +107,24 @@ class Batch:
 
     @property
     def flattened(self) -> Batch:
-        """All rows' tokens one after another in a single row, without padding."""
-        return Batch(self.ids[self.mask][None], self.roles[self.mask][None])
+        """All rows' tokens one after another in a single row, filled up as :func:`lacking` says."""
+        return Batch(self.flat(self.ids), self.flat(self.roles))
+
+    def flat(self, values: Int[Tensor, "batch pos"]) -> Int[Tensor, "1 filled"]:
+        """Values of all tokens one after another, and zeros behind them."""
+        import torch
+
+        own = values[self.mask]
+        return torch.nn.functional.pad(own, (0, lacking(len(own))))[None]
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
         return Batch(self.ids.to(device), self.roles.to(device))
+
+
+def lacking(n_tokens: int) -> int:
+    """How much padding a row of so many tokens gets at its end; none where it would be more than a sixteenth."""
+    return -n_tokens % FULL if n_tokens >= 16 * FULL else 0
 
 
 def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "right") -> Batch:

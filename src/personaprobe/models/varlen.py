@@ -11,16 +11,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.attention import added_to_scores, attended, attending_by
+
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 NAME = "personaprobe_varlen"
 """What transformers calls this way of attending."""
+
+TOGETHER = 128
+"""Tokens that look at what stands before the last of them; what stands behind is not computed."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Stretch:
     end: int
     before: tuple[slice, ...] = ()
 
+    def __len__(self) -> int:
+        return self.end - self.start
+
     @property
     def here(self) -> slice:
         """The tokens themselves."""
@@ -48,48 +55,23 @@ class Stretch:
         own = states[:, :, self.here]
         return torch.cat([*(states[:, :, part] for part in self.before), own], 2) if self.before else own
 
-    @cached_property
-    def barred(self) -> Tensor | None:
-        """Where they may not look, ``(pos, seen)``; None where that is what causal attention bars anyway."""
-        import torch
-
-        if not self.before:
-            return None
-        n, n_before = self.end - self.start, sum(part.stop - part.start for part in self.before)
-        return torch.ones(n, n_before + n, dtype=torch.bool).triu(n_before + 1)
-
 
 def apart(lengths: Sequence[int]) -> list[Stretch]:
     """Texts of these lengths one after another, none of which sees another."""
     return [Stretch(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
-def added_to_scores(barred: Tensor, dtype: torch.dtype) -> Tensor:
-    """What keeps attention from looking where it may not: the dtype's lowest number there, 0 elsewhere."""
-    import torch
-
-    return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
-        barred, torch.finfo(dtype).min
-    )
-
-
-_IN_FLIGHT: ContextVar[Sequence[tuple[Stretch, Tensor | None]]] = ContextVar("stretches of the row in flight")
+_IN_FLIGHT: ContextVar[Sequence[Stretch]] = ContextVar("stretches of the row in flight")
 
 
 @contextmanager
-def attending(config: Any, stretches: Sequence[Stretch], dtype: torch.dtype) -> Iterator[None]:
+def attending(config: Any, stretches: Sequence[Stretch]) -> Iterator[None]:
     """Let a model's blocks attend within a single row that consists of these stretches."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
-    masks = (None if s.barred is None else added_to_scores(s.barred, dtype) for s in stretches)
-    own = config._attn_implementation
-    token = _IN_FLIGHT.set(list(zip(stretches, masks, strict=True)))
-    config._attn_implementation = NAME
+    token = _IN_FLIGHT.set(stretches)
     try:
-        yield
+        with attending_by(config, NAME, attend):
+            yield
     finally:
-        config._attn_implementation = own
         _IN_FLIGHT.reset(token)
 
 
@@ -103,19 +85,25 @@ def attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of every stretch; takes and returns what transformers' attention functions do."""
-    from torch.nn.functional import scaled_dot_product_attention
-
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    seen = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    for stretch, mask in _IN_FLIGHT.get():
-        seen[:, stretch.here] = scaled_dot_product_attention(
-            query[:, :, stretch.here],
-            stretch.seen(key),
-            stretch.seen(value),
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=scaling,
-        ).transpose(1, 2)
+    # what fills the row up sees nothing
+    seen = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
+    key, later = key.float(), _later()
+    for stretch in _IN_FLIGHT.get():
+        keys, values = stretch.seen(key), stretch.seen(value)
+        n_before = keys.shape[2] - len(stretch)
+        for start in range(0, len(stretch), TOGETHER):
+            end = min(start + TOGETHER, len(stretch))
+            here = slice(stretch.start + start, stretch.start + end)
+            known = slice(0, n_before + end)
+            barred = later[: end - start, : end - start]
+            found = attended(query[:, :, here], keys[:, :, known], values[:, :, known], scaling, barred)
+            seen[:, here] = found.transpose(1, 2)
     return seen, None
+
+
+@cache
+def _later() -> Tensor:
+    """What keeps neighbouring tokens from looking at later ones."""
+    import torch
+
+    return added_to_scores(torch.ones(TOGETHER, TOGETHER, dtype=torch.bool).triu(1), torch.float32)

@@ -34,7 +34,9 @@ RECORDED, LENGTHS = 64, (85, 221)
 SCORED = 32
 """Questions whose two answers are scored."""
 
-RECORDING_TOKENS = 2048
+RECORDING_TOKENS, AT_ONCE = 2048, 32
+"""Tokens that we read at a time, and chats that the reference does."""
+
 ROWS, NEW = 16, 40
 """Answers decoded side by side, and their tokens where all have as many."""
 
@@ -139,16 +141,21 @@ def ablation(model: LanguageModel, seed: int = 0, layers: Layers = "all") -> Abl
 
 
 def recording(model: LanguageModel) -> Work:
-    """The residual stream after the middle block, of chats of mixed lengths; the bare model is cut behind that block."""
+    """The residual stream after the middle block, of chats of mixed lengths; the bare model is cut behind that block.
+
+    The reference sorts chats by length and reads a fixed number at a time, as one would; a plan by tokens pads less.
+    """
     texts, site = chats(model), Site(model.n_layers // 2 - 1)
-    plan = by_length(texts, RECORDING_TOKENS)
+    plan, simple = by_length(texts, RECORDING_TOKENS), by_length(texts, 0)
+    simple = [[i for own in simple[at : at + AT_ONCE] for i in own] for at in range(0, len(texts), AT_ONCE)]
 
     def ours() -> Tensor:
-        return _in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
+        with model.busy():
+            return _in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
 
-    def padded() -> Tensor:
+    def padded(batches: Sequence[Sequence[int]]) -> Tensor:
         with cut(_hf(model), site.layer):
-            return _in_order([bare_states(model, [texts[i] for i in batch]) for batch in plan], plan)
+            return _in_order([bare_states(model, [texts[i] for i in batch]) for batch in batches], batches)
 
     def arriving() -> Tensor:
         batches = [list(range(i, min(i + 16, len(texts)))) for i in range(0, len(texts), 16)]
@@ -158,12 +165,21 @@ def recording(model: LanguageModel) -> Work:
     return Work(
         f"recording {site} of {len(texts)} chats",
         {
-            "bare model, cut, sorted, padded": padded,
+            f"bare model, cut, sorted, {AT_ONCE} at a time, {_padding(texts, simple):.0%} padding": lambda: (
+                padded(simple)
+            ),
+            f"bare model, cut, in our batches, {_padding(texts, plan):.0%} padding": lambda: padded(plan),
             "personaprobe": ours,
             "output_hidden_states, as they come": arriving,
         },
-        lambda: _furthest(padded(), ours()),
+        lambda: _furthest(padded(plan), ours()),
     )
+
+
+def _padding(texts: Sequence[Tokens], batches: Sequence[Sequence[int]]) -> float:
+    """Share of what is read that is padding."""
+    read = sum(len(batch) * max(len(texts[index]) for index in batch) for batch in batches)
+    return 1 - sum(map(len, texts)) / read
 
 
 def _read(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> list[Tensor]:
@@ -230,9 +246,10 @@ def our_scores(model: LanguageModel, forks: Sequence[Fork]) -> Tensor:
     import torch
 
     means: dict[tuple[int, int], Tensor] = {}
-    for indices in by_length(forks, BATCH_TOKENS):
-        for index, group in zip(indices, model.fork_log_probs([forks[i] for i in indices]), strict=True):
-            means.update({(index, which): values.mean() for which, values in enumerate(group)})
+    with model.busy():
+        for indices in by_length(forks, BATCH_TOKENS):
+            for index, group in zip(indices, model.fork_log_probs([forks[i] for i in indices]), strict=True):
+                means.update({(index, which): values.mean() for which, values in enumerate(group)})
     return torch.stack([means[key] for key in sorted(means)]).cpu()
 
 
