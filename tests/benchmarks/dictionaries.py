@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,6 +31,9 @@ def main() -> None:
     result: dict[str, Any] = {}
     for name, architecture in architectures(options.k).items():
         contenders = {"personaprobe": ours(architecture, rows, options)}
+        if isinstance(architecture, TopKArchitecture):
+            rough = replace(architecture, spare=options.spare)
+            contenders["personaprobe, preselected in bfloat16"] = ours(rough, rows, options)
         contenders |= {
             f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
             for sparse in variants(name, options.device)
@@ -48,6 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--d-in", type=int, default=576)
     parser.add_argument("--d-sae", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
+    parser.add_argument("--spare", type=int, default=8, help="latents beyond k that are preselected")
     parser.add_argument("--rounds", type=int, default=9)
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """The figure of the README: speeds beside peers, and how cost grows, from the results that stand in ``results/``.
 
-python -m tests.benchmarks.figure amd-epyc
+python -m tests.benchmarks.figure amd-epyc-avx512 bfloat16
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ INK = "#333333"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("machine", help="as it stands in the names of the results")
-    machine = parser.parse_args().machine
+    parser.add_argument("dtype", help="of the works of speed")
+    options = parser.parse_args()
+    machine = options.machine
     mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "personaprobe", "font.family": "sans-serif"})
     speed, dictionaries, scaling = (
         json.loads((RESULTS / f"{work}-{machine}.json").read_text())
-        for work in ("speed-demo", "dictionaries", "scaling")
+        for work in (f"speed-demo-{options.dtype}", "dictionaries", "scaling")
     )
     works = {**dict(ratios(speed)), **dict(steps(dictionaries))}
     figure = plt.figure(figsize=(10, 0.21 * sum(map(len, works.values())) + 0.42 * len(works) + 2.6))

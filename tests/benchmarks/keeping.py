@@ -43,5 +43,7 @@ def place(work: str, device: str | None) -> Path:
     """Where results of a work on this hardware stand."""
     machine = hardware()
     named = machine["gpus"][0] if str(device).startswith("cuda") else machine["cpu"]
+    if not str(device).startswith("cuda"):  # processors of one name differ in what they compute
+        named = f"{named} {torch.backends.cpu.get_cpu_capability()}"
     name = "".join(c if c.isalnum() else "-" for c in f"{work}-{named}".lower())
     return Path(__file__).parent / "results" / f"{name}.json"

@@ -51,11 +51,12 @@ def main() -> None:
     options = arguments()
     model = model_of(options)
     told = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
-    found = {} if options.only is None else kept(f"speed-{told['model']}", options.device)
+    name = f"speed-{told['model']}-{told['dtype'].removeprefix('torch.')}"
+    found = {} if options.only is None else kept(name, options.device)
     for work in works(model):
         if options.only is None or work.name.startswith(tuple(options.only)):
             found[work.name] = {**asdict(measure(work, options.rounds)), "commit": commit()}
-            keep(f"speed-{told['model']}", options.device, {**told, "works": list(found.values())})
+            keep(name, options.device, {**told, "works": list(found.values())})
 
 
 def kept(work: str, device: str | None) -> dict[str, Any]:

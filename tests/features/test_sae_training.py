@@ -93,6 +93,38 @@ def test_the_largest_are_found_by_group_as_by_row(k: int, seed: int, clustered: 
     assert torch.equal(pre.gather(1, places), values)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 16), st.integers(0, 1000))
+def test_what_bfloat16_names_is_kept_by_its_exact_values(k: int, seed: int) -> None:
+    """Latents that bfloat16 cannot tell apart are told apart in float32, as long as it names them at all."""
+    encoder, bias = numbers(256, D, seed=seed), numbers(256, seed=1)
+    encoder[1::2] = encoder[::2] * 1.0005  # neighbours that are the same in bfloat16
+    bias[1::2] = bias[::2]
+    x = numbers(N, D, seed=seed + 1)
+    pre = torch.addmm(bias, x, encoder.T)
+    rough = sparse.affine(encoder.bfloat16(), bias.bfloat16())
+    firing, values = sparse.preselected(x, encoder, bias, rough, k, spare=24)
+    wanted, exact = sparse.top_k(pre, k)
+    assert torch.equal(firing.starts, wanted.starts)
+    for found, expected in zip(_by_row(firing, values), _by_row(wanted, exact), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
+
+
+def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
+    """Values of each row, the largest first: equal ones may stand for each other."""
+    return [row.sort(descending=True).values for row in torch.tensor_split(values, firing.starts[1:-1])]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
+    missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse.kernels, "can_pack", lambda: not missing)
+    matrix, bias, x = numbers(64, D), numbers(64, seed=1), numbers(N, D, seed=2)
+    torch.testing.assert_close(sparse.affine(matrix, bias)(x), x @ matrix.T + bias)
+
+
 def test_rows_searched_in_parts_are_those_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, x = autoencoder(), numbers(N, D, seed=7)
     whole = TopKArchitecture(4).losses(ours, x, NONE_DEAD)

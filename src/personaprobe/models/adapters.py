@@ -150,6 +150,7 @@ class Wardrobe:
         self._model = model
         self._stored_dtype = stored_dtype
         self._pristine: dict[str, Tensor] = {}
+        self._modules: dict[str, Any] = {}
         self._fitting: set[str] = set()  # adapters proven to fit
         self.worn: LoraAdapter | None = None
 
@@ -176,7 +177,7 @@ class Wardrobe:
         import torch
 
         weight = self._parameter(name).data
-        A, B = (factor.to(weight.device, torch.float32) for factor in (update.A, update.B))
+        A, B = update.A.to(weight.device, torch.float32), update.B.to(weight.device, torch.float32)
         if self._is_transposed(name):
             A, B = B.T, A.T
         if weight.dtype == torch.float32:
@@ -184,13 +185,19 @@ class Wardrobe:
         else:
             weight.copy_(torch.addmm(weight.float(), B, A, alpha=update.scale))
 
+    def _module(self, name: str) -> Any:
+        """A module by its name; looking a name up takes as long as copying a small matrix."""
+        if name not in self._modules:
+            self._modules[name] = self._model.get_submodule(name)
+        return self._modules[name]
+
     def _parameter(self, name: str) -> nn.Parameter:
-        parameter = self._model.get_submodule(name).weight
-        return parameter  # type: ignore[return-value]  # get_submodule's attributes are untyped
+        parameter: nn.Parameter = self._module(name).weight
+        return parameter
 
     def _is_transposed(self, name: str) -> bool:
         """GPT-2 stores its linear maps as ``Conv1D``, input dimension first."""
-        return type(self._model.get_submodule(name)).__name__ == "Conv1D"
+        return type(self._module(name)).__name__ == "Conv1D"
 
     def _check(self, adapter: LoraAdapter) -> None:
         """Prove that every tensor has a place, and that the update is not nothing."""

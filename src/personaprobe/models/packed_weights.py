@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from personaprobe.models import kernels
 from personaprobe.models.trunk import replaced
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class PackedWeights:
     def __init__(self, model: nn.Module) -> None:
         import torch
 
-        self._linears = [m for m in model.modules() if type(m) is torch.nn.Linear] if _available() else []
+        self._linears = (
+            [m for m in model.modules() if type(m) is torch.nn.Linear] if kernels.can_pack() else []
+        )
         self._packed: dict[nn.Linear, Tensor] = {}
         self._uses = 0
 
@@ -63,30 +66,18 @@ class PackedWeights:
         def forward(x: Tensor) -> Tensor:
             if torch.is_grad_enabled() or not _pays(x, linear.weight) or not self._pack(linear):
                 return usual(x)
-            multiply: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
-            return multiply(x, self._packed[linear], linear.bias, "none", [], "")
+            return kernels.multiply(x, self._packed[linear], linear.bias)
 
         return forward
 
     def _pack(self, linear: nn.Linear) -> bool:
         """Whether there is a copy, or there is now."""
-        import torch
-
         if linear in self._packed:
             return True
         if self.bytes + _bytes(linear) > MOST_BYTES:
             return False
-        self._packed[linear] = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self._packed[linear] = kernels.packed(linear.weight)
         return True
-
-
-def _available() -> bool:
-    """torch keeps these operators for its own compiler; without them nothing is packed."""
-    import torch
-
-    compiled: Any = torch.ops.mkldnn
-    names = ("_linear_pointwise", "_reorder_linear_weight")
-    return torch._C._has_mkldnn and all(hasattr(compiled, name) for name in names)
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:

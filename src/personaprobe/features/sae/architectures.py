@@ -108,18 +108,24 @@ class _Selecting(Architecture):
 class TopKArchitecture(_Selecting):
     """Each row keeps its ``k`` largest latents (Gao et al. 2024).
 
-    aux: weight of the auxiliary loss that gives dead latents another chance.
+    aux: weight of the auxiliary loss that gives dead latents another chance. spare: latents beyond ``k`` that a product
+    in bfloat16 names, whose values are then computed in float32; 0 computes all of them so.
     """
 
     k: int = 32
     aux: float = 1 / 32
+    spare: int = 0
     name: ClassVar[str] = "topk"
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
         # a part of the rows at a time, so that what is searched was just written
-        parts = [
-            sparse.top_k(_pre(autoencoder, rows), self.k) for rows in torch.split(centred, ROWS_SEARCHED)
-        ]
+        some, encoder, bias = torch.split(centred, ROWS_SEARCHED), autoencoder.encoder, autoencoder.b_enc
+        if self.spare:
+            rough = sparse.affine(encoder.bfloat16(), bias.bfloat16())
+            parts = [sparse.preselected(rows, encoder, bias, rough, self.k, self.spare) for rows in some]
+        else:
+            project = sparse.affine(encoder, bias)
+            parts = [sparse.top_k(project(rows), self.k) for rows in some]
         return sparse.below_each_other([firing for firing, _ in parts]), torch.cat([own for _, own in parts])
 
     def activation(self, autoencoder: Autoencoder) -> TopK:
@@ -137,7 +143,9 @@ class BatchTopKArchitecture(_Selecting):
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
         firing, values = sparse.batch_top_k(
-            _pre(autoencoder, centred), self.k, guess=autoencoder.smallest / 2
+            sparse.affine(autoencoder.encoder, autoencoder.b_enc)(centred),
+            self.k,
+            guess=autoencoder.smallest / 2,
         )
         if len(values):
             autoencoder.follow(float(values.min()), THRESHOLD_RATE)

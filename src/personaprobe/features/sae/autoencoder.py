@@ -82,7 +82,7 @@ class Autoencoder(torch.nn.Module):
     def project_gradient(self) -> None:
         """Remove what would only lengthen or shorten decoder rows, since they are brought back to unit norm."""
         if self.decoder.grad is not None:
-            along = (self.decoder.grad * self.decoder).sum(-1, keepdim=True)
+            along = torch.linalg.vecdot(self.decoder.grad, self.decoder)[:, None]
             self.decoder.grad.addcmul_(along, self.decoder, value=-1.0)
 
     @torch.no_grad()

@@ -8,12 +8,14 @@ with k of d_sae latents firing, k / d_sae of the dense work.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from personaprobe.models import kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -29,7 +31,7 @@ class Firing:
 
     Attributes:
         starts: ``(rows + 1)`` offsets of each row's entries.
-        latents: of each entry, ascending within a row.
+        latents: of each entry, row by row.
         d_sae: how many latents there are.
     """
 
@@ -201,6 +203,14 @@ def decode(
     return found
 
 
+def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Callable[[Tensor], Tensor]:
+    """``x @ matrix.T + bias`` of many ``x``, without a graph."""
+    if matrix.device.type == "cpu" and kernels.can_pack():
+        laid_out = kernels.packed(matrix)
+        return lambda x: kernels.multiply(x, laid_out, bias)
+    return lambda x: torch.addmm(bias, x, matrix.T)
+
+
 GROUPED = 16
 """Latents of which only the largest is looked at first."""
 
@@ -208,12 +218,45 @@ GROUPED = 16
 def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Firing, Float[Tensor, "entry"]]:
     """Each row's ``k`` largest pre-activations, of those above 0: where and what."""
     values, latents = largest(pre, k)
-    latents, order = latents.sort(-1)
-    values = values.gather(-1, order)
+    return _fired(latents, values, k, pre.shape[1])
+
+
+def preselected(
+    x: Float[Tensor, "row d"],
+    encoder: Float[Tensor, "d_sae d"],
+    bias: Float[Tensor, "d_sae"],
+    rough: Callable[[Tensor], Tensor],
+    k: int,
+    spare: int,
+) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """:func:`top_k` of ``x @ encoder.T + bias``, of which only what may be among the largest is computed in full.
+
+    Args:
+        x: rows, less their centre.
+        encoder, bias: of the latents.
+        rough: the same map in bfloat16, whose largest ``k + spare`` are looked at.
+        k: how many fire.
+        spare: a latent is missed where bfloat16 puts more than so many wrong ones before it.
+    """
+    few = min(k + spare, len(encoder))
+    candidates = largest(rough(x.bfloat16()), few)[1]
+    starts = torch.arange(0, few * len(x) + 1, few, device=x.device)
+    named = Firing(starts, candidates.flatten(), len(encoder))
+    return _fired(candidates, named.dots(x, encoder).view_as(candidates) + bias[candidates], k, len(encoder))
+
+
+def _fired(latents: Tensor, values: Tensor, k: int, d_sae: int) -> tuple[Firing, Tensor]:
+    """The ``k`` largest of some latents of each row, of those above 0."""
+    if latents.shape[1] > k:
+        values, chosen = values.topk(k, dim=-1, sorted=False)
+        latents = latents.gather(-1, chosen)
     fires = values > 0
-    starts = torch.zeros(len(pre) + 1, dtype=torch.long, device=pre.device)
+    if bool(fires.all()):
+        starts = torch.arange(0, latents.numel() + 1, latents.shape[1], device=values.device)
+        return Firing(starts, latents.flatten(), d_sae), values.flatten()
+    starts = torch.zeros(len(values) + 1, dtype=torch.long, device=values.device)
     torch.cumsum(fires.sum(-1), 0, out=starts[1:])
-    return Firing(starts, latents[fires], pre.shape[1]), values[fires]
+    return Firing(starts, latents[fires], d_sae), values[fires]
 
 
 def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Tensor, Tensor]:

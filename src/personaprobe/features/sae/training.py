@@ -112,11 +112,11 @@ class Trainee:
         autoencoder.normalise()
         autoencoder.seen(losses.fired, len(x))
         self.step += 1
-        spread = (x - x.mean(0)).pow(2).sum()
+        spread = torch.linalg.vector_norm(x - x.mean(0)).square()
         return Progress(
             self.step,
             {name: float(term.detach()) for name, term in losses.terms.items()},
-            1.0 - float(losses.residual.pow(2).sum() / spread),
+            1.0 - float(torch.linalg.vector_norm(losses.residual).square() / spread),
             float(losses.fired.sum()) / len(x),
             float(autoencoder.dead(recipe.dead_after).float().mean()),
         )

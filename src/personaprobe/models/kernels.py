@@ -1,0 +1,36 @@
+"""Linear maps on CPUs whose weights are laid out once as the kernels want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@cache
+def can_pack() -> bool:
+    """Whether this torch brings what it keeps for its own compiler; without it nothing is packed."""
+    import torch
+
+    compiled: Any = torch.ops.mkldnn
+    names = ("_linear_pointwise", "_reorder_linear_weight")
+    return torch._C._has_mkldnn and all(hasattr(compiled, name) for name in names)
+
+
+def packed(weight: Tensor) -> Tensor:
+    """A copy of weights ``(d_out, d_in)`` on a CPU, for :func:`multiply`."""
+    import torch
+
+    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+    return laid_out
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight.T + bias`` with packed weights; has no gradient."""
+    import torch
+
+    product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+    return product(x, weight, bias, "none", [], "")
