@@ -22,10 +22,13 @@ from tests.benchmarks.keeping import keep
 
 from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
+from personaprobe.models.hardware import keep_freed_memory
 
 
 def main() -> None:
     options = arguments()
+    if options.keep_freed_memory:
+        keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(8, options.rows, options.d_in, generator=generator).to(options.device)
     result: dict[str, Any] = {}
@@ -41,7 +44,7 @@ def main() -> None:
         if name == "topk" and find_spec("sparsify"):
             contenders["sparsify"] = sparsify(rows, options)
         result[name] = timed(contenders, options.rounds)
-    shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k")}
+    shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "keep_freed_memory")}
     keep("dictionaries", options.device, {"shape": shape, "milliseconds a step": result})
 
 
@@ -53,6 +56,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--d-sae", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--spare", type=int, default=8, help="latents beyond k that are preselected")
+    parser.add_argument(
+        "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     return parser.parse_args()
 

@@ -27,16 +27,18 @@ def main() -> None:
     options = parser.parse_args()
     machine = options.machine
     mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "personaprobe", "font.family": "sans-serif"})
-    speed, dictionaries, scaling = (
+    speed, dictionaries = (
         json.loads((RESULTS / f"{work}-{machine}.json").read_text())
-        for work in (f"speed-demo-{options.dtype}", "dictionaries", "scaling")
+        for work in (f"speed-demo-{options.dtype}", "dictionaries")
     )
+    grown = RESULTS / f"scaling-{machine}.json"
+    scaling = json.loads(grown.read_text())["works"] if grown.is_file() else {}
     works = {**dict(ratios(speed)), **dict(steps(dictionaries))}
     figure = plt.figure(figsize=(10, 0.21 * sum(map(len, works.values())) + 0.42 * len(works) + 2.6))
     upper, lower = figure.subfigures(2, 1, height_ratios=[3.2, 1])
     bars(upper.subplots(), works)
-    for axes, (name, told) in zip(lower.subplots(1, 4), scaling["works"].items(), strict=True):
-        growth(axes, name, told)
+    for place, (name, told) in enumerate(scaling.items(), 1):
+        growth(lower.add_subplot(1, len(scaling), place), name, told)
     hardware = speed["hardware"]
     upper.suptitle(
         f"{hardware['cpu']}, {hardware['cores']} cores, {speed['dtype']}: speed, reference = 1",
@@ -45,7 +47,7 @@ def main() -> None:
     )
     lower.subplots_adjust(bottom=0.25, top=0.85, wspace=0.35)
     upper.subplots_adjust(left=0.42, right=0.97, top=0.95, bottom=0.02)
-    path = RESULTS / f"speed-{machine}.svg"
+    path = RESULTS / f"speed-{options.dtype}-{machine}.svg"
     figure.savefig(path, metadata={"Date": None})
     print(path)
 
