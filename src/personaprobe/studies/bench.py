@@ -146,8 +146,8 @@ def recording(model: LanguageModel) -> Work:
     The reference sorts chats by length and reads a fixed number at a time, as one would; a plan by tokens pads less.
     """
     texts, site = chats(model), Site(model.n_layers // 2 - 1)
-    plan, simple = by_length(texts, RECORDING_TOKENS), by_length(texts, 0)
-    simple = [[i for own in simple[at : at + AT_ONCE] for i in own] for at in range(0, len(texts), AT_ONCE)]
+    plan, order = by_length(texts, RECORDING_TOKENS), sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    simple = [order[at : at + AT_ONCE] for at in range(0, len(order), AT_ONCE)]
 
     def ours() -> Tensor:
         with model.busy():
