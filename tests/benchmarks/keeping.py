@@ -42,8 +42,8 @@ def _git(*given: str) -> str:
 def place(work: str, device: str | None) -> Path:
     """Where results of a work on this hardware stand."""
     machine = hardware()
-    named = machine["gpus"][0] if str(device).startswith("cuda") else machine["cpu"]
-    if not str(device).startswith("cuda"):  # processors of one name differ in what they compute
-        named = f"{named} {torch.backends.cpu.get_cpu_capability()}"
+    # processors of one name differ in what they compute
+    processor = f"{machine['cpu']} {torch.backends.cpu.get_cpu_capability()}"
+    named = machine["gpus"][0] if str(device).startswith("cuda") else processor
     name = "".join(c if c.isalnum() else "-" for c in f"{work}-{named}".lower())
     return Path(__file__).parent / "results" / f"{name}.json"

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-Attending: TypeAlias = "Callable[..., tuple[Tensor, None]]"
-"""An attention function as transformers' blocks call it."""
+Attending: TypeAlias = "Callable[[Tensor, Tensor, Tensor, float | None, Tensor | None], Tensor]"
+"""``(query, keys, values, scaling, mask) -> (batch, pos, head, d_value)``; the former are ``(batch, head, pos, d)``."""
 
 
 def attended(
@@ -62,7 +62,18 @@ def attending_by(config: Any, name: str, attend: Attending) -> Iterator[None]:
     """Let a model's blocks attend by another function, known to transformers under a name."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(name, attend)
+    def called(
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        scaling: float | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, None]:
+        return attend(query, key, value, scaling, attention_mask), None
+
+    ALL_ATTENTION_FUNCTIONS.register(name, called)
     own = config._attn_implementation
     config._attn_implementation = name
     try:

@@ -89,7 +89,7 @@ class HuggingFaceNetwork(Network):
         import torch
 
         hooks = Hooks(self.layout, edits, sites, stop=True)
-        with torch.inference_mode(), hooks, self._norms.used():
+        with torch.inference_mode(), hooks:
             with suppress(Reached):
                 if not self._flattens(batch):
                     hooks.roles = batch.roles
@@ -195,7 +195,7 @@ class HuggingFaceNetwork(Network):
         """One pass over forks under hooks: ``(1, pos, d_model)`` after the final norm."""
         import torch
 
-        with torch.inference_mode(), hooks, self._norms.used():
+        with torch.inference_mode(), hooks:
             hooks.roles = row.batch.roles
             if not self.attends_itself:
                 return self._decoder(row.batch, row.attention(self.dtype), row.positions)

@@ -24,16 +24,10 @@ NAME = "personaprobe_slots"
 
 
 def attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """A token of every row over its slots; takes and returns what transformers' attention functions do."""
-    return attended(query, key, value, scaling, attention_mask).transpose(1, 2), None
+    query: Tensor, keys: Tensor, values: Tensor, scaling: float | None, added: Tensor | None
+) -> Tensor:
+    """A token of every row over its slots."""
+    return attended(query, keys, values, scaling, added).transpose(1, 2)
 
 
 class Slots:

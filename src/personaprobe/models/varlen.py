@@ -75,16 +75,8 @@ def attending(config: Any, stretches: Sequence[Stretch]) -> Iterator[None]:
         _IN_FLIGHT.reset(token)
 
 
-def attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention of every stretch; takes and returns what transformers' attention functions do."""
+def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: Tensor | None) -> Tensor:
+    """Attention of every stretch; what each may look at says who it is, not a mask."""
     # what fills the row up sees nothing
     seen = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
     key, later = key.float(), _later()
@@ -98,7 +90,7 @@ def attend(
             barred = later[: end - start, : end - start]
             found = attended(query[:, :, here], keys[:, :, known], values[:, :, known], scaling, barred)
             seen[:, here] = found.transpose(1, 2)
-    return seen, None
+    return seen
 
 
 @cache

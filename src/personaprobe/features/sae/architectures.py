@@ -255,12 +255,8 @@ class JumpReLUArchitecture(Architecture):
         return JumpReLU((autoencoder.thresholds.detach() + self.start).clamp_min(0) * autoencoder.scale)
 
 
-def _pre(autoencoder: Autoencoder, centred: Tensor) -> Tensor:
-    return torch.addmm(autoencoder.b_enc, centred, autoencoder.encoder.T)
-
-
 def _dense_pre(autoencoder: Autoencoder, x: Tensor) -> Tensor:
-    return _pre(autoencoder, x - autoencoder.b_dec)
+    return torch.addmm(autoencoder.b_enc, x - autoencoder.b_dec, autoencoder.encoder.T)
 
 
 def _near(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

@@ -45,6 +45,12 @@ class Firing:
         rows = torch.div(flat, d_sae, rounding_mode="floor")
         return cls(_offsets(rows, n_rows), flat - rows * d_sae, d_sae)
 
+    @classmethod
+    def each(cls, latents: Int[Tensor, "row k"], d_sae: int) -> Firing:
+        """The pattern of rows that all have as many entries."""
+        n_rows, k = latents.shape
+        return cls(torch.arange(n_rows + 1, device=latents.device) * k, latents.flatten(), d_sae)
+
     @property
     def n_rows(self) -> int:
         """Rows of the batch."""
@@ -240,9 +246,8 @@ def preselected(
     """
     few = min(k + spare, len(encoder))
     candidates = largest(rough(x.bfloat16()), few)[1]
-    starts = torch.arange(0, few * len(x) + 1, few, device=x.device)
-    named = Firing(starts, candidates.flatten(), len(encoder))
-    return _fired(candidates, named.dots(x, encoder).view_as(candidates) + bias[candidates], k, len(encoder))
+    values = Firing.each(candidates, len(encoder)).dots(x, encoder).view_as(candidates) + bias[candidates]
+    return _fired(candidates, values, k, len(encoder))
 
 
 def _fired(latents: Tensor, values: Tensor, k: int, d_sae: int) -> tuple[Firing, Tensor]:
@@ -252,8 +257,7 @@ def _fired(latents: Tensor, values: Tensor, k: int, d_sae: int) -> tuple[Firing,
         latents = latents.gather(-1, chosen)
     fires = values > 0
     if bool(fires.all()):
-        starts = torch.arange(0, latents.numel() + 1, latents.shape[1], device=values.device)
-        return Firing(starts, latents.flatten(), d_sae), values.flatten()
+        return Firing.each(latents, d_sae), values.flatten()
     starts = torch.zeros(len(values) + 1, dtype=torch.long, device=values.device)
     torch.cumsum(fires.sum(-1), 0, out=starts[1:])
     return Firing(starts, latents[fires], d_sae), values[fires]
