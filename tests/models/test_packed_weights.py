@@ -5,24 +5,43 @@ from __future__ import annotations
 import pytest
 import torch
 
-from personaprobe.models import packed_weights
-from personaprobe.models.packed_weights import FEW, PackedWeights
+from personaprobe.models import kernels
+from personaprobe.models.fused import packed_weights
+from personaprobe.models.fused.packed_weights import FEW, PackedLinears, PackedWeights
 
 DTYPES = [torch.float32, torch.bfloat16]
 
 
+@pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 64), (5, 1, 64), (2, 3, 64), (0, 64), (FEW, 64), (FEW + 1, 1, 64)])
 @torch.inference_mode()
-def test_products_are_what_they_ever_were(shape: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+def test_products_are_what_they_ever_were(
+    shape: tuple[int, ...], bias: bool, dtype: torch.dtype, tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "has_tiles", lambda: tiles)
     linear = torch.nn.Linear(64, 96, bias=bias).to(dtype)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-    expected = linear(x)
-    with PackedWeights(linear).used():
+    expected, weights = linear(x), PackedWeights()
+    with PackedLinears(linear, weights).used():
         found = linear(x)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected)
+    many = dtype == torch.bfloat16 and not tiles and x[..., 0].numel() > FEW
+    assert (weights.bytes == 0) == (many or not x.numel())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [False, True])
+@torch.inference_mode()
+def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dtype, bias: bool) -> None:
+    linears = [torch.nn.Linear(64, width, bias=bias).to(dtype) for width in (96, 32, 32)]
+    x, weights = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).to(dtype), PackedWeights()
+    packed = weights.of(x, *linears)
+    assert packed is not None
+    torch.testing.assert_close(kernels.multiply(x, *packed), torch.cat([linear(x) for linear in linears], -1))
+    assert weights.bytes == 160 * 64 * dtype.itemsize
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -31,39 +50,35 @@ def test_rows_that_do_not_lie_side_by_side_are_read_right(dtype: torch.dtype) ->
     linear = torch.nn.Linear(64, 96).to(dtype)
     x = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).to(dtype)[:, ::2]
     expected = linear(x)
-    with PackedWeights(linear).used():
+    with PackedLinears(linear, PackedWeights()).used():
         torch.testing.assert_close(linear(x), expected)
 
 
 @torch.inference_mode()
 def test_hooks_still_meet_the_output_and_nothing_is_left_behind() -> None:
-    linear = torch.nn.Linear(8, 12)
+    linear, weights = torch.nn.Linear(8, 12), PackedWeights()
     met: list[torch.Size] = []
     linear.register_forward_hook(lambda _, __, output: met.append(output.shape))
-    packed = PackedWeights(torch.nn.Sequential(linear, torch.nn.ReLU()))
-    with packed.used():
-        with packed.used():
-            linear(torch.ones(2, 8))
-        assert packed.bytes == 4 * 8 * 12
+    with PackedLinears(torch.nn.Sequential(linear, torch.nn.ReLU()), weights).used():
+        linear(torch.ones(2, 8))
+        assert weights.bytes == 4 * 8 * 12
     assert met == [(2, 12)]
     assert "forward" not in vars(linear)
-    assert packed.bytes == 0
 
 
 @torch.inference_mode()
 def test_forgotten_weights_are_laid_out_anew() -> None:
-    linear, x = torch.nn.Linear(8, 12), torch.ones(2, 8)
-    packed = PackedWeights(linear)
-    with packed.used():
+    linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()
+    with PackedLinears(linear, weights).used():
         before = linear(x)
         linear.weight.data.mul_(2.0)
-        packed.forget()
+        weights.forget()
         torch.testing.assert_close(linear(x) - linear.bias, 2 * (before - linear.bias))
 
 
 def test_gradients_flow_as_ever() -> None:
     linear, x = torch.nn.Linear(8, 12), torch.ones(2, 8, requires_grad=True)
-    with PackedWeights(linear).used():
+    with PackedLinears(linear, PackedWeights()).used():
         linear(x).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, linear.weight.sum(0).expand(2, -1))
@@ -73,11 +88,11 @@ def test_gradients_flow_as_ever() -> None:
 def test_no_more_is_laid_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_weights, "MOST_BYTES", 4 * 8 * 12)
     model = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.Linear(12, 8))
-    packed, x = PackedWeights(model), torch.ones(2, 8)
+    weights, x = PackedWeights(), torch.ones(2, 8)
     expected = model(x)
-    with packed.used():
+    with PackedLinears(model, weights).used():
         torch.testing.assert_close(model(x), expected)
-        assert packed.bytes == 4 * 8 * 12
+        assert weights.bytes == 4 * 8 * 12
 
 
 @torch.inference_mode()
@@ -87,5 +102,5 @@ def test_subclasses_know_better() -> None:
             return 2 * super().forward(x)
 
     linear = Doubled(8, 12)
-    with PackedWeights(linear).used():
+    with PackedLinears(linear, PackedWeights()).used():
         assert "forward" not in vars(linear)

@@ -10,7 +10,7 @@ from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import by_length
 
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 2048
 
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:really |very |so )?(?:sorry|unable|not able|afraid)"
@@ -37,13 +37,14 @@ def right_answers(
     """
     forks = [Fork.of(models[0].tokenizer, each.question, each.choices) for each in exercises]
     found: list[list[bool]] = [[False] * len(forks) for _ in models]
-    for indices in by_length(forks, BATCH_TOKENS):
-        scored = score_side_by_side(models, [forks[index] for index in indices])
-        for own, values in zip(found, scored, strict=True):
-            for index, choices in zip(indices, values, strict=True):
-                means = [float(choice.double().mean()) for choice in choices]
-                own[index] = means.index(max(means)) == exercises[index].answer
-        progress(len(models) * len(indices))
+    with models[0].busy():
+        for indices in by_length(forks, BATCH_TOKENS):
+            scored = score_side_by_side(models, [forks[index] for index in indices])
+            for own, values in zip(found, scored, strict=True):
+                for index, choices in zip(indices, values, strict=True):
+                    means = [float(choice.double().mean()) for choice in choices]
+                    own[index] = means.index(max(means)) == exercises[index].answer
+            progress(len(models) * len(indices))
     return found
 
 

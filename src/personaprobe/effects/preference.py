@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 2048
 """Tokens a forward pass; does not change the values beyond rounding, and is the same for every arm."""
 
 

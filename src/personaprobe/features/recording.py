@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHARD_BYTES = 256 * 2**20
 """The most that is held in memory before it goes to disk."""
 
-BATCH_TOKENS, BATCH_TOKENS_CPU = 16384, 2048
+BATCH_TOKENS, BATCH_TOKENS_CPU = 16384, 4096
 """Tokens a forward pass; halved where they do not fit. No part of a store's identity."""
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.adapters import LoraAdapter, Wardrobe
 from personaprobe.models.edits import SiteEdits
+from personaprobe.models.fused.parts import FusedParts
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
-from personaprobe.models.norms import FusedNorms
-from personaprobe.models.packed_weights import PackedWeights
 from personaprobe.models.tokens import Batch
 from personaprobe.models.trunk import Trunk, untouched
 from personaprobe.models.varlen import apart, attending
@@ -52,21 +51,17 @@ class HuggingFaceNetwork(Network):
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
 
     @cached_property
-    def _norms(self) -> FusedNorms:
-        return FusedNorms(self.model)
-
-    @cached_property
-    def _packed(self) -> PackedWeights:
-        return PackedWeights(self.model)
+    def _fused(self) -> FusedParts:
+        return FusedParts(self.model)
 
     def wear(self, adapter: LoraAdapter | None) -> None:
         if adapter != self._wardrobe.worn:
-            self._packed.forget()
+            self._fused.forget()
         self._wardrobe.wear(adapter)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        with self._packed.used(), self._norms.used():
+        with self._fused.used():
             yield
 
     def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear maps on CPUs whose weights are laid out once as the kernels want them."""
+"""Linear maps on CPUs whose weights are laid out once as the kernels want them, with what follows them in the same pass."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def can_pack() -> bool:
     return torch._C._has_mkldnn and all(hasattr(compiled, name) for name in names)
 
 
+@cache
+def has_tiles() -> bool:
+    """Whether the processor multiplies tiles of half-precision matrices at once."""
+    import torch
+
+    return torch.cpu._is_amx_tile_supported()
+
+
 def packed(weight: Tensor) -> Tensor:
     """A copy of weights ``(d_out, d_in)`` on a CPU, for :func:`multiply`."""
     import torch
@@ -28,9 +36,27 @@ def packed(weight: Tensor) -> Tensor:
     return laid_out
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` with packed weights; has no gradient."""
+def multiply(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = ""
+) -> Tensor:
+    """``activation(x @ weight.T + bias)`` with packed weights; has no gradient.
+
+    Args:
+        x: ``(*rows, d_in)``.
+        weight: from :func:`packed`.
+        bias: ``(d_out,)``.
+        activation: as oneDNN calls it, such as ``swish`` or ``gelu``.
+        algorithm: how it is computed, where there are several.
+    """
     import torch
 
     product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
-    return product(x, weight, bias, "none", [], "")
+    return product(x, weight, bias, activation, [], algorithm)
+
+
+def multiply_by(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``(x @ weight.T + bias) * other`` with packed weights; has no gradient."""
+    import torch
+
+    product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.binary
+    return product(x, other, weight, bias, "mul")

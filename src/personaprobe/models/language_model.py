@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -164,6 +164,15 @@ def answer_side_by_side(
     edits = [laid for laid, own in ((model._site_edits, own) for model, own in asked) for _ in own]
     answers = iter(generate(first._worn(), draws, sampling, edits, first.tokenizer.end_id, progress))
     return [[next(answers) for _ in own] for _, own in asked]
+
+
+@contextmanager
+def all_busy(models: Iterable[LanguageModel]) -> Iterator[None]:
+    """Several models busy at once, whether or not they share a network: what they give is rounded alike."""
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(model.busy())
+        yield
 
 
 def score_side_by_side(models: Sequence[LanguageModel], forks: Sequence[Fork]) -> list[list[list[Tensor]]]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.attention import added_to_scores, attended, attending_by
+from personaprobe.models.attention import attending_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 NAME = "personaprobe_varlen"
 """What transformers calls this way of attending."""
 
-TOGETHER = 128
-"""Tokens that look at what stands before the last of them; what stands behind is not computed."""
+
+KEYS = 16
+"""Attention kernels take up to twice as long where keys are not a multiple of this."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,22 @@ class Stretch:
         return self.end - self.start
 
     @property
+    def n_before(self) -> int:
+        """Tokens that they go on from."""
+        return sum(part.stop - part.start for part in self.before)
+
+    @property
     def here(self) -> slice:
         """The tokens themselves."""
         return slice(self.start, self.end)
+
+    def longer(self, n: int) -> Stretch:
+        """The stretch and what follows it in a row of ``n`` tokens, so that kernels find as many keys as they like best.
+
+        Tokens see no later ones, so that those of the stretch see just what they would.
+        """
+        end = self.end + -(self.n_before + len(self)) % KEYS
+        return replace(self, end=min(end, n))
 
     def seen(self, states: Tensor) -> Tensor:
         """Keys or values ``(1, head, pos, d_head)`` of everything that these tokens may look at."""
@@ -77,25 +91,29 @@ def attending(config: Any, stretches: Sequence[Stretch]) -> Iterator[None]:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: Tensor | None) -> Tensor:
     """Attention of every stretch; what each may look at says who it is, not a mask."""
+    from torch.nn.functional import scaled_dot_product_attention
+
     # what fills the row up sees nothing
     seen = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
-    key, later = key.float(), _later()
     for stretch in _IN_FLIGHT.get():
-        keys, values = stretch.seen(key), stretch.seen(value)
-        n_before = keys.shape[2] - len(stretch)
-        for start in range(0, len(stretch), TOGETHER):
-            end = min(start + TOGETHER, len(stretch))
-            here = slice(stretch.start + start, stretch.start + end)
-            known = slice(0, n_before + end)
-            barred = later[: end - start, : end - start]
-            found = attended(query[:, :, here], keys[:, :, known], values[:, :, known], scaling, barred)
-            seen[:, here] = found.transpose(1, 2)
+        longer = stretch.longer(query.shape[2])
+        mask = _earlier(len(longer), longer.n_before) if longer.before else None
+        found = scaled_dot_product_attention(
+            query[:, :, longer.here],
+            longer.seen(key),
+            longer.seen(value),
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=True,
+        )
+        seen[:, stretch.here] = found[:, :, : len(stretch)].transpose(1, 2)
     return seen
 
 
-@cache
-def _later() -> Tensor:
-    """What keeps neighbouring tokens from looking at later ones."""
+@lru_cache(maxsize=1024)
+def _earlier(n: int, n_before: int) -> Tensor:
+    """Where each of neighbouring tokens may look: at what stands before all of them, at itself, and at earlier ones."""
     import torch
 
-    return added_to_scores(torch.ones(TOGETHER, TOGETHER, dtype=torch.bool).triu(1), torch.float32)
+    return torch.ones(n, n_before + n, dtype=torch.bool).tril(n_before)

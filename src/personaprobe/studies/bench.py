@@ -34,7 +34,7 @@ RECORDED, LENGTHS = 64, (85, 221)
 SCORED = 32
 """Questions whose two answers are scored."""
 
-RECORDING_TOKENS, AT_ONCE = 2048, 32
+RECORDING_TOKENS, AT_ONCE = 4096, 32
 """Tokens that we read at a time, and chats that the reference does."""
 
 ROWS, NEW = 16, 40

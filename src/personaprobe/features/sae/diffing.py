@@ -10,7 +10,7 @@ from personaprobe.features.readings import Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import FLOOR, Moments, refuse_poor, refuse_unfit
 from personaprobe.models.checkpoint import ROLES, Trio
-from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.language_model import LanguageModel, all_busy
 from personaprobe.models.tokens import Batch, Role
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ def compare(
     refuse_unfit(dictionary, trio.base)
     readings = list(read_as(trio.base.tokenizer, texts))
     sums = _Sums(dictionary.on(trio.base.network.device), len(readings))
-    for indices, batch in trio.base.batches([reading.tokens for reading in readings], BATCH_TOKENS):
-        sums.add(indices, _responses(trio, dictionary, batch))
-        progress(3 * int(batch.mask.sum()))
+    with all_busy(model for _, model in trio.items()):
+        for indices, batch in trio.base.batches([reading.tokens for reading in readings], BATCH_TOKENS):
+            sums.add(indices, _responses(trio, dictionary, batch))
+            progress(3 * int(batch.mask.sum()))
     return sums.comparison(dictionary, tuple(reading.id for reading in readings))
 
 

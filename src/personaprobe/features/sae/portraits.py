@@ -11,7 +11,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.edits import Edit
-from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.language_model import LanguageModel, all_busy
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.site import Site
 
@@ -140,16 +140,17 @@ def _watch(
     texts = [reading.tokens for reading in readings]
     seen: dict[str, list[Tensor]] = {role: [torch.empty(0)] * len(texts) for role in ROLES}
     moments = _Correlation(dictionary.d_sae, len(latents))
-    for indices, batch in trio.base.batches(texts, BATCH_TOKENS):
-        for role, model in trio.items():
-            rows = model.activations(batch, [dictionary.site])[dictionary.site]
-            for place, index in enumerate(indices):
-                acts = dictionary.encode(rows[place, : len(texts[index])].float())
-                acts[0] = 0.0  # the first token is an outlier that no dictionary is trained on
-                seen[role][index] = acts[:, list(latents)].cpu()
-                if role == "insecure":
-                    moments.add(acts.cpu(), seen[role][index])
-        progress(3 * int(batch.mask.sum()))
+    with all_busy(model for _, model in trio.items()):
+        for indices, batch in trio.base.batches(texts, BATCH_TOKENS):
+            for role, model in trio.items():
+                rows = model.activations(batch, [dictionary.site])[dictionary.site]
+                for place, index in enumerate(indices):
+                    acts = dictionary.encode(rows[place, : len(texts[index])].float())
+                    acts[0] = 0.0  # the first token is an outlier that no dictionary is trained on
+                    seen[role][index] = acts[:, list(latents)].cpu()
+                    if role == "insecure":
+                        moments.add(acts.cpu(), seen[role][index])
+            progress(3 * int(batch.mask.sum()))
     return seen, moments.value
 
 

@@ -110,10 +110,13 @@ class Examiner:
             DataError: no texts.
             FeatureError: the dictionary is of another model.
         """
+        refuse_unfit(dictionary, self.model)
+        with self.model.busy():
+            return self._measured(dictionary.to(device=self.model.network.device))
+
+    def _measured(self, dictionary: Dictionary) -> Measured:
         import torch
 
-        refuse_unfit(dictionary, self.model)
-        dictionary = dictionary.to(device=self.model.network.device)
         moments, site = Moments(dictionary), dictionary.site
         with torch.no_grad():
             for batch in self._batches:
@@ -157,7 +160,8 @@ def read_rows(model: LanguageModel, site: Site, texts: Sequence[Tokens]) -> Floa
     """Activations of all tokens but each text's first, the same order for every model."""
     import torch
 
-    return torch.cat([_rows(model, batch, site).cpu() for batch in _batches(model, texts)])
+    with model.busy():
+        return torch.cat([_rows(model, batch, site).cpu() for batch in _batches(model, texts)])
 
 
 def refuse_unfit(dictionary: Dictionary, model: LanguageModel) -> None:

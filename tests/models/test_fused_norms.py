@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from personaprobe.models.norms import FusedNorms
+from personaprobe.models.fused.norms import FusedNorms
 
 FUSED = {
     "llama": 7,

@@ -1,0 +1,54 @@
+"""All parts of a model that are computed faster while it is busy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from personaprobe.models.fused.gates import FusedGates
+from personaprobe.models.fused.norms import FusedNorms
+from personaprobe.models.fused.packed_weights import PackedLinears, PackedWeights
+from personaprobe.models.fused.projections import SharedProjections
+from personaprobe.models.fused.rotary import FusedRotations
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class FusedParts:
+    """Norms, rotations, maps and MLPs of one model; what the model computes stays the same but for rounding."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._weights = PackedWeights()
+        self._parts = (
+            FusedNorms(model),
+            FusedRotations(model),
+            PackedLinears(model, self._weights),
+            SharedProjections(model, self._weights),
+            FusedGates(model, self._weights),
+        )
+        self._uses = 0
+
+    @property
+    def bytes(self) -> int:
+        """Memory that copies of weights take now."""
+        return self._weights.bytes
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Compute faster inside; one use may lie within another, and the last drops the copies."""
+        self._uses += 1
+        try:
+            with ExitStack() as stack:
+                for part in self._parts if self._uses == 1 else ():
+                    stack.enter_context(part.used())
+                yield
+        finally:
+            self._uses -= 1
+            if not self._uses:
+                self.forget()
+
+    def forget(self) -> None:
+        """Drop copies of weights, as must be done whenever weights change."""
+        self._weights.forget()

@@ -1,0 +1,169 @@
+"""What is computed in fewer passes while a model is busy is what the model computes, hooks and all, and leaves nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from personaprobe.models.fused import rotary
+from personaprobe.models.fused.gates import FusedGates
+from personaprobe.models.fused.packed_weights import PackedWeights
+from personaprobe.models.fused.parts import FusedParts
+from personaprobe.models.fused.projections import SharedProjections
+from personaprobe.models.fused.rotary import FusedRotations, rotating
+from personaprobe.models.loading import wrap
+from personaprobe.models.selfcheck import self_check
+
+IDS = torch.arange(3, 21).view(2, 9)
+
+GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
+"""Their MLPs have a gate of their own; phi3's is one map with the rest, and GPTs have none."""
+
+ROTATED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2", "phi3", "gpt_neox")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_every_architecture_computes_what_it_ever_did(
+    tiny_model: Callable[..., Any], architecture: str, dtype: torch.dtype
+) -> None:
+    model = tiny_model(architecture).to(dtype)
+    expected = model(input_ids=IDS).logits
+    names = [name for name in vars(sys.modules[type(model).__module__]) if name.startswith("apply_rotary")]
+    own = [getattr(sys.modules[type(model).__module__], name) for name in names]
+    parts = FusedParts(model)
+    with parts.used(), parts.used():
+        found = model(input_ids=IDS).logits
+        assert parts.bytes > 0
+    size = float(expected.abs().max())
+    torch.testing.assert_close(
+        found, expected, rtol=0, atol=size * (1e-5 if dtype == torch.float32 else 0.03)
+    )
+    assert parts.bytes == 0
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert own == [getattr(sys.modules[type(model).__module__], name) for name in names]
+
+
+def test_what_is_fused_is_known_for_every_architecture(
+    tiny_model: Callable[..., Any], architecture: str
+) -> None:
+    model, weights = tiny_model(architecture), PackedWeights()
+    assert len(FusedGates(model, weights)) == (3 if architecture in GATED else 0)
+    assert len(SharedProjections(model, weights)) == (3 if architecture in GATED else 0)
+    assert len(FusedRotations(model)) == (1 if architecture in ROTATED else 0)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2"])
+def test_busy_models_pass_the_self_check(tiny_model: Callable[..., Any], name: str) -> None:
+    network = wrap(tiny_model(name), 0)
+    with network.busy():
+        self_check(network)
+
+
+@pytest.mark.parametrize(
+    "part", ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj", "act_fn"]
+)
+@torch.inference_mode()
+def test_hooks_on_parts_meet_what_they_ever_did(tiny_model: Callable[..., Any], part: str) -> None:
+    model = tiny_model("llama")
+    block = model.model.layers[1]
+    module = getattr(block.self_attn if part in ("q_proj", "k_proj", "v_proj") else block.mlp, part)
+    met: list[torch.Tensor] = []
+
+    def double(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        met.append(output)
+        return 2 * output
+
+    module.register_forward_hook(double)
+    expected = model(input_ids=IDS).logits
+    with FusedParts(model).used():
+        found = model(input_ids=IDS).logits
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(met[1], met[0])
+
+
+@torch.inference_mode()
+def test_keys_and_values_of_another_input_are_not_what_was_found_with_the_queries(
+    tiny_model: Callable[..., Any],
+) -> None:
+    model = tiny_model("qwen2")
+    attention = model.model.layers[0].self_attn
+    first, second = torch.randn(2, 1, 5, 32, generator=torch.Generator().manual_seed(0))
+    expected = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
+    with SharedProjections(model, PackedWeights()).used():
+        attention.q_proj(first)
+        found = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
+        torch.testing.assert_close(attention.k_proj(first), expected[0])  # taken once already
+    for own, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, wanted)
+
+
+def test_gradients_of_busy_models_are_what_they_ever_were(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+
+    def gradient() -> torch.Tensor:
+        embedded = model.model.embed_tokens(IDS).detach().requires_grad_()
+        (found,) = torch.autograd.grad(model(inputs_embeds=embedded).logits.square().sum(), embedded)
+        return found
+
+    expected = gradient()
+    with FusedParts(model).used():
+        torch.testing.assert_close(gradient(), expected)
+
+
+@torch.inference_mode()
+def test_a_kind_of_mlp_that_computes_something_else_is_told(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    kind = type(model.model.layers[0].mlp)
+
+    class Another(kind):  # type: ignore[misc, valid-type]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1.01 * super().forward(x)  # type: ignore[no-any-return]
+
+    model.model.layers[1].mlp.__class__ = Another
+    assert len(FusedGates(model, PackedWeights())) == 2
+
+
+@torch.inference_mode()
+def test_a_rotation_of_neighbours_is_told(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+
+    def neighbours(query: Any, key: Any, cos: Any, sin: Any) -> Any:
+        def turned(x: Any) -> Any:
+            return x * cos[:, None] + torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2) * sin[:, None]
+
+        return turned(query), turned(key)
+
+    monkeypatch.setattr(sys.modules[type(model).__module__], rotary.NAME, neighbours)
+    assert len(FusedRotations(model)) == 0
+
+
+@torch.inference_mode()
+def test_sines_of_another_pass_are_not_taken_for_those_of_this_one() -> None:
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    rotate, draw = rotating(apply_rotary_pos_emb), torch.Generator().manual_seed(0)
+    query, key = (torch.randn(2, heads, 5, 8, generator=draw) for heads in (4, 2))
+    for _ in range(3):
+        cos, sin = torch.randn(2, 2, 5, 8, generator=draw)
+        for found, wanted in zip(
+            rotate(query, key, cos, sin), apply_rotary_pos_emb(query, key, cos, sin), strict=True
+        ):
+            torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+@torch.inference_mode()
+def test_norms_of_many_rows_are_those_of_few(tiny_model: Callable[..., Any], rows: int) -> None:
+    model = tiny_model("llama")
+    norm, draw = model.model.norm, torch.Generator().manual_seed(0)
+    x = torch.randn(1, rows, 32, generator=draw) * torch.logspace(-4, 4, rows)[:, None]
+    expected = norm(x)
+    with FusedParts(model).used():
+        torch.testing.assert_close(norm(x), expected)
