@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+import torch
 
 from personaprobe.cli import console
 from personaprobe.cli.main import VERBS, cli
@@ -519,6 +520,56 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     assert lasting(json.loads(resumed.stdout)) == lasting(
         json.loads((finished[0] / "verdict.json").read_text())
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be …"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"),
+    ],
+)
+def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
+    error: RuntimeError,
+    finished: tuple[Path, Result],
+    tiny: TinyTrio,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from personaprobe.studies import measuring
+
+    original, calls = measuring._gaps, []
+
+    def vanishing(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 4:
+            raise error
+        return original(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "_gaps", vanishing)
+        said = refused(run(*study(tiny, tmp_path / "out")))
+    assert "the device stopped working (CUDA error: " in said
+    assert "finished parts are kept" in said
+    assert "--device cpu" in said
+    resumed = run(*study(tiny, tmp_path / "out", "--json"))
+    assert lasting(json.loads(resumed.stdout)) == lasting(
+        json.loads((finished[0] / "verdict.json").read_text())
+    )
+
+
+def test_other_errors_of_torch_keep_their_traceback(
+    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from personaprobe.studies import measuring
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(measuring, "_gaps", failing)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run(*study(tiny, tmp_path / "out"))
 
 
 def test_a_disk_that_fills_up_midway_leaves_no_half_written_part(

@@ -12,8 +12,8 @@ import click
 
 from personaprobe import __version__
 from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line
-from personaprobe.errors import suggest
-from personaprobe.models.hardware import keep_freed_memory
+from personaprobe.errors import DeviceError, suggest
+from personaprobe.models.hardware import has_vanished, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,13 @@ class Verbs(click.Group):
                 return value
             except (KeyboardInterrupt, click.Abort) as error:
                 raise Interrupted(_how_to_go_on(ctx)) from error
+            except RuntimeError as error:
+                if "torch" not in sys.modules or not has_vanished(error):
+                    raise
+                raise DeviceError(
+                    f"the device stopped working ({str(error).splitlines()[0]}){_how_to_go_on(ctx)}; if it stays away, "
+                    "go on with --device cpu"
+                ) from error
 
 
 def _how_to_go_on(ctx: click.Context) -> str:

@@ -57,6 +57,13 @@ def has_native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def has_vanished(error: RuntimeError) -> bool:
+    """Whether an error says that a device stopped working, such as one that was unplugged, reset or taken away."""
+    import torch
+
+    return isinstance(error, torch.AcceleratorError) or str(error).startswith("CUDA error")
+
+
 def peak_memory(device: torch.device) -> int:
     """The most bytes that were held so far: by tensors on a CUDA device, else by this process."""
     import torch
