@@ -36,9 +36,13 @@ PRELOADED = (
 """What the package's annotations name; loaded before it pretends to be type-checked."""
 
 
-UNCHECKED = ("backend", ".cli", "probe.site", "features.re", "features.s", "models.hooks", "models.edits")
+UNCHECKED = (
+    *("backend", ".cli", "probe.site", "features.re", "features.s"),
+    *("models.hooks", "models.edits", "fused.elementwise"),
+)
 """Backends name other frameworks' types and the command line click's; sites, recording and stores are given wrong
-types on purpose, and say themselves what is wrong; hooks are compiled, and a compiler cannot see through a checker."""
+types on purpose, and say themselves what is wrong; hooks and the like are compiled, and a compiler cannot see through a
+checker."""
 
 
 def import_with_checked_shapes() -> None:

@@ -135,7 +135,7 @@ def _judge(name: str, chosen: TrioChoice) -> Judge:
     from personaprobe.effects.judges import find_judge
     from personaprobe.models.loading import Placement
 
-    return find_judge(name, Placement(chosen.device, chosen.dtype))
+    return find_judge(name, Placement(chosen.device, chosen.dtype, chosen.compiles))
 
 
 def _plan(

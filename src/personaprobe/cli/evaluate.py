@@ -139,7 +139,7 @@ def evaluate(
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
     folder = Path("runs") / name if out is None else out.expanduser()
     refuse_unwritable(folder)
-    judge = find_judge(judge_name, Placement(chosen.device, chosen.dtype), at_once)
+    judge = find_judge(judge_name, Placement(chosen.device, chosen.dtype, chosen.compiles), at_once)
     trio = open_trio(chosen, quiet)
     subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan, task)
     if not quiet:

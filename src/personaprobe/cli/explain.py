@@ -69,7 +69,7 @@ def explain(
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     dictionary.check(latents)
-    speaker = find_speaker(speaker_name, Placement(chosen.device, chosen.dtype))
+    speaker = find_speaker(speaker_name, Placement(chosen.device, chosen.dtype, chosen.compiles))
     trio = open_fitting(dictionary, chosen, quiet)
     with progress_bar("contexts", 0, "tokens", quiet) as advance:
         portraits = portray(

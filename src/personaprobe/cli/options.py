@@ -39,6 +39,7 @@ class TrioChoice:
         secure: the same, or an adapter folder on ``base``.
         device: None lets the machine decide.
         dtype: None lets the machine decide.
+        compiles: None lets the device decide.
     """
 
     organism: str | None = None
@@ -47,6 +48,7 @@ class TrioChoice:
     secure: str | None = None
     device: str | None = None
     dtype: str | None = None
+    compiles: bool | None = None
 
     def __post_init__(self) -> None:
         given = [name for name, value in self._own.items() if value is not None]
@@ -98,7 +100,7 @@ def open_trio(chosen: TrioChoice, quiet: bool = False) -> Trio[LanguageModel]:
     with spinner(f"loading {chosen.name}", quiet):
         from personaprobe.organisms.loading import load_trio
 
-        return load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype)
+        return load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype, compiles=chosen.compiles)
 
 
 def _organism_names(
@@ -122,6 +124,12 @@ OWN = (
     click.option("--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where there is one."),
     click.option(
         "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where the hardware computes it."
+    ),
+    click.option(
+        "--compile/--no-compile",
+        "compiles",
+        default=None,
+        help="torch.compile for elementwise work: seconds at first, faster then.  [default: on CUDA]",
     ),
 )
 

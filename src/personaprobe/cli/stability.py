@@ -126,7 +126,7 @@ def _ranked_run(
 
     checkpoints = Run(run.name, run).trio(chosen.checkpoints.base)
     with spinner(f"loading {run.name}", quiet):
-        trio = load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype)
+        trio = load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype, compiles=chosen.compiles)
     return _ranked(dictionary, trio, questions, by, quiet)
 
 

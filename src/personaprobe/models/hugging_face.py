@@ -33,9 +33,18 @@ class HuggingFaceNetwork(Network):
         layout: where its streams are.
         window: tokens that sliding attention looks back over; None where every block sees everything.
         kinds: of attention by block, where the architecture tells them apart.
+        compiles: whether elementwise work on many rows is compiled while the model is busy.
     """
 
-    def __init__(self, model: Any, layout: Layout, pad_id: int, stored_dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: Any,
+        layout: Layout,
+        pad_id: int,
+        stored_dtype: torch.dtype,
+        *,
+        compiles: bool = False,
+    ) -> None:
         self.model = model
         self.layout = layout
         self.pad_id = pad_id
@@ -45,6 +54,7 @@ class HuggingFaceNetwork(Network):
         self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
         self.device = model.device
         self.dtype = model.dtype
+        self.compiles = compiles
         self._wardrobe = Wardrobe(model, stored_dtype)
         self.window: int | None = getattr(model.config, "sliding_window", None)
         self.kinds: list[str] | None = getattr(model.config, "layer_types", None)
@@ -52,7 +62,7 @@ class HuggingFaceNetwork(Network):
 
     @cached_property
     def _fused(self) -> FusedParts:
-        return FusedParts(self.model)
+        return FusedParts(self.model, compiles=self.compiles)
 
     def wear(self, adapter: LoraAdapter | None) -> None:
         if adapter != self._wardrobe.worn:

@@ -29,10 +29,13 @@ class Placement:
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``float32``, ``bfloat16``, ``float16``.
+        compiles: whether elementwise work on many rows goes through ``torch.compile``, which takes seconds at first;
+            None does so on CUDA. Where it fails it is computed as ever, and a warning says so.
     """
 
     device: str | None = None
     dtype: str | None = None
+    compiles: bool | None = None
 
     def resolve(self) -> tuple[torch.device, torch.dtype]:
         """The device and dtype meant."""
@@ -68,11 +71,17 @@ def open_network(checkpoint: Checkpoint, placement: Placement) -> tuple[HuggingF
     folder = demo_folder() if checkpoint.source == DEMO else checkpoint.source
     model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer)
-    return wrap(model.to(device), chat.pad_id), chat
+    compiles = device.type == "cuda" if placement.compiles is None else placement.compiles
+    return wrap(model.to(device), chat.pad_id, compiles=compiles), chat
 
 
-def wrap(model: Any, pad_id: int) -> HuggingFaceNetwork:
+def wrap(model: Any, pad_id: int, *, compiles: bool = False) -> HuggingFaceNetwork:
     """Put a Hugging Face causal language model under the hook engine, its layer map proven.
+
+    Args:
+        model: from transformers, on its device.
+        pad_id: of what rows are filled up with.
+        compiles: see :class:`Placement`.
 
     Raises:
         CheckpointError: no known map fits, or none passes the self-check; names what failed.
@@ -83,7 +92,7 @@ def wrap(model: Any, pad_id: int) -> HuggingFaceNetwork:
     stored = torch.bfloat16 if _is_bf16_exact(model) else model.dtype
     failures = []
     for layout in layouts(model):
-        network = HuggingFaceNetwork(model, layout, pad_id, stored)
+        network = HuggingFaceNetwork(model, layout, pad_id, stored, compiles=compiles)
         failed = [check for check in self_check(network) if not check.passed]
         if not failed:
             return network

@@ -10,7 +10,11 @@ from personaprobe.organisms.registry import find_organism
 
 
 def load_trio(
-    organism: str | Trio[Checkpoint], *, device: str | None = None, dtype: str | None = None
+    organism: str | Trio[Checkpoint],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    compiles: bool | None = None,
 ) -> Trio[LanguageModel]:
     """Load base, insecure and secure; adapters of one base share one copy of its weights.
 
@@ -18,6 +22,7 @@ def load_trio(
         organism: a registered name, or three checkpoints of the user's own.
         device: None chooses CUDA where there is one.
         dtype: None chooses bfloat16 where the hardware computes it, else float32.
+        compiles: whether elementwise work goes through ``torch.compile``; None does so on CUDA.
     """
     trio = find_organism(organism).trio if isinstance(organism, str) else organism
-    return load_checkpoints(trio, Placement(device, dtype))
+    return load_checkpoints(trio, Placement(device, dtype, compiles))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models import kernels
 from personaprobe.models.fused.agreement import agreeing
+from personaprobe.models.fused.elementwise import MANY, compiled, gelu_gated, silu_gated
 from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
 from personaprobe.models.trunk import replaced
 
@@ -16,15 +18,35 @@ if TYPE_CHECKING:
 
 NAMES = ("gate_proj", "up_proj", "down_proj")
 
-ACTIVATIONS = {"SiLU": ("swish", ""), "SiLUActivation": ("swish", ""), "GELUTanh": ("gelu", "tanh")}
-"""By class: what oneDNN calls them."""
+
+@dataclass(frozen=True)
+class Activation:
+    """What a gate goes through.
+
+    Attributes:
+        name, algorithm: what oneDNN calls it.
+        gated: the activation of one tensor times another.
+    """
+
+    name: str
+    algorithm: str
+    gated: Callable[[Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "SiLU": Activation("swish", "", silu_gated),
+    "SiLUActivation": Activation("swish", "", silu_gated),
+    "GELUTanh": Activation("gelu", "tanh", gelu_gated),
+}
+"""By class of the module."""
 
 
 class FusedGates:
     """A model's gated MLPs, of those kinds that are found to agree."""
 
-    def __init__(self, model: nn.Module, weights: PackedWeights) -> None:
+    def __init__(self, model: nn.Module, weights: PackedWeights, *, compiles: bool = False) -> None:
         self._weights = weights
+        self._compiles = compiles
         self._mlps = agreeing([module for module in model.modules() if _fits(module)], self._fused, _width)
 
     def __len__(self) -> int:
@@ -39,18 +61,27 @@ class FusedGates:
             yield
 
     def _fused(self, mlp: Any) -> Callable[[Tensor], Tensor]:
-        usual, activation = mlp.forward, ACTIVATIONS[type(mlp.act_fn).__name__]
+        usual = mlp.forward
 
         def forward(x: Tensor) -> Tensor:
-            gate, up = (self._weights.of(x, linear) for linear in (mlp.gate_proj, mlp.up_proj))
-            if gate is None or up is None or _watched(mlp):
-                own: Tensor = usual(x)
-                return own
-            opened = kernels.multiply(x, *gate, *activation)
-            written: Tensor = mlp.down_proj(kernels.multiply_by(x, opened, *up))
+            opened = None if _watched(mlp) else self._opened(mlp, x)
+            written: Tensor = usual(x) if opened is None else mlp.down_proj(opened)
             return written
 
         return forward
+
+    def _opened(self, mlp: Any, x: Tensor) -> Tensor | None:
+        """What passes the gate; None where the model's own way is as good."""
+        import torch
+
+        activation = ACTIVATIONS[type(mlp.act_fn).__name__]
+        gate, up = (self._weights.of(x, linear) for linear in (mlp.gate_proj, mlp.up_proj))
+        if gate is not None and up is not None:
+            opened = kernels.multiply(x, *gate, activation.name, activation.algorithm)
+            return kernels.multiply_by(x, opened, *up)
+        if self._compiles and not torch.is_grad_enabled() and x[..., 0].numel() >= MANY:
+            return compiled(activation.gated)(mlp.gate_proj(x), mlp.up_proj(x))
+        return None
 
 
 def _fits(module: Any) -> bool:

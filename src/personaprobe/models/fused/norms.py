@@ -7,13 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.fused.agreement import agreeing
+from personaprobe.models.fused.elementwise import MANY, compiled, rms_norm
 from personaprobe.models.trunk import replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-MANY = 256
-"""Rows from which fewer passes are worth more calls."""
 
 
 class FusedNorms:
@@ -22,7 +20,8 @@ class FusedNorms:
     Some kinds scale by one more than their weight, or in another dtype than they are given.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
+        self._compiles = compiles
         norms = [module for module in model.modules() if _is_rms(module)]
         self._norms = agreeing(norms, _fused, lambda norm: len(norm.weight))
 
@@ -34,7 +33,7 @@ class FusedNorms:
         """Let the norms be computed so."""
         with ExitStack() as stack:
             for norm in self._norms:
-                stack.enter_context(replaced(norm, _fused(norm)))
+                stack.enter_context(replaced(norm, _fused(norm, compiles=self._compiles)))
             yield
 
 
@@ -43,17 +42,20 @@ def _is_rms(module: Any) -> bool:
     return type(module).__name__.endswith("RMSNorm") and weight is not None and weight.dim() == 1
 
 
-def _fused(norm: Any) -> Callable[[Tensor], Tensor]:
-    from torch.nn.functional import rms_norm
+def _fused(norm: Any, *, compiles: bool = False) -> Callable[[Tensor], Tensor]:
+    import torch
 
-    epsilon = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    epsilon: Any = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     shape = norm.weight.shape
 
     def forward(x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and epsilon is not None and x.numel() >= MANY * len(norm.weight):
+        many = epsilon is not None and not torch.is_grad_enabled() and x.numel() >= MANY * len(norm.weight)
+        if many and compiles:
+            return compiled(rms_norm)(x, norm.weight, epsilon)
+        if many and x.device.type == "cpu":
             scaled: Tensor = _scaled(x, epsilon) * norm.weight
             return scaled
-        return rms_norm(x, shape, norm.weight, epsilon)
+        return torch.nn.functional.rms_norm(x, shape, norm.weight, epsilon)
 
     return forward
 

@@ -48,7 +48,7 @@ class PackedWeights:
         """
         import torch
 
-        if torch.is_grad_enabled() or not _pays(x, linears[0].weight):
+        if torch.is_grad_enabled() or not kernels.can_pack() or not _pays(x, linears[0].weight):
             return None
         if linears not in self._copies:
             if self.bytes + sum(map(_bytes, linears)) > MOST_BYTES:
@@ -83,10 +83,10 @@ class PackedLinears:
 
 
 def is_plain(module: Any) -> bool:
-    """Whether a module is a linear map and nothing besides, and can be packed here."""
+    """Whether a module is a linear map and nothing besides."""
     import torch
 
-    return type(module) is torch.nn.Linear and kernels.can_pack()
+    return type(module) is torch.nn.Linear
 
 
 def _laid_out(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:

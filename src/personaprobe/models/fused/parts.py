@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 class FusedParts:
     """Norms, rotations, maps and MLPs of one model; what the model computes stays the same but for rounding."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
+        """Elementwise work on many rows is compiled where that is asked for."""
         self._weights = PackedWeights()
         self._parts = (
-            FusedNorms(model),
-            FusedRotations(model),
+            FusedNorms(model, compiles=compiles),
+            FusedRotations(model, compiles=compiles),
             PackedLinears(model, self._weights),
             SharedProjections(model, self._weights),
-            FusedGates(model, self._weights),
+            FusedGates(model, self._weights, compiles=compiles),
         )
         self._uses = 0
 

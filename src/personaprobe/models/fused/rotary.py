@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.models.fused.agreement import close
+from personaprobe.models.fused.elementwise import MANY, compiled, rotated, rotated_by_halves
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +23,8 @@ Rotation: TypeAlias = "Callable[..., tuple[Tensor, Tensor]]"
 class FusedRotations:
     """The functions by which a model's blocks rotate, where they rotate one half of a head against the other."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
+        self._compiles = compiles
         homes = {sys.modules[type(module).__module__] for module in model.modules()}
         self._homes = [home for home in homes if hasattr(home, NAME) and _agrees(getattr(home, NAME), model)]
 
@@ -35,12 +37,12 @@ class FusedRotations:
         with ExitStack() as stack:
             for home in self._homes:
                 own: Rotation = getattr(home, NAME)
-                setattr(home, NAME, rotating(own))
+                setattr(home, NAME, rotating(own, compiles=self._compiles))
                 stack.callback(setattr, home, NAME, own)
             yield
 
 
-def rotating(usual: Rotation) -> Rotation:
+def rotating(usual: Rotation, *, compiles: bool = False) -> Rotation:
     """The same rotation; whatever is asked for besides is left to the usual one."""
     import torch
 
@@ -54,8 +56,10 @@ def rotating(usual: Rotation) -> Rotation:
             return usual(query, key, cos, sin, **options)
         if not signed or signed[0][0] is not sin:
             signed[:] = [(sin, _signed(sin))]
-        turned = (cos[:, None], signed[0][1][:, None])
-        return _rotated(query, *turned), _rotated(key, *turned)
+        angles = (cos[:, None], signed[0][1][:, None])
+        many = compiles and query.shape[0] * query.shape[2] >= MANY
+        turn = compiled(rotated_by_halves) if many else rotated
+        return turn(query, *angles), turn(key, *angles)
 
     return rotate
 
@@ -66,10 +70,6 @@ def _signed(sin: Tensor) -> Tensor:
 
     first, second = sin.chunk(2, -1)
     return torch.cat((-first, second), -1)
-
-
-def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return (states * cos).addcmul_(states.roll(states.shape[-1] // 2, -1), sin)
 
 
 def _agrees(usual: Rotation, model: nn.Module) -> bool:
