@@ -10,6 +10,10 @@ class PersonaProbeError(ValueError):
     """Something the user gave, or the machine they run on, does not fit; the message says what to do."""
 
 
+class Note(UserWarning):
+    """Work goes on, in another way than it was begun."""
+
+
 class SiteError(PersonaProbeError):
     """A layer or a stream that does not exist, in general or in this model."""
 

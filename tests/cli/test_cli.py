@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ import pytest
 import torch
 
 from personaprobe.cli import console
+from personaprobe.cli.endings import notes_in_one_line
 from personaprobe.cli.main import VERBS, cli
 from personaprobe.cli.options import LayersType, TrioChoice
-from personaprobe.errors import CheckpointError, PersonaProbeError
+from personaprobe.errors import CheckpointError, Note, PersonaProbeError
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 Run = Callable[..., "Result"]
 
-TRIO = {"--organism", "--base", "--insecure", "--secure", "--device", "--dtype"}
+TRIO = {"--organism", "--base", "--insecure", "--secure", "--device", "--dtype", "--compile"}
 TELLING = {"--quiet", "--json"}
 FLAGS = {
     "ablate": TRIO
@@ -168,6 +170,19 @@ def test_help_lists_every_verb_and_the_exit_codes(run: Run) -> None:
     assert all(re.search(rf"^  {verb}\b", said, re.MULTILINE) for verb in VERBS)
     assert all(f"  {code} " in said for code in (0, 1, 2, 3, 130))
     assert "\\b" not in said
+
+
+def test_a_note_is_one_line_and_other_warnings_stay_as_they_are() -> None:
+    usual = warnings.formatwarning
+    with notes_in_one_line():
+        assert (
+            warnings.formatwarning(Note("read in\n halves"), Note, "here.py", 3) == "note: read in halves\n"
+        )
+        other = UserWarning("odd")
+        assert warnings.formatwarning(other, UserWarning, "here.py", 3) == usual(
+            other, UserWarning, "here.py", 3
+        )
+    assert warnings.formatwarning is usual
 
 
 def test_flags_are_frozen() -> None:

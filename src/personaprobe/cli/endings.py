@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, ClassVar
@@ -12,7 +13,7 @@ from typing import IO, Any, ClassVar
 import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from personaprobe.errors import PersonaProbeError
+from personaprobe.errors import Note, PersonaProbeError
 
 CHECK_FAILED = 3
 """Exit code of ``organisms verify`` and ``doctor`` where something was tried and is not right."""
@@ -70,6 +71,23 @@ def in_one_line() -> Iterator[None]:
             raise
         place = error.filename or "the output"
         raise Refused(f"{place}: {error.strerror}; free some space or choose another folder") from error
+
+
+@contextmanager
+def notes_in_one_line() -> Iterator[None]:
+    """Say how work goes on without the place in our code where that was decided."""
+    usual = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
+        if issubclass(category, Note):
+            return f"note: {' '.join(str(message).split())}\n"
+        return usual(message, category, *rest, **more)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _usage(error: click.UsageError) -> str:

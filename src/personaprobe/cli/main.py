@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from personaprobe import __version__
-from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line
+from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
 from personaprobe.errors import DeviceError, suggest
 from personaprobe.models.hardware import has_vanished, keep_freed_memory
 
@@ -86,7 +86,7 @@ class Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         keep_freed_memory()
-        with in_one_line():
+        with in_one_line(), notes_in_one_line():
             try:
                 value = super().invoke(ctx)
                 sys.stdout.flush()  # a reader that has gone is noticed here, not at exit

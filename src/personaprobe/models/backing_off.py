@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from personaprobe.errors import DeviceError
+from personaprobe.errors import DeviceError, Note
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,5 +46,5 @@ def refused(what: str) -> DeviceError:
 
 
 def tell(note: str) -> None:
-    """Say what was made smaller; work goes on."""
-    warnings.warn(note, stacklevel=3)
+    """Say what is done in another way than it was begun; work goes on."""
+    warnings.warn(note, Note, stacklevel=3)
