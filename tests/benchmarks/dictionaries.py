@@ -44,7 +44,9 @@ def main() -> None:
         if name == "topk" and find_spec("sparsify"):
             contenders["sparsify"] = sparsify(rows, options)
         result[name] = timed(contenders, options.rounds)
-    shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "keep_freed_memory")}
+    shape = {
+        key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "spare", "keep_freed_memory")
+    }
     keep("dictionaries", options.device, {"shape": shape, "milliseconds a step": result})
 
 
@@ -55,7 +57,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--d-in", type=int, default=576)
     parser.add_argument("--d-sae", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--spare", type=int, default=8, help="latents beyond k that are preselected")
+    parser.add_argument("--spare", type=int, default=32, help="latents beyond k that are preselected")
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
     )

@@ -81,16 +81,27 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
         assert torch.allclose(sparsely, densely, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 16), st.integers(0, 1000), st.booleans())
-def test_the_largest_are_found_by_group_as_by_row(k: int, seed: int, clustered: bool) -> None:
-    pre = numbers(N, 1024, seed=seed)
+@given(st.integers(1, 16), st.integers(0, 1000), st.booleans(), st.sampled_from([0.0, 3.0]))
+def test_the_largest_are_found_by_group_as_by_row(
+    dtype: torch.dtype, k: int, seed: int, clustered: bool, lowered: float
+) -> None:
+    pre = (numbers(N, 1024, seed=seed) - lowered).to(dtype)  # lowered: hardly any is above 0
     if clustered:  # all of them in one group, and in neighbouring places
-        pre[:, : 1024 : 1024 // sparse.GROUPED] += 5.0
+        pre[:, :: 1024 // sparse._group_size(1024, k)] += 5.0
         pre[:, 7:19] += 9.0
     values, places = sparse.largest(pre, k)
-    assert torch.equal(values.sort().values, pre.topk(k).values.sort().values)
+    assert torch.equal(values.clamp(min=0).sort().values, pre.topk(k).values.clamp(min=0).sort().values)
     assert torch.equal(pre.gather(1, places), values)
+    assert all(len(set(row.tolist())) == k for row in places)
+
+
+@pytest.mark.parametrize(
+    ("width", "k", "size"), [(4096, 32, 8), (4096, 64, 8), (16384, 32, 16), (128, 32, 2), (30, 32, 1)]
+)
+def test_groups_are_as_large_as_leaves_most_unsearched(width: int, k: int, size: int) -> None:
+    assert sparse._group_size(width, k) == size
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,6 +7,7 @@ with k of d_sae latents firing, k / d_sae of the dense work.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -217,10 +218,6 @@ def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Ca
     return lambda x: torch.addmm(bias, x, matrix.T)
 
 
-GROUPED = 16
-"""Latents of which only the largest is looked at first."""
-
-
 def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Firing, Float[Tensor, "entry"]]:
     """Each row's ``k`` largest pre-activations, of those above 0: where and what."""
     values, latents = largest(pre, k)
@@ -264,22 +261,37 @@ def _fired(latents: Tensor, values: Tensor, k: int, d_sae: int) -> tuple[Firing,
 
 
 def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Tensor, Tensor]:
-    """Values and places of each row's ``k`` largest, in no order.
+    """Values and places of each row's ``k`` largest, in no order; where fewer are above 0, the rest are any others.
 
     Where there are many, only the ``k`` groups with the largest maxima are searched: no other group can hold one of the
     ``k`` largest, since each of those groups holds a larger one.
     """
     n_rows, width = pre.shape
-    if pre.device.type != "cpu" or width % GROUPED or width < 4 * GROUPED * k:
+    size = _group_size(width, k)
+    if pre.device.type != "cpu" or size < FEWEST or width % size:
         return pre.topk(k, dim=-1, sorted=False)
-    groups = pre.view(
-        n_rows, GROUPED, -1
-    )  # a group's members stand far apart, so that maxima are taken in vectors
+    ordered = _as_integers(pre)
+    # a group's members stand far apart, so that maxima are taken in vectors
+    groups = ordered.view(n_rows, size, -1)
     best = groups.amax(1).topk(k, dim=-1, sorted=False).indices
-    members = groups.gather(2, best[:, None, :].expand(-1, GROUPED, -1))
+    members = groups.gather(2, best[:, None, :].expand(-1, size, -1))
     values, chosen = members.flatten(1).topk(k, dim=-1, sorted=False)
     within = best.gather(1, chosen % k)
-    return values, torch.div(chosen, k, rounding_mode="floor") * groups.shape[2] + within
+    return values.view(pre.dtype), torch.div(chosen, k, rounding_mode="floor") * groups.shape[2] + within
+
+
+FEWEST = 4
+"""Members of a group below which all are searched at once."""
+
+
+def _group_size(width: int, k: int) -> int:
+    """The power of two with which about as many maxima are searched as members of the groups that are left."""
+    return 1 << int(math.log2(max(1.0, width / k)) / 2)
+
+
+def _as_integers(pre: Tensor) -> Tensor:
+    """The bits of numbers above 0, which are ordered as the numbers are and compared faster."""
+    return pre.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[pre.dtype.itemsize])
 
 
 def batch_top_k(
