@@ -93,9 +93,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: 
     """Attention of every stretch; what each may look at says who it is, not a mask."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    # what fills the row up sees nothing
-    seen = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
-    for stretch in _IN_FLIGHT.get():
+    stretches = _IN_FLIGHT.get()
+    seen = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    seen[:, stretches[-1].end :] = 0.0  # what fills the row up sees nothing
+    for stretch in stretches:
         longer = stretch.longer(query.shape[2])
         mask = _earlier(len(longer), longer.n_before) if longer.before else None
         found = scaled_dot_product_attention(

@@ -26,7 +26,12 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 def rotated(states: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
     """``states`` turned, one half of a head against the other; sines have the sign that a rolled head wants."""
-    return (states * cos).addcmul_(states.roll(states.shape[-1] // 2, -1), signed)
+    turned, half = states * cos, states.shape[-1] // 2
+    if states.numel() < MANY * states.shape[-1]:
+        return turned.addcmul_(states.roll(half, -1), signed)
+    turned[..., :half].addcmul_(states[..., half:], signed[..., :half])
+    turned[..., half:].addcmul_(states[..., :half], signed[..., half:])
+    return turned
 
 
 def rotated_by_halves(states: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
