@@ -139,7 +139,7 @@ def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
 def test_rows_searched_in_parts_are_those_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, x = autoencoder(), numbers(N, D, seed=7)
     whole = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
-    monkeypatch.setattr("personaprobe.features.sae.architectures.ROWS_SEARCHED", 5)
+    monkeypatch.setattr("personaprobe.features.sae.architectures.SEARCHED", 5 * M)
     parts = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
     assert torch.equal(whole.fired, parts.fired)
     assert torch.allclose(whole.total, parts.total, rtol=1e-6)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from personaprobe.features.sae.autoencoder import Autoencoder
 
-ROWS_SEARCHED = 512
-"""Rows whose latents are projected and searched together."""
+SEARCHED = 512 * 4096
+"""Pre-activations that are computed and searched together: few enough to be in the cache still."""
 
 THRESHOLD_RATE = 0.01
 """How fast BatchTopK's threshold follows the smallest activation of a batch."""
@@ -119,7 +119,8 @@ class TopKArchitecture(_Selecting):
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
         # a part of the rows at a time, so that what is searched was just written
-        some, encoder, bias = torch.split(centred, ROWS_SEARCHED), autoencoder.encoder, autoencoder.b_enc
+        encoder, bias = autoencoder.encoder, autoencoder.b_enc
+        some = torch.split(centred, max(1, SEARCHED // len(encoder)))
         if self.spare:
             rough = sparse.affine(encoder.bfloat16(), bias.bfloat16())
             parts = [sparse.preselected(rows, encoder, bias, rough, self.k, self.spare) for rows in some]
