@@ -245,7 +245,8 @@ def _seconds(model: LanguageModel, recording: Recording) -> float:
     largest = padded.index(max(padded))
     probe = [recording.readings[index] for index in batches[largest]]
     with model.busy():
-        _read(model, probe[-1:], recording)  # warms the kernels up
+        _read(model, probe, recording)  # warms the kernels up
+    with model.busy():  # anew, as for the next model: what the first held is not all given back to where it fits
         start = time.perf_counter()
         _read(model, probe, recording)
         return (time.perf_counter() - start) * sum(padded) / padded[largest]
