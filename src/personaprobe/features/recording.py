@@ -120,9 +120,7 @@ def plan(
     model, n_models = several[0], len(several)
     recording = Recording.of(model, texts, sites, keep)
     n_bytes = recording.n_rows * recording.row_bytes(model.d_model)
-    for other in reversed(several):  # what adapters take is taken once; the first is worn in the end
-        other.network.wear(other.adapter)
-    seconds = n_models * _seconds(model, recording)
+    seconds = n_models * _seconds(several, recording)
     device = model.network.device
     piece = min(n_bytes, SHARD_BYTES) if device.type == "cpu" else 0
     memory = peak_memory(device) + piece
@@ -237,19 +235,23 @@ def _nonfinite(model: LanguageModel, site: Site, reading: Reading) -> DataError:
     )
 
 
-def _seconds(model: LanguageModel, recording: Recording) -> float:
-    """Time for all texts, from the largest batch; padding costs as much as text."""
+def _seconds(models: Sequence[LanguageModel], recording: Recording) -> float:
+    """Time for all texts, from the largest batch; padding costs as much as text.
+
+    All models read it, the first one last: what adapters and weights laid out anew take is taken, and kernels are warm.
+    """
+    model = models[0]
     texts = [reading.tokens for reading in recording.readings]
     batches = by_length(texts, _budget(model))
     padded = [len(batch) * len(texts[batch[0]]) for batch in batches]
     largest = padded.index(max(padded))
     probe = [recording.readings[index] for index in batches[largest]]
-    with model.busy():
-        _read(model, probe, recording)  # warms the kernels up
-    with model.busy():  # anew, as for the next model: what the first held is not all given back to where it fits
-        start = time.perf_counter()
-        _read(model, probe, recording)
-        return (time.perf_counter() - start) * sum(padded) / padded[largest]
+    for other in (*reversed(models[1:]), model, model):
+        with other.busy():
+            start = time.perf_counter()
+            _read(other, probe, recording)
+            taken = time.perf_counter() - start
+    return taken * sum(padded) / padded[largest]
 
 
 def _budget(model: LanguageModel) -> int:
