@@ -131,7 +131,7 @@ def test_both_ways_to_rotate_are_one() -> None:
     )
 
 
-def test_models_compile_on_cuda_unless_told_otherwise() -> None:
+def test_models_compile_on_a_cpu_only_where_asked() -> None:
     from personaprobe.models.loading import Placement, load
 
     assert not load("demo", Placement("cpu", "float32")).network.compiles  # type: ignore[attr-defined]

@@ -102,7 +102,7 @@ class HuggingFaceNetwork(Network):
                 else:
                     row = batch.flattened
                     hooks.roles = row.roles
-                    with attending(self.model.config, apart(batch.lengths)):
+                    with attending(self.model.config, apart(batch.lengths), row.ids.shape[1]):
                         self._decoder(row, positions=batch.flat(batch.positions))
             return {site: self._spread(read, batch) for site, read in hooks.read.items()}
 
@@ -204,7 +204,7 @@ class HuggingFaceNetwork(Network):
             hooks.roles = row.batch.roles
             if not self.attends_itself:
                 return self._decoder(row.batch, row.attention(self.dtype), row.positions)
-            with attending(self.model.config, row.stretches):
+            with attending(self.model.config, row.stretches, row.batch.ids.shape[1]):
                 return self._decoder(row.batch, positions=row.positions)
 
     @contextmanager

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "personaprobe_varlen"
 """What transformers calls this way of attending."""
-
 
 KEYS = 16
 """Attention kernels take up to twice as long where keys are not a multiple of this."""
@@ -75,13 +73,22 @@ def apart(lengths: Sequence[int]) -> list[Stretch]:
     return [Stretch(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
-_IN_FLIGHT: ContextVar[Sequence[Stretch]] = ContextVar("stretches of the row in flight")
+@dataclass(frozen=True)
+class _Reach:
+    """A stretch, what is computed along with it, and where its tokens may look; None is at earlier ones only."""
+
+    stretch: Stretch
+    longer: Stretch
+    mask: Tensor | None
+
+
+_IN_FLIGHT: ContextVar[Sequence[_Reach]] = ContextVar("stretches of the row in flight")
 
 
 @contextmanager
-def attending(config: Any, stretches: Sequence[Stretch]) -> Iterator[None]:
-    """Let a model's blocks attend within a single row that consists of these stretches."""
-    token = _IN_FLIGHT.set(stretches)
+def attending(config: Any, stretches: Sequence[Stretch], n: int) -> Iterator[None]:
+    """Let a model's blocks attend within a single row of ``n`` tokens that begins with these stretches."""
+    token = _IN_FLIGHT.set([_reach(stretch, n) for stretch in stretches])
     try:
         with attending_by(config, NAME, attend):
             yield
@@ -93,18 +100,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: 
     """Attention of every stretch; what each may look at says who it is, not a mask."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    stretches = _IN_FLIGHT.get()
+    reaches = _IN_FLIGHT.get()
     seen = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    seen[:, stretches[-1].end :] = 0.0  # what fills the row up sees nothing
-    for stretch in stretches:
-        longer = stretch.longer(query.shape[2])
-        mask = _earlier(len(longer), longer.n_before) if longer.before else None
+    seen[:, reaches[-1].stretch.end :] = 0.0  # what fills the row up sees nothing
+    for reach in reaches:
+        stretch, longer = reach.stretch, reach.longer
         found = scaled_dot_product_attention(
             query[:, :, longer.here],
             longer.seen(key),
             longer.seen(value),
-            attn_mask=mask,
-            is_causal=mask is None,
+            attn_mask=reach.mask,
+            is_causal=reach.mask is None,
             scale=scaling,
             enable_gqa=True,
         )
@@ -112,9 +118,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: 
     return seen
 
 
-@lru_cache(maxsize=1024)
-def _earlier(n: int, n_before: int) -> Tensor:
-    """Where each of neighbouring tokens may look: at what stands before all of them, at itself, and at earlier ones."""
+def _reach(stretch: Stretch, n: int) -> _Reach:
+    """Worked out once for all blocks; a token sees what stands before its stretch, itself, and earlier ones."""
     import torch
 
-    return torch.ones(n, n_before + n, dtype=torch.bool).tril(n_before)
+    longer, before = stretch.longer(n), stretch.n_before
+    size = len(longer)
+    mask = torch.ones(size, before + size, dtype=torch.bool).tril(before) if before else None
+    return _Reach(stretch, longer, mask)
