@@ -133,9 +133,8 @@ def ablate(
 
 def _judge(name: str, chosen: TrioChoice) -> Judge:
     from personaprobe.effects.judges import find_judge
-    from personaprobe.models.loading import Placement
 
-    return find_judge(name, Placement(chosen.device, chosen.dtype, chosen.compiles))
+    return find_judge(name, chosen.placement)
 
 
 def _plan(

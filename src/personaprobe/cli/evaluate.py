@@ -117,7 +117,6 @@ def evaluate(
     """
     from personaprobe.effects.judges import EMBEDDED, JUDGING, find_judge
     from personaprobe.models.generation import Sampling
-    from personaprobe.models.loading import Placement
     from personaprobe.prompts import PairSet, load_prompts
     from personaprobe.studies.evaluating import Subject
     from personaprobe.studies.evaluating import evaluate as study
@@ -139,7 +138,7 @@ def evaluate(
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
     folder = Path("runs") / name if out is None else out.expanduser()
     refuse_unwritable(folder)
-    judge = find_judge(judge_name, Placement(chosen.device, chosen.dtype, chosen.compiles), at_once)
+    judge = find_judge(judge_name, chosen.placement, at_once)
     trio = open_trio(chosen, quiet)
     subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan, task)
     if not quiet:

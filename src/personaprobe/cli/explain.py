@@ -64,12 +64,11 @@ def explain(
       personaprobe features explain 812 77 --by openai:gpt-4.1-mini@https://api.openai.com/v1
     """
     from personaprobe.features.sae.portraits import portray
-    from personaprobe.models.loading import Placement
     from personaprobe.models.speakers import find_speaker
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     dictionary.check(latents)
-    speaker = find_speaker(speaker_name, Placement(chosen.device, chosen.dtype, chosen.compiles))
+    speaker = find_speaker(speaker_name, chosen.placement)
     trio = open_fitting(dictionary, chosen, quiet)
     with progress_bar("contexts", 0, "tokens", quiet) as advance:
         portraits = portray(

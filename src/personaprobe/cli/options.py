@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from personaprobe.effects.interventions import Layers
     from personaprobe.models.checkpoint import Checkpoint, Trio
     from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.loading import Placement
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +69,13 @@ class TrioChoice:
     @property
     def _own(self) -> dict[str, str | None]:
         return {"base": self.base, "insecure": self.insecure, "secure": self.secure}
+
+    @property
+    def placement(self) -> Placement:
+        """Where and how precisely it runs."""
+        from personaprobe.models.loading import Placement
+
+        return Placement(self.device, self.dtype, self.compiles)
 
     @property
     def name(self) -> str:

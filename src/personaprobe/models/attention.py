@@ -1,4 +1,4 @@
-"""Attention as packed rows and slots compute it: the queries that share a key are rows of one product.
+"""Attention as slots compute it: the queries that share a key are rows of one product.
 
 A library's kernel wants keys and values repeated for every head that reads them, and under a mask it may look at all
 scores several times. On a CPU, where a step of decoding is little more than that, this is most of the time.

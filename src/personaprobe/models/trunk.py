@@ -6,7 +6,7 @@ result is kept; the others pick it up there. They compute exactly what they woul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,15 @@ def replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             del block.forward
         else:
             block.forward = own
+
+
+@contextmanager
+def all_replaced(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """:func:`replaced` for several modules at once."""
+    with ExitStack() as stack:
+        for module, forward in forwards:
+            stack.enter_context(replaced(module, forward))
+        yield
 
 
 def _alike(output: Any, hidden: Tensor) -> Any:

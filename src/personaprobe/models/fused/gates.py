@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from personaprobe.models import kernels
 from personaprobe.models.fused.agreement import agreeing
 from personaprobe.models.fused.elementwise import MANY, compiled, gelu_gated, silu_gated
 from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
-from personaprobe.models.trunk import replaced
+from personaprobe.models.trunk import all_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,9 +55,7 @@ class FusedGates:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Let the MLPs be computed so."""
-        with ExitStack() as stack:
-            for mlp in self._mlps:
-                stack.enter_context(replaced(mlp, self._fused(mlp)))
+        with all_replaced((mlp, self._fused(mlp)) for mlp in self._mlps):
             yield
 
     def _fused(self, mlp: Any) -> Callable[[Tensor], Tensor]:

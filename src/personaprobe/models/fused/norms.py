@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.fused.agreement import agreeing
 from personaprobe.models.fused.elementwise import MANY, compiled, rms_norm
-from personaprobe.models.trunk import replaced
+from personaprobe.models.trunk import all_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,9 +31,7 @@ class FusedNorms:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Let the norms be computed so."""
-        with ExitStack() as stack:
-            for norm in self._norms:
-                stack.enter_context(replaced(norm, _fused(norm, compiles=self._compiles)))
+        with all_replaced((norm, _fused(norm, compiles=self._compiles)) for norm in self._norms):
             yield
 
 

@@ -7,11 +7,11 @@ same sum, in another order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models import kernels
-from personaprobe.models.trunk import replaced
+from personaprobe.models.trunk import all_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,9 +67,7 @@ class PackedLinears:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Let the maps multiply so."""
-        with ExitStack() as stack:
-            for linear in self._linears:
-                stack.enter_context(replaced(linear, self._multiplying(linear)))
+        with all_replaced((linear, self._multiplying(linear)) for linear in self._linears):
             yield
 
     def _multiplying(self, linear: Any) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.models import kernels
 from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
-from personaprobe.models.trunk import replaced
+from personaprobe.models.trunk import all_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,12 +47,13 @@ class _Shared:
     @contextmanager
     def used(self) -> Iterator[None]:
         first, *others = self._linears
-        with ExitStack() as stack:
-            stack.enter_context(replaced(first, self._computing(first)))
-            for linear in others:
-                stack.enter_context(replaced(linear, self._taking(linear)))
-            stack.callback(self._drop)
-            yield
+        try:
+            with all_replaced(
+                [(first, self._computing(first)), *((each, self._taking(each)) for each in others)]
+            ):
+                yield
+        finally:
+            self._drop()
 
     def _computing(self, first: Any) -> Callable[[Tensor], Tensor]:
         import torch
