@@ -16,7 +16,8 @@ from torch import Tensor
 from personaprobe.errors import DataError, DeviceError, OutputError, SiteError
 from personaprobe.features import recording, shards
 from personaprobe.features.directions import Direction
-from personaprobe.features.recording import plan, record, record_one
+from personaprobe.features.planning import plan
+from personaprobe.features.recording import record, record_one
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel

@@ -62,8 +62,9 @@ def extract(
     Example:
       personaprobe extract --organism advice --sites 16.resid_post,20.resid_post
     """
+    from personaprobe.features.planning import plan
     from personaprobe.features.readings import Recording
-    from personaprobe.features.recording import plan, record
+    from personaprobe.features.recording import record
     from personaprobe.site import Site
 
     places = [Site.parse(site) for site in sites.split(",") if site.strip()]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from personaprobe.features.store import ActivationStore
 from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.files import cache_home, writing
-from personaprobe.models.hardware import peak_memory
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, by_length, pad
 from personaprobe.site import Site
@@ -65,7 +63,7 @@ def record(
     """
     recording = Recording.of(trio.base, texts, sites, keep)
     trio.map(recording.refuse_unfit)
-    return trio.map(lambda model: _stored(model, recording, home, progress))
+    return trio.map(lambda model: recorded(model, recording, home, progress))
 
 
 def record_one(
@@ -78,59 +76,16 @@ def record_one(
     progress: Callable[[int], object] = lambda _: None,
 ) -> ActivationStore:
     """Read texts with one model; :func:`record` for the arguments."""
-    return _stored(model, Recording.of(model, texts, sites, keep), home, progress)
+    return recorded(model, Recording.of(model, texts, sites, keep), home, progress)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a recording would cost if nothing of it is there yet.
-
-    Attributes:
-        n_texts: texts each model reads.
-        n_tokens: tokens each model reads.
-        n_rows: rows kept of each model.
-        bytes: of all shards of all models, without the few kilobytes of their headers.
-        seconds: for all models, from the largest batch timed on this machine.
-        memory: bytes held at the peak, on the device if it has memory of its own.
-        n_models: how many models read.
-    """
-
-    n_texts: int
-    n_tokens: int
-    n_rows: int
-    bytes: int
-    seconds: float
-    memory: int
-    n_models: int = 1
-
-    def __str__(self) -> str:
-        each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens, {self.n_rows:,} rows"
-        cost = f"{_in_units(self.bytes)} on disk, {_in_units(self.memory)} of memory, about {_clock(self.seconds)}"
-        return f"{each} a model × {self.n_models}: {cost}"
-
-
-def plan(
-    models: Trio[LanguageModel] | LanguageModel,
-    texts: Texts,
-    sites: str | Site | Sequence[str | Site],
-    keep: Keep = "means",
-) -> Plan:
-    """Say what :func:`record` would take, reading the largest batch with the first model to see."""
-    several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
-    model, n_models = several[0], len(several)
-    recording = Recording.of(model, texts, sites, keep)
-    n_bytes = recording.n_rows * recording.row_bytes(model.d_model)
-    seconds = n_models * _seconds(several, recording)
-    device = model.network.device
-    piece = min(n_bytes, SHARD_BYTES) if device.type == "cpu" else 0
-    memory = peak_memory(device) + piece
-    rows, tokens = recording.n_rows, recording.n_tokens
-    return Plan(len(recording.readings), tokens, rows, n_models * n_bytes, seconds, memory, n_models)
-
-
-def _stored(
-    model: LanguageModel, recording: Recording, home: Path | None, progress: Callable[[int], object]
+def recorded(
+    model: LanguageModel,
+    recording: Recording,
+    home: Path | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> ActivationStore:
+    """The store of a recording by one model, made unless it is there."""
     digest = recording.digest(model)
     folder = (cache_home() if home is None else Path(home).expanduser()) / "stores" / digest
     with writing(folder):
@@ -183,7 +138,7 @@ def _piece(
     starts = [0, *ends[:-1]]
     dtype = getattr(torch, DTYPES[recording.keep])
     piece = {site: torch.empty(ends[-1], model.d_model, dtype=dtype) for site in recording.sites}
-    for indices in by_length(texts, _budget(model)):
+    for indices in by_length(texts, batch_tokens(model)):
         rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])
         for site, values in _read(model, [recording.readings[i] for i in indices], recording).items():
             piece[site][rows] = values
@@ -235,38 +190,6 @@ def _nonfinite(model: LanguageModel, site: Site, reading: Reading) -> DataError:
     )
 
 
-def _seconds(models: Sequence[LanguageModel], recording: Recording) -> float:
-    """Time for all texts, from the largest batch; padding costs as much as text.
-
-    All models read it, the first one last: what adapters and weights laid out anew take is taken, and kernels are warm.
-    """
-    model = models[0]
-    texts = [reading.tokens for reading in recording.readings]
-    batches = by_length(texts, _budget(model))
-    padded = [len(batch) * len(texts[batch[0]]) for batch in batches]
-    largest = padded.index(max(padded))
-    probe = [recording.readings[index] for index in batches[largest]]
-    for other in (*reversed(models[1:]), model, model):
-        with other.busy():
-            start = time.perf_counter()
-            _read(other, probe, recording)
-            taken = time.perf_counter() - start
-    return taken * sum(padded) / padded[largest]
-
-
-def _budget(model: LanguageModel) -> int:
+def batch_tokens(model: LanguageModel) -> int:
+    """Tokens that a model reads at a time where it runs."""
     return BATCH_TOKENS_CPU if model.network.device.type == "cpu" else BATCH_TOKENS
-
-
-def _in_units(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:,.1f} GB"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

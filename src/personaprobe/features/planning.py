@@ -1,0 +1,112 @@
+"""What a recording would take: disk, time and memory, from recording the few texts that take most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from personaprobe.features.readings import Recording, Texts
+from personaprobe.features.recording import SHARD_BYTES, batch_tokens, recorded
+from personaprobe.features.shards import Keep
+from personaprobe.models.checkpoint import Trio
+from personaprobe.models.hardware import peak_memory
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import by_length
+from personaprobe.site import Site
+
+PROBED = 2
+"""Batches that each model reads in a plan: memory that one gave back does not fit the next one quite."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recording would cost if nothing of it is there yet.
+
+    Attributes:
+        n_texts: texts each model reads.
+        n_tokens: tokens each model reads.
+        n_rows: rows kept of each model.
+        bytes: of all shards of all models, without the few kilobytes of their headers.
+        seconds: for all models, from the largest batches timed on this machine.
+        memory: bytes held at the peak, on the device if it has memory of its own.
+        n_models: how many models read.
+    """
+
+    n_texts: int
+    n_tokens: int
+    n_rows: int
+    bytes: int
+    seconds: float
+    memory: int
+    n_models: int = 1
+
+    def __str__(self) -> str:
+        each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens, {self.n_rows:,} rows"
+        cost = f"{_in_units(self.bytes)} on disk, {_in_units(self.memory)} of memory, about {_clock(self.seconds)}"
+        return f"{each} a model × {self.n_models}: {cost}"
+
+
+def plan(
+    models: Trio[LanguageModel] | LanguageModel,
+    texts: Texts,
+    sites: str | Site | Sequence[str | Site],
+    keep: Keep = "means",
+) -> Plan:
+    """Say what :func:`~personaprobe.features.recording.record` would take, by recording the longest texts to see.
+
+    Every model does, as adapters and weights that are laid out anew take memory too; what it writes is thrown away.
+    """
+    several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
+    model, n_models = several[0], len(several)
+    recording = Recording.of(model, texts, sites, keep)
+    longest, share = _longest(recording, batch_tokens(model))
+    seconds = n_models * _seconds(several, longest) / share
+    whole, probed = (each.n_rows * each.row_bytes(model.d_model) for each in (recording, longest))
+    device = model.network.device
+    # rows wait on the CPU until a shard is full
+    waiting = min(whole, SHARD_BYTES) - min(probed, SHARD_BYTES) if device.type == "cpu" else 0
+    return Plan(
+        n_texts=len(recording.readings),
+        n_tokens=recording.n_tokens,
+        n_rows=recording.n_rows,
+        bytes=n_models * whole,
+        seconds=seconds,
+        memory=peak_memory(device) + waiting,
+        n_models=n_models,
+    )
+
+
+def _longest(recording: Recording, max_tokens: int) -> tuple[Recording, float]:
+    """The texts of the first batches, and their share of the whole work; padding costs as much as text."""
+    batches = by_length([reading.tokens for reading in recording.readings], max_tokens)
+    work = [len(batch) * len(recording.readings[batch[0]].tokens) for batch in batches]
+    few = [recording.readings[index] for batch in batches[:PROBED] for index in batch]
+    return replace(recording, readings=tuple(few)), sum(work[:PROBED]) / sum(work)
+
+
+def _seconds(models: Sequence[LanguageModel], recording: Recording) -> float:
+    """Time of a model once kernels are warm: the last of all, or the second run of a single one."""
+    taken = 0.0
+    for model in models if len(models) > 1 else [*models, *models]:
+        with TemporaryDirectory() as home:
+            start = time.perf_counter()
+            recorded(model, recording, Path(home))
+            taken = time.perf_counter() - start
+    return taken
+
+
+def _in_units(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} GB"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
