@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from personaprobe.models.kernels import has_tiles
 from personaprobe.studies.provenance import hardware
 
 
@@ -43,7 +44,8 @@ def place(work: str, device: str | None) -> Path:
     """Where results of a work on this hardware stand."""
     machine = hardware()
     # processors of one name differ in what they compute
-    processor = f"{machine['cpu']} {torch.backends.cpu.get_cpu_capability()}"
+    tiles = " AMX" if has_tiles() else ""
+    processor = f"{machine['cpu']} {torch.backends.cpu.get_cpu_capability()}{tiles}"
     named = machine["gpus"][0] if str(device).startswith("cuda") else processor
     name = "".join(c if c.isalnum() else "-" for c in f"{work}-{named}".lower())
     return Path(__file__).parent / "results" / f"{name}.json"

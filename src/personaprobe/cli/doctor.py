@@ -59,7 +59,7 @@ def _package(wanted: str) -> Finding:
 def _hardware() -> Iterator[Finding]:
     import torch
 
-    from personaprobe.models.hardware import choose_device, choose_dtype, has_native_bf16
+    from personaprobe.models.hardware import choose_device, choose_dtype, is_faster_in_bf16
 
     cuda = torch.version.cuda
     yield Finding("torch build", "ok", f"{torch.__version__}, {f'CUDA {cuda}' if cuda else 'CPU only'}")
@@ -68,7 +68,11 @@ def _hardware() -> Iterator[Finding]:
         yield Finding(f"cuda:{index}", "ok", f"{told.name}, {size(told.total_memory)}")
     chosen = choose_device()
     yield Finding("default device", "ok", f"{chosen}, {str(choose_dtype(chosen)).removeprefix('torch.')}")
-    bf16 = "in hardware" if has_native_bf16() else "emulated; float32 is the default on this processor"
+    bf16 = (
+        "faster than float32"
+        if is_faster_in_bf16()
+        else "slower than float32, which is the default on this processor"
+    )
     yield Finding("bfloat16 on CPU", "ok", bf16)
     yield Finding("threads", "ok", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
 

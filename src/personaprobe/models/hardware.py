@@ -37,7 +37,7 @@ def choose_device(asked: str | None = None) -> torch.device:
 
 
 def choose_dtype(device: torch.device, asked: str | None = None) -> torch.dtype:
-    """The dtype asked for, or bfloat16 on CUDA and on processors that compute it natively, else float32."""
+    """The dtype asked for, or bfloat16 on CUDA and on processors that multiply it faster, else float32."""
     import torch
 
     if asked is not None:
@@ -47,14 +47,21 @@ def choose_dtype(device: torch.device, asked: str | None = None) -> torch.dtype:
         return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if device.type == "cpu" and has_native_bf16() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and is_faster_in_bf16() else torch.float32
 
 
-def has_native_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX); emulation is slower than float32."""
+def is_faster_in_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32: in tiles (AMX), or by AVX512-BF16 outside Intel's.
+
+    Elsewhere it is emulated. Intel's processors with AVX512-BF16 whose tiles are switched off, as virtual machines do,
+    multiply it at half the speed of float32.
+    """
     import torch
 
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    by_intel = str(torch.cpu.get_capabilities().get("cpu_name", "")).startswith("Intel")
+    return torch.cpu._is_avx512_bf16_supported() and not by_intel
 
 
 def has_vanished(error: RuntimeError) -> bool:
