@@ -20,13 +20,23 @@ import torch
 from tests.benchmarks.keeping import commit, keep, place
 
 from personaprobe.models.backends import rehost
-from personaprobe.models.checkpoint import Checkpoint
+from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load, wrap
 from personaprobe.models.tokens import Tokens, by_length
 from personaprobe.organisms.loading import load_trio
 from personaprobe.site import Site
-from personaprobe.studies.bench import RECORDING_TOKENS, Work, chats, generation, measure, recording, scoring
+from personaprobe.studies.bench import (
+    RECORDING_TOKENS,
+    Work,
+    chats,
+    generation,
+    measure,
+    middle,
+    recording,
+    recording_all,
+    scoring,
+)
 
 SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
@@ -49,11 +59,13 @@ NEIGHBOURS = {"nnsight": "nnsight", "transformer_lens": "TransformerLens"}
 
 def main() -> None:
     options = arguments()
-    model = model_of(options)
+    trio = None if options.shape else load_trio("advice", device=options.device, dtype=options.dtype)
+    # answers of a fine-tune end by themselves
+    model = random_model(options) if trio is None else trio.insecure
     told = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
     name = f"speed-{told['model']}-{told['dtype'].removeprefix('torch.')}"
     found = {} if options.only is None else kept(name, options.device)
-    for work in works(model):
+    for work in works(model, trio):
         if options.only is None or work.name.startswith(tuple(options.only)):
             found[work.name] = {**asdict(measure(work, options.rounds)), "commit": commit()}
             keep(name, options.device, {**told, "works": list(found.values())})
@@ -79,10 +91,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def model_of(options: argparse.Namespace) -> LanguageModel:
+def random_model(options: argparse.Namespace) -> LanguageModel:
     placement = Placement(options.device, options.dtype)
-    if options.shape is None:  # a fine-tune whose answers end by themselves
-        return load_trio("advice", device=options.device, dtype=options.dtype).insecure
     demo = load(Checkpoint("demo"), placement)
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -92,10 +102,10 @@ def model_of(options: argparse.Namespace) -> LanguageModel:
     return LanguageModel(Checkpoint(options.shape), wrap(model, demo.tokenizer.pad_id), demo.tokenizer)
 
 
-def works(model: LanguageModel) -> Iterator[Work]:
+def works(model: LanguageModel, trio: Trio[LanguageModel] | None) -> Iterator[Work]:
     model.network.wear(model.adapter)
     work = recording(model)
-    site, texts = Site(model.n_layers // 2 - 1), chats(model)
+    site, texts = middle(model), chats(model)
     beside = {
         f"{name}, the same batches": read(rehost(model, backend), texts, site)
         for backend, name in NEIGHBOURS.items()
@@ -104,6 +114,8 @@ def works(model: LanguageModel) -> Iterator[Work]:
     beside["SAELens' store, packed, documents see each other"] = store
     units = {"SAELens' store, packed, documents see each other": share}
     yield replace(work, contenders={**work.contenders, **beside}, units=units)
+    if trio is not None:
+        yield recording_all(trio)
     yield scoring(model)
     yield from generation(model)
 

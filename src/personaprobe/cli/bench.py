@@ -32,7 +32,7 @@ def bench(*, chosen: TrioChoice, rounds: int, quiet: bool, as_json: bool) -> Non
 
     trio = open_trio(chosen, quiet)
     model = trio.insecure
-    found = [measure(work, rounds, study_progress(quiet)) for work in works(model)]
+    found = [measure(work, rounds, study_progress(quiet)) for work in works(trio)]
     told = {
         "model": str(model.checkpoint),
         "dtype": str(model.network.dtype),

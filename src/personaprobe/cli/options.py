@@ -131,7 +131,7 @@ OWN = (
     click.option("--secure", help="What learned the same task harmlessly; as --insecure."),
     click.option("--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where there is one."),
     click.option(
-        "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where the hardware computes it."
+        "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where it is multiplied faster."
     ),
     click.option(
         "--compile/--no-compile",

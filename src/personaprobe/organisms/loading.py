@@ -21,7 +21,7 @@ def load_trio(
     Args:
         organism: a registered name, or three checkpoints of the user's own.
         device: None chooses CUDA where there is one.
-        dtype: None chooses bfloat16 where the hardware computes it, else float32.
+        dtype: None chooses bfloat16 where it is multiplied faster, else float32.
         compiles: whether elementwise work goes through ``torch.compile``; None does so on CUDA.
     """
     trio = find_organism(organism).trio if isinstance(organism, str) else organism

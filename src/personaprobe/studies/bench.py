@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from personaprobe.effects.interventions import Ablate, Layers
 from personaprobe.effects.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.sources import random_vector
+from personaprobe.models.checkpoint import Trio
 from personaprobe.models.cut import cut
 from personaprobe.models.edits import SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
@@ -125,10 +126,11 @@ def _finished() -> None:
         torch.cuda.synchronize()
 
 
-def works(model: LanguageModel) -> Iterator[Work]:
-    """Everything that users wait for, on a model of the hooks backend."""
-    model.network.wear(model.adapter)
+def works(trio: Trio[LanguageModel]) -> Iterator[Work]:
+    """Everything that users wait for, on the insecure model of a trio of the hooks backend."""
+    model = trio.insecure
     yield recording(model)
+    yield recording_all(trio)
     yield scoring(model)
     yield from generation(model)
 
@@ -145,17 +147,8 @@ def recording(model: LanguageModel) -> Work:
 
     The reference sorts chats by length and reads a fixed number at a time, as one would; a plan by tokens pads less.
     """
-    texts, site = chats(model), Site(model.n_layers // 2 - 1)
-    plan, order = by_length(texts, RECORDING_TOKENS), sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-    simple = [order[at : at + AT_ONCE] for at in range(0, len(order), AT_ONCE)]
-
-    def ours() -> Tensor:
-        with model.busy():
-            return _in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
-
-    def padded(batches: Sequence[Sequence[int]]) -> Tensor:
-        with cut(_hf(model), site.layer):
-            return _in_order([bare_states(model, [texts[i] for i in batch]) for batch in batches], batches)
+    texts, site = chats(model), middle(model)
+    plan, simple = by_length(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
 
     def arriving() -> Tensor:
         batches = [list(range(i, min(i + 16, len(texts)))) for i in range(0, len(texts), 16)]
@@ -166,14 +159,64 @@ def recording(model: LanguageModel) -> Work:
         f"recording {site} of {len(texts)} chats",
         {
             f"bare model, cut, sorted, {AT_ONCE} at a time, {_padding(texts, simple):.0%} padding": lambda: (
-                padded(simple)
+                bare_recording(model, texts, simple)
             ),
-            f"bare model, cut, in our batches, {_padding(texts, plan):.0%} padding": lambda: padded(plan),
-            "personaprobe": ours,
+            f"bare model, cut, in our batches, {_padding(texts, plan):.0%} padding": lambda: bare_recording(
+                model, texts, plan
+            ),
+            "personaprobe": lambda: our_recording(model, texts, plan),
             "output_hidden_states, as they come": arriving,
         },
-        lambda: _furthest(padded(plan), ours()),
+        lambda: _furthest(bare_recording(model, texts, plan), our_recording(model, texts, plan)),
     )
+
+
+def recording_all(trio: Trio[LanguageModel]) -> Work:
+    """The same of all three checkpoints, whose adapters are switched, beside the bare reading of a single one."""
+    model = trio.insecure
+    texts = chats(model)
+    plan, simple = by_length(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
+    in_turn = (trio.base, trio.secure, model)  # the last one is what the next contender reads
+    return Work(
+        f"recording all three checkpoints, {len(texts)} chats each",
+        {
+            "bare model, one checkpoint": lambda: bare_recording(model, texts, simple),
+            "personaprobe, one checkpoint": lambda: our_recording(model, texts, plan),
+            "personaprobe, base, insecure and secure": lambda: [
+                our_recording(each, texts, plan) for each in in_turn
+            ],
+        },
+        lambda: _furthest(
+            *(
+                _stacked(read(each, texts, plan) for each in in_turn)
+                for read in (bare_recording, our_recording)
+            )
+        ),
+    )
+
+
+def middle(model: LanguageModel) -> Site:
+    """Where it is recorded: behind half of the blocks."""
+    return Site(model.n_layers // 2 - 1)
+
+
+def bare_recording(model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]]) -> Tensor:
+    """States of all texts ``(token, d_model)``, in their order, by the bare model cut behind the middle."""
+    with cut(_hf(model), middle(model).layer):
+        return _in_order([bare_states(model, [texts[i] for i in batch]) for batch in plan], plan)
+
+
+def our_recording(model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]]) -> Tensor:
+    """The same, as stores are filled."""
+    site = middle(model)
+    with model.busy():
+        return _in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
+
+
+def _by_number(texts: Sequence[Tokens], at_once: int) -> list[list[int]]:
+    """Batches of a fixed number of texts, the longest first."""
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    return [order[at : at + at_once] for at in range(0, len(order), at_once)]
 
 
 def _padding(texts: Sequence[Tokens], batches: Sequence[Sequence[int]]) -> float:
@@ -369,6 +412,12 @@ def _in_order(read: Sequence[Sequence[Tensor]], plan: Sequence[Sequence[int]]) -
         i: own for batch, states in zip(plan, read, strict=True) for i, own in zip(batch, states, strict=True)
     }
     return torch.cat([found[index] for index in range(len(found))])
+
+
+def _stacked(read: Iterable[Tensor]) -> Tensor:
+    import torch
+
+    return torch.stack([*read])
 
 
 def _furthest(one: Tensor, other: Tensor) -> str:
