@@ -36,8 +36,9 @@ def main() -> None:
     for step, batch in enumerate(batches(rows, options.steps, options.rows)):
         if step % options.every == 0:
             recalls.append(recall(rough, batch))
-        found, wanted = rough.learn(batch), exact.learn(batch)
-        errors.append((found.losses["mse"], wanted.losses["mse"]))
+        for trainee in (rough, exact):
+            trainee.learn(batch)
+        errors.append(tuple(trainee.progress().losses["mse"] for trainee in (rough, exact)))
     last = torch.tensor(errors[-len(errors) // 10 :]).mean(0)
     told = {
         **vars(options),

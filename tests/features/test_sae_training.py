@@ -233,11 +233,12 @@ def test_losses_and_gradients_are_those_of_saelens(name: str, dead: Tensor) -> N
 
 def test_a_crosscoder_also_answers_for_the_differences() -> None:
     architecture = CrosscoderArchitecture(4, n_models=3, delta=2.0)
-    residual = numbers(N, D, seed=3)
+    written, x = numbers(N, D, seed=3), numbers(N, D, seed=4)
+    residual = written - x
     base, insecure, secure = residual.reshape(N, 3, 4).unbind(1)
     differences = (insecure - base).pow(2).sum(-1) + (secure - base).pow(2).sum(-1)
     expected = residual.pow(2).sum(-1) + 2.0 * differences
-    assert torch.allclose(architecture.error(residual), expected.mean(), rtol=1e-5)
+    assert torch.allclose(architecture.error(written, x), expected.mean(), rtol=1e-5)
 
 
 # Training

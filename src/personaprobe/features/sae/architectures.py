@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -38,13 +38,25 @@ class Losses:
 
     Attributes:
         terms: by name, each a mean over rows; their sum is minimised.
-        residual: ``x − x̂``, detached.
+        x: what was read.
+        written: the reconstruction x̂.
         fired: how many rows each latent fired in.
     """
 
     terms: Mapping[str, Float[Tensor, ""]]
-    residual: Float[Tensor, "row d_in"]
+    x: Float[Tensor, "row d_in"]
+    written: Float[Tensor, "row d_in"]
     fired: Int[Tensor, "d_sae"]
+
+    def detached(self) -> Losses:
+        """The same without a graph."""
+        terms = {name: term.detach() for name, term in self.terms.items()}
+        return replace(self, terms=terms, written=self.written.detach())
+
+    @property
+    def residual(self) -> Float[Tensor, "row d_in"]:
+        """``x − x̂``."""
+        return self.x - self.written
 
     @property
     def total(self) -> Float[Tensor, ""]:
@@ -67,9 +79,9 @@ class Architecture(ABC):
     def activation(self, autoencoder: Autoencoder) -> ActivationFunction:
         """Which latents fire once training is over, in the units of the activations as recorded."""
 
-    def error(self, residual: Float[Tensor, "row d_in"]) -> Float[Tensor, ""]:
+    def error(self, written: Float[Tensor, "row d_in"], x: Float[Tensor, "row d_in"]) -> Float[Tensor, ""]:
         """Squared error, summed over the width and averaged over rows."""
-        return residual.pow(2).sum(-1).mean()
+        return torch.nn.functional.mse_loss(written, x, reduction="sum") / len(x)
 
 
 class _Selecting(Architecture):
@@ -91,17 +103,17 @@ class _Selecting(Architecture):
             centred, autoencoder.b_dec, autoencoder.encoder, autoencoder.b_enc, found, firing
         )
         terms, written = self.reconstruct(autoencoder, x, values, firing)
-        residual = (x - written).detach()
         if self.aux and bool(dead.any()):
+            residual = x - written.detach()
             terms = {**terms, "aux": self.aux * revival(autoencoder, x - autoencoder.b_dec, residual, dead)}
-        return Losses(terms, residual, firing.counts)
+        return Losses(terms, x, written, firing.counts)
 
     def reconstruct(
         self, autoencoder: Autoencoder, x: Tensor, values: Tensor, firing: Firing
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Loss terms of the reconstruction, and the reconstruction."""
         written = sparse.decode(values, autoencoder.decoder, firing) + autoencoder.b_dec
-        return {"mse": self.error(written - x)}, written
+        return {"mse": self.error(written, x)}, written
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,7 @@ class MatryoshkaArchitecture(BatchTopKArchitecture):
         for name, low, high in self.levels(firing.d_sae):
             inside = (firing.latents >= low) & (firing.latents < high)
             written = written + sparse.decode(values[inside], autoencoder.decoder, firing.only(inside))
-            terms[name] = self.error(written - x)
+            terms[name] = self.error(written, x)
         return terms, written
 
     def levels(self, d_sae: int) -> Iterator[tuple[str, int, int]]:
@@ -201,11 +213,11 @@ class CrosscoderArchitecture(BatchTopKArchitecture):
     delta: float = 1.0
     name: ClassVar[str] = "crosscoder"
 
-    def error(self, residual: Tensor) -> Tensor:
-        whole = super().error(residual)
+    def error(self, written: Tensor, x: Tensor) -> Tensor:
+        whole = super().error(written, x)
         if not self.delta:
             return whole
-        each = residual.reshape(len(residual), self.n_models, -1)
+        each = (written - x).reshape(len(x), self.n_models, -1)
         differences = each[:, 1:] - each[:, :1]
         return whole + self.delta * differences.pow(2).sum((-1, -2)).mean()
 
@@ -221,8 +233,8 @@ class ReLUArchitecture(Architecture):
         acts = _dense_pre(autoencoder, x).relu()
         written = acts @ autoencoder.decoder + autoencoder.b_dec
         penalty = (acts * autoencoder.decoder.norm(dim=-1)).sum(-1).mean()
-        terms = {"mse": self.error(written - x), "l1": self.l1 * penalty}
-        return Losses(terms, (x - written).detach(), (acts > 0).sum(0))
+        terms = {"mse": self.error(written, x), "l1": self.l1 * penalty}
+        return Losses(terms, x, written, (acts > 0).sum(0))
 
     def activation(self, autoencoder: Autoencoder) -> ReLU:
         return ReLU()
@@ -249,8 +261,8 @@ class JumpReLUArchitecture(Architecture):
         acts = _Jump.apply(pre, threshold, self.bandwidth)  # type: ignore[no-untyped-call]
         fires = _Step.apply(pre, threshold, self.bandwidth)  # type: ignore[no-untyped-call]
         written = acts @ autoencoder.decoder + autoencoder.b_dec
-        terms = {"mse": self.error(written - x), "l0": self.l0 * fires.sum(-1).mean()}
-        return Losses(terms, (x - written).detach(), (acts > 0).sum(0))
+        terms = {"mse": self.error(written, x), "l0": self.l0 * fires.sum(-1).mean()}
+        return Losses(terms, x, written, (acts > 0).sum(0))
 
     def activation(self, autoencoder: Autoencoder) -> JumpReLU:
         return JumpReLU((autoencoder.thresholds.detach() + self.start).clamp_min(0) * autoencoder.scale)

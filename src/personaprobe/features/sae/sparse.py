@@ -66,8 +66,10 @@ class Firing:
     @cached_property
     def _by_latent(self) -> tuple[Tensor, Tensor]:
         """Entries in the order of their latents, and the offsets of each latent's."""
-        order = self.latents.argsort(stable=True)
-        return order, _offsets(self.latents[order], self.d_sae)
+        # narrow integers are sorted several times faster
+        narrow = torch.int16 if self.d_sae <= 2**15 else torch.int32
+        order = self.latents.to(narrow).argsort(stable=True)
+        return order, torch.nn.functional.pad(self.counts.cumsum(0), (1, 0))
 
     @cached_property
     def counts(self) -> Int[Tensor, "d_sae"]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture
+from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, Losses
 from personaprobe.features.sae.autoencoder import Autoencoder
 from personaprobe.features.sae.feed import Feed
 from personaprobe.models.files import write_whole, writing
@@ -97,8 +97,9 @@ class Trainee:
             self.autoencoder.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), fused=True
         )
         self.step = 0
+        self._last: Losses | None = None
 
-    def learn(self, rows: Float[Tensor, "row d_in"]) -> Progress:
+    def learn(self, rows: Float[Tensor, "row d_in"]) -> None:
         """Take one step."""
         autoencoder, recipe = self.autoencoder, self.recipe
         x = rows.to(autoencoder.b_dec.device) / autoencoder.scale
@@ -112,13 +113,20 @@ class Trainee:
         autoencoder.normalise()
         autoencoder.seen(losses.fired, len(x))
         self.step += 1
+        self._last = losses.detached()
+
+    def progress(self) -> Progress:
+        """How the last step went. Waits for the device, so that it is not for every step."""
+        assert self._last is not None, "a step was taken"
+        losses, dead = self._last, self.autoencoder.dead(self.recipe.dead_after)
+        x = losses.x
         spread = torch.linalg.vector_norm(x - x.mean(0)).square()
         return Progress(
             self.step,
-            {name: float(term.detach()) for name, term in losses.terms.items()},
+            {name: float(term) for name, term in losses.terms.items()},
             1.0 - float(torch.linalg.vector_norm(losses.residual).square() / spread),
             float(losses.fired.sum()) / len(x),
-            float(autoencoder.dead(recipe.dead_after).float().mean()),
+            float(dead.float().mean()),
         )
 
     def save(self, folder: Path) -> None:
@@ -172,14 +180,17 @@ def train(
         if all(trainee.step >= trainee.recipe.steps for trainee in trainees.values()):
             return
         behind = {folder: t for folder, t in trainees.items() if step == t.step < t.recipe.steps}
-        made = {folder: trainee.learn(rows) for folder, trainee in behind.items()}
+        logged = (step + 1) % log_every == 0
+        made = {}
         for folder, trainee in behind.items():
+            trainee.learn(rows)
             last = trainee.step == trainee.recipe.steps
             if last or trainee.step % save_every == 0:
                 trainee.save(folder)
-            if last or trainee.step % log_every == 0:
+            if last or logged:
+                made[folder] = trainee.progress()
                 _log(folder, made[folder])
-        if made and (step + 1) % log_every == 0:
+        if made and logged:
             yield made
 
 
