@@ -63,6 +63,10 @@ def import_with_checked_shapes() -> None:
 
 
 import_with_checked_shapes()
+if not torch.cuda.is_available():
+    # read where Triton is first imported, by whomever
+    os.environ["TRITON_INTERPRET"] = "1"
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # workers, and the processes they start, share the cores: threads that wait for each other are slower than none
     torch.set_num_threads(1)

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from personaprobe.models.fused import elementwise
-from personaprobe.models.fused.compiling import Compiled
 from personaprobe.models.fused.parts import FusedParts
 
 needs_a_compiler = pytest.mark.skipif(
@@ -42,7 +41,7 @@ def test_a_compiler_that_fails_is_told_of_once_and_the_eager_form_goes_on(
     def failing(_: torch.Tensor) -> torch.Tensor:
         raise ImportError("no g++ here\nand more")
 
-    asked, function = compiling_to(monkeypatch, failing), Compiled(doubled)
+    asked, function = compiling_to(monkeypatch, failing), elementwise.by_compiler(doubled)
     with pytest.warns(
         UserWarning, match=r"doubled is computed without torch\.compile.*ImportError: no g\+\+ here$"
     ):
@@ -57,14 +56,14 @@ def test_a_kernel_that_computes_something_else_is_found_out_at_the_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiling_to(monkeypatch, lambda x: 2.01 * x)
-    function = Compiled(doubled)
+    function = elementwise.by_compiler(doubled)
     with pytest.warns(UserWarning, match="something else"):
         assert function(torch.ones(3)).tolist() == [2, 2, 2]
 
 
 def test_every_dtype_is_held_against_its_own_eager_form(monkeypatch: pytest.MonkeyPatch) -> None:
     compiling_to(monkeypatch, lambda x: (2.0 if x.dtype == torch.float32 else 3.0) * x)
-    function = Compiled(doubled)
+    function = elementwise.by_compiler(doubled)
     assert function(torch.ones(3)).tolist() == [2, 2, 2]
     with pytest.warns(UserWarning, match="something else"):
         assert function(torch.ones(3).bfloat16()).tolist() == [2, 2, 2]
@@ -81,11 +80,11 @@ def test_what_is_not_the_compilers_fault_is_not_hidden(
 
     compiling_to(monkeypatch, failing)
     with pytest.raises(type(error)):
-        Compiled(doubled)(torch.ones(3))
+        elementwise.by_compiler(doubled)(torch.ones(3))
 
 
 def test_nothing_is_compiled_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, function = compiling_to(monkeypatch, doubled), Compiled(doubled)
+    asked, function = compiling_to(monkeypatch, doubled), elementwise.by_compiler(doubled)
     assert function(torch.ones(0, 4)).shape == (0, 4)
     assert not asked
 

@@ -66,8 +66,8 @@ def plan(
     seconds = n_models * _seconds(several, longest) / share
     whole, probed = (each.n_rows * each.row_bytes(model.d_model) for each in (recording, longest))
     device = model.network.device
-    # rows wait on the CPU until a shard is full
-    waiting = min(whole, SHARD_BYTES) - min(probed, SHARD_BYTES) if device.type == "cpu" else 0
+    # rows wait on the CPU until a shard is full, and while it is written
+    waiting = min(whole, 2 * SHARD_BYTES) - probed if device.type == "cpu" else 0
     return Plan(
         n_texts=len(recording.readings),
         n_tokens=recording.n_tokens,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import TYPE_CHECKING
 
 from personaprobe.errors import DataError
 from personaprobe.features.readings import DTYPES, Reading, Recording, Texts, identity
-from personaprobe.features.shards import Keep, Manifest, appearing, is_store, write_index, write_shard
+from personaprobe.features.shards import Keep, Manifest, Shard, appearing, is_store, write_index, write_shard
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.files import cache_home, writing
+from personaprobe.models.landing import leaving, one_ahead
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, by_length, pad
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
 SHARD_BYTES = 256 * 2**20
@@ -94,13 +96,20 @@ def recorded(
         progress(recording.n_tokens)
         return ActivationStore.open(folder)
     with appearing(folder) as temporary, model.busy():
-        shards = tuple(
-            write_shard(temporary, number, rows)
-            for number, rows in enumerate(_pieces(model, recording, progress))
-        )
+        shards = _written(temporary, _pieces(model, recording, progress))
         index = write_index(temporary, recording.index())
         replace(_manifest(model, recording, digest), index_sha256=index, shards=shards).write(temporary)
     return ActivationStore.open(folder)
+
+
+def _written(folder: Path, pieces: Iterable[dict[Site, Tensor]]) -> tuple[Shard, ...]:
+    """Shards, each written by another thread while the next is read; no more than two are held."""
+    with ThreadPoolExecutor(1) as writer:
+        begun = (
+            (number, writer.submit(write_shard, folder, number, rows).result)
+            for number, rows in enumerate(pieces)
+        )
+        return tuple(shard for _, shard in one_ahead(begun))
 
 
 def _manifest(model: LanguageModel, recording: Recording, digest: str) -> Manifest:
@@ -138,48 +147,72 @@ def _piece(
     starts = [0, *ends[:-1]]
     dtype = getattr(torch, DTYPES[recording.keep])
     piece = {site: torch.empty(ends[-1], model.d_model, dtype=dtype) for site in recording.sites}
-    for indices in by_length(texts, batch_tokens(model)):
+    begun = (
+        (
+            tuple(indices),
+            _reading(model, replace(recording, readings=tuple(recording.readings[i] for i in indices))),
+        )
+        for indices in by_length(texts, batch_tokens(model))
+    )
+    for indices, read in one_ahead(begun):
         rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])
-        for site, values in _read(model, [recording.readings[i] for i in indices], recording).items():
+        for site, values in read.items():
             piece[site][rows] = values
         progress(sum(len(texts[index]) for index in indices))
     return piece
 
 
-def _read(model: LanguageModel, readings: Sequence[Reading], recording: Recording) -> dict[Site, Tensor]:
-    """Rows of one batch on the CPU, text by text; a batch that does not fit is halved."""
+def _reading(model: LanguageModel, recording: Recording) -> Callable[[], dict[Site, Tensor]]:
+    """Begin to read one batch, halved where it does not fit; returns what waits for its rows, text by text."""
     import torch
 
     def read(few: Sequence[Reading]) -> list[dict[Site, Tensor]]:
-        batch = pad([reading.tokens for reading in few], model.network.pad_id).to(model.network.device)
-        seen = model.activations(batch, recording.sites)
-        return [{site: _kept(seen[site], batch, recording.keep).cpu() for site in recording.sites}]
+        batch = pad([reading.tokens for reading in few], model.network.pad_id)
+        seen = model.activations(batch.to(model.network.device), recording.sites)
+        return [{site: _kept(seen[site], batch, recording.keep) for site in recording.sites}]
 
-    parts = in_halves(read, readings, "texts")
+    parts = in_halves(read, recording.readings, "texts")
     rows = {site: torch.cat([part[site] for part in parts]) for site in recording.sites}
-    owners = [reading for reading in readings for _ in reading.rows(recording.keep)]
-    for site, values in rows.items():
-        finite = values.isfinite().all(-1)
-        if not bool(finite.all()):
-            raise _nonfinite(model, site, owners[int((~finite).nonzero()[0])])
-    return rows
+    rows_landed = leaving(rows)
+    finite_landed = leaving({site: values.isfinite().all(-1) for site, values in rows.items()})
+
+    def landed() -> dict[Site, Tensor]:
+        for site, finite in finite_landed().items():
+            if not bool(finite.all()):
+                owners = [reading for reading in recording.readings for _ in reading.rows(recording.keep)]
+                raise _nonfinite(model, site, owners[int((~finite).nonzero()[0])])
+        return rows_landed()
+
+    return landed
 
 
 def _kept(
     activations: Float[Tensor, "batch pos d_model"], batch: Batch, keep: Keep
 ) -> Float[Tensor, "row d_model"]:
-    """The rows a batch gives, text by text, the last prompt token first; padding is never among them."""
+    """The rows a batch gives, text by text, the last prompt token first; padding is never among them.
+
+    Args:
+        activations: wherever they were computed.
+        batch: on the CPU, so that which rows they are is known there, and no device is waited for.
+        keep: which rows.
+    """
     import torch
 
     last, response = ((batch.roles & role) != 0 for role in (Role.LAST_PROMPT, Role.RESPONSE))
     if keep == "every":
-        return activations[batch.mask & (batch.positions > 0)].bfloat16()
+        return _at(activations, batch.mask & (batch.positions > 0)).bfloat16()
     if keep == "tokens":
-        return activations[last | response].bfloat16()
+        return _at(activations, last | response).bfloat16()
     # selected, not multiplied by zero: whatever stands at other positions cannot leak in
-    total = torch.where(response[..., None], activations.float(), 0.0).sum(1)
-    mean = total / response.sum(1, keepdim=True)
-    return torch.stack([activations[last].float(), mean], 1).flatten(0, 1)
+    there = response.to(activations.device)
+    total = torch.where(there[..., None], activations.float(), 0.0).sum(1)
+    mean = total / there.sum(1, keepdim=True)
+    return torch.stack([_at(activations, last).float(), mean], 1).flatten(0, 1)
+
+
+def _at(activations: Tensor, mask: Bool[Tensor, "batch pos"]) -> Float[Tensor, "row d_model"]:
+    places = mask.flatten().nonzero().squeeze(1).to(activations.device)
+    return activations.flatten(0, 1).index_select(0, places)
 
 
 def _nonfinite(model: LanguageModel, site: Site, reading: Reading) -> DataError:

@@ -11,12 +11,13 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from personaprobe.models import kernels
+from personaprobe.models.fused.proven import Proven
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -80,21 +81,18 @@ class Firing:
         self, values: Float[Tensor, "entry"], dense: Float[Tensor, "d_sae d"]
     ) -> Float[Tensor, "row d"]:
         """``S @ dense``."""
-        return _sums(self.starts, self.latents, values, dense)
+        return _form(weighted_sums, dense)(dense, self.starts, self.latents, values)
 
     def transposed_times(
         self, values: Float[Tensor, "entry"], dense: Float[Tensor, "row d"]
     ) -> Float[Tensor, "d_sae d"]:
         """``Sᵀ @ dense``."""
         order, starts = self._by_latent
-        return _sums(starts, self.rows[order], values[order], dense)
+        return _form(weighted_sums, dense)(dense, starts, self.rows[order], values[order])
 
     def dots(self, left: Float[Tensor, "row d"], right: Float[Tensor, "d_sae d"]) -> Float[Tensor, "entry"]:
         """``left[row] · right[latent]`` of every entry."""
-        zeros = torch.zeros(len(self.latents), dtype=left.dtype, device=left.device)
-        pattern = _csr(self.starts, self.latents, zeros, (self.n_rows, self.d_sae))
-        found: Tensor = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()
-        return found
+        return _form(sampled_dots, left)(left, right, self.starts, self.latents)
 
     def sums(self, values: Float[Tensor, "entry"]) -> Float[Tensor, "d_sae"]:
         """Column sums of ``S``."""
@@ -122,7 +120,7 @@ def _offsets(ascending: Tensor, n: int) -> Tensor:
     return offsets
 
 
-def _sums(starts: Tensor, columns: Tensor, values: Tensor, dense: Tensor) -> Tensor:
+def weighted_sums(dense: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """Each row's weighted sum of rows of ``dense``: the product of a sparse matrix with it."""
     if dense.device.type != "cpu":
         product: Tensor = _csr(starts, columns, values, (len(starts) - 1, len(dense))) @ dense
@@ -133,8 +131,32 @@ def _sums(starts: Tensor, columns: Tensor, values: Tensor, dense: Tensor) -> Ten
     )
 
 
+def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -> Tensor:
+    """``left[row] · right[column]`` of every entry of a sparse matrix."""
+    zeros = torch.zeros(len(columns), dtype=left.dtype, device=left.device)
+    pattern = _csr(starts, columns, zeros, (len(left), len(right)))
+    found: Tensor = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()
+    return found
+
+
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+
+
+def _form(plain: Callable[..., Tensor], x: Tensor) -> Callable[..., Tensor]:
+    """How something is computed where ``x`` is: by a kernel of Triton's on CUDA, else plainly."""
+    return _by_triton(plain) if x.device.type == "cuda" and x.dtype == torch.float32 else plain
+
+
+@cache
+def _by_triton(plain: Callable[..., Tensor]) -> Proven:
+    def make() -> Callable[..., Tensor]:
+        from personaprobe.features.sae import triton_kernels
+
+        kernel: Callable[..., Tensor] = getattr(triton_kernels, plain.__name__)
+        return kernel
+
+    return Proven(plain, make, "Triton")
 
 
 class _Encode(torch.autograd.Function):

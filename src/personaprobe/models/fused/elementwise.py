@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from personaprobe.models.fused.compiling import Compiled
+from personaprobe.models.fused.proven import Proven
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +57,13 @@ def gelu_gated(gate: Tensor, up: Tensor) -> Tensor:
 
 
 @cache
-def compiled(function: Callable[..., Tensor]) -> Compiled:
+def compiled(function: Callable[..., Tensor]) -> Proven:
     """A function's compiled form, the same for all models."""
-    return Compiled(function)
+    return by_compiler(function)
+
+
+def by_compiler(function: Callable[..., Tensor]) -> Proven:
+    """A function that ``torch.compile`` makes one kernel of."""
+    import torch
+
+    return Proven(function, lambda: torch.compile(function, dynamic=True), "torch.compile")
