@@ -20,6 +20,7 @@ import click
 import pytest
 import torch
 
+from breaking import Breaking
 from personaprobe.cli import console
 from personaprobe.cli.endings import notes_in_one_line
 from personaprobe.cli.main import VERBS, cli
@@ -419,7 +420,7 @@ def test_what_can_be_refused_early_is_refused_before_anything_is_loaded(
     def loading(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("personaprobe.organisms.loading.load_trio", loading)
+    monkeypatch.setattr("personaprobe.models.loading.load_trio", loading)
     refused(run("ablate", "--feature", "means@1", "--organism", "tiny", *bad))
 
 
@@ -510,15 +511,8 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = importlib.import_module(f"personaprobe.studies.{room}")
-    original, calls = getattr(module, part), []
-
-    def interrupting(*given: Any) -> Any:
-        calls.append(given)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return original(*given)
-
-    monkeypatch.setattr(module, part, interrupting)
+    interrupted = Breaking(getattr(module, part), call, KeyboardInterrupt)
+    monkeypatch.setattr(module, part, interrupted)
     stopped = run(*study(tiny, tmp_path / "out"))
     assert stopped.exit_code == 130
     # a slow machine tells before that what it is loading
@@ -531,7 +525,7 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     resumed = run(*study(tiny, tmp_path / "out", "--json"))
     parts = len(list((tmp_path / "out" / "parts").iterdir()))
     assert kept >= 3
-    assert len(calls) <= call + parts - kept
+    assert interrupted.calls <= call + parts - kept
     assert lasting(json.loads(resumed.stdout)) == lasting(
         json.loads((finished[0] / "verdict.json").read_text())
     )
@@ -554,16 +548,8 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
 ) -> None:
     from personaprobe.studies import measuring
 
-    original, calls = measuring._gaps, []
-
-    def vanishing(*given: Any) -> Any:
-        calls.append(given)
-        if len(calls) == 4:
-            raise error
-        return original(*given)
-
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "_gaps", vanishing)
+        patch.setattr(measuring, "_gaps", Breaking(measuring._gaps, 4, error))
         said = refused(run(*study(tiny, tmp_path / "out")))
     assert "the device stopped working (CUDA error: " in said
     assert "finished parts are kept" in said

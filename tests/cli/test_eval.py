@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from pyarrow import parquet
 
+from breaking import Breaking
 from personaprobe.cli.main import cli
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
@@ -180,16 +180,9 @@ def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = importlib.import_module(f"personaprobe.studies.{where.split('.', maxsplit=1)[0]}")
-    name, calls = where.split(".")[1], count(1)
-    usual = getattr(module, name)
-
-    def killed(*given: Any) -> Any:
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return usual(*given)
-
+    name = where.split(".")[1]
     with monkeypatch.context() as patch:
-        patch.setattr(module, name, killed)
+        patch.setattr(module, name, Breaking(getattr(module, name), call, KeyboardInterrupt))
         assert "takes up from there" in run(*asked, "--out", tmp_path / "cut").stderr
     assert not (tmp_path / "cut" / "evaluation.json").exists()
     run(*asked, "--out", tmp_path / "cut")

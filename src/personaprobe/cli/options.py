@@ -106,9 +106,9 @@ def open_trio(chosen: TrioChoice, quiet: bool = False) -> Trio[LanguageModel]:
     """Load the chosen trio, showing that it is under way."""
     checkpoints = chosen.checkpoints
     with spinner(f"loading {chosen.name}", quiet):
-        from personaprobe.organisms.loading import load_trio
+        from personaprobe.models.loading import load_trio
 
-        return load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype, compiles=chosen.compiles)
+        return load_trio(checkpoints, chosen.placement)
 
 
 def _organism_names(

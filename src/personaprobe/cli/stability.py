@@ -121,12 +121,12 @@ def _ranked_run(
     quiet: bool,
 ) -> Ranking:
     """The ranking in another training of the organism, on the same base."""
-    from personaprobe.organisms.loading import load_trio
+    from personaprobe.models.loading import load_trio
     from personaprobe.studies.seeds import Run
 
     checkpoints = Run(run.name, run).trio(chosen.checkpoints.base)
     with spinner(f"loading {run.name}", quiet):
-        trio = load_trio(checkpoints, device=chosen.device, dtype=chosen.dtype, compiles=chosen.compiles)
+        trio = load_trio(checkpoints, chosen.placement)
     return _ranked(dictionary, trio, questions, by, quiet)
 
 

@@ -24,7 +24,7 @@ def attended(
     keys: Float[Tensor, "batch key_head seen d_head"],
     values: Float[Tensor, "batch key_head seen d_value"],
     scaling: float | None,
-    added: Float[Tensor, "*rows last"] | None = None,
+    added: Float[Tensor, "*rows seen"] | None = None,
 ) -> Float[Tensor, "batch head pos d_value"]:
     """Weighted means of values; scores and weights are float32 whatever the dtype of what is read.
 
@@ -33,7 +33,7 @@ def attended(
         keys: what queries look at.
         values: what they see there.
         scaling: of scores; None is ``1 / √d_head``.
-        added: to the scores of the last so many keys, of every query or of all.
+        added: to the scores, of every query or of all alike.
     """
     import torch
 
@@ -42,7 +42,7 @@ def attended(
     rows = (query.float() * (d_head**-0.5 if scaling is None else scaling)).reshape(groups, -1, d_head)
     scores = torch.bmm(rows, keys.float().reshape(groups, n_seen, d_head).mT).view(n, heads, n_pos, n_seen)
     if added is not None:
-        scores[..., n_seen - added.shape[-1] :] += added
+        scores += added
     weights = scores.softmax(-1).to(values.dtype).view(groups, -1, n_seen)
     seen = torch.bmm(weights, values.reshape(groups, n_seen, -1))
     return seen.view(n, heads, n_pos, -1).to(query.dtype)
