@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.attention import added_to_scores, attending_by
 from personaprobe.models.edits import SiteEdits, beside
 from personaprobe.models.packing import begun_alike, common_prefix
+from personaprobe.models.prefixes import SHORTEST, Prefixes
 from personaprobe.models.slots import NAME, Slots, attend
 from personaprobe.models.tokens import Role, Tokens, by_length, pad
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from personaprobe.models.hooks import Hooks
     from personaprobe.models.hugging_face import HuggingFaceNetwork
-
-SHORTEST_PREFIX = 8
-"""Tokens in common below which reading them once is not worth a pass of its own."""
 
 READ_TOKENS = {"cpu": 1024}
 """Of prompts that are read in one pass, padding included: more are read no faster there, and are less alike in length."""
@@ -40,6 +38,7 @@ class SlotDecoder:
         # products of few rows are faster in float32 on a CPU, and what is kept so is not converted at every step
         self._dtype = torch.float32 if network.attends_itself else network.dtype
         self._slots = Slots(network.n_layers, network.device, self._dtype)
+        self._prefixes = Prefixes(self._read_prefix)
         self._settle()
 
     def admit(
@@ -91,40 +90,26 @@ class SlotDecoder:
         self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits]
     ) -> Iterator[tuple[list[int], Tensor, Any]]:
         """Prompts of like beginning and length together: which, logits of what comes next, and keys and values."""
-        for indices in begun_alike(prompts, SHORTEST_PREFIX):
-            prefix = common_prefix([prompts[index] for index in indices])
-            if len(indices) == 1 or len(prefix) < SHORTEST_PREFIX:
-                prefix = prefix.first(0)
-            begun = self._read_prefix(prefix, list({id(edits[i]): edits[i] for i in indices}.values()))
+        self._prefixes.next()
+        for indices in begun_alike(prompts, SHORTEST):
+            common = common_prefix([prompts[index] for index in indices])
+            prefix = self._prefixes.worthwhile(common, len(indices))
             most = READ_TOKENS.get(self._network.device.type, MANY_READ_TOKENS)
             for few in by_length([prompts[index].after(len(prefix)) for index in indices], most):
                 own = [indices[each] for each in few]
-                cache = begun([edits[index] for index in own])
-                logits = self._read([prompts[i] for i in own], len(prefix), [edits[i] for i in own], cache)
-                yield own, logits, cache
+                under = [edits[index] for index in own]
+                cache = self._prefixes.cache(prefix, under)
+                yield own, self._read([prompts[i] for i in own], len(prefix), under, cache), cache
 
-    def _read_prefix(
-        self, prefix: Tokens, kinds: Sequence[SiteEdits]
-    ) -> Callable[[Sequence[SiteEdits]], Any]:
-        """What prompts begin with, read once under each kind of edits; makes a cache of as many rows as are wanted."""
-        import torch
+    def _read_prefix(self, prefix: Tokens, kinds: Sequence[SiteEdits]) -> Any:
+        """What prompts begin with, read under each of some edits: a cache with a row for each."""
         from transformers import DynamicCache
 
-        read = DynamicCache()  # full keys at every layer: a row's window is its own
-        if len(prefix):
-            batch = pad([prefix] * len(kinds), self._network.pad_id).to(self._network.device)
-            self._hooks.roles, self._hooks.edits = batch.roles, beside(kinds)
-            self._forward(batch.ids, batch.mask.long(), batch.positions, read)
-        place = {id(own): index for index, own in enumerate(kinds)}
-
-        def begun(edits: Sequence[SiteEdits]) -> Any:
-            cache = DynamicCache()
-            rows = torch.tensor([place[id(own)] for own in edits], device=self._network.device)
-            for layer, known in enumerate(read.layers):
-                cache.update(known.keys[rows], known.values[rows], layer)
-            return cache
-
-        return begun
+        read = DynamicCache()
+        batch = pad([prefix] * len(kinds), self._network.pad_id).to(self._network.device)
+        self._hooks.roles, self._hooks.edits = batch.roles, beside(kinds)
+        self._forward(batch.ids, batch.mask.long(), batch.positions, read)
+        return read
 
     def _read(
         self, prompts: Sequence[Tokens], n_before: int, edits: Sequence[SiteEdits], cache: Any
