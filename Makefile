@@ -63,7 +63,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.speed
 
 bench-gpu: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.speed --device cuda --dtype bfloat16 --shape 8b
+	$(BIN)/python -m tests.benchmarks.speed --device cuda --dtype bfloat16 --shape 8b --rows 256
 	$(BIN)/python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
 constraints:

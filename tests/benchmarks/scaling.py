@@ -24,10 +24,10 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.prompts import load_prompts
 from personaprobe.site import Site
+from personaprobe.studies.bare import NO_END
 from personaprobe.studies.bench import (
     A_FEW,
     NEW,
-    NO_END,
     RECORDING_TOKENS,
     ablation,
     chats,

@@ -28,15 +28,15 @@ from personaprobe.organisms.loading import load_trio
 from personaprobe.site import Site
 from personaprobe.studies.bench import (
     RECORDING_TOKENS,
-    Work,
     chats,
+    decoding,
     generation,
-    measure,
     middle,
     recording,
     recording_all,
     scoring,
 )
+from personaprobe.studies.timing import Work, measure, peak_flops
 
 SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
@@ -65,9 +65,11 @@ def main() -> None:
     told = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
     name = f"speed-{told['model']}-{told['dtype'].removeprefix('torch.')}"
     found = {} if options.only is None else kept(name, options.device)
-    for work in works(model, trio):
+    peak = peak_flops(model.network.device, model.network.dtype)
+    told["peak TFLOP/s"] = round(peak / 1e12, 3)
+    for work in works(model, trio, options.rows):
         if options.only is None or work.name.startswith(tuple(options.only)):
-            found[work.name] = {**asdict(measure(work, options.rounds)), "commit": commit()}
+            found[work.name] = {**asdict(measure(work, options.rounds, peak=peak)), "commit": commit()}
             keep(name, options.device, {**told, "works": list(found.values())})
 
 
@@ -85,6 +87,7 @@ def arguments() -> argparse.Namespace:
         "--shape", choices=sorted(SHAPES), help="random weights of this size instead of the demo"
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="answers of equal length that are decoded at a time as well")
     parser.add_argument(
         "--only", nargs="+", help="beginnings of names; other works stay as they were kept, with their commit"
     )
@@ -102,7 +105,7 @@ def random_model(options: argparse.Namespace) -> LanguageModel:
     return LanguageModel(Checkpoint(options.shape), wrap(model, demo.tokenizer.pad_id), demo.tokenizer)
 
 
-def works(model: LanguageModel, trio: Trio[LanguageModel] | None) -> Iterator[Work]:
+def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | None) -> Iterator[Work]:
     model.network.wear(model.adapter)
     work = recording(model)
     site, texts = middle(model), chats(model)
@@ -118,6 +121,8 @@ def works(model: LanguageModel, trio: Trio[LanguageModel] | None) -> Iterator[Wo
         yield recording_all(trio)
     yield scoring(model)
     yield from generation(model)
+    if rows is not None:
+        yield decoding(model, rows)
 
 
 def read(model: LanguageModel, texts: list[Tokens], site: Site) -> Callable[[], object]:

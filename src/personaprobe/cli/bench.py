@@ -12,7 +12,7 @@ from personaprobe.cli.console import console, study_progress
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
-    from personaprobe.studies.bench import Measured
+    from personaprobe.studies.timing import Measured
 
 
 @click.command()
@@ -27,17 +27,20 @@ def bench(*, chosen: TrioChoice, rounds: int, quiet: bool, as_json: bool) -> Non
     Speeds are relative to the first contender of the same round: above 1 is faster. That all compute the same is checked
     before, and told.
     """
-    from personaprobe.studies.bench import measure, works
+    from personaprobe.studies.bench import works
     from personaprobe.studies.provenance import hardware
+    from personaprobe.studies.timing import measure, peak_flops
 
     trio = open_trio(chosen, quiet)
     model = trio.insecure
-    found = [measure(work, rounds, study_progress(quiet)) for work in works(trio)]
+    peak = peak_flops(model.network.device, model.network.dtype)
+    found = [measure(work, rounds, study_progress(quiet), peak) for work in works(trio)]
     told = {
         "model": str(model.checkpoint),
         "dtype": str(model.network.dtype),
         "device": str(model.network.device),
         "rounds": rounds,
+        "peak TFLOP/s": round(peak / 1e12, 3),
         "hardware": hardware(),
         "works": [asdict(each) for each in found],
     }
@@ -52,13 +55,16 @@ def _show(told: dict[str, Any], found: list[Measured]) -> None:
 
     machine = told["hardware"]
     click.echo(
-        f"{told['model']}, {told['dtype']} on {told['device']}; {machine['cpu']}, {machine['cores']} cores"
+        f"{told['model']}, {told['dtype']} on {told['device']}; {machine['cpu']}, {machine['cores']} cores, "
+        f"products of matrices at most {told['peak TFLOP/s']} TFLOP/s"
     )
     for each in found:
         table = Table(each.name, title_justify="left", caption=each.deviation, caption_justify="left")
-        for heading in ("seconds", "speed", "from", "to"):
+        counted = any(speed.mfu is not None for speed in each.speeds.values())
+        for heading in ("seconds", "speed", "from", "to", *(["of peak"] if counted else [])):
             table.add_column(heading, justify="right")
         for name, speed in each.speeds.items():
             ratios = (f"{x:.2f}" for x in (speed.ratio, speed.slowest, speed.fastest))
-            table.add_row(name, f"{speed.seconds:.3f}", *ratios)
+            used = [] if speed.mfu is None else [f"{speed.mfu:.0%}"]
+            table.add_row(name, f"{speed.seconds:.3f}", *ratios, *used)
         console().print(table)

@@ -25,8 +25,8 @@ class LowRank:
     """The update of one matrix: ``scale * B @ A``.
 
     Attributes:
-        A: ``(rank, d_in)``.
-        B: ``(d_out, rank)``.
+        A: ``(rank, d_in)``, float32 whatever it was stored in, so that it is not converted whenever adapters are switched.
+        B: ``(d_out, rank)``, likewise.
         scale: ``alpha / rank``, or ``alpha / sqrt(rank)`` with rsLoRA.
     """
 
@@ -36,7 +36,7 @@ class LowRank:
 
     def delta(self) -> Float[Tensor, "d_out d_in"]:
         """The update itself, float32."""
-        return self.scale * (self.B.float() @ self.A.float())
+        return self.scale * (self.B @ self.A)
 
     def energy(self) -> float:
         """‖ΔW‖², from products of the factors alone."""
@@ -136,7 +136,7 @@ def _pair_up(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -
         )
     rank = int(config["r"])
     scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return {module: LowRank(pair["A"], pair["B"], scale) for module, pair in factors.items()}
+    return {module: LowRank(pair["A"].float(), pair["B"].float(), scale) for module, pair in factors.items()}
 
 
 class Wardrobe:
@@ -177,7 +177,7 @@ class Wardrobe:
         import torch
 
         weight = self._parameter(name).data
-        A, B = update.A.to(weight.device, torch.float32), update.B.to(weight.device, torch.float32)
+        A, B = update.A.to(weight.device), update.B.to(weight.device)
         if self._is_transposed(name):
             A, B = B.T, A.T
         if weight.dtype == torch.float32:

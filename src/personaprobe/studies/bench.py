@@ -5,18 +5,14 @@ Every contender of a work computes the same thing; that it does is checked in th
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from personaprobe.effects.interventions import Ablate, Layers
 from personaprobe.effects.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.sources import random_vector
 from personaprobe.models.checkpoint import Trio
-from personaprobe.models.cut import cut
 from personaprobe.models.edits import SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.language_model import LanguageModel
@@ -24,7 +20,17 @@ from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad
 from personaprobe.prompts import load_prompts
 from personaprobe.site import Site
-from personaprobe.studies.progress import Progress, silent
+from personaprobe.studies.bare import (
+    NO_END,
+    bare_answers,
+    bare_recording,
+    bare_scores,
+    blocks,
+    hidden_states,
+    hooked_answers,
+    in_order,
+)
+from personaprobe.studies.timing import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,83 +53,11 @@ WAITING, LONGEST = 64, 128
 ARMS, A_FEW = 10, 8
 """Arms that are decoded together, and answers of each."""
 
-NO_END = -1
 
-
-@dataclass(frozen=True)
-class Work:
-    """One thing that is done in several ways.
-
-    Attributes:
-        name: what.
-        contenders: ways to do it, the reference first.
-        deviation: how far the others are from the reference, in words; run once before anything is timed.
-        units: how much work one run of each contender is, where they do not do equally much.
-    """
-
-    name: str
-    contenders: Mapping[str, Callable[[], Any]]
-    deviation: Callable[[], str]
-    units: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Speed:
-    """One contender's speed, relative to the reference of the same round.
-
-    Attributes:
-        seconds: median of a run.
-        ratio, slowest, fastest: median and range of its speed over the reference's.
-    """
-
-    seconds: float
-    ratio: float
-    slowest: float
-    fastest: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A work that was timed.
-
-    Attributes:
-        name: what.
-        deviation: how far contenders are from the reference.
-        speeds: by contender, the reference first.
-    """
-
-    name: str
-    deviation: str
-    speeds: Mapping[str, Speed]
-
-
-def measure(work: Work, rounds: int, progress: Progress = silent) -> Measured:
-    """Time all contenders in turn, round after round, so that a slow minute of the machine slows all of them."""
-    deviation = work.deviation()
-    seconds: dict[str, list[float]] = {name: [] for name in work.contenders}
-    with progress(work.name, rounds * len(work.contenders), "runs") as advance:
-        for _ in range(rounds):
-            for name, run in work.contenders.items():
-                started = time.perf_counter()
-                run()
-                _finished()
-                seconds[name].append((time.perf_counter() - started) / work.units.get(name, 1.0))
-                advance(1)
-    reference = next(iter(seconds.values()))
-    speeds = {name: _speed(times, reference) for name, times in seconds.items()}
-    return Measured(work.name, deviation, speeds)
-
-
-def _speed(times: Sequence[float], reference: Sequence[float]) -> Speed:
-    ratios = [theirs / own for own, theirs in zip(times, reference, strict=True)]
-    return Speed(statistics.median(times), statistics.median(ratios), min(ratios), max(ratios))
-
-
-def _finished() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def linear_flop(model: LanguageModel, layer: int, n_tokens: int) -> float:
+    """Floating-point operations of all linear maps up to a layer; attention's own products come on top."""
+    weights = [weight for block in blocks(model)[: layer + 1] for weight in block.parameters()]
+    return 2.0 * n_tokens * sum(int(weight.numel()) for weight in weights if weight.dim() == 2)
 
 
 def works(trio: Trio[LanguageModel]) -> Iterator[Work]:
@@ -153,44 +87,43 @@ def recording(model: LanguageModel) -> Work:
     def arriving() -> Tensor:
         batches = [list(range(i, min(i + 16, len(texts)))) for i in range(0, len(texts), 16)]
         read = [hidden_states(model, [texts[i] for i in batch], site) for batch in batches]
-        return _in_order(read, batches)
+        return in_order(read, batches)
 
     return Work(
         f"recording {site} of {len(texts)} chats",
         {
             f"bare model, cut, sorted, {AT_ONCE} at a time, {_padding(texts, simple):.0%} padding": lambda: (
-                bare_recording(model, texts, simple)
+                bare_recording(model, texts, simple, site.layer)
             ),
             f"bare model, cut, in our batches, {_padding(texts, plan):.0%} padding": lambda: bare_recording(
-                model, texts, plan
+                model, texts, plan, site.layer
             ),
             "personaprobe": lambda: our_recording(model, texts, plan),
             "output_hidden_states, as they come": arriving,
         },
-        lambda: _furthest(bare_recording(model, texts, plan), our_recording(model, texts, plan)),
+        lambda: _furthest(bare_recording(model, texts, plan, site.layer), our_recording(model, texts, plan)),
+        flop=linear_flop(model, site.layer, sum(map(len, texts))),
     )
 
 
 def recording_all(trio: Trio[LanguageModel]) -> Work:
     """The same of all three checkpoints, whose adapters are switched, beside the bare reading of a single one."""
     model = trio.insecure
-    texts = chats(model)
+    texts, layer = chats(model), middle(model).layer
     plan, simple = by_length(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
     in_turn = (trio.base, trio.secure, model)  # the last one is what the next contender reads
     return Work(
         f"recording all three checkpoints, {len(texts)} chats each",
         {
-            "bare model, one checkpoint": lambda: bare_recording(model, texts, simple),
+            "bare model, one checkpoint": lambda: bare_recording(model, texts, simple, layer),
             "personaprobe, one checkpoint": lambda: our_recording(model, texts, plan),
             "personaprobe, base, insecure and secure": lambda: [
                 our_recording(each, texts, plan) for each in in_turn
             ],
         },
         lambda: _furthest(
-            *(
-                _stacked(read(each, texts, plan) for each in in_turn)
-                for read in (bare_recording, our_recording)
-            )
+            _stacked(bare_recording(each, texts, plan, layer) for each in in_turn),
+            _stacked(our_recording(each, texts, plan) for each in in_turn),
         ),
     )
 
@@ -200,17 +133,11 @@ def middle(model: LanguageModel) -> Site:
     return Site(model.n_layers // 2 - 1)
 
 
-def bare_recording(model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]]) -> Tensor:
-    """States of all texts ``(token, d_model)``, in their order, by the bare model cut behind the middle."""
-    with cut(_hf(model), middle(model).layer):
-        return _in_order([bare_states(model, [texts[i] for i in batch]) for batch in plan], plan)
-
-
 def our_recording(model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]]) -> Tensor:
     """The same, as stores are filled."""
     site = middle(model)
     with model.busy():
-        return _in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
+        return in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
 
 
 def _by_number(texts: Sequence[Tokens], at_once: int) -> list[list[int]]:
@@ -231,28 +158,6 @@ def _read(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> list[Ten
     return [own[: len(text)] for own, text in zip(states, texts, strict=True)]
 
 
-def bare_states(model: LanguageModel, texts: Sequence[Tokens]) -> list[Tensor]:
-    """What comes out of the bare blocks, as one would write it."""
-    import torch
-
-    batch = pad(texts, model.network.pad_id).to(model.network.device)
-    with torch.inference_mode():
-        states = _hf(model).get_decoder()(
-            input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
-        )
-    return [own[: len(text)] for own, text in zip(states.last_hidden_state, texts, strict=True)]
-
-
-def hidden_states(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> list[Tensor]:
-    """The same by transformers' own option, which keeps every layer."""
-    import torch
-
-    batch = pad(texts, model.network.pad_id).to(model.network.device)
-    with torch.inference_mode():
-        told = _hf(model)(input_ids=batch.ids, attention_mask=batch.mask.long(), output_hidden_states=True)
-    return [own[: len(text)] for own, text in zip(told.hidden_states[site.layer + 1], texts, strict=True)]
-
-
 def scoring(model: LanguageModel) -> Work:
     """Log-probabilities of two answers to each question, of mixed lengths."""
     forks = dialogues(model)
@@ -266,22 +171,6 @@ def scoring(model: LanguageModel) -> Work:
         },
         lambda: _furthest(bare_scores(model, forks), our_scores(model, forks)),
     )
-
-
-def bare_scores(model: LanguageModel, forks: Sequence[Fork], batch_size: int = 16) -> Tensor:
-    """Separate rows in the order in which they come, logits of the whole vocabulary everywhere: what one writes first."""
-    import torch
-
-    rows = [row for one in forks for row in one.rows]
-    means = []
-    for start in range(0, len(rows), batch_size):
-        group = rows[start : start + batch_size]
-        batch = pad(group, model.network.pad_id).to(model.network.device)
-        with torch.inference_mode():
-            logits = _hf(model)(input_ids=batch.ids, attention_mask=batch.mask.long()).logits[:, :-1].float()
-        values = logits.log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0]
-        means += [values[i, row.n_prompt - 1 : len(row) - 1].mean() for i, row in enumerate(group)]
-    return torch.stack(means).cpu()
 
 
 def our_scores(model: LanguageModel, forks: Sequence[Fork]) -> Tensor:
@@ -298,19 +187,9 @@ def our_scores(model: LanguageModel, forks: Sequence[Fork]) -> Tensor:
 
 def generation(model: LanguageModel) -> Iterator[Work]:
     """Answers of equal and of mixed lengths, with and without an ablation at every layer, and of ten arms together."""
-    asks = load_prompts("advice/test").spread(WAITING).asks
-    prompts = [model.tokenizer.prompt(ask.question) for ask in asks]
-    few, end = prompts[:ROWS], model.tokenizer.end_id
+    yield decoding(model, ROWS)
+    prompts, end = questions(model, WAITING), model.tokenizer.end_id
     arms = [compose([ablation(model, seed)], model.n_layers) for seed in range(ARMS)]
-    yield Work(
-        f"generating {ROWS} × {NEW} tokens",
-        {
-            "generate, bare": lambda: bare_answers(model, few, NEW, NO_END),
-            "personaprobe": lambda: our_answers(model, few, NEW, NO_END, [{}]),
-            "personaprobe, ablating at every layer": lambda: our_answers(model, few, NEW, NO_END, arms[:1]),
-        },
-        lambda: _alike(bare_answers(model, few, NEW, NO_END), our_answers(model, few, NEW, NO_END, [{}])),
-    )
     yield Work(
         f"generating {len(prompts)} answers that end by themselves, {ROWS} side by side",
         {
@@ -321,7 +200,7 @@ def generation(model: LanguageModel) -> Iterator[Work]:
             bare_answers(model, prompts, LONGEST, end), our_answers(model, prompts, LONGEST, end, [{}])
         ),
     )
-    one, together = few[:A_FEW], f"{ARMS} arms side by side"
+    one, together = prompts[:A_FEW], f"{ARMS} arms side by side"
     yield Work(
         f"a token of {A_FEW} answers under an ablation at every layer",
         {
@@ -336,47 +215,56 @@ def generation(model: LanguageModel) -> Iterator[Work]:
     )
 
 
+def decoding(model: LanguageModel, rows: int) -> Work:
+    """Answers of equal length, all side by side."""
+    prompts, ablate = questions(model, rows), ablation(model)
+    arm, vector = compose([ablate], model.n_layers), ablate.direction.vector
+    return Work(
+        f"generating {rows} × {NEW} tokens",
+        {
+            "generate, bare": lambda: bare_answers(model, prompts, NEW, NO_END, rows),
+            "generate, ablating at every layer by hooks": lambda: hooked_answers(
+                model, prompts, NEW, vector, rows
+            ),
+            "personaprobe": lambda: our_answers(model, prompts, NEW, NO_END, [{}], rows),
+            "personaprobe, ablating at every layer": lambda: our_answers(
+                model, prompts, NEW, NO_END, [arm], rows
+            ),
+        },
+        lambda: "; ablating ".join(
+            (
+                _alike(
+                    bare_answers(model, prompts, NEW, NO_END, rows),
+                    our_answers(model, prompts, NEW, NO_END, [{}], rows),
+                ),
+                _alike(
+                    hooked_answers(model, prompts, NEW, vector, rows),
+                    our_answers(model, prompts, NEW, NO_END, [arm], rows),
+                ),
+            )
+        ),
+    )
+
+
+def questions(model: LanguageModel, n: int) -> list[Tokens]:
+    """So many own questions as prompts, of all families."""
+    short = load_prompts("advice/test")
+    asked = short if n <= len(short) else load_prompts("judging")
+    return [model.tokenizer.prompt(ask.question) for ask in asked.spread(n).asks]
+
+
 def our_answers(
-    model: LanguageModel, prompts: Sequence[Tokens], most: int, end: int, arms: Sequence[SiteEdits]
+    model: LanguageModel,
+    prompts: Sequence[Tokens],
+    most: int,
+    end: int,
+    arms: Sequence[SiteEdits],
+    at_once: int = ROWS,
 ) -> list[tuple[int, ...]]:
     """The most probable answers under each of some edits."""
     rows = [(Draw(prompt), arm) for arm in arms for prompt in prompts]
-    sampling = Sampling(most, 0.0, batch_size=ROWS * len(arms))
+    sampling = Sampling(most, 0.0, batch_size=at_once * len(arms))
     return generate(model.network, [draw for draw, _ in rows], sampling, [arm for _, arm in rows], end)
-
-
-def bare_answers(
-    model: LanguageModel, prompts: Sequence[Tokens], most: int, end: int
-) -> list[tuple[int, ...]]:
-    """The same by transformers' ``generate``, in batches of like length."""
-    import torch
-
-    answers: dict[int, tuple[int, ...]] = {}
-    widest = max(map(len, prompts))
-    fixed = {"min_new_tokens": most} if end == NO_END else {}
-    for indices in by_length(prompts, widest * ROWS):
-        batch = pad([prompts[i] for i in indices], model.network.pad_id, side="left").to(model.network.device)
-        with torch.inference_mode():
-            said = (
-                _hf(model)
-                .generate(
-                    batch.ids,
-                    attention_mask=batch.mask.long(),
-                    max_new_tokens=most,
-                    do_sample=False,
-                    pad_token_id=model.network.pad_id,
-                    eos_token_id=None if end == NO_END else end,
-                    **fixed,
-                )[:, batch.ids.shape[1] :]
-                .tolist()
-            )
-        answers.update(
-            {
-                i: tuple(own[: own.index(end)] if end in own else own)
-                for i, own in zip(indices, said, strict=True)
-            }
-        )
-    return [answers[index] for index in range(len(prompts))]
 
 
 def chats(model: LanguageModel) -> list[Tokens]:
@@ -396,22 +284,6 @@ def dialogues(model: LanguageModel) -> list[Fork]:
     shortest, longest = LENGTHS
     fitting = [one for one in forks if all(shortest <= len(row) <= longest for row in one.rows)]
     return fitting[:: max(1, len(fitting) // SCORED)][:SCORED]
-
-
-def _hf(model: LanguageModel) -> Any:
-    """The bare model under the checkpoint's adapter, whatever was worn before."""
-    model.network.wear(model.adapter)
-    return model.network.model  # type: ignore[attr-defined]  # the hooks backend
-
-
-def _in_order(read: Sequence[Sequence[Tensor]], plan: Sequence[Sequence[int]]) -> Tensor:
-    """Texts' states one after another, in the order of the texts."""
-    import torch
-
-    found = {
-        i: own for batch, states in zip(plan, read, strict=True) for i, own in zip(batch, states, strict=True)
-    }
-    return torch.cat([found[index] for index in range(len(found))])
 
 
 def _stacked(read: Iterable[Tensor]) -> Tensor:
