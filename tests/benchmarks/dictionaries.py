@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
     )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=31)
     return parser.parse_args()
 
 
