@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -85,8 +84,7 @@ def test_a_dictionary_learns_the_same_by_kernels(
         return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
     generator = torch.Generator().manual_seed(0)
-    plain: Callable[..., Callable[..., Tensor]] = lambda form, _: form  # noqa: E731
-    monkeypatch.setattr(sparse, "_form", plain)
+    monkeypatch.setattr(sparse, "_form", lambda form, _: form)
     expected = gradients()
     generator.manual_seed(0)
     monkeypatch.setattr(sparse, "_form", lambda form, _: sparse._by_triton(form))

@@ -21,6 +21,7 @@ from personaprobe.models.tokens import Tokens, by_length, pad
 from personaprobe.prompts import load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.bare import (
+    AT_A_TIME,
     NO_END,
     bare_answers,
     bare_recording,
@@ -85,7 +86,7 @@ def recording(model: LanguageModel) -> Work:
     plan, simple = by_length(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
 
     def arriving() -> Tensor:
-        batches = [list(range(i, min(i + 16, len(texts)))) for i in range(0, len(texts), 16)]
+        batches = [list(range(len(texts)))[i : i + AT_A_TIME] for i in range(0, len(texts), AT_A_TIME)]
         read = [hidden_states(model, [texts[i] for i in batch], site) for batch in batches]
         return in_order(read, batches)
 
@@ -134,7 +135,7 @@ def middle(model: LanguageModel) -> Site:
 
 
 def our_recording(model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]]) -> Tensor:
-    """The same, as stores are filled."""
+    """States of all texts behind the middle ``(token, d_model)``, in their order, as stores are filled."""
     site = middle(model)
     with model.busy():
         return in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)

@@ -45,7 +45,7 @@ class Firing:
     def at(cls, flat: Int[Tensor, "entry"], n_rows: int, d_sae: int) -> Firing:
         """The pattern of flat indices ``row * d_sae + latent``, ascending."""
         rows = torch.div(flat, d_sae, rounding_mode="floor")
-        return cls(_offsets(rows, n_rows), flat - rows * d_sae, d_sae)
+        return cls(_offsets(torch.bincount(rows, minlength=n_rows)), flat - rows * d_sae, d_sae)
 
     @classmethod
     def each(cls, latents: Int[Tensor, "row k"], d_sae: int) -> Firing:
@@ -70,7 +70,7 @@ class Firing:
         # narrow integers are sorted several times faster
         narrow = torch.int16 if self.d_sae <= 2**15 else torch.int32
         order = self.latents.to(narrow).argsort(stable=True)
-        return order, torch.nn.functional.pad(self.counts.cumsum(0), (1, 0))
+        return order, _offsets(self.counts)
 
     @cached_property
     def counts(self) -> Int[Tensor, "d_sae"]:
@@ -102,7 +102,8 @@ class Firing:
 
     def only(self, keep: Bool[Tensor, "entry"]) -> Firing:
         """A part of the entries."""
-        return replace(self, starts=_offsets(self.rows[keep], self.n_rows), latents=self.latents[keep])
+        counts = torch.bincount(self.rows[keep], minlength=self.n_rows)
+        return replace(self, starts=_offsets(counts), latents=self.latents[keep])
 
 
 def below_each_other(parts: Sequence[Firing]) -> Firing:
@@ -110,14 +111,12 @@ def below_each_other(parts: Sequence[Firing]) -> Firing:
     if len(parts) == 1:
         return parts[0]
     counts = torch.cat([part.starts.diff() for part in parts])
-    starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    return Firing(starts, torch.cat([part.latents for part in parts]), parts[0].d_sae)
+    return Firing(_offsets(counts), torch.cat([part.latents for part in parts]), parts[0].d_sae)
 
 
-def _offsets(ascending: Tensor, n: int) -> Tensor:
-    offsets = torch.zeros(n + 1, dtype=torch.long, device=ascending.device)
-    torch.cumsum(torch.bincount(ascending, minlength=n), 0, out=offsets[1:])
-    return offsets
+def _offsets(counts: Tensor) -> Tensor:
+    """Where each row's entries begin, and where the last one's end."""
+    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
 
 def weighted_sums(dense: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
@@ -279,9 +278,7 @@ def _fired(latents: Tensor, values: Tensor, k: int, d_sae: int) -> tuple[Firing,
     fires = values > 0
     if bool(fires.all()):
         return Firing.each(latents, d_sae), values.flatten()
-    starts = torch.zeros(len(values) + 1, dtype=torch.long, device=values.device)
-    torch.cumsum(fires.sum(-1), 0, out=starts[1:])
-    return Firing(starts, latents[fires], d_sae), values[fires]
+    return Firing(_offsets(fires.sum(-1)), latents[fires], d_sae), values[fires]
 
 
 def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Tensor, Tensor]:
