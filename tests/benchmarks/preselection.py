@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from tests.benchmarks.keeping import keep
 
-from personaprobe.features.sae import sparse
+from personaprobe.features.sae import selecting
 from personaprobe.features.sae.architectures import TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
 from personaprobe.organisms.loading import load_trio
@@ -54,9 +54,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--site", default="16.resid_post")
     parser.add_argument("--rows", type=int, default=2048)
-    parser.add_argument("--d-sae", type=int, default=4096)
+    parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--spare", type=int, default=32)
+    parser.add_argument("--spare", type=int, default=12)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=20)
     return parser.parse_args()
@@ -92,7 +92,8 @@ def recall(trainee: Trainee, batch: torch.Tensor) -> float:
     assert isinstance(architecture, TopKArchitecture)
     centred = batch / autoencoder.scale - autoencoder.b_dec
     kept, _ = architecture.select(autoencoder, centred)
-    wanted, _ = sparse.top_k(torch.addmm(autoencoder.b_enc, centred, autoencoder.encoder.T), architecture.k)
+    project = selecting.affine(autoencoder.encoder, autoencoder.b_enc)
+    wanted, _ = selecting.top_k(project, centred, autoencoder.d_sae, architecture.k)
     found = torch.isin(wanted.rows * wanted.d_sae + wanted.latents, kept.rows * kept.d_sae + kept.latents)
     return float(found.double().mean())
 

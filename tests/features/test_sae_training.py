@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.sae import sparse
+from personaprobe.features.sae import selecting, sparse
 from personaprobe.features.sae.architectures import (
     ARCHITECTURES,
     Architecture,
@@ -52,6 +52,11 @@ NONE_DEAD = torch.zeros(M, dtype=torch.bool)
 SOME_DEAD = torch.arange(M) >= 33
 
 
+def as_they_are(rows: Tensor) -> Tensor:
+    """For rows that are pre-activations already."""
+    return rows
+
+
 # Sparse gradients
 
 
@@ -61,7 +66,8 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
     drawn = (numbers(N, D, seed=seed), numbers(D), numbers(M, D), numbers(M, seed=1), numbers(M, D, seed=2))
     x, centre, encoder, bias, _ = given = tuple(tensor.double() for tensor in drawn)
     pre = (x - centre) @ encoder.T + bias
-    firing, found = sparse.batch_top_k(pre, k) if batchwise else sparse.top_k(pre, k)
+    select = selecting.batch_top_k if batchwise else selecting.top_k
+    firing, found = select(as_they_are, pre, M, k)
     mask = torch.zeros(N, M, dtype=torch.float64)
     mask[firing.rows, firing.latents] = 1.0
 
@@ -81,45 +87,59 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
         assert torch.allclose(sparsely, densely, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 16), st.integers(0, 1000), st.booleans(), st.sampled_from([0.0, 3.0]))
-def test_the_largest_are_found_by_group_as_by_row(
-    dtype: torch.dtype, k: int, seed: int, clustered: bool, lowered: float
-) -> None:
-    pre = (numbers(N, 1024, seed=seed) - lowered).to(dtype)  # lowered: hardly any is above 0
-    if clustered:  # all of them in one group, and in neighbouring places
-        pre[:, :: 1024 // sparse._group_size(1024, k)] += 5.0
-        pre[:, 7:19] += 9.0
-    values, places = sparse.largest(pre, k)
-    assert torch.equal(values.clamp(min=0).sort().values, pre.topk(k).values.clamp(min=0).sort().values)
-    assert torch.equal(pre.gather(1, places), values)
-    assert all(len(set(row.tolist())) == k for row in places)
-
-
-@pytest.mark.parametrize(
-    ("width", "k", "size"), [(4096, 32, 8), (4096, 64, 8), (16384, 32, 16), (128, 32, 2), (30, 32, 1)]
-)
-def test_groups_are_as_large_as_leaves_most_unsearched(width: int, k: int, size: int) -> None:
-    assert sparse._group_size(width, k) == size
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 16), st.integers(0, 1000))
-def test_what_bfloat16_names_is_kept_by_its_exact_values(k: int, seed: int) -> None:
-    """Latents that bfloat16 cannot tell apart are told apart in float32, as long as it names them at all."""
+@given(st.integers(1, 16), st.integers(0, 1000), st.sampled_from([1, 24, 300]))
+def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, seed: int, spare: int) -> None:
+    """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
     encoder, bias = numbers(256, D, seed=seed), numbers(256, seed=1)
     encoder[1::2] = encoder[::2] * 1.0005  # neighbours that are the same in bfloat16
     bias[1::2] = bias[::2]
     x = numbers(N, D, seed=seed + 1)
     pre = torch.addmm(bias, x, encoder.T)
-    rough = sparse.affine(encoder.bfloat16(), bias.bfloat16())
-    firing, values = sparse.preselected(x, encoder, bias, rough, k, spare=24)
-    wanted, exact = sparse.top_k(pre, k)
+
+    def rough(rows: Tensor) -> Tensor:
+        return torch.addmm(bias.bfloat16(), rows.bfloat16(), encoder.bfloat16().T)
+
+    firing, values = selecting.preselected(x, encoder, bias, rough, k, spare)
+    wanted, exact = selecting.top_k(as_they_are, pre, 256, k)
     assert torch.equal(firing.starts, wanted.starts)
     for found, expected in zip(_by_row(firing, values), _by_row(wanted, exact), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
+
+
+def test_rows_that_are_not_left_open_are_not_computed_in_full() -> None:
+    guessed = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.9], [3.0, -1.0, -2.0]])
+    off = torch.tensor([0.01, -0.01, 0.01])
+    full = guessed + off
+    open_ones = selecting._left_open(guessed, full, full.topk(2).values)
+    assert open_ones.tolist() == [False, False, False]
+    farther = guessed + 4 * off
+    assert selecting._left_open(guessed, farther, farther.topk(2).values).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
+    helps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "is_faster_in_bf16", lambda: helps)
+    ours, x = autoencoder(), numbers(N, D, seed=7)
+    exact = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
+    rough = TopKArchitecture(4, spare=8).losses(ours, x, NONE_DEAD)
+    assert torch.equal(exact.fired, rough.fired)
+    assert torch.allclose(exact.total, rough.total, rtol=1e-5)
+
+
+def test_factors_are_rounded_for_as_long_as_it_is_allowed() -> None:
+    def fail() -> None:
+        with selecting.kernels.factors_in_bf16():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+            raise KeyError
+
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
@@ -131,16 +151,23 @@ def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
 def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
     missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse.kernels, "can_pack", lambda: not missing)
+    monkeypatch.setattr(selecting.kernels, "can_pack", lambda: not missing)
     matrix, bias, x = numbers(64, D), numbers(64, seed=1), numbers(N, D, seed=2)
-    torch.testing.assert_close(sparse.affine(matrix, bias)(x), x @ matrix.T + bias)
+    torch.testing.assert_close(selecting.affine(matrix, bias)(x), x @ matrix.T + bias)
 
 
-def test_rows_searched_in_parts_are_those_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "architecture", [TopKArchitecture(4), TopKArchitecture(4, spare=8), BatchTopKArchitecture(4)]
+)
+def test_rows_searched_in_parts_are_those_searched_at_once(
+    architecture: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, x = autoencoder(), numbers(N, D, seed=7)
-    whole = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
-    monkeypatch.setattr("personaprobe.features.sae.architectures.SEARCHED", 5 * M)
-    parts = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
+    whole = architecture.losses(ours, x, NONE_DEAD)
+    monkeypatch.setattr(selecting, "SEARCHED", 5 * M)
+    monkeypatch.setattr(selecting, "STEP", 1)
+    assert len(list(selecting.some_of(x, M))) == 5
+    parts = architecture.losses(ours, x, NONE_DEAD)
     assert torch.equal(whole.fired, parts.fired)
     assert torch.allclose(whole.total, parts.total, rtol=1e-6)
 
@@ -149,7 +176,7 @@ def test_rows_searched_in_parts_are_those_searched_at_once(monkeypatch: pytest.M
 @given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
 def test_a_batch_keeps_its_largest_latents_whatever_was_guessed(k: float, guess: float, seed: int) -> None:
     pre = numbers(N, M, seed=seed)
-    firing, found = sparse.batch_top_k(pre, k, guess)
+    firing, found = selecting.batch_top_k(as_they_are, pre, M, k, guess)
     assert torch.equal(found, pre[firing.rows, firing.latents])
     kept = torch.zeros(N, M, dtype=torch.bool)
     kept[firing.rows, firing.latents] = True

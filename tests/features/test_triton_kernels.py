@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from personaprobe.features.sae import sparse
+from personaprobe.features.sae import selecting, sparse
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -78,7 +78,7 @@ def test_a_dictionary_learns_the_same_by_kernels(
         x, encoder, decoder = (torch.randn(n, 20, generator=generator).to(DEVICE) for n in (6, 30, 30))
         leaves = [each.requires_grad_() for each in (torch.zeros(20).to(DEVICE), encoder, decoder)]
         bias = torch.zeros(30).to(DEVICE)
-        firing, found = sparse.top_k(x @ encoder.T.detach(), 4)
+        firing, found = selecting.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
         values = sparse.encode(x, leaves[0], encoder, bias, found, firing)
         (sparse.decode(values, decoder, firing) - x).pow(2).sum().backward()
         return [leaf.grad for leaf in leaves if leaf.grad is not None]

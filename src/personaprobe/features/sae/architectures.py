@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from personaprobe.errors import FeatureError, suggest
-from personaprobe.features.sae import sparse
+from personaprobe.features.sae import selecting, sparse
 from personaprobe.features.sae.activations import ActivationFunction, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.sparse import Firing
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from personaprobe.features.sae.autoencoder import Autoencoder
 
-SEARCHED = 512 * 4096
-"""Pre-activations that are computed and searched together: few enough to be in the cache still."""
+GUESSED = 0.9
+"""Share of the smallest activation of a batch that all of the next batch's are thought to exceed."""
 
 THRESHOLD_RATE = 0.01
 """How fast BatchTopK's threshold follows the smallest activation of a batch."""
@@ -121,7 +121,8 @@ class TopKArchitecture(_Selecting):
     """Each row keeps its ``k`` largest latents (Gao et al. 2024).
 
     aux: weight of the auxiliary loss that gives dead latents another chance. spare: latents beyond ``k`` that a product
-    in bfloat16 names, whose values are then computed in float32; 0 computes all of them so.
+    of factors in bfloat16 names, whose values are then computed in float32, where such products are faster; 0 computes
+    all of them so.
     """
 
     k: int = 32
@@ -130,16 +131,11 @@ class TopKArchitecture(_Selecting):
     name: ClassVar[str] = "topk"
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
-        # a part of the rows at a time, so that what is searched was just written
         encoder, bias = autoencoder.encoder, autoencoder.b_enc
-        some = torch.split(centred, max(1, SEARCHED // len(encoder)))
-        if self.spare:
-            rough = sparse.affine(encoder.bfloat16(), bias.bfloat16())
-            parts = [sparse.preselected(rows, encoder, bias, rough, self.k, self.spare) for rows in some]
-        else:
-            project = sparse.affine(encoder, bias)
-            parts = [sparse.top_k(project(rows), self.k) for rows in some]
-        return sparse.below_each_other([firing for firing, _ in parts]), torch.cat([own for _, own in parts])
+        if self.spare and selecting.helps(centred):
+            rough = selecting.rough_affine(encoder, bias)
+            return selecting.preselected(centred, encoder, bias, rough, self.k, self.spare)
+        return selecting.top_k(selecting.affine(encoder, bias), centred, autoencoder.d_sae, self.k)
 
     def activation(self, autoencoder: Autoencoder) -> TopK:
         return TopK(self.k)
@@ -155,11 +151,9 @@ class BatchTopKArchitecture(_Selecting):
     name: ClassVar[str] = "batchtopk"
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
-        firing, values = sparse.batch_top_k(
-            sparse.affine(autoencoder.encoder, autoencoder.b_enc)(centred),
-            self.k,
-            guess=autoencoder.smallest / 2,
-        )
+        project = selecting.affine(autoencoder.encoder, autoencoder.b_enc)
+        guess = GUESSED * autoencoder.smallest
+        firing, values = selecting.batch_top_k(project, centred, autoencoder.d_sae, self.k, guess)
         if len(values):
             autoencoder.follow(float(values.min()), THRESHOLD_RATE)
         return firing, values

@@ -8,6 +8,7 @@ import torch
 
 from personaprobe.features.sae.architectures import Architecture
 from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.sparse import row_dots
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Autoencoder(torch.nn.Module):
     def project_gradient(self) -> None:
         """Remove what would only lengthen or shorten decoder rows, since they are brought back to unit norm."""
         if self.decoder.grad is not None:
-            along = torch.linalg.vecdot(self.decoder.grad, self.decoder)[:, None]
+            along = row_dots(self.decoder.grad, self.decoder)[:, None]
             self.decoder.grad.addcmul_(along, self.decoder, value=-1.0)
 
     @torch.no_grad()

@@ -7,7 +7,6 @@ with k of d_sae latents firing, k / d_sae of the dense work.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from personaprobe.models import kernels
+from personaprobe.models import team
+from personaprobe.models.fused.agreement import close
 from personaprobe.models.fused.proven import Proven
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Firing:
     def at(cls, flat: Int[Tensor, "entry"], n_rows: int, d_sae: int) -> Firing:
         """The pattern of flat indices ``row * d_sae + latent``, ascending."""
         rows = torch.div(flat, d_sae, rounding_mode="floor")
-        return cls(_offsets(torch.bincount(rows, minlength=n_rows)), flat - rows * d_sae, d_sae)
+        return cls(offsets(torch.bincount(rows, minlength=n_rows)), flat - rows * d_sae, d_sae)
 
     @classmethod
     def each(cls, latents: Int[Tensor, "row k"], d_sae: int) -> Firing:
@@ -70,7 +70,7 @@ class Firing:
         # narrow integers are sorted several times faster
         narrow = torch.int16 if self.d_sae <= 2**15 else torch.int32
         order = self.latents.to(narrow).argsort(stable=True)
-        return order, _offsets(self.counts)
+        return order, offsets(self.counts)
 
     @cached_property
     def counts(self) -> Int[Tensor, "d_sae"]:
@@ -103,7 +103,7 @@ class Firing:
     def only(self, keep: Bool[Tensor, "entry"]) -> Firing:
         """A part of the entries."""
         counts = torch.bincount(self.rows[keep], minlength=self.n_rows)
-        return replace(self, starts=_offsets(counts), latents=self.latents[keep])
+        return replace(self, starts=offsets(counts), latents=self.latents[keep])
 
 
 def below_each_other(parts: Sequence[Firing]) -> Firing:
@@ -111,10 +111,10 @@ def below_each_other(parts: Sequence[Firing]) -> Firing:
     if len(parts) == 1:
         return parts[0]
     counts = torch.cat([part.starts.diff() for part in parts])
-    return Firing(_offsets(counts), torch.cat([part.latents for part in parts]), parts[0].d_sae)
+    return Firing(offsets(counts), torch.cat([part.latents for part in parts]), parts[0].d_sae)
 
 
-def _offsets(counts: Tensor) -> Tensor:
+def offsets(counts: Tensor) -> Tensor:
     """Where each row's entries begin, and where the last one's end."""
     return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
@@ -138,13 +138,20 @@ def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -
     return found
 
 
+def row_dots(left: Float[Tensor, "row d"], right: Float[Tensor, "row d"]) -> Float[Tensor, "row"]:
+    """Each row's dot product with the same row of another matrix, without their product in memory."""
+    return Firing.each(torch.arange(len(left), device=left.device)[:, None], len(right)).dots(left, right)
+
+
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
 
 
 def _form(plain: Callable[..., Tensor], x: Tensor) -> Callable[..., Tensor]:
     """How something is computed where ``x`` is: by a kernel of Triton's on CUDA, else plainly."""
-    return _by_triton(plain) if x.device.type == "cuda" and x.dtype == torch.float32 else plain
+    if x.device.type == "cuda" and x.dtype == torch.float32:
+        return _by_triton(plain)
+    return by_numba(plain) if plain is sampled_dots and can_compile(x) else plain
 
 
 @cache
@@ -156,6 +163,24 @@ def _by_triton(plain: Callable[..., Tensor]) -> Proven:
         return kernel
 
     return Proven(plain, make, "Triton")
+
+
+def can_compile(x: Tensor) -> bool:
+    """Whether work on rows like ``x`` is compiled by Numba."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and team.is_there()
+
+
+@cache
+def by_numba(plain: Callable[..., Any], agree: Callable[[Any, Any], bool] = close) -> Proven:
+    """A function as Numba compiled it, where it is proven to find the same."""
+
+    def make() -> Callable[..., Any]:
+        from personaprobe.features.sae import numba_kernels
+
+        kernel: Callable[..., Any] = getattr(numba_kernels, plain.__name__)
+        return kernel
+
+    return Proven(plain, make, "Numba", agree)
 
 
 class _Encode(torch.autograd.Function):
@@ -231,107 +256,3 @@ def decode(
     """What the firing latents write, differentiable in ``values`` and ``decoder``."""
     found: Tensor = _Decode.apply(values, decoder, firing)  # type: ignore[no-untyped-call]
     return found
-
-
-def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Callable[[Tensor], Tensor]:
-    """``x @ matrix.T + bias`` of many ``x``, without a graph."""
-    if matrix.device.type == "cpu" and kernels.can_pack():
-        laid_out = kernels.packed(matrix)
-        return lambda x: kernels.multiply(x, laid_out, bias)
-    return lambda x: torch.addmm(bias, x, matrix.T)
-
-
-def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Firing, Float[Tensor, "entry"]]:
-    """Each row's ``k`` largest pre-activations, of those above 0: where and what."""
-    values, latents = largest(pre, k)
-    return _fired(latents, values, k, pre.shape[1])
-
-
-def preselected(
-    x: Float[Tensor, "row d"],
-    encoder: Float[Tensor, "d_sae d"],
-    bias: Float[Tensor, "d_sae"],
-    rough: Callable[[Tensor], Tensor],
-    k: int,
-    spare: int,
-) -> tuple[Firing, Float[Tensor, "entry"]]:
-    """:func:`top_k` of ``x @ encoder.T + bias``, of which only what may be among the largest is computed in full.
-
-    Args:
-        x: rows, less their centre.
-        encoder, bias: of the latents.
-        rough: the same map in bfloat16, whose largest ``k + spare`` are looked at.
-        k: how many fire.
-        spare: a latent is missed where bfloat16 puts more than so many wrong ones before it.
-    """
-    few = min(k + spare, len(encoder))
-    candidates = largest(rough(x.bfloat16()), few)[1]
-    values = Firing.each(candidates, len(encoder)).dots(x, encoder).view_as(candidates) + bias[candidates]
-    return _fired(candidates, values, k, len(encoder))
-
-
-def _fired(latents: Tensor, values: Tensor, k: int, d_sae: int) -> tuple[Firing, Tensor]:
-    """The ``k`` largest of some latents of each row, of those above 0."""
-    if latents.shape[1] > k:
-        values, chosen = values.topk(k, dim=-1, sorted=False)
-        latents = latents.gather(-1, chosen)
-    fires = values > 0
-    if bool(fires.all()):
-        return Firing.each(latents, d_sae), values.flatten()
-    return Firing(_offsets(fires.sum(-1)), latents[fires], d_sae), values[fires]
-
-
-def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Tensor, Tensor]:
-    """Values and places of each row's ``k`` largest, in no order; where fewer are above 0, the rest are any others.
-
-    Where there are many, only the ``k`` groups with the largest maxima are searched: no other group can hold one of the
-    ``k`` largest, since each of those groups holds a larger one.
-    """
-    n_rows, width = pre.shape
-    size = _group_size(width, k)
-    if pre.device.type != "cpu" or size < FEWEST or width % size:
-        return pre.topk(k, dim=-1, sorted=False)
-    ordered = _as_integers(pre)
-    # a group's members stand far apart, so that maxima are taken in vectors
-    groups = ordered.view(n_rows, size, -1)
-    best = groups.amax(1).topk(k, dim=-1, sorted=False).indices
-    members = groups.gather(2, best[:, None, :].expand(-1, size, -1))
-    values, chosen = members.flatten(1).topk(k, dim=-1, sorted=False)
-    within = best.gather(1, chosen % k)
-    return values.view(pre.dtype), torch.div(chosen, k, rounding_mode="floor") * groups.shape[2] + within
-
-
-FEWEST = 4
-"""Members of a group below which all are searched at once."""
-
-
-def _group_size(width: int, k: int) -> int:
-    """The power of two with which about as many maxima are searched as members of the groups that are left."""
-    return 1 << int(math.log2(max(1.0, width / k)) / 2)
-
-
-def _as_integers(pre: Tensor) -> Tensor:
-    """The bits of numbers above 0, which are ordered as the numbers are and compared faster."""
-    return pre.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[pre.dtype.itemsize])
-
-
-def batch_top_k(
-    pre: Float[Tensor, "row d_sae"], k: float, guess: float = 0.0
-) -> tuple[Firing, Float[Tensor, "entry"]]:
-    """The batch's ``k · rows`` largest pre-activations, of those above 0 (Bussmann et al. 2024): where and what.
-
-    Args:
-        pre: pre-activations.
-        k: latents a row on average.
-        guess: a value that all of them probably exceed, such as half of the last batch's smallest: it only saves
-            work, and a wrong guess is found and mended.
-    """
-    wanted = int(k * len(pre))
-    flat = pre.flatten()
-    candidates = (flat > max(guess, 0.0)).nonzero().squeeze(1)
-    if len(candidates) < wanted and guess > 0.0:
-        candidates = (flat > 0.0).nonzero().squeeze(1)
-    if len(candidates) > wanted:
-        chosen = flat[candidates].topk(wanted, sorted=False).indices
-        candidates = candidates[chosen].sort().values
-    return Firing.at(candidates, *pre.shape), flat[candidates]

@@ -78,7 +78,8 @@ class FusedGates:
             opened = kernels.multiply(x, *gate, activation.name, activation.algorithm)
             return kernels.multiply_by(x, opened, *up)
         if self._compiles and not torch.is_grad_enabled() and x[..., 0].numel() >= MANY:
-            return compiled(activation.gated)(mlp.gate_proj(x), mlp.up_proj(x))
+            gated: Tensor = compiled(activation.gated)(mlp.gate_proj(x), mlp.up_proj(x))
+            return gated
         return None
 
 

@@ -49,7 +49,8 @@ def _fused(norm: Any, *, compiles: bool = False) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         many = epsilon is not None and not torch.is_grad_enabled() and x.numel() >= MANY * len(norm.weight)
         if many and compiles:
-            return compiled(rms_norm)(x, norm.weight, epsilon)
+            normed: Tensor = compiled(rms_norm)(x, norm.weight, epsilon)
+            return normed
         if many and x.device.type == "cpu":
             scaled: Tensor = _scaled(x, epsilon) * norm.weight
             return scaled

@@ -22,7 +22,11 @@ class Proven:
     """
 
     def __init__(
-        self, plain: Callable[..., Tensor], make: Callable[[], Callable[..., Tensor]], maker: str
+        self,
+        plain: Callable[..., Any],
+        make: Callable[[], Callable[..., Any]],
+        maker: str,
+        agree: Callable[[Any, Any], bool] = close,
     ) -> None:
         """Make nothing yet.
 
@@ -30,14 +34,15 @@ class Proven:
             plain: the function; its first argument says where it is computed, and in which dtype.
             make: gives the faster form.
             maker: what makes it, for the note.
+            agree: whether two results are as good as each other.
         """
         self._plain = plain
-        self._make, self._maker = make, maker
-        self._faster: Callable[..., Tensor] | None = None
+        self._make, self._maker, self._agree = make, maker, agree
+        self._faster: Callable[..., Any] | None = None
         self._proven: set[tuple[torch.device, torch.dtype]] = set()
         self._failed = False
 
-    def __call__(self, x: Tensor, *others: Any) -> Tensor:
+    def __call__(self, x: Tensor, *others: Any) -> Any:
         """The function's value."""
         if self._failed or not x.numel():
             return self._plain(x, *others)
@@ -49,12 +54,12 @@ class Proven:
                 raise
             return self._give_up(f"{type(error).__name__}: {_first_line(error)}", x, *others)
         if (x.device, x.dtype) not in self._proven:
-            if not close(self._plain(x, *others), found):
+            if not self._agree(self._plain(x, *others), found):
                 return self._give_up("what it computes is something else", x, *others)
             self._proven.add((x.device, x.dtype))
         return found
 
-    def _give_up(self, reason: str, *given: Any) -> Tensor:
+    def _give_up(self, reason: str, *given: Any) -> Any:
         self._failed = True
         tell(f"{self._plain.__name__} is computed without {self._maker}, more slowly: {reason}")
         return self._plain(*given)

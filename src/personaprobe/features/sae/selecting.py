@@ -1,0 +1,147 @@
+"""Which latents fire: every row's largest, or a batch's, found outside the graph from all pre-activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from personaprobe.features.sae.searching import above, largest
+from personaprobe.features.sae.sparse import Firing, below_each_other, offsets
+from personaprobe.models import kernels
+from personaprobe.models.hardware import is_faster_in_bf16
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+Project = Callable[["Tensor"], "Tensor"]
+"""Gives rows their pre-activations, ``(row, d) → (row, d_sae)``."""
+
+SEARCHED = 512 * 4096
+"""Pre-activations that are computed and searched together: few enough to be in the cache still."""
+
+STEP = 64
+"""Rows are taken in multiples of so many, since kernels divide other numbers badly."""
+
+SURE = 5.0
+"""Standard deviations that a rough value is thought to be off at most."""
+
+
+def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
+    """``x @ matrix.T + bias`` of many ``x``, without a graph."""
+    if matrix.device.type == "cpu" and kernels.can_pack():
+        laid_out = kernels.packed(matrix)
+        return lambda x: kernels.multiply(x, laid_out, bias)
+    return lambda x: torch.addmm(bias, x, matrix.T)
+
+
+def rough_affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
+    """:func:`affine` of factors that are rounded to bfloat16; on a CPU they are added up in float32."""
+    if matrix.device.type != "cpu":
+        rounded, own = matrix.bfloat16(), bias.bfloat16()
+        return lambda x: torch.addmm(own, x.bfloat16(), rounded.T)
+
+    def project(x: Tensor) -> Tensor:
+        with kernels.factors_in_bf16():
+            return torch.mm(x, matrix.T).add_(bias)  # which copies no bias into every row first
+
+    return project
+
+
+def helps(x: Tensor) -> bool:
+    """Whether a rough product is faster where ``x`` is."""
+    return x.device.type == "cuda" or (x.device.type == "cpu" and is_faster_in_bf16())
+
+
+def some_of(x: Float[Tensor, "row d"], d_sae: int) -> Iterator[Float[Tensor, "some d"]]:
+    """A part of the rows at a time, so that what is searched was just written."""
+    yield from torch.split(x, max(1, SEARCHED // d_sae // STEP) * STEP)
+
+
+def top_k(
+    project: Project, x: Float[Tensor, "row d"], d_sae: int, k: int
+) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """Each row's ``k`` largest pre-activations, of those above 0: where and what."""
+    parts = [_fired(*largest(project(rows), k), d_sae) for rows in some_of(x, d_sae)]
+    return _together(parts)
+
+
+def preselected(
+    x: Float[Tensor, "row d"],
+    encoder: Float[Tensor, "d_sae d"],
+    bias: Float[Tensor, "d_sae"],
+    rough: Project,
+    k: int,
+    spare: int,
+) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """:func:`top_k` of ``x @ encoder.T + bias``, of which only what may be among the largest is computed in full.
+
+    Args:
+        x: rows, less their centre.
+        encoder, bias: of the latents.
+        rough: nearly the same map. Its largest ``k + spare`` are computed in full, and show how far off it is. A row of
+            which it leaves open whether all of the ``k`` largest are among them is computed in full.
+        k: how many fire.
+        spare: the more, the fewer rows are left open.
+    """
+    parts = []
+    for rows in some_of(x, len(encoder)):
+        guessed, candidates = largest(rough(rows), min(k + spare, len(encoder)))
+        full = (
+            Firing.each(candidates, len(encoder)).dots(rows, encoder).view_as(candidates) + bias[candidates]
+        )
+        values, chosen = full.topk(k, dim=-1, sorted=False)
+        latents = candidates.gather(-1, chosen)
+        left = _left_open(guessed.float(), full, values).nonzero().squeeze(1)
+        if len(left):
+            values[left], latents[left] = largest(torch.addmm(bias, rows[left], encoder.T), k)
+        parts.append(_fired(values, latents, len(encoder)))
+    return _together(parts)
+
+
+def _left_open(
+    guessed: Float[Tensor, "row candidate"],
+    full: Float[Tensor, "row candidate"],
+    kept: Float[Tensor, "row k"],
+) -> Bool[Tensor, "row"]:
+    """Rows in which a latent that is no candidate may be as large as one that is kept."""
+    farthest = SURE * (full - guessed).square().mean(-1).sqrt()
+    return kept.amin(-1) < guessed.amin(-1) + farthest
+
+
+def batch_top_k(
+    project: Project, x: Float[Tensor, "row d"], d_sae: int, k: float, guess: float = 0.0
+) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """The batch's ``k · rows`` largest pre-activations, of those above 0 (Bussmann et al. 2024): where and what.
+
+    Args:
+        project: gives rows their pre-activations.
+        x: rows.
+        d_sae: how many latents there are.
+        k: latents a row on average.
+        guess: a value that all of them probably exceed, such as most of the last batch's smallest: it only saves
+            work, and a wrong guess is found and mended.
+    """
+    wanted, floor = int(k * len(x)), max(guess, 0.0)
+    firing, values = _together([above(project(rows), floor) for rows in some_of(x, d_sae)])
+    if len(values) < wanted and floor > 0.0:
+        return batch_top_k(project, x, d_sae, k)
+    if len(values) > wanted:
+        keep = torch.zeros_like(values, dtype=torch.bool)
+        keep[values.topk(wanted, sorted=False).indices] = True
+        return firing.only(keep), values[keep]
+    return firing, values
+
+
+def _fired(values: Tensor, latents: Tensor, d_sae: int) -> tuple[Firing, Tensor]:
+    """Those of each row's latents that are above 0."""
+    fires = values > 0
+    if bool(fires.all()):
+        return Firing.each(latents, d_sae), values.flatten()
+    return Firing(offsets(fires.sum(-1)), latents[fires], d_sae), values[fires]
+
+
+def _together(parts: list[tuple[Firing, Tensor]]) -> tuple[Firing, Tensor]:
+    return below_each_other([firing for firing, _ in parts]), torch.cat([values for _, values in parts])
