@@ -4,19 +4,18 @@
     python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
 All sides take whole steps (forward, backward, gradient clipping or projection, Adam, bookkeeping of dead latents) on the
-same rows, from the same shapes. That their losses agree is a law of the test suite.
+same rows, from the same shapes, a few steps in turn, as training takes them. That their losses agree is a law of the test
+suite; that gradients are those of dense autograd is told with the results.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Any
+from itertools import cycle
 
 import torch
 from tests.benchmarks.keeping import keep
@@ -24,6 +23,10 @@ from tests.benchmarks.keeping import keep
 from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
 from personaprobe.models.hardware import keep_freed_memory
+from personaprobe.studies.timing import Work, measure
+
+STEPS = 4
+"""Steps that a contender takes before it is the next one's turn."""
 
 
 def main() -> None:
@@ -32,23 +35,60 @@ def main() -> None:
         keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(8, options.rows, options.d_in, generator=generator).to(options.device)
-    result: dict[str, Any] = {}
-    for name, architecture in architectures(options.k).items():
-        contenders = {"personaprobe": ours(architecture, rows, options)}
-        if isinstance(architecture, TopKArchitecture):
-            rough = replace(architecture, spare=options.spare)
-            contenders["personaprobe, preselected in bfloat16"] = ours(rough, rows, options)
-        contenders |= {
-            f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
-            for sparse in variants(name, options.device)
-        }
-        if name == "topk" and find_spec("sparsify"):
-            contenders["sparsify"] = sparsify(rows, options)
-        result[name] = timed(contenders, options.rounds)
+    measured = [measure(work(name, rows, options), options.rounds) for name in ("topk", "batchtopk")]
     shape = {
         key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "spare", "keep_freed_memory")
     }
-    keep("dictionaries", options.device, {"shape": shape, "milliseconds a step": result})
+    told = {"shape": shape, "rounds": options.rounds, "works": [asdict(each) for each in measured]}
+    keep("dictionaries", options.device, told)
+
+
+def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
+    """A training step, SAELens' own being the reference."""
+    architecture: Architecture = {"topk": TopKArchitecture, "batchtopk": BatchTopKArchitecture}[name](
+        options.k
+    )
+    steps = {
+        f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
+        for sparse in variants(name, options.device)
+    }
+    trainee = new(architecture, rows, options)
+    steps["personaprobe"] = trainee.learn
+    if isinstance(architecture, TopKArchitecture):
+        preselecting = new(replace(architecture, spare=options.spare), rows, options)
+        steps["personaprobe, preselected in bfloat16"] = preselecting.learn
+        if find_spec("sparsify"):
+            steps["sparsify"] = sparsify(options)
+    runs = {label: in_a_row(step, rows) for label, step in steps.items()}
+    for run in runs.values():  # what is made at the first step
+        run()
+    units = dict.fromkeys(runs, float(STEPS))
+    return Work(f"a step of {name}", runs, lambda: furthest(trainee, rows[0]), units)
+
+
+def in_a_row(step: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Callable[[], object]:
+    """The next few steps."""
+    batches = cycle(rows)
+    return lambda: [step(next(batches)) for _ in range(STEPS)]
+
+
+def furthest(trainee: Trainee, rows: torch.Tensor) -> str:
+    """How far gradients are from those of dense autograd, relative to the largest."""
+    autoencoder, architecture = trainee.autoencoder, trainee.recipe.architecture
+    assert isinstance(architecture, TopKArchitecture | BatchTopKArchitecture)
+    x = rows / autoencoder.scale
+    leaves = (autoencoder.encoder, autoencoder.decoder, autoencoder.b_enc, autoencoder.b_dec)
+    none_dead = torch.zeros_like(autoencoder.b_enc, dtype=torch.bool)
+    sparse = torch.autograd.grad(architecture.losses(autoencoder, x, none_dead).total, leaves)
+    pre = torch.addmm(autoencoder.b_enc, x - autoencoder.b_dec, autoencoder.encoder.T)
+    together = len(x) if isinstance(architecture, BatchTopKArchitecture) else 1
+    searched = pre.detach().view(len(x) // together, -1)
+    kept = searched.topk(int(architecture.k * together)).indices
+    mask = torch.zeros_like(searched).scatter(-1, kept, 1.0).view_as(pre)
+    written = (pre.relu() * mask) @ autoencoder.decoder + autoencoder.b_dec
+    dense = torch.autograd.grad((written - x).square().sum() / len(x), leaves)
+    apart = [(one - other).abs().max() / other.abs().max() for one, other in zip(sparse, dense, strict=True)]
+    return f"gradients {float(max(apart)):.1e} of the largest apart from dense ones at most"
 
 
 def arguments() -> argparse.Namespace:
@@ -62,7 +102,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
     )
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--rounds", type=int, default=11)
     return parser.parse_args()
 
 
@@ -71,21 +111,14 @@ def variants(name: str, device: str) -> tuple[bool, ...]:
     return (False, True) if name == "topk" and device != "cpu" else (False,)
 
 
-def architectures(k: int) -> dict[str, Architecture]:
-    return {"topk": TopKArchitecture(k), "batchtopk": BatchTopKArchitecture(k)}
-
-
-def ours(
-    architecture: Architecture, rows: torch.Tensor, options: argparse.Namespace
-) -> Callable[[int], object]:
+def new(architecture: Architecture, rows: torch.Tensor, options: argparse.Namespace) -> Trainee:
     recipe = SAERecipe(architecture, d_sae=options.d_sae, steps=100_000)
-    trainee = Trainee(recipe, rows[0].cpu(), options.device)
-    return lambda step: trainee.learn(rows[step % len(rows)])
+    return Trainee(recipe, rows[0].cpu(), options.device)
 
 
 def saelens(
     name: str, rows: torch.Tensor, options: argparse.Namespace, sparse: bool
-) -> Callable[[int], object]:
+) -> Callable[[torch.Tensor], object]:
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
     from sae_lens.training.sae_trainer import SAETrainer
@@ -104,10 +137,10 @@ def saelens(
         sae,
         iter(()),
     )
-    return lambda step: trainer._train_step(sae=sae, sae_in=rows[step % len(rows)])
+    return lambda batch: trainer._train_step(sae=sae, sae_in=batch)
 
 
-def sparsify(rows: torch.Tensor, options: argparse.Namespace) -> Callable[[int], object]:
+def sparsify(options: argparse.Namespace) -> Callable[[torch.Tensor], object]:
     """A step as sparsify's trainer takes it: unit norm, forward, backward, projection, Adam, and who fired."""
     if options.device == "cpu":  # where it would take Triton's presence for that of a GPU
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
@@ -119,9 +152,9 @@ def sparsify(rows: torch.Tensor, options: argparse.Namespace) -> Callable[[int],
     optimizer = torch.optim.Adam(coder.parameters(), lr=1e-3)
     idle = torch.zeros(options.d_sae, dtype=torch.long, device=options.device)
 
-    def step(number: int) -> None:
+    def step(batch: torch.Tensor) -> None:
         coder.set_decoder_norm_to_unit_norm()
-        out = coder(rows[number % len(rows)], dead_mask=idle > 10_000_000)
+        out = coder(batch, dead_mask=idle > 10_000_000)
         (out.fvu + out.auxk_loss / 32).backward()
         coder.remove_gradient_parallel_to_decoder_directions()
         optimizer.step()
@@ -129,23 +162,6 @@ def sparsify(rows: torch.Tensor, options: argparse.Namespace) -> Callable[[int],
         idle.add_(options.rows)[out.latent_indices.flatten()] = 0
 
     return step
-
-
-def timed(contenders: dict[str, Callable[[int], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds a step, the contenders taking turns; the first round warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for step in range(rounds + 1):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            run(step)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken[name].append(1e3 * (time.perf_counter() - started))
-    median = {name: statistics.median(times[1:]) for name, times in taken.items()}
-    return {
-        name: {"median": round(value, 1), "times ours": round(value / median["personaprobe"], 2)}
-        for name, value in median.items()
-    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The figure of the README: speeds beside peers, and how cost grows, from the results that stand in ``results/``.
 
-python -m tests.benchmarks.figure amd-epyc-avx512 bfloat16
+python -m tests.benchmarks.figure intel-r--xeon-r--processor-avx512-amx bfloat16
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     )
     grown = RESULTS / f"scaling-{machine}.json"
     scaling = json.loads(grown.read_text())["works"] if grown.is_file() else {}
-    works = {**dict(ratios(speed)), **dict(steps(dictionaries))}
+    works = {**dict(ratios(speed)), **dict(ratios(dictionaries))}
     figure = plt.figure(figsize=(10, 0.21 * sum(map(len, works.values())) + 0.42 * len(works) + 2.6))
     upper, lower = figure.subfigures(2, 1, height_ratios=[3.2, 1])
     bars(upper.subplots(), works)
@@ -52,18 +52,10 @@ def main() -> None:
     print(path)
 
 
-def ratios(speed: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+def ratios(told: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
     """Speeds of every work's contenders."""
-    for work in speed["works"]:
-        yield work["name"], {name: told["ratio"] for name, told in work["speeds"].items()}
-
-
-def steps(dictionaries: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
-    """The same of training steps, with SAELens as the reference."""
-    shape = dictionaries["shape"]
-    for kind, told in dictionaries["milliseconds a step"].items():
-        name = f"training step, {kind}, {shape['rows']} × {shape['d_in']} → {shape['d_sae']}"
-        yield name, {who: told["SAELens"]["median"] / own["median"] for who, own in told.items()}
+    for work in told["works"]:
+        yield work["name"], {name: speed["ratio"] for name, speed in work["speeds"].items()}
 
 
 def bars(axes: Axes, works: dict[str, dict[str, float]]) -> None:

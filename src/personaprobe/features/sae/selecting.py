@@ -64,8 +64,7 @@ def top_k(
     project: Project, x: Float[Tensor, "row d"], d_sae: int, k: int
 ) -> tuple[Firing, Float[Tensor, "entry"]]:
     """Each row's ``k`` largest pre-activations, of those above 0: where and what."""
-    parts = [_fired(*largest(project(rows), k), d_sae) for rows in some_of(x, d_sae)]
-    return _together(parts)
+    return _fired(*_largest(project, x, d_sae, k), d_sae)
 
 
 def preselected(
@@ -86,19 +85,21 @@ def preselected(
         k: how many fire.
         spare: the more, the fewer rows are left open.
     """
-    parts = []
-    for rows in some_of(x, len(encoder)):
-        guessed, candidates = largest(rough(rows), min(k + spare, len(encoder)))
-        full = (
-            Firing.each(candidates, len(encoder)).dots(rows, encoder).view_as(candidates) + bias[candidates]
-        )
-        values, chosen = full.topk(k, dim=-1, sorted=False)
-        latents = candidates.gather(-1, chosen)
-        left = _left_open(guessed.float(), full, values).nonzero().squeeze(1)
-        if len(left):
-            values[left], latents[left] = largest(torch.addmm(bias, rows[left], encoder.T), k)
-        parts.append(_fired(values, latents, len(encoder)))
-    return _together(parts)
+    d_sae = len(encoder)
+    guessed, candidates = _largest(rough, x, d_sae, min(k + spare, d_sae))
+    full = Firing.each(candidates, d_sae).dots(x, encoder).view_as(candidates) + bias[candidates]
+    values, chosen = full.topk(k, dim=-1, sorted=False)
+    latents = candidates.gather(-1, chosen)
+    left = _left_open(guessed.float(), full, values).nonzero().squeeze(1)
+    if len(left):
+        values[left], latents[left] = largest(torch.addmm(bias, x[left], encoder.T), k)
+    return _fired(values, latents, d_sae)
+
+
+def _largest(project: Project, x: Tensor, d_sae: int, k: int) -> tuple[Tensor, Tensor]:
+    """Values and places of each row's ``k`` largest."""
+    values, latents = zip(*(largest(project(rows), k) for rows in some_of(x, d_sae)), strict=True)
+    return torch.cat(values), torch.cat(latents)
 
 
 def _left_open(
@@ -125,7 +126,8 @@ def batch_top_k(
             work, and a wrong guess is found and mended.
     """
     wanted, floor = int(k * len(x)), max(guess, 0.0)
-    firing, values = _together([above(project(rows), floor) for rows in some_of(x, d_sae)])
+    patterns, found = zip(*(above(project(rows), floor) for rows in some_of(x, d_sae)), strict=True)
+    firing, values = below_each_other(patterns), torch.cat(found)
     if len(values) < wanted and floor > 0.0:
         return batch_top_k(project, x, d_sae, k)
     if len(values) > wanted:
@@ -141,7 +143,3 @@ def _fired(values: Tensor, latents: Tensor, d_sae: int) -> tuple[Firing, Tensor]
     if bool(fires.all()):
         return Firing.each(latents, d_sae), values.flatten()
     return Firing(offsets(fires.sum(-1)), latents[fires], d_sae), values[fires]
-
-
-def _together(parts: list[tuple[Firing, Tensor]]) -> tuple[Firing, Tensor]:
-    return below_each_other([firing for firing, _ in parts]), torch.cat([values for _, values in parts])
