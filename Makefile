@@ -60,7 +60,6 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.dictionaries
 	$(BIN)/python -m tests.benchmarks.trio
 	$(BIN)/python -m tests.benchmarks.scaling
-	$(BIN)/python -m tests.benchmarks.shares
 	$(BIN)/python -m tests.benchmarks.speed
 
 bench-gpu: $(INSTALLED)
