@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--spare", type=int, default=12)
+    parser.add_argument("--spare", type=int, default=16)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=20)
     return parser.parse_args()

@@ -78,7 +78,7 @@ def steps() -> Iterator[tuple[str, Callable[[], object]]]:
     rows = torch.randn(2048, 576, generator=torch.Generator().manual_seed(0))
     kinds: dict[str, Architecture] = {
         "TopK": TopKArchitecture(32),
-        "TopK, preselected": TopKArchitecture(32, spare=12),
+        "TopK, preselected": TopKArchitecture(32, spare=16),
         "BatchTopK": BatchTopKArchitecture(32),
     }
     for name, architecture in kinds.items():

@@ -108,14 +108,15 @@ def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, seed: in
     assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
 
 
-def test_rows_that_are_not_left_open_are_not_computed_in_full() -> None:
-    guessed = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.9], [3.0, -1.0, -2.0]])
-    off = torch.tensor([0.01, -0.01, 0.01])
-    full = guessed + off
-    open_ones = selecting._left_open(guessed, full, full.topk(2).values)
-    assert open_ones.tolist() == [False, False, False]
-    farther = guessed + 4 * off
-    assert selecting._left_open(guessed, farther, farther.topk(2).values).tolist() == [False, True, False]
+@pytest.mark.parametrize(("off", "left_open"), [(0.01, False), (0.1, True)])
+def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: float, left_open: bool) -> None:
+    guessed = torch.tensor([[90.0, 3.0, 2.2, 2.0], [90.0, 3.0, 1.0, -1.0]])
+    errors = torch.tensor([5.0, off, off, -off])  # what is far larger is farther off, and says nothing
+    full = guessed + errors
+    kept = full.topk(2).indices
+    assert selecting._left_open(guessed, full, kept).tolist() == [False, False]
+    closer = torch.tensor([[90.0, 2.3, 2.2, 2.0]])
+    assert selecting._left_open(closer, closer + errors, kept[:1]).tolist() == [left_open]
 
 
 @pytest.mark.parametrize("helps", [True, False])

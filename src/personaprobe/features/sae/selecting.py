@@ -13,7 +13,7 @@ from personaprobe.models import kernels
 from personaprobe.models.hardware import is_faster_in_bf16
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 Project = Callable[["Tensor"], "Tensor"]
@@ -25,7 +25,7 @@ SEARCHED = 512 * 4096
 STEP = 64
 """Rows are taken in multiples of so many, since kernels divide other numbers badly."""
 
-SURE = 5.0
+SURE = 4.0
 """Standard deviations that a rough value is thought to be off at most."""
 
 
@@ -90,7 +90,7 @@ def preselected(
     full = Firing.each(candidates, d_sae).dots(x, encoder).view_as(candidates) + bias[candidates]
     values, chosen = full.topk(k, dim=-1, sorted=False)
     latents = candidates.gather(-1, chosen)
-    left = _left_open(guessed.float(), full, values).nonzero().squeeze(1)
+    left = _left_open(guessed.float(), full, chosen).nonzero().squeeze(1)
     if len(left):
         values[left], latents[left] = largest(torch.addmm(bias, x[left], encoder.T), k)
     return _fired(values, latents, d_sae)
@@ -105,11 +105,17 @@ def _largest(project: Project, x: Tensor, d_sae: int, k: int) -> tuple[Tensor, T
 def _left_open(
     guessed: Float[Tensor, "row candidate"],
     full: Float[Tensor, "row candidate"],
-    kept: Float[Tensor, "row k"],
+    chosen: Int[Tensor, "row k"],
 ) -> Bool[Tensor, "row"]:
-    """Rows in which a latent that is no candidate may be as large as one that is kept."""
-    farthest = SURE * (full - guessed).square().mean(-1).sqrt()
-    return kept.amin(-1) < guessed.amin(-1) + farthest
+    """Rows in which a latent that is no candidate may be as large as one that is kept.
+
+    How far off it may be is told by the candidates that are not kept, which are as large as it is: the larger a
+    pre-activation, the more it is off.
+    """
+    off = (full - guessed).square()
+    n_spare = full.shape[1] - chosen.shape[1]
+    spread = ((off.sum(-1) - off.gather(-1, chosen).sum(-1)) / max(1, n_spare)).clamp_min(0.0).sqrt()
+    return full.gather(-1, chosen).amin(-1) < guessed.amin(-1) + SURE * spread
 
 
 def batch_top_k(
