@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.features.sae import searching, sparse
+from personaprobe.features.sae.compiled import compiled
 from personaprobe.models import team
 
 N = 24
@@ -150,7 +151,7 @@ def test_a_search_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch, k
 
     monkeypatch.setattr(kernels, "largest_by_group", wrong)
     pre = numbers(N, 1024)
-    fresh = sparse.by_numba.__wrapped__(searching.largest_by_group, searching._same_numbers)
+    fresh = compiled.__wrapped__(searching.largest_by_group, "Numba", searching._same_numbers)
     with pytest.warns(UserWarning, match="largest_by_group is computed without Numba, more slowly: what it"):
         values, _ = fresh(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)

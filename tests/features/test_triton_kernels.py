@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.features.sae import selecting, sparse
+from personaprobe.features.sae.compiled import compiled
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -87,7 +88,7 @@ def test_a_dictionary_learns_the_same_by_kernels(
     monkeypatch.setattr(sparse, "_form", lambda form, _: form)
     expected = gradients()
     generator.manual_seed(0)
-    monkeypatch.setattr(sparse, "_form", lambda form, _: sparse._by_triton(form))
+    monkeypatch.setattr(sparse, "_form", lambda form, _: compiled(form, "Triton"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a note would say that it is computed without Triton
         found = gradients()

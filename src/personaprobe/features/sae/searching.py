@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from personaprobe.features.sae.sparse import Firing, by_numba, can_compile
+from personaprobe.features.sae.compiled import compiled, fits_numba
+from personaprobe.features.sae.sparse import Firing, offsets
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -54,8 +55,7 @@ def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """Where each row's numbers above ``floor`` begin, their columns and values, without a compiler."""
     fires = pre > floor
-    starts = torch.nn.functional.pad(fires.sum(-1).cumsum(0), (1, 0))
-    return starts, fires.nonzero()[:, 1], pre[fires]
+    return offsets(fires.sum(-1)), fires.nonzero()[:, 1], pre[fires]
 
 
 def group_size(width: int, k: int) -> int:
@@ -70,7 +70,7 @@ def as_integers(pre: Tensor) -> Tensor:
 
 def _form(plain: Callable[..., Any], pre: Tensor) -> Callable[..., Any]:
     """How a search is done: compiled by Numba where rows lie in memory as it reads them, else plainly."""
-    return by_numba(plain, _same_numbers) if can_compile(pre) else plain
+    return compiled(plain, "Numba", _same_numbers) if fits_numba(pre) else plain
 
 
 def _same_numbers(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:

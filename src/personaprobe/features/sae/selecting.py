@@ -28,6 +28,9 @@ STEP = 64
 SURE = 4.0
 """Standard deviations that a rough value is thought to be off at most."""
 
+TYPICAL = 4
+"""Candidates of a row of its own that those of a typical row count as much as."""
+
 
 def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
     """``x @ matrix.T + bias`` of many ``x``, without a graph."""
@@ -110,12 +113,13 @@ def _left_open(
     """Rows in which a latent that is no candidate may be as large as one that is kept.
 
     How far off it may be is told by the candidates that are not kept, which are as large as it is: the larger a
-    pre-activation, the more it is off.
+    pre-activation, the more it is off. They are few, so that those of a typical row count a little.
     """
     off = (full - guessed).square()
-    n_spare = full.shape[1] - chosen.shape[1]
-    spread = ((off.sum(-1) - off.gather(-1, chosen).sum(-1)) / max(1, n_spare)).clamp_min(0.0).sqrt()
-    return full.gather(-1, chosen).amin(-1) < guessed.amin(-1) + SURE * spread
+    n_spare = max(1, full.shape[1] - chosen.shape[1])
+    own = (off.sum(-1) - off.gather(-1, chosen).sum(-1)).clamp_min(0.0)
+    variance = (own + TYPICAL * own.median() / n_spare) / (n_spare + TYPICAL)
+    return full.gather(-1, chosen).amin(-1) < guessed.amin(-1) + SURE * variance.sqrt()
 
 
 def batch_top_k(

@@ -10,14 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from personaprobe.models import team
-from personaprobe.models.fused.agreement import close
-from personaprobe.models.fused.proven import Proven
+from personaprobe.features.sae.compiled import compiled, fits_numba, fits_triton
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -148,39 +146,10 @@ def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]
 
 
 def _form(plain: Callable[..., Tensor], x: Tensor) -> Callable[..., Tensor]:
-    """How something is computed where ``x`` is: by a kernel of Triton's on CUDA, else plainly."""
-    if x.device.type == "cuda" and x.dtype == torch.float32:
-        return _by_triton(plain)
-    return by_numba(plain) if plain is sampled_dots and can_compile(x) else plain
-
-
-@cache
-def _by_triton(plain: Callable[..., Tensor]) -> Proven:
-    def make() -> Callable[..., Tensor]:
-        from personaprobe.features.sae import triton_kernels
-
-        kernel: Callable[..., Tensor] = getattr(triton_kernels, plain.__name__)
-        return kernel
-
-    return Proven(plain, make, "Triton")
-
-
-def can_compile(x: Tensor) -> bool:
-    """Whether work on rows like ``x`` is compiled by Numba."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and team.is_there()
-
-
-@cache
-def by_numba(plain: Callable[..., Any], agree: Callable[[Any, Any], bool] = close) -> Proven:
-    """A function as Numba compiled it, where it is proven to find the same."""
-
-    def make() -> Callable[..., Any]:
-        from personaprobe.features.sae import numba_kernels
-
-        kernel: Callable[..., Any] = getattr(numba_kernels, plain.__name__)
-        return kernel
-
-    return Proven(plain, make, "Numba", agree)
+    """How something is computed where ``x`` is: by a kernel that is faster there, else plainly."""
+    if fits_triton(x):
+        return compiled(plain, "Triton")
+    return compiled(plain, "Numba") if plain is sampled_dots and fits_numba(x) else plain
 
 
 class _Encode(torch.autograd.Function):

@@ -1,0 +1,49 @@
+"""Kernels of ours in place of plain functions: Triton's on GPUs, Numba's on CPUs, proven to find the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from personaprobe.models import team
+from personaprobe.models.fused.agreement import close
+from personaprobe.models.fused.proven import Proven
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KERNELS = {"Triton": "triton_kernels", "Numba": "numba_kernels"}
+"""Modules that hold them, under the names of the plain functions."""
+
+
+@cache
+def compiled(
+    plain: Callable[..., Any], maker: str, agree: Callable[[Any, Any], bool] = close
+) -> Callable[..., Any]:
+    """A function as one of our kernels computes it.
+
+    Args:
+        plain: the function.
+        maker: what compiles the kernel.
+        agree: whether two results are as good as each other.
+    """
+
+    def make() -> Callable[..., Any]:
+        kernel: Callable[..., Any] = getattr(import_module(f"{__package__}.{KERNELS[maker]}"), plain.__name__)
+        return kernel
+
+    return Proven(plain, make, maker, agree)
+
+
+def fits_triton(x: Tensor) -> bool:
+    """Whether kernels of Triton's read what is like ``x``."""
+    return x.device.type == "cuda" and x.dtype == torch.float32
+
+
+def fits_numba(x: Tensor) -> bool:
+    """Whether kernels of Numba's read what is like ``x``."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and team.is_there()
