@@ -88,7 +88,7 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
 
 
 @pytest.mark.parametrize("k", [1, 7, 16])
-@pytest.mark.parametrize(("spare", "least"), [(8, 0.999), (24, 0.999), (300, 1.0)])
+@pytest.mark.parametrize(("spare", "least"), [(1, 0.9995), (8, 0.9995), (300, 1.0)])
 def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: int, least: float) -> None:
     """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
     encoder, bias = numbers(256, D), numbers(256, seed=1)
