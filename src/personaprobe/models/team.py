@@ -44,7 +44,7 @@ def do(work: int, given: Sequence[int]) -> None:
     """
     import torch
 
-    told = (ctypes.c_int64 * max(8, len(given)))(*given)
+    told = (ctypes.c_int64 * len(given))(*given)
     _there().GOMP_parallel(ctypes.c_void_p(work), told, ctypes.c_uint(torch.get_num_threads()), 0)
 
 

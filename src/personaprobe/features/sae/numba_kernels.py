@@ -24,9 +24,6 @@ MEMBERS = 16
 LOWER = 1 << 20
 """What a row's smallest is lowered by to guess the next row's, in bits of a float32: an eighth to a quarter."""
 
-GIVEN = 8
-"""Numbers and addresses that a piece of work is given."""
-
 
 def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Values and places of each row's ``k`` largest, in no order; where fewer are above 0, the rest are any others.
@@ -42,7 +39,7 @@ def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each row's numbers above ``floor`` begin, their columns and values.
+    """The numbers above ``floor``, where each row's begin, and their columns.
 
     Args:
         pre: ``(row, d_sae)`` in float32, contiguous.
@@ -55,7 +52,7 @@ def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     starts.cumsum_(0)
     columns, values = starts.new_empty(int(starts[-1])), pre.new_empty(int(starts[-1]))
     _do(_COLLECT, n_rows, width, least, pre, starts, columns, values)
-    return starts, columns, values
+    return values, starts, columns
 
 
 def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -> Tensor:
@@ -228,7 +225,7 @@ _WORK = types.void(types.CPointer(types.int64))
 
 @cfunc(_WORK, cache=True)
 def _LARGEST(given):  # type: ignore[no-untyped-def]
-    n_rows, width, k, pre, values, places, _, _ = carray(given, GIVEN)
+    n_rows, width, k, pre, values, places = carray(given, 6)
     begin, end = _share(n_rows)
     _largest(
         carray(_at(pre), (n_rows, width), np.int32),
@@ -242,7 +239,7 @@ def _LARGEST(given):  # type: ignore[no-untyped-def]
 
 @cfunc(_WORK, cache=True)
 def _COUNT(given):  # type: ignore[no-untyped-def]
-    n_rows, width, floor, pre, counts, _, _, _ = carray(given, GIVEN)
+    n_rows, width, floor, pre, counts = carray(given, 5)
     begin, end = _share(n_rows)
     own = carray(_at(counts), n_rows, np.int64)
     _count(carray(_at(pre), (n_rows, width), np.int32), np.int32(floor), own, begin, end)
@@ -250,7 +247,7 @@ def _COUNT(given):  # type: ignore[no-untyped-def]
 
 @cfunc(_WORK, cache=True)
 def _COLLECT(given):  # type: ignore[no-untyped-def]
-    n_rows, width, floor, pre, starts, columns, values, _ = carray(given, GIVEN)
+    n_rows, width, floor, pre, starts, columns, values = carray(given, 7)
     begin, end = _share(n_rows)
     offsets = carray(_at(starts), n_rows + 1, np.int64)
     n_found = offsets[n_rows]
@@ -267,7 +264,7 @@ def _COLLECT(given):  # type: ignore[no-untyped-def]
 
 @cfunc(_WORK, cache=True)
 def _DOTS(given):  # type: ignore[no-untyped-def]
-    n_rows, width, n_right, left, right, starts, columns, found = carray(given, GIVEN)
+    n_rows, width, n_right, left, right, starts, columns, found = carray(given, 8)
     begin, end = _share(n_rows)
     offsets = carray(_at(starts), n_rows + 1, np.int64)
     n_entries = offsets[n_rows]

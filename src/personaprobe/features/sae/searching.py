@@ -29,7 +29,7 @@ def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Float[Tensor, "row
 
 def above(pre: Float[Tensor, "row d_sae"], floor: float) -> tuple[Firing, Float[Tensor, "entry"]]:
     """Which numbers are above ``floor``, which is not negative: where and what."""
-    starts, latents, values = _form(those_above, pre)(pre, floor)
+    values, starts, latents = _form(those_above, pre)(pre, floor)
     return Firing(starts, latents, pre.shape[1]), values
 
 
@@ -53,9 +53,9 @@ def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each row's numbers above ``floor`` begin, their columns and values, without a compiler."""
+    """The numbers above ``floor``, where each row's begin, and their columns, without a compiler."""
     fires = pre > floor
-    return offsets(fires.sum(-1)), fires.nonzero()[:, 1], pre[fires]
+    return pre[fires], offsets(fires.sum(-1)), fires.nonzero()[:, 1]
 
 
 def group_size(width: int, k: int) -> int:
@@ -75,5 +75,4 @@ def _form(plain: Callable[..., Any], pre: Tensor) -> Callable[..., Any]:
 
 def _same_numbers(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
     """Whether two searches found as large numbers above 0, wherever those stand that are equal."""
-    mine, theirs = (found[0] if len(found) == 2 else found[2] for found in (one, other))
-    return torch.equal(*(values.nan_to_num().clamp(min=0).sort(-1).values for values in (mine, theirs)))
+    return torch.equal(*(found[0].nan_to_num().clamp(min=0).sort(-1).values for found in (one, other)))

@@ -40,12 +40,6 @@ class Firing:
     d_sae: int
 
     @classmethod
-    def at(cls, flat: Int[Tensor, "entry"], n_rows: int, d_sae: int) -> Firing:
-        """The pattern of flat indices ``row * d_sae + latent``, ascending."""
-        rows = torch.div(flat, d_sae, rounding_mode="floor")
-        return cls(offsets(torch.bincount(rows, minlength=n_rows)), flat - rows * d_sae, d_sae)
-
-    @classmethod
     def each(cls, latents: Int[Tensor, "row k"], d_sae: int) -> Firing:
         """The pattern of rows that all have as many entries."""
         n_rows, k = latents.shape
