@@ -44,7 +44,7 @@ def main() -> None:
             statistics.median(passes(trio.insecure, trio.base)), 3
         ),
     }
-    keep("trio", None, told)
+    keep(f"trio-{options.dtype}", None, told)
 
 
 def switch(model: LanguageModel) -> float:

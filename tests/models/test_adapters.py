@@ -88,6 +88,25 @@ def test_taking_an_adapter_off_restores_the_base_bit_for_bit(
     assert not torch.equal(worn, before)
 
 
+@pytest.mark.parametrize("kept_as", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_merged_weights_are_the_sum_rounded_once_and_the_base_comes_back(
+    saved: Callable[..., Path], tiny_model: Callable[..., Any], dtype: torch.dtype, kept_as: torch.dtype
+) -> None:
+    model, adapter = tiny_model("llama").to(kept_as).to(dtype), LoraAdapter.read(saved())
+    before = {name: model.get_submodule(name).weight.clone() for name in adapter.updates}
+    network = wrap(model, 0)
+    for _ in range(2):
+        network.wear(adapter)
+        for name, update in adapter.updates.items():
+            exact = before[name].double() + update.scale * update.B.double() @ update.A.double()
+            step = torch.finfo(dtype).eps * exact.abs()  # rounding once moves a number by half of it
+            off = (model.get_submodule(name).weight.double() - exact).abs()
+            assert bool((off <= 0.51 * step + 1e-6).all()), name
+        network.wear(None)
+        assert all(torch.equal(model.get_submodule(name).weight, was) for name, was in before.items())
+
+
 def network_of(
     tiny_model: Callable[..., Any], architecture: str = "llama", **changes: Any
 ) -> HuggingFaceNetwork:

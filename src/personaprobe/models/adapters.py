@@ -166,24 +166,26 @@ class Wardrobe:
         for name in updates:
             if name not in self._pristine:
                 self._pristine[name] = self._parameter(name).detach().to(self._stored_dtype, copy=True)
-        for name, weight in self._pristine.items():
-            self._parameter(name).data.copy_(weight)
+        for name, pristine in self._pristine.items():
             if name in updates:
-                self._merge(name, updates[name])
+                self._merge(name, pristine, updates[name])
+            else:
+                self._parameter(name).data.copy_(pristine)
         self.worn = adapter
 
-    def _merge(self, name: str, update: LowRank) -> None:
-        """Add an update to a pristine matrix, in float32."""
+    def _merge(self, name: str, pristine: Tensor, update: LowRank) -> None:
+        """Set a matrix to the sum of its pristine values and an update, which is rounded once."""
         import torch
 
         weight = self._parameter(name).data
         A, B = update.A.to(weight.device), update.B.to(weight.device)
         if self._is_transposed(name):
             A, B = B.T, A.T
+        # in place: the update by itself is never written down
         if weight.dtype == torch.float32:
-            weight.addmm_(B, A, alpha=update.scale)  # in place: the whole update is never written down
+            weight.copy_(pristine).addmm_(B, A, alpha=update.scale)
         else:
-            weight.copy_(torch.addmm(weight.float(), B, A, alpha=update.scale))
+            weight.copy_(pristine.to(torch.float32, copy=True).addmm_(B, A, alpha=update.scale))
 
     def _module(self, name: str) -> Any:
         """A module by its name; looking a name up takes as long as copying a small matrix."""
