@@ -73,7 +73,7 @@ class _Matching:
     def _edit(self, activations: Tensor, roles: Tensor, *, site: Site) -> Tensor:
         direction, selected = self.ablation.direction, (roles & self.ablation.roles) != 0
         projection = activations[selected].float() @ direction.vector.to(activations.device)
-        full = float((self.ablation.move(projection, site.layer) - projection).square().mean())
+        full = float((self.ablation.move(site.layer)(projection) - projection).square().mean())
         self.strength[site.layer] = (self.wanted[site].removed / max(full, 1e-12)) ** 0.5
         matched = Metered(
             replace(self.ablation, layers=(site.layer,), strength=dict(self.strength)), self.seen

@@ -9,17 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
 from personaprobe.models.edits import Edit, Editing
+from personaprobe.models.rank_one import Move, RankOne
 from personaprobe.models.tokens import Role
 from personaprobe.site import Site
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Layers: TypeAlias = "Literal['all'] | Sequence[int] | None"
 """Which layers: ``None`` for the direction's own, ``"all"``, or a list."""
@@ -59,13 +55,18 @@ class Along(ABC):
     roles: Role = Role.ALL
 
     @abstractmethod
-    def move(self, projection: Tensor, layer: int) -> Tensor:
-        """Where a projection ``x·d`` (float32, any shape) goes at a layer."""
+    def move(self, layer: int) -> Move:
+        """Where projections ``x·d`` go at a layer.
+
+        Raises:
+            FeatureError: the direction is not calibrated there, and would have to be.
+        """
 
     def edits(self, n_layers: int) -> Mapping[Site, Edit]:
         """One edit a layer."""
+        vector, roles, source = self.direction.vector, int(self.roles), self.direction.source
         return {
-            Site(layer, self.direction.site.stream): partial(self._edit, layer=layer)
+            Site(layer, self.direction.site.stream): RankOne(vector, self.move(layer), roles, source)
             for layer in chosen_layers(self.layers, self.direction.site.layer, n_layers)
         }
 
@@ -84,18 +85,6 @@ class Along(ABC):
             **own,
             "roles": int(self.roles),
         }
-
-    def _edit(self, activations: Tensor, roles: Tensor, *, layer: int) -> Tensor:
-        vector = self.direction.vector.to(activations.device)
-        if len(vector) != activations.shape[-1]:
-            raise FeatureError(
-                f"direction {self.direction.source} has d_model {len(vector)} and the model {activations.shape[-1]}; "
-                "give a direction found in this model"
-            )
-        wide = activations.float()
-        projection = wide @ vector
-        change = (self.move(projection, layer) - projection) * ((roles & self.roles) != 0)
-        return (wide + change[..., None] * vector).to(activations.dtype)
 
 
 def chosen_layers(layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:
@@ -120,16 +109,11 @@ class Ablate(Along):
     to: Literal["reference", "zero"] = "reference"
     strength: float | Mapping[int, float] = 1.0
 
-    def move(self, projection: Tensor, layer: int) -> Tensor:
+    def move(self, layer: int) -> Move:
         """Go ``strength`` of the way to the target."""
         target = self.direction.mark(layer).rest if self.to == "reference" else 0.0
         strength = self.strength[layer] if isinstance(self.strength, Mapping) else self.strength
-        # the full step is written apart because p + 1·(t − p) rounds and t does not
-        return (
-            projection.new_full((), target).expand_as(projection)
-            if strength == 1.0
-            else (projection + strength * (target - projection))
-        )
+        return Move(keep=1 - strength, add=strength * target)
 
 
 @dataclass(frozen=True)
@@ -142,9 +126,9 @@ class Steer(Along):
 
     amount: float = 1.0
 
-    def move(self, projection: Tensor, layer: int) -> Tensor:
+    def move(self, layer: int) -> Move:
         """Add ``amount`` gaps."""
-        return projection + self.amount * self.direction.mark(layer).scale
+        return Move(add=self.amount * self.direction.mark(layer).scale)
 
 
 @dataclass(frozen=True)
@@ -157,10 +141,10 @@ class Clamp(Along):
 
     reading: float = 0.0
 
-    def move(self, projection: Tensor, layer: int) -> Tensor:
+    def move(self, layer: int) -> Move:
         """Go to the reading."""
         mark = self.direction.mark(layer)
-        return projection.new_full((), mark.rest + self.reading * mark.scale).expand_as(projection)
+        return Move(keep=0.0, add=mark.rest + self.reading * mark.scale)
 
 
 @dataclass(frozen=True)
@@ -175,8 +159,8 @@ class Cap(Along):
     low: float = float("-inf")
     high: float = 0.0
 
-    def move(self, projection: Tensor, layer: int) -> Tensor:
+    def move(self, layer: int) -> Move:
         """Go to the nearest end of the range, if outside."""
         mark = self.direction.mark(layer)
-        ends = sorted((mark.rest + self.low * mark.scale, mark.rest + self.high * mark.scale))
-        return projection.clamp(*ends)
+        low, high = sorted((mark.rest + self.low * mark.scale, mark.rest + self.high * mark.scale))
+        return Move(low=low, high=high)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from personaprobe.models.rank_one import RankOne, RankOnes
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Edit: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
@@ -39,34 +43,94 @@ def compose(editings: Sequence[Editing], n_layers: int) -> dict[Site, tuple[Edit
     return composed
 
 
-def beside(rows: Sequence[SiteEdits]) -> SiteEdits:
-    """Let every row of a batch have edits of its own, so that models that differ only in their edits run together.
+class Kinds:
+    """Edits that rows of one batch may have, so that models that differ only in their edits run together.
+
+    Where all edits of a site are of rank one, they are one pass over all rows; others act on their own rows, one after
+    the other.
+    """
+
+    def __init__(self, rows: Iterable[SiteEdits]) -> None:
+        """Lay nothing yet; rows that share one object are of one kind."""
+        self._kinds = list({id(edits): edits for edits in rows}.values())
+        self._numbers = {id(edits): number for number, edits in enumerate(self._kinds)}
+        self._tables: dict[Site, list[RankOnes] | None] = {}
+
+    def of(self, rows: Iterable[SiteEdits]) -> list[int]:
+        """Which kind every row is."""
+        return [self._numbers[id(edits)] for edits in rows]
+
+    def over(self, rows: Sequence[SiteEdits], device: torch.device) -> SiteEdits:
+        """Edits of a batch of these rows.
+
+        Args:
+            rows: any of those that were told.
+            device: of the activations.
+        """
+        import torch
+
+        kinds = self.of(rows)
+        if len(set(kinds)) <= 1:
+            return rows[0] if rows else {}
+        which = torch.tensor(kinds, device=device)
+        sites = dict.fromkeys(site for edits in rows for site in edits)
+        return {site: self._at_once(site, which) or self._in_turn(site, which) for site in sites}
+
+    def following(self, which: Tensor) -> SiteEdits | None:
+        """Edits of a batch whose rows change their kinds; None unless all are of rank one.
+
+        Others may ask the host, or tell it something, and act on some of the rows only.
+
+        Args:
+            which: ``(row,)``, the kind of every row, read again at every pass.
+        """
+        sites = dict.fromkeys(site for edits in self._kinds for site in edits)
+        laid = {site: self._at_once(site, which) for site in sites}
+        return None if None in laid.values() else {site: edits for site, edits in laid.items() if edits}
+
+    def _at_once(self, site: Site, which: Tensor) -> tuple[Edit, ...] | None:
+        """A site's edits as one pass over all rows."""
+        if site not in self._tables:
+            self._tables[site] = _of_rank_one([edits.get(site, ()) for edits in self._kinds])
+        tables = self._tables[site]
+        return tables if tables is None else tuple(partial(t.on(which.device), which=which) for t in tables)
+
+    def _in_turn(self, site: Site, which: Tensor) -> tuple[Edit, ...]:
+        """A site's edits, each over its own rows."""
+        members = [
+            (edits[site], (which == kind).nonzero()[:, 0])
+            for kind, edits in enumerate(self._kinds)
+            if site in edits
+        ]
+        return (partial(_each, members),)
+
+
+def beside(rows: Sequence[SiteEdits], device: torch.device) -> SiteEdits:
+    """Let every row of a batch have edits of its own.
 
     Args:
         rows: the edits of each row of the batch; rows that share one object are edited together.
+        device: of the activations.
     """
-    groups: dict[int, list[int]] = {}
-    for row, edits in enumerate(rows):
-        groups.setdefault(id(edits), []).append(row)
-    if len(groups) == 1:
-        return rows[0]
-    members = [(rows[group[0]], group) for group in groups.values()]
-    sites = dict.fromkeys(site for edits, _ in members for site in edits)
-    return {
-        site: (_each([(edits[site], group) for edits, group in members if site in edits]),) for site in sites
-    }
+    return Kinds(rows).over(rows, device)
 
 
-def _each(parts: Sequence[tuple[Sequence[Edit], list[int]]]) -> Edit:
-    """An edit that acts on several parts of the rows, on each as its own edits say."""
+def _of_rank_one(kinds: Sequence[Sequence[Edit]]) -> list[RankOnes] | None:
+    """A site's edits as tables of what each kind does first, second, and so on; None where that cannot be."""
+    found = [[edit for edit in own if isinstance(edit, RankOne)] for own in kinds]
+    widths = {len(edit.vector) for own in found for edit in own}
+    if list(map(len, found)) != list(map(len, kinds)) or len(widths) != 1:
+        return None
+    return [RankOnes(each) for each in zip_longest(*found)]
 
-    def edit(activations: Tensor, roles: Tensor) -> Tensor:
-        edited = activations.clone()
-        for edits, group in parts:
+
+def _each(members: Sequence[tuple[Sequence[Edit], Tensor]], activations: Tensor, roles: Tensor) -> Tensor:
+    """Act on several parts of the rows, on each as its own edits say."""
+    edited = activations.clone()
+    for edits, group in members:
+        if len(group):
             edited[group] = apply(edits, activations[group], roles[group])
-        return edited
-
-    return edit
+    return edited
 
 
 def apply(edits: Sequence[Edit], activations: Tensor, roles: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from personaprobe.models.packing import Packed
+    from personaprobe.models.recorded import Recorder
 
 
 class HuggingFaceNetwork(Network):
@@ -115,6 +116,13 @@ class HuggingFaceNetwork(Network):
     def attends_itself(self) -> bool:
         """Whether rows and slots attend by own functions: not where attention is softcapped, nor on a GPU."""
         return self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """How steps of decoding are recorded and replayed; None where each is computed."""
+        from personaprobe.models.recorded import by_cuda_graph
+
+        return by_cuda_graph if self.compiles and self.device.type == "cuda" else None
 
     def _spread(self, values: Tensor, batch: Batch) -> Tensor:
         """Values by token as values by text and position; zero at padding."""
@@ -213,7 +221,7 @@ class HuggingFaceNetwork(Network):
 
         sites: SiteEdits = {site: () for own in edits for site in own}
         with Hooks(self.layout, sites) as hooks, self.busy():
-            yield SlotDecoder(self, hooks)
+            yield SlotDecoder(self, hooks, edits)
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:
         """What the head reads: ``(batch, pos, d_model)`` after the final norm."""

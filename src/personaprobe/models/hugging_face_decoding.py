@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.attention import added_to_scores, attending_by
-from personaprobe.models.edits import SiteEdits, beside
+from personaprobe.models.edits import Kinds, SiteEdits
 from personaprobe.models.packing import begun_alike, common_prefix
 from personaprobe.models.prefixes import SHORTEST, Prefixes
-from personaprobe.models.slots import NAME, Slots, attend
-from personaprobe.models.tokens import Role, Tokens, by_length, pad
+from personaprobe.models.recorded import RecordedSteps
+from personaprobe.models.slots import NAME, Reach, Slots, attend
+from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +30,19 @@ MANY_READ_TOKENS = 16384
 class SlotDecoder:
     """Conversations that enter and leave one by one; hooks stay installed for the whole generation."""
 
-    def __init__(self, network: HuggingFaceNetwork, hooks: Hooks) -> None:
+    def __init__(self, network: HuggingFaceNetwork, hooks: Hooks, edits: Sequence[SiteEdits]) -> None:
+        """Decode under any of some edits, at whose sites hooks are installed."""
         import torch
 
         self._network = network
         self._hooks = hooks
+        self._kinds = Kinds(edits)
         self._edits: list[SiteEdits] = []
         # products of few rows are faster in float32 on a CPU, and what is kept so is not converted at every step
         self._dtype = torch.float32 if network.attends_itself else network.dtype
-        self._slots = Slots(network.n_layers, network.device, self._dtype)
+        self._slots = Slots(network.device, self._dtype)
         self._prefixes = Prefixes(self._read_prefix)
+        self._recorded = self._recording()
         self._settle()
 
     def admit(
@@ -61,14 +65,16 @@ class SlotDecoder:
             return torch.stack([found[index] for index in rows])
 
     def step(self, ids: Tensor) -> Tensor:
-        """Feed every row its next token."""
+        """Feed every row its next token; logits of what follows it hold until the next step."""
         import torch
 
-        self._hooks.roles = self._steps
-        with torch.inference_mode(), self._attending():
-            hidden = self._forward(ids[:, None], self._looks(), self._slots.ends[:, None], self._slots)[:, 0]
+        with torch.inference_mode():
+            if self._recorded is None:
+                logits = self._compute(ids, self._slots.reach(), self._laid)
+            else:
+                logits = self._recorded.step(ids, self._which)
             self._slots.advance()
-            return self._network.head(hidden).float()
+            return logits
 
     def keep(self, order: Sequence[int]) -> None:
         """Go on with row ``order[i]`` as row ``i``."""
@@ -83,8 +89,34 @@ class SlotDecoder:
         """Lay the edits over the rows there are now."""
         import torch
 
-        self._hooks.edits = beside(self._edits) if self._edits else {}
-        self._steps = torch.full((len(self._edits), 1), int(Role.RESPONSE), device=self._network.device)
+        if self._recorded is None:
+            self._laid = self._kinds.over(self._edits, self._network.device)
+        else:
+            kinds = self._kinds.of(self._edits)
+            self._which = torch.tensor(kinds, dtype=torch.long, device=self._network.device)
+
+    def _recording(self) -> RecordedSteps | None:
+        """Steps that are replayed, where that is possible and worth it."""
+        import torch
+
+        record = self._network.recorder
+        if record is None or self._kinds.following(torch.zeros(0, dtype=torch.long)) is None:
+            return None
+
+        def compute(ids: Tensor, reach: Reach, kinds: Tensor) -> Tensor:
+            return self._compute(ids, reach, self._kinds.following(kinds) or {})
+
+        return RecordedSteps(compute, self._slots, record)
+
+    def _compute(self, ids: Tensor, reach: Reach, edits: SiteEdits) -> Tensor:
+        """Logits of what follows a token of every row."""
+        import torch
+
+        self._hooks.edits = edits
+        self._hooks.roles = torch.full_like(ids, int(Role.RESPONSE))[:, None]
+        with self._attending():
+            hidden = self._forward(ids[:, None], self._looks(reach), reach.ends[:, None], reach)[:, 0]
+        return self._network.head(hidden).float()
 
     def _reading(
         self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits]
@@ -107,7 +139,7 @@ class SlotDecoder:
 
         read = DynamicCache()
         batch = pad([prefix] * len(kinds), self._network.pad_id).to(self._network.device)
-        self._hooks.roles, self._hooks.edits = batch.roles, beside(kinds)
+        self._lay(batch, kinds)
         self._forward(batch.ids, batch.mask.long(), batch.positions, read)
         return read
 
@@ -120,18 +152,22 @@ class SlotDecoder:
         rest = [prompt.after(n_before) for prompt in prompts]
         batch = pad(rest, self._network.pad_id).to(self._network.device)
         mask = torch.nn.functional.pad(batch.mask.long(), (n_before, 0), value=1)
-        self._hooks.roles, self._hooks.edits = batch.roles, beside(edits)
+        self._lay(batch, edits)
         hidden = self._forward(batch.ids, mask, batch.positions + n_before, cache)
         last = torch.tensor([len(row) - 1 for row in rest], device=hidden.device)
         return self._network.head(hidden[torch.arange(len(rest), device=hidden.device), last]).float()
 
-    def _looks(self) -> Any:
+    def _lay(self, batch: Batch, edits: Sequence[SiteEdits]) -> None:
+        """Let hooks edit a batch of prompts, each as its own edits say."""
+        self._hooks.roles, self._hooks.edits = batch.roles, self._kinds.over(edits, self._network.device)
+
+    def _looks(self, reach: Reach) -> Any:
         """Who may look at what, as what is added to attention scores; by kind of block where they differ."""
-        window, width = self._network.window, self._slots.width
-        everywhere = added_to_scores(self._slots.barred(), self._dtype)
-        if window is None or width <= window:
+        window = self._network.window
+        everywhere = added_to_scores(reach.barred(), self._dtype)
+        if window is None or reach.width <= window:
             return everywhere
-        nearby = added_to_scores(self._slots.barred(window), self._dtype)
+        nearby = added_to_scores(reach.barred(window), self._dtype)
         if self._network.kinds is None:
             return nearby
         return {"full_attention": everywhere, "sliding_attention": nearby}

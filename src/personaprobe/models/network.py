@@ -203,4 +203,4 @@ class _Rereading:
 
     def _read(self, rows: Sequence[Tokens], edits: Sequence[SiteEdits]) -> Tensor:
         batch = pad(rows, self._network.pad_id, side="left").to(self._network.device)
-        return self._network.logits(batch, beside(edits))[:, -1].float()
+        return self._network.logits(batch, beside(edits, batch.ids.device))[:, -1].float()

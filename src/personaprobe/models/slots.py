@@ -7,13 +7,14 @@ conversation's slot is its position, whatever its neighbours' lengths.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.attention import attended
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Int
     from torch import Tensor
 
 GROWTH = 64
@@ -30,20 +31,62 @@ def attend(
     return attended(query, keys, values, scaling, added).transpose(1, 2)
 
 
+class Reach:
+    """What a step sees of a table, and where it writes; in the manner of a transformers cache.
+
+    Attributes:
+        ends: ``(row,)``, the column in which each row writes its token.
+        width: columns that are looked at.
+    """
+
+    def __init__(self, tables: Sequence[tuple[Tensor, Tensor]], ends: Int[Tensor, "row"], width: int) -> None:
+        """Of the first rows of every block's table, one for each end."""
+        import torch
+
+        self.ends, self.width = ends, width
+        self._tables = tables
+        self._rows = torch.arange(len(ends), device=ends.device)
+
+    def barred(self, window: int | None = None) -> Bool[Tensor, "row 1 1 column"]:
+        """Where a row's token may not look: behind its end, and before its window."""
+        import torch
+
+        columns = torch.arange(self.width, device=self.ends.device)
+        barred = columns > self.ends[:, None]
+        if window is not None:
+            barred |= columns <= self.ends[:, None] - window
+        return barred[:, None, None, :]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write one token a row at its own end, and return a block's table as far as it is looked at; as models call it."""
+        seen = []
+        for table, states in zip(self._tables[layer_idx], (key_states, value_states), strict=True):
+            table[self._rows, :, self.ends] = states[:, :, 0].to(table.dtype)
+            seen.append(table[: len(self.ends), :, : self.width])
+        return seen[0], seen[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns before the token that is fed; as models call it."""
+        return self.width - 1
+
+
 class Slots:
-    """The table of all blocks, in the manner of a transformers cache.
+    """The tables of all blocks.
 
     Attributes:
         lengths: tokens of every row in use.
-        rows, ends: indices of those rows, and where each writes its next token.
+        ends: where each of those rows writes its next token.
+        made: how often tables were made anew.
     """
 
-    def __init__(self, n_layers: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         """Keys and values are kept in ``dtype``."""
         self.lengths: list[int] = []
+        self.made = 0
         # (row, head, column, d_head) of every block; rows and columns not in use hold zeros or what was there before
-        self._keys: list[Tensor | None] = [None] * n_layers
-        self._values: list[Tensor | None] = [None] * n_layers
+        self._tables: list[tuple[Tensor, Tensor]] = []
         self._device = device
         self._dtype = dtype
         self._columns = 0
@@ -53,6 +96,16 @@ class Slots:
     def width(self) -> int:
         """Columns in use once every row has its next token."""
         return 1 + max(self.lengths, default=0)
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Rows and columns that the tables have."""
+        rows, _, columns, _ = self._tables[0][0].shape
+        return rows, columns
+
+    def reach(self, ends: Tensor | None = None, width: int | None = None) -> Reach:
+        """What the next step sees: as much as is needed, or as many rows and columns as are asked for."""
+        return Reach(self._tables, self.ends if ends is None else ends, width or self.width)
 
     def admit(self, lengths: Sequence[int], room: int) -> None:
         """Make rows for conversations that enter.
@@ -76,12 +129,11 @@ class Slots:
         """
         import torch
 
+        self._make_room(read)
         targets, sources = (torch.tensor(places, device=self._device) for places in (rows, which))
-        for index, layer in enumerate(read.layers):
-            for table, new in ((self._keys, layer.keys), (self._values, layer.values)):
-                held = _grown(table[index], new, self._dtype, len(self.lengths), self._columns)
-                held[targets, :, : new.shape[2]] = new[sources].to(self._dtype)
-                table[index] = held
+        for tables, layer in zip(self._tables, read.layers, strict=True):
+            for table, new in zip(tables, (layer.keys, layer.values), strict=True):
+                table[targets, :, : new.shape[2]] = new[sources].to(self._dtype)
 
     def keep(self, order: Sequence[int]) -> None:
         """Go on with row ``order[i]`` as row ``i``; only rows that change place are copied."""
@@ -92,9 +144,8 @@ class Slots:
             sources, targets = (
                 torch.tensor(places, device=self._device) for places in zip(*moved, strict=True)
             )
-            for held in (*self._keys, *self._values):
-                assert held is not None, "rows come by being admitted"
-                held[targets] = held[sources]
+            for table in chain.from_iterable(self._tables):
+                table[targets] = table[sources]
         self.lengths = [self.lengths[old] for old in order]
         self._settle()
 
@@ -103,45 +154,31 @@ class Slots:
         self.lengths = [length + 1 for length in self.lengths]
         self.ends += 1
 
-    def barred(self, window: int | None = None) -> Bool[Tensor, "row 1 1 column"]:
-        """Where a row's next token may not look: behind its end, and before its window."""
-        import torch
-
-        columns = torch.arange(self.width, device=self._device)
-        barred = columns > self.ends[:, None]
-        if window is not None:
-            barred |= columns <= self.ends[:, None] - window
-        return barred[:, None, None, :]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write one token a row at its own end, and return a block's table up to the longest row's; as models call it."""
-        keys, values = self._keys[layer_idx], self._values[layer_idx]
-        assert keys is not None, "rows come by being admitted"
-        assert values is not None
-        keys[self.rows, :, self.ends] = key_states[:, :, 0].to(self._dtype)
-        values[self.rows, :, self.ends] = value_states[:, :, 0].to(self._dtype)
-        n, width = len(self.lengths), self.width
-        return keys[:n, :, :width], values[:n, :, :width]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns before the token that is fed; as models call it."""
-        return self.width - 1
+    def _make_room(self, read: Any) -> None:
+        """Make tables, or larger ones where conversations do not fit into those there are."""
+        rows, columns = len(self.lengths), self._columns
+        if self._tables:
+            had_rows, had_columns = self.room
+            if had_rows >= rows and had_columns >= columns:
+                return
+            rows, columns = max(rows, had_rows), max(columns, had_columns)
+        self.made += 1
+        for index, layer in enumerate(read.layers):
+            old = self._tables[index] if index < len(self._tables) else (None, None)
+            made = [
+                _made(was, like, self._dtype, rows, columns)
+                for was, like in zip(old, (layer.keys, layer.values), strict=True)
+            ]
+            self._tables[index : index + 1] = [(made[0], made[1])]
 
     def _settle(self) -> None:
         import torch
 
-        self.rows = torch.arange(len(self.lengths), device=self._device)
         self.ends = torch.tensor(self.lengths, dtype=torch.long, device=self._device)
 
 
-def _grown(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
-    """A buffer of at least so many rows and columns; what is masked must be finite, so that it is made of zeros."""
-    if old is not None:
-        if old.shape[0] >= rows and old.shape[2] >= columns:
-            return old
-        rows, columns = max(rows, old.shape[0]), max(columns, old.shape[2])
+def _made(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
+    """A table of so many rows and columns; what is masked must be finite, so that it is made of zeros."""
     made = like.new_zeros(rows, like.shape[1], columns, like.shape[3], dtype=dtype)
     if old is not None:
         made[: old.shape[0], :, : old.shape[2]] = old

@@ -1,0 +1,100 @@
+"""Steps of decoding that are recorded once and replayed, so that a device does not wait for Python between operations.
+
+A recording repeats operations on the same memory: what changes from step to step lies in buffers, and nothing is asked of
+the host. Rows and columns are rounded up, so that few recordings serve a generation; rows not in use are fed with anything,
+and nobody hears them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from personaprobe.models.fused.proven import Proven
+from personaprobe.models.slots import GROWTH, Reach, Slots
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+Run: TypeAlias = "Callable[[], Tensor]"
+"""Operations that read and write what lies in memory; returns what they find."""
+
+Recorder: TypeAlias = Callable[[Run], Run]
+"""Makes a replay of a run, which has been run before. What a replay finds holds until the next one."""
+
+ROWS = 32
+"""What numbers of rows are rounded up to a multiple of."""
+
+
+class RecordedSteps:
+    """Steps over a table of slots: the first of every size is computed, the second recorded."""
+
+    def __init__(
+        self,
+        compute: Callable[[Tensor, Reach, Tensor], Tensor],
+        slots: Slots,
+        record: Recorder,
+    ) -> None:
+        """Record nothing yet.
+
+        Args:
+            compute: logits of ``(token of every row, what the step sees, kind of every row)``, by nothing but
+                operations on the device.
+            slots: that the steps go on from.
+            record: how.
+        """
+        self._compute, self._slots, self._record = compute, slots, record
+        self._steps = Proven(self._decoding_step, lambda: self._replay, "recording it")
+        self._made = 0
+        self._forget()
+
+    def step(self, ids: Int[Tensor, "row"], kinds: Int[Tensor, "row"]) -> Float[Tensor, "row vocab"]:
+        """Logits of what follows the rows' next tokens; they hold until the next step."""
+        if self._made != self._slots.made:
+            self._forget()
+        n = len(ids)
+        rows, columns = self._slots.room
+        size = (min(_up(n, ROWS), rows), min(_up(self._slots.width, GROWTH), columns))
+        for buffer, now in ((self._ids, ids), (self._ends, self._slots.ends), (self._kinds, kinds)):
+            buffer[:n].copy_(now)
+        self._ends[n:].zero_()
+        step = self._steps if size in self._known else self._decoding_step
+        self._known.add(size)
+        return step(self._ids, *size)[:n]
+
+    def _decoding_step(self, ids: Tensor, rows: int, columns: int) -> Tensor:
+        return self._compute(ids[:rows], self._slots.reach(self._ends[:rows], columns), self._kinds[:rows])
+
+    def _replay(self, ids: Tensor, rows: int, columns: int) -> Tensor:
+        size = (rows, columns)
+        if size not in self._replays:
+            self._replays[size] = self._record(lambda: self._decoding_step(ids, rows, columns))
+        return self._replays[size]()
+
+    def _forget(self) -> None:
+        """Make buffers as long as the tables are; recordings of other tables are worth nothing."""
+        self._made = self._slots.made
+        self._replays: dict[tuple[int, int], Run] = {}
+        self._known: set[tuple[int, int]] = set()
+        rows = self._slots.room[0] if self._made else 0
+        self._ids, self._ends, self._kinds = (self._slots.ends.new_zeros(rows) for _ in range(3))
+
+
+def by_cuda_graph(run: Run) -> Run:
+    """Record a run as a CUDA graph; memory that it works in is kept with it."""
+    import torch
+
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return found
+
+    return replay
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step

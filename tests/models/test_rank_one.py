@@ -1,0 +1,121 @@
+"""Edits of rank one: rows side by side are edited as each would be alone, in one pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from personaprobe.errors import FeatureError
+from personaprobe.models.edits import Edit, Kinds, SiteEdits, apply, beside
+from personaprobe.models.rank_one import Move, RankOne
+from personaprobe.models.tokens import Role
+from personaprobe.site import Site
+
+SITE, D, POS = Site(0), 16, 5
+CPU = torch.device("cpu")
+ROLES = (int(Role.PROMPT), int(Role.RESPONSE), 0)
+
+numbers = st.floats(-3, 3, allow_nan=False, width=32)
+moves = st.builds(
+    lambda keep, add, bounds: Move(keep, add, *bounds),
+    numbers,
+    numbers,
+    st.one_of(
+        st.just((-float("inf"), float("inf"))), st.tuples(numbers, numbers).map(sorted), st.just((-0.5, 2e9))
+    ),
+)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def vector(seed: int) -> Tensor:
+    return torch.nn.functional.normalize(drawn(D, seed=seed), dim=0)
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> SiteEdits:
+    n = draw(st.integers(0, 2))
+    own = tuple(
+        RankOne(vector(draw(st.integers(0, 3))), draw(moves), draw(st.sampled_from([1, 2, 7])), "test")
+        for _ in range(n)
+    )
+    return {SITE: own} if own else {}
+
+
+def batch(n: int) -> tuple[Tensor, Tensor]:
+    roles = torch.tensor(ROLES)[torch.randint(3, (n, POS), generator=torch.Generator().manual_seed(n))]
+    return drawn(n, POS, D, seed=n), roles
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(edits(), min_size=1, max_size=4), st.data())
+def test_rows_side_by_side_are_edited_as_each_would_be_alone(
+    kinds: list[SiteEdits], data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=7))
+    activations, roles = batch(len(rows))
+    alone = torch.cat(
+        [apply(own.get(SITE, ()), activations[i : i + 1], roles[i : i + 1]) for i, own in enumerate(rows)]
+    )
+    together = apply(beside(rows, CPU).get(SITE, ()), activations, roles)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    laid = Kinds(kinds)
+    which = torch.tensor(laid.of(rows))
+    following = laid.following(which)
+    assert following is not None
+    torch.testing.assert_close(
+        apply(following.get(SITE, ()), activations, roles), alone, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_rows_without_edits_stay_to_the_bit_in_every_dtype() -> None:
+    arms: list[SiteEdits] = [{}, {SITE: (RankOne(vector(0), Move(0.0, 5.0), 7, "test"),)}]
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        activations, roles = batch(6)
+        activations = (1e3 * activations).to(dtype)
+        (edit,) = beside([arms[i % 2] for i in range(6)], CPU)[SITE]
+        edited = edit(activations, roles)
+        assert edited.dtype == dtype
+        assert torch.equal(edited[::2], activations[::2])
+        assert not torch.equal(edited[1::2], activations[1::2])
+        assert torch.equal(edited[roles == 0], activations[roles == 0])
+
+
+def test_rows_that_change_their_kind_in_place_are_edited_by_the_new_one() -> None:
+    arms: list[SiteEdits] = [{}, {SITE: (RankOne(vector(0), Move(add=1.0), 7, "test"),)}]
+    which = torch.tensor([0, 1])
+    laid = Kinds(arms).following(which)
+    assert laid is not None
+    activations, roles = drawn(2, 1, D), torch.full((2, 1), int(Role.RESPONSE))
+    for kinds in ([0, 1], [1, 0]):
+        which.copy_(torch.tensor(kinds))
+        change = (apply(laid[SITE], activations, roles) - activations).norm(dim=-1)[:, 0]
+        assert [round(float(size), 4) for size in change] == kinds
+
+
+@pytest.mark.parametrize("other", [lambda x, _: 2 * x, RankOne(torch.ones(1), Move(), 7, "of another model")])
+def test_edits_that_are_no_table_act_on_their_own_rows(other: Edit) -> None:
+    arms: list[SiteEdits] = [{}, {SITE: (RankOne(vector(0), Move(add=1.0), 7, "test"),)}, {SITE: (other,)}]
+    assert Kinds(arms).following(torch.tensor([0, 1, 2])) is None
+    activations, roles = drawn(3, 1, D), torch.full((3, 1), int(Role.RESPONSE))
+    (edit,) = beside(arms, CPU)[SITE]
+    if isinstance(other, RankOne):
+        with pytest.raises(FeatureError, match="direction of another model has d_model 1 and the model 16"):
+            edit(activations, roles)
+        return
+    edited = edit(activations, roles)
+    assert torch.equal(edited[0], activations[0])
+    assert torch.equal(edited[2], 2 * activations[2])
+    assert not torch.equal(edited[1], activations[1])
+
+
+def test_directions_of_another_width_are_refused_side_by_side_too() -> None:
+    arms: list[SiteEdits] = [{}, {SITE: (RankOne(torch.ones(3), Move(), 7, "narrow"),)}]
+    (edit,) = beside(arms, CPU)[SITE]
+    with pytest.raises(FeatureError, match="direction narrow has d_model 3 and the model 16"):
+        edit(drawn(2, 1, D), torch.ones(2, 1, dtype=torch.long))

@@ -1,0 +1,210 @@
+"""Steps whose operations are frozen and replayed compute what the steps do; recordings that fail are not used.
+
+A trace of the operations stands for a CUDA graph: it repeats them on the same memory, whatever Python would do by now.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from personaprobe.effects.interventions import Ablate, Cap, Steer
+from personaprobe.features.directions import Direction, Mark
+from personaprobe.models.edits import SiteEdits, compose
+from personaprobe.models.generation import Draw, Sampling, generate
+from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.loading import wrap
+from personaprobe.models.recorded import GROWTH, ROWS, Recorder, Run, by_cuda_graph
+from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.tokens import Tokens
+from personaprobe.site import Site
+
+NO_END = -1
+AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
+ASKS_THE_HOST = {"aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh_copy", "aten.masked_select"}
+
+
+class Tracer:
+    """Records what a run does, operation by operation, and keeps what was recorded."""
+
+    def __init__(self) -> None:
+        self.traces: list[Any] = []
+        self.replayed = 0
+
+    def __call__(self, run: Run) -> Run:
+        trace = make_fx(run)()
+        self.traces.append(trace)
+
+        def replay() -> Tensor:
+            self.replayed += 1
+            found: Tensor = trace()
+            return found
+
+        return replay
+
+
+def arms_of(network: HuggingFaceNetwork) -> list[SiteEdits]:
+    """Untouched, ablated everywhere, and edited at one site in several ways and at another in place."""
+    stream = "resid_mid" if "resid_mid" in network.streams else "resid_pre"
+    other = Direction(Site(0, stream), torch.linspace(2, -1, 32) ** 2, "other", {0: Mark(0.3, 1.0)})
+    mixed = [Steer(other, amount=2.0), Cap(AXIS, high=0.1), Steer(AXIS, amount=-0.5)]
+    return [{}, compose([Ablate(AXIS, "all")], 3), compose(mixed, 3)]
+
+
+def prompts() -> list[Tokens]:
+    rows = probe_tokens(128)
+    return [Tokens(row.ids[:n], row.roles[:n]) for row in rows for n in (4, 9, 2)]
+
+
+def answers(
+    network: HuggingFaceNetwork,
+    n_tokens: int = 7,
+    end_id: int = NO_END,
+    batch_size: int = 192,
+    arms: list[SiteEdits] | None = None,
+) -> list[tuple[int, ...]]:
+    arms = arms or arms_of(network)
+    asked = [(Draw(prompt, sample), arm) for prompt in prompts() for arm in arms for sample in range(2)]
+    sampling = Sampling(n_tokens, temperature=0.7, batch_size=batch_size)
+    return generate(network, [draw for draw, _ in asked], sampling, [arm for _, arm in asked], end_id)
+
+
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorder], None]:
+    """Let networks record their steps by something, and attend as they do on a GPU."""
+
+    def use(record: Recorder) -> None:
+        monkeypatch.setattr(HuggingFaceNetwork, "recorder", property(lambda _: record))
+
+    monkeypatch.setattr(HuggingFaceNetwork, "attends_itself", False)
+    return use
+
+
+@pytest.fixture
+def network(tiny_language_model: Callable[..., LanguageModel]) -> HuggingFaceNetwork:
+    found = tiny_language_model("llama").network
+    assert isinstance(found, HuggingFaceNetwork)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("end_id", "batch_size"), [(NO_END, 192), (40, 10)], ids=["all at once", "rows come and go"]
+)
+def test_replayed_steps_give_the_answers_of_computed_ones(
+    reference: HuggingFaceNetwork,
+    recording: Callable[[Recorder], None],
+    end_id: int,
+    batch_size: int,
+) -> None:
+    expected = answers(reference, end_id=end_id, batch_size=batch_size)
+    record = Tracer()
+    recording(record)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert answers(reference, end_id=end_id, batch_size=batch_size) == expected
+    assert record.replayed > len(record.traces) > 0
+
+
+def test_a_recorded_step_asks_nothing_of_the_host(
+    reference: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    record = Tracer()
+    recording(record)
+    answers(reference)
+    (trace,) = record.traces
+    called = {str(node.target).rsplit(".", 1)[0] for node in trace.graph.nodes if node.op == "call_function"}
+    assert "aten.embedding" in called
+    assert not called & ASKS_THE_HOST
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "gemma3_text"])
+def test_windows_are_looked_back_over_in_recordings_too(
+    tiny_model: Callable[..., Any], recording: Callable[[Recorder], None], architecture: str
+) -> None:
+    network = wrap(tiny_model(architecture, sliding_window=5), 0)
+    expected = answers(network)
+    record = Tracer()
+    recording(record)
+    assert answers(network) == expected
+    assert expected != answers(wrap(tiny_model(architecture, sliding_window=500), 0))
+    assert record.replayed
+
+
+def test_answers_that_outgrow_a_recording_get_another(
+    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    n_tokens = GROWTH + 6
+    expected = answers(network, n_tokens)
+    record = Tracer()
+    recording(record)
+    assert answers(network, n_tokens) == expected
+    assert len(record.traces) == 2
+
+
+def test_few_recordings_serve_many_numbers_of_rows(
+    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    record = Tracer()
+    recording(record)
+    answers(network, 12, end_id=40)
+    n_rows = 2 * len(arms_of(network)) * len(prompts())
+    assert len(record.traces) <= -(-n_rows // ROWS)
+
+
+def test_a_recording_that_fails_is_told_of_and_steps_are_computed(
+    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    def failing(_: Run) -> Run:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    expected = answers(network)
+    recording(failing)
+    with pytest.warns(UserWarning, match="recording.*not permitted when stream is capturing$") as told:
+        assert answers(network) == expected
+    assert len(told) == 1
+
+
+def test_a_recording_that_computes_something_else_is_found_out(
+    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    def stale(run: Run) -> Run:
+        once = run() + 1
+        return lambda: once
+
+    expected = answers(network)
+    recording(stale)
+    with pytest.warns(UserWarning, match="something else"):
+        assert answers(network) == expected
+
+
+def test_steps_whose_edits_might_tell_the_host_something_are_not_recorded(
+    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    seen: list[int] = []
+
+    def tap(activations: Tensor, roles: Tensor) -> Tensor:
+        seen.append(len(activations))
+        return activations
+
+    record = Tracer()
+    recording(record)
+    answers(network, 5, arms=[{Site(1): (tap,)}])
+    assert not record.traces
+    assert len(seen) >= 5
+
+
+def test_only_cuda_records_and_only_where_it_may_compile(
+    network: HuggingFaceNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert network.recorder is None
+    monkeypatch.setattr(network, "device", torch.device("cuda"))
+    assert network.recorder is None
+    monkeypatch.setattr(network, "compiles", True)
+    assert network.recorder is by_cuda_graph
