@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from personaprobe.models import rank_one
+from personaprobe.models.edits import SiteEdits, apply, beside
+from personaprobe.models.fused import edits as edits_module
 from personaprobe.models.fused import elementwise
+from personaprobe.models.fused.edits import FusedEdits
 from personaprobe.models.fused.parts import FusedParts
+from personaprobe.models.rank_one import Move, RankOne
+from personaprobe.site import Site
 
 needs_a_compiler = pytest.mark.skipif(
     shutil.which("g++") is None or sys.platform != "linux", reason="no compiler on this machine"
@@ -108,6 +114,34 @@ def test_a_compiled_model_computes_what_it_ever_did(
     assert made == {"rms_norm", "rotated_by_halves", "silu_gated"}
     off = (found - expected).norm() / expected.norm()
     assert off < (1e-5 if dtype == torch.float32 else 0.02)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("row_by_row", [False, True], ids=["one edit", "an edit a row"])
+@torch.inference_mode()
+def test_compiled_edits_do_what_plain_ones_do(dtype: torch.dtype, row_by_row: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(3, 48, generator=draw), dim=-1)
+    moves = (Move(0.0, 3.0), Move(add=-1.0), Move(low=-0.1, high=0.2))
+    arms: list[SiteEdits] = [
+        {Site(0): (RankOne(vector, move, 2, "test"),)} for vector, move in zip(vectors, moves, strict=True)
+    ]
+    activations = torch.randn(6, 2 * elementwise.MANY, 48, generator=draw).to(dtype)
+    roles = torch.randint(3, activations.shape[:2], generator=draw)
+    rows = beside([arms[i % 3] for i in range(6)], activations.device)
+    laid = [rows[Site(0)]] if row_by_row else [arm[Site(0)] for arm in arms]
+    expected = [apply(edits, activations, roles) for edits in laid]
+    elementwise.compiled.cache_clear()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*without torch.compile")
+        with FusedEdits(compiles=True).used():
+            found = [apply(edits, activations, roles) for edits in laid]
+    assert elementwise.compiled(edits_module.PLAIN)._proven
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    with FusedEdits().used():
+        assert rank_one.moved is edits_module.PLAIN
 
 
 def packing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from personaprobe.errors import FeatureError
 
@@ -30,6 +30,11 @@ class Move:
         return (self.keep * projection + self.add).clamp(self.low, self.high)
 
     @property
+    def numbers(self) -> tuple[float, float, float, float]:
+        """How much a projection grows by itself, and what is added; lowest and highest."""
+        return self.keep - 1, self.add, self.low, self.high
+
+    @property
     def is_bounded(self) -> bool:
         """Whether it is more than a straight line."""
         return (self.low, self.high) != (-INFINITE, INFINITE)
@@ -53,7 +58,7 @@ class RankOne:
     move: Move
     roles: int
     source: str
-    _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _copies: dict[torch.device, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, activations: Tensor, roles: Tensor) -> Tensor:
         """Edit ``(batch, pos, d_model)``; shape and dtype are kept.
@@ -62,9 +67,9 @@ class RankOne:
             FeatureError: the direction is of another width.
         """
         self.check(activations)
-        move, bounds = self.move, (self.move.low, self.move.high) if self.move.is_bounded else None
-        chosen = (roles & self.roles) != 0
-        return moved(activations, self._on(activations.device), chosen, move.keep, move.add, bounds)
+        vector, grows, add, low, high = self._on(activations.device)
+        bounds = (low, high) if self.move.is_bounded else None
+        return moved(activations, vector, (roles & self.roles) != 0, grows, add, bounds)
 
     def check(self, activations: Tensor) -> None:
         """Refuse activations of another model."""
@@ -74,10 +79,13 @@ class RankOne:
                 "give a direction found in this model"
             )
 
-    def _on(self, device: torch.device) -> Tensor:
-        """The vector as a column, copied to a device once: copies in every block would each wait for it."""
+    def _on(self, device: torch.device) -> list[Tensor]:
+        """The vector as a column, and the numbers of its move, copied to a device once: each block would wait for copies."""
+        import torch
+
         if device not in self._copies:
-            self._copies[device] = self.vector.to(device)[:, None]
+            numbers = torch.tensor(self.move.numbers, device=device)
+            self._copies[device] = [self.vector.to(device)[:, None], *numbers]
         return self._copies[device]
 
 
@@ -95,7 +103,7 @@ class RankOnes:
         nothing = torch.zeros_like(self._example.vector)
         self._vectors = torch.stack([nothing if kind is None else kind.vector for kind in kinds])[..., None]
         moves = [STAY if kind is None else kind.move for kind in kinds]
-        self._moves = torch.tensor([(move.keep, move.add, move.low, move.high) for move in moves])
+        self._moves = torch.tensor([move.numbers for move in moves])
         self._roles = torch.tensor([[0 if kind is None else kind.roles] for kind in kinds])
 
     def on(self, device: torch.device) -> RankOnes:
@@ -112,14 +120,19 @@ class RankOnes:
             FeatureError: the directions are of another width.
         """
         self._example.check(activations)
-        keep, add, low, high = self._moves[which][:, None, None].unbind(-1)
+        grows, add, low, high = self._moves[which][:, None, None].unbind(-1)
         chosen = (roles & self._roles[which]) != 0
         bounds = (low, high) if self._is_bounded else None
-        return moved(activations, self._vectors[which], chosen, keep, add, bounds)
+        return moved(activations, self._vectors[which], chosen, grows, add, bounds)
 
 
 def moved(
-    activations: Tensor, vector: Tensor, chosen: Tensor, keep: Any, add: Any, bounds: tuple[Any, Any] | None
+    activations: Tensor,
+    vector: Tensor,
+    chosen: Tensor,
+    grows: Tensor,
+    add: Tensor,
+    bounds: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """Activations with their projections moved; computed in float32.
 
@@ -127,16 +140,15 @@ def moved(
         activations: ``(row, pos, d_model)``.
         vector: ``(d_model, 1)``, or one for each row, ``(row, d_model, 1)``.
         chosen: ``(row, pos)``, which tokens.
-        keep: of the projection, a number or one for each row, ``(row, 1, 1)``.
+        grows: what the projection grows by, as a share of itself: one number, or one for each row, ``(row, 1, 1)``.
         add: to it, likewise.
         bounds: lowest and highest, likewise; None where there are none.
     """
     import torch
 
-    wide = activations.float()
+    wide = activations.to(torch.float32, copy=True)
     projection = wide @ vector
-    # without bounds the change is spelled out: p + a − p would round
-    change = (keep - 1) * projection + add
+    change = grows * projection + add
     if bounds is not None:
         change = (projection + change).clamp(*bounds) - projection
-    return torch.addcmul(wide, change * chosen[..., None], vector.mT).to(activations.dtype)
+    return wide.addcmul_(change * chosen[..., None], vector.mT).to(activations.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from personaprobe.models.fused.edits import FusedEdits
 from personaprobe.models.fused.gates import FusedGates
 from personaprobe.models.fused.norms import FusedNorms
 from personaprobe.models.fused.packed_weights import PackedLinears, PackedWeights
@@ -28,6 +29,7 @@ class FusedParts:
             PackedLinears(model, self._weights),
             SharedProjections(model, self._weights),
             FusedGates(model, self._weights, compiles=compiles),
+            FusedEdits(compiles=compiles),
         )
         self._uses = 0
 
