@@ -148,6 +148,29 @@ def test_answers_that_outgrow_a_recording_get_another(
     assert len(record.traces) == 2
 
 
+def test_recordings_of_tables_that_were_too_small_are_not_replayed(
+    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+) -> None:
+    short, *_, long = sorted(prompts(), key=len)
+    untouched: SiteEdits = {}
+
+    def said() -> list[Tensor]:
+        logits = []
+        with network.decoding([untouched]) as decoder:
+            for prompt, room in ((short, 5), (long, 2 * GROWTH)):
+                decoder.admit([prompt], [untouched], [0, 0], room)
+                for _ in range(4):
+                    n = 2 if prompt is short else 4
+                    logits.append(decoder.step(torch.arange(n) + len(logits)).clone())
+        return logits
+
+    expected, record = said(), Tracer()
+    recording(record)
+    for one, other in zip(said(), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert len(record.traces) == 2
+
+
 def test_few_recordings_serve_many_numbers_of_rows(
     network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
 ) -> None:

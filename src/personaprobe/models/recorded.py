@@ -1,8 +1,8 @@
 """Steps of decoding that are recorded once and replayed, so that a device does not wait for Python between operations.
 
 A recording repeats operations on the same memory: what changes from step to step lies in buffers, and nothing is asked of
-the host. Rows and columns are rounded up, so that few recordings serve a generation; rows not in use are fed with anything,
-and nobody hears them.
+the host. Rows and columns are rounded up, so that few recordings serve a generation; rows not in use are fed with
+what was there before, and nobody hears them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ class RecordedSteps:
         size = (min(_up(n, ROWS), rows), min(_up(self._slots.width, GROWTH), columns))
         for buffer, now in ((self._ids, ids), (self._ends, self._slots.ends), (self._kinds, kinds)):
             buffer[:n].copy_(now)
-        self._ends[n:].zero_()
         step = self._steps if size in self._known else self._decoding_step
         self._known.add(size)
         return step(self._ids, *size)[:n]
