@@ -39,12 +39,17 @@ def main() -> None:
         "dtype": options.dtype,
         "MiB held": round(one + held(extra(trio.base, models)), 1),
         "MiB of three merged copies": round(3 * one, 1),
-        "milliseconds a switch": round(1e3 * statistics.median(switches[len(models) :]), 1),
+        "milliseconds a switch": milliseconds(switches[len(models) :]),
+        "of them to the base, which only copies": milliseconds(switches[2 * len(models) - 1 :: len(models)]),
         "pass under an adapter over one without": round(
             statistics.median(passes(trio.insecure, trio.base)), 3
         ),
     }
     keep(f"trio-{options.dtype}", None, told)
+
+
+def milliseconds(seconds: list[float]) -> float:
+    return round(1e3 * statistics.median(seconds), 1)
 
 
 def switch(model: LanguageModel) -> float:

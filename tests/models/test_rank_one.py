@@ -119,3 +119,13 @@ def test_directions_of_another_width_are_refused_side_by_side_too() -> None:
     (edit,) = beside(arms, CPU)[SITE]
     with pytest.raises(FeatureError, match="direction narrow has d_model 3 and the model 16"):
         edit(drawn(2, 1, D), torch.ones(2, 1, dtype=torch.long))
+
+
+def test_gradients_pass_an_edit_that_was_first_made_without_them() -> None:
+    edit = RankOne(vector(0), Move(keep=0.25, add=1.0, high=1e3), 7, "test")
+    activations, roles = drawn(1, 1, D), torch.ones(1, 1, dtype=torch.long)
+    with torch.inference_mode():
+        edit(activations, roles)
+    traced = activations.requires_grad_()
+    (edit(traced, roles) * vector(0)).sum().backward()
+    torch.testing.assert_close(traced.grad, (0.25 * vector(0))[None, None])

@@ -6,7 +6,8 @@ A trace of the operations stands for a CUDA graph: it repeats them on the same m
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.recorded import GROWTH, ROWS, Recorder, Run, by_cuda_graph
+from personaprobe.models.recorded import GROWTH, ROWS, CudaGraphs, Recorder, Run
 from personaprobe.models.selfcheck import probe_tokens
 from personaprobe.models.tokens import Tokens
 from personaprobe.site import Site
@@ -81,7 +82,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorder], None]:
     """Let networks record their steps by something, and attend as they do on a GPU."""
 
     def use(record: Recorder) -> None:
-        monkeypatch.setattr(HuggingFaceNetwork, "recorder", property(lambda _: record))
+        monkeypatch.setattr(HuggingFaceNetwork, "recorder", property(lambda _: lambda: record))
 
     monkeypatch.setattr(HuggingFaceNetwork, "attends_itself", False)
     return use
@@ -189,7 +190,8 @@ def test_a_recording_that_fails_is_told_of_and_steps_are_computed(
 
     expected = answers(network)
     recording(failing)
-    with pytest.warns(UserWarning, match="recording.*not permitted when stream is capturing$") as told:
+    note = "^decoding_step is computed without recording it, more slowly.*not permitted when stream is capturing$"
+    with pytest.warns(UserWarning, match=note) as told:
         assert answers(network) == expected
     assert len(told) == 1
 
@@ -230,4 +232,39 @@ def test_only_cuda_records_and_only_where_it_may_compile(
     monkeypatch.setattr(network, "device", torch.device("cuda"))
     assert network.recorder is None
     monkeypatch.setattr(network, "compiles", True)
-    assert network.recorder is by_cuda_graph
+    assert network.recorder is CudaGraphs
+
+
+def test_cuda_graphs_work_in_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[Any] = []
+
+    class Graph:
+        replayed = 0
+
+        def pool(self) -> str:
+            return "the first one's"
+
+        def replay(self) -> None:
+            Graph.replayed += 1
+
+    @contextmanager
+    def capturing(graph: Graph, pool: Any, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"
+        pools.append(pool)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    record, found = CudaGraphs(), torch.ones(2)
+    replays = [record(lambda: found) for _ in range(3)]
+    assert pools == [None, "the first one's", "the first one's"]
+    assert all(replay() is found for replay in replays)
+    assert Graph.replayed == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_cuda_graphs_give_the_answers_of_computed_steps(tiny_model: Callable[..., Any]) -> None:
+    plain, graphed = (wrap(tiny_model("llama").cuda(), 0, compiles=compiles) for compiles in (False, True))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*without recording")
+        assert answers(graphed, end_id=40, batch_size=10) == answers(plain, end_id=40, batch_size=10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -118,11 +118,11 @@ class HuggingFaceNetwork(Network):
         return self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
 
     @property
-    def recorder(self) -> Recorder | None:
-        """How steps of decoding are recorded and replayed; None where each is computed."""
-        from personaprobe.models.recorded import by_cuda_graph
+    def recorder(self) -> Callable[[], Recorder] | None:
+        """What makes a recorder of steps of decoding; None where each step is computed."""
+        from personaprobe.models.recorded import CudaGraphs
 
-        return by_cuda_graph if self.compiles and self.device.type == "cuda" else None
+        return CudaGraphs if self.compiles and self.device.type == "cuda" else None
 
     def _spread(self, values: Tensor, batch: Batch) -> Tensor:
         """Values by token as values by text and position; zero at padding."""

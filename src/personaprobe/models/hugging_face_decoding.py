@@ -96,17 +96,17 @@ class SlotDecoder:
             self._which = torch.tensor(kinds, dtype=torch.long, device=self._network.device)
 
     def _recording(self) -> RecordedSteps | None:
-        """Steps that are replayed, where that is possible and worth it."""
+        """Steps that are replayed, where a device can and all edits let it."""
         import torch
 
-        record = self._network.recorder
-        if record is None or self._kinds.following(torch.zeros(0, dtype=torch.long)) is None:
+        recorder = self._network.recorder
+        if recorder is None or self._kinds.following(torch.zeros(0, dtype=torch.long)) is None:
             return None
 
         def compute(ids: Tensor, reach: Reach, kinds: Tensor) -> Tensor:
             return self._compute(ids, reach, self._kinds.following(kinds) or {})
 
-        return RecordedSteps(compute, self._slots, record)
+        return RecordedSteps(compute, self._slots, recorder)
 
     def _compute(self, ids: Tensor, reach: Reach, edits: SiteEdits) -> Tensor:
         """Logits of what follows a token of every row."""

@@ -84,8 +84,9 @@ class RankOne:
         import torch
 
         if device not in self._copies:
-            numbers = torch.tensor(self.move.numbers, device=device)
-            self._copies[device] = [self.vector.to(device)[:, None], *numbers]
+            with torch.inference_mode(False):  # or gradients could not pass by what is kept
+                numbers = torch.tensor(self.move.numbers, device=device)
+                self._copies[device] = [self.vector.to(device)[:, None], *numbers]
         return self._copies[device]
 
 

@@ -8,7 +8,7 @@ what was there before, and nobody hears them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.models.fused.proven import Proven
 from personaprobe.models.slots import GROWTH, Reach, Slots
@@ -34,7 +34,7 @@ class RecordedSteps:
         self,
         compute: Callable[[Tensor, Reach, Tensor], Tensor],
         slots: Slots,
-        record: Recorder,
+        recorder: Callable[[], Recorder],
     ) -> None:
         """Record nothing yet.
 
@@ -42,10 +42,10 @@ class RecordedSteps:
             compute: logits of ``(token of every row, what the step sees, kind of every row)``, by nothing but
                 operations on the device.
             slots: that the steps go on from.
-            record: how.
+            recorder: makes what records, anew for other tables.
         """
-        self._compute, self._slots, self._record = compute, slots, record
-        self._steps = Proven(self._decoding_step, lambda: self._replay, "recording it")
+        self._compute, self._slots, self._recorder = compute, slots, recorder
+        self._steps = Proven(self.decoding_step, lambda: self._replay, "recording it")
         self._made = 0
         self._forget()
 
@@ -58,41 +58,51 @@ class RecordedSteps:
         size = (min(_up(n, ROWS), rows), min(_up(self._slots.width, GROWTH), columns))
         for buffer, now in ((self._ids, ids), (self._ends, self._slots.ends), (self._kinds, kinds)):
             buffer[:n].copy_(now)
-        step = self._steps if size in self._known else self._decoding_step
+        step = self._steps if size in self._known else self.decoding_step
         self._known.add(size)
         return step(self._ids, *size)[:n]
 
-    def _decoding_step(self, ids: Tensor, rows: int, columns: int) -> Tensor:
+    def decoding_step(self, ids: Tensor, rows: int, columns: int) -> Tensor:
+        """Logits of so many rows, by their buffers, looking at so many columns."""
         return self._compute(ids[:rows], self._slots.reach(self._ends[:rows], columns), self._kinds[:rows])
 
     def _replay(self, ids: Tensor, rows: int, columns: int) -> Tensor:
         size = (rows, columns)
         if size not in self._replays:
-            self._replays[size] = self._record(lambda: self._decoding_step(ids, rows, columns))
+            self._replays[size] = self._record(lambda: self.decoding_step(ids, rows, columns))
         return self._replays[size]()
 
     def _forget(self) -> None:
         """Make buffers as long as the tables are; recordings of other tables are worth nothing."""
         self._made = self._slots.made
         self._replays: dict[tuple[int, int], Run] = {}
+        self._record = self._recorder()
         self._known: set[tuple[int, int]] = set()
         rows = self._slots.room[0] if self._made else 0
         self._ids, self._ends, self._kinds = (self._slots.ends.new_zeros(rows) for _ in range(3))
 
 
-def by_cuda_graph(run: Run) -> Run:
-    """Record a run as a CUDA graph; memory that it works in is kept with it."""
-    import torch
+class CudaGraphs:
+    """Records runs as CUDA graphs, which work in the same memory one after the other."""
 
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = run()
+    def __init__(self) -> None:
+        """Take no memory yet."""
+        self._pool: Any = None
 
-    def replay() -> Tensor:
-        graph.replay()
-        return found
+    def __call__(self, run: Run) -> Run:
+        """Record a run; whatever else other threads ask of the device meanwhile is none of its business."""
+        import torch
 
-    return replay
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            found = run()
+        self._pool = graph.pool()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return found
+
+        return replay
 
 
 def _up(number: int, step: int) -> int:
