@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -32,15 +33,15 @@ def main() -> None:
     options = parser.parse_args()
     trio = load_trio(options.organism, dtype=options.dtype)
     models = [trio.insecure, trio.secure, trio.base]
-    switches = [switch(model) for _ in range(ROUNDS) for model in models]
+    rounds = [[switch(model) for model in models] for _ in range(ROUNDS)][1:]
     one = held(trio.base.network.model.parameters())  # type: ignore[attr-defined]
     told: dict[str, Any] = {
         "organism": options.organism,
         "dtype": options.dtype,
         "MiB held": round(one + held(extra(trio.base, models)), 1),
         "MiB of three merged copies": round(3 * one, 1),
-        "milliseconds a switch": milliseconds(switches[len(models) :]),
-        "of them to the base, which only copies": milliseconds(switches[2 * len(models) - 1 :: len(models)]),
+        "milliseconds a switch": milliseconds(list(chain.from_iterable(rounds))),
+        "of them to the base, which only copies": milliseconds([to_base for *_, to_base in rounds]),
         "pass under an adapter over one without": round(
             statistics.median(passes(trio.insecure, trio.base)), 3
         ),

@@ -54,7 +54,7 @@ class Kinds:
         """Lay nothing yet; rows that share one object are of one kind."""
         self._kinds = list({id(edits): edits for edits in rows}.values())
         self._numbers = {id(edits): number for number, edits in enumerate(self._kinds)}
-        self._tables: dict[Site, list[RankOnes] | None] = {}
+        self._tables: dict[Site, tuple[RankOnes, ...] | None] = {}
 
     def of(self, rows: Iterable[SiteEdits]) -> list[int]:
         """Which kind every row is."""
@@ -73,8 +73,13 @@ class Kinds:
         if len(set(kinds)) <= 1:
             return rows[0] if rows else {}
         which = torch.tensor(kinds, device=device)
-        sites = dict.fromkeys(site for edits in rows for site in edits)
-        return {site: self._at_once(site, which) or self._in_turn(site, which) for site in sites}
+        laid = self._at_once(rows, which)
+        groups = (
+            [(which == kind).nonzero()[:, 0] for kind in range(len(self._kinds))]
+            if None in laid.values()
+            else []
+        )
+        return {site: edits or self._in_turn(site, groups) for site, edits in laid.items()}
 
     def following(self, which: Tensor) -> SiteEdits | None:
         """Edits of a batch whose rows change their kinds; None unless all are of rank one.
@@ -84,23 +89,27 @@ class Kinds:
         Args:
             which: ``(row,)``, the kind of every row, read again at every pass.
         """
-        sites = dict.fromkeys(site for edits in self._kinds for site in edits)
-        laid = {site: self._at_once(site, which) for site in sites}
+        laid = self._at_once(self._kinds, which)
         return None if None in laid.values() else {site: edits for site, edits in laid.items() if edits}
 
-    def _at_once(self, site: Site, which: Tensor) -> tuple[Edit, ...] | None:
-        """A site's edits as one pass over all rows."""
-        if site not in self._tables:
-            self._tables[site] = _of_rank_one([edits.get(site, ()) for edits in self._kinds])
-        tables = self._tables[site]
-        return tables if tables is None else tuple(partial(t.on(which.device), which=which) for t in tables)
+    def _at_once(self, rows: Iterable[SiteEdits], which: Tensor) -> dict[Site, tuple[Edit, ...] | None]:
+        """Edits of each site of some rows as one pass over all of them; None where that cannot be."""
+        laid: dict[Site, tuple[Edit, ...] | None] = {}
+        for site in dict.fromkeys(site for edits in rows for site in edits):
+            if site not in self._tables:
+                self._tables[site] = _of_rank_one([edits.get(site, ()) for edits in self._kinds])
+            tables = self._tables[site]
+            laid[site] = (
+                None
+                if tables is None
+                else tuple(partial(table.on(which.device), which=which) for table in tables)
+            )
+        return laid
 
-    def _in_turn(self, site: Site, which: Tensor) -> tuple[Edit, ...]:
-        """A site's edits, each over its own rows."""
+    def _in_turn(self, site: Site, groups: Sequence[Tensor]) -> tuple[Edit, ...]:
+        """A site's edits, each over the rows of its kind."""
         members = [
-            (edits[site], (which == kind).nonzero()[:, 0])
-            for kind, edits in enumerate(self._kinds)
-            if site in edits
+            (edits[site], group) for edits, group in zip(self._kinds, groups, strict=True) if site in edits
         ]
         return (partial(_each, members),)
 
@@ -115,13 +124,13 @@ def beside(rows: Sequence[SiteEdits], device: torch.device) -> SiteEdits:
     return Kinds(rows).over(rows, device)
 
 
-def _of_rank_one(kinds: Sequence[Sequence[Edit]]) -> list[RankOnes] | None:
+def _of_rank_one(kinds: Sequence[Sequence[Edit]]) -> tuple[RankOnes, ...] | None:
     """A site's edits as tables of what each kind does first, second, and so on; None where that cannot be."""
     found = [[edit for edit in own if isinstance(edit, RankOne)] for own in kinds]
     widths = {len(edit.vector) for own in found for edit in own}
     if list(map(len, found)) != list(map(len, kinds)) or len(widths) != 1:
         return None
-    return [RankOnes(each) for each in zip_longest(*found)]
+    return tuple(RankOnes(each) for each in zip_longest(*found))
 
 
 def _each(members: Sequence[tuple[Sequence[Edit], Tensor]], activations: Tensor, roles: Tensor) -> Tensor:

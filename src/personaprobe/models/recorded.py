@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.models.fused.proven import Proven
-from personaprobe.models.slots import GROWTH, Reach, Slots
+from personaprobe.models.slots import GROWTH, Reach, Slots, rounded_up
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -46,8 +46,7 @@ class RecordedSteps:
         """
         self._compute, self._slots, self._recorder = compute, slots, recorder
         self._steps = Proven(self.decoding_step, lambda: self._replay, "recording it")
-        self._made = 0
-        self._forget()
+        self._made = 0  # of the tables that recordings are of; there are some before the first step
 
     def step(self, ids: Int[Tensor, "row"], kinds: Int[Tensor, "row"]) -> Float[Tensor, "row vocab"]:
         """Logits of what follows the rows' next tokens; they hold until the next step."""
@@ -55,7 +54,7 @@ class RecordedSteps:
             self._forget()
         n = len(ids)
         rows, columns = self._slots.room
-        size = (min(_up(n, ROWS), rows), min(_up(self._slots.width, GROWTH), columns))
+        size = (min(rounded_up(n, ROWS), rows), min(rounded_up(self._slots.width, GROWTH), columns))
         for buffer, now in ((self._ids, ids), (self._ends, self._slots.ends), (self._kinds, kinds)):
             buffer[:n].copy_(now)
         step = self._steps if size in self._known else self.decoding_step
@@ -78,7 +77,7 @@ class RecordedSteps:
         self._replays: dict[tuple[int, int], Run] = {}
         self._record = self._recorder()
         self._known: set[tuple[int, int]] = set()
-        rows = self._slots.room[0] if self._made else 0
+        rows, _ = self._slots.room
         self._ids, self._ends, self._kinds = (self._slots.ends.new_zeros(rows) for _ in range(3))
 
 
@@ -103,7 +102,3 @@ class CudaGraphs:
             return found
 
         return replay
-
-
-def _up(number: int, step: int) -> int:
-    return -(-number // step) * step

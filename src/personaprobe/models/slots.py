@@ -115,7 +115,7 @@ class Slots:
             room: tokens that each may still be fed.
         """
         # rows in use have their columns already
-        self._columns = -(-(max(lengths) + room) // GROWTH) * GROWTH
+        self._columns = rounded_up(max(lengths) + room, GROWTH)
         self.lengths += lengths
         self._settle()
 
@@ -175,6 +175,11 @@ class Slots:
         import torch
 
         self.ends = torch.tensor(self.lengths, dtype=torch.long, device=self._device)
+
+
+def rounded_up(number: int, step: int) -> int:
+    """The least multiple of ``step`` that is no smaller."""
+    return -(-number // step) * step
 
 
 def _made(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
