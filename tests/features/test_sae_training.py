@@ -153,7 +153,7 @@ def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
 def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
     missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selecting.kernels, "can_pack", lambda: not missing)
+    monkeypatch.setattr(selecting.kernels, "can_pack", lambda _: not missing)
     matrix, bias, x = numbers(64, D), numbers(64, seed=1), numbers(N, D, seed=2)
     torch.testing.assert_close(selecting.affine(matrix, bias)(x), x @ matrix.T + bias)
 

@@ -148,7 +148,7 @@ def packing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: gates are compiled where products cannot take them in."""
     from personaprobe.models import kernels
 
-    monkeypatch.setattr(kernels, "can_pack", lambda: False)
+    monkeypatch.setattr(kernels, "can_pack", lambda _: False)
 
 
 def used(compiled: Any) -> list[Any]:

@@ -10,17 +10,19 @@ from personaprobe.models.fused import packed_weights
 from personaprobe.models.fused.packed_weights import FEW, PackedLinears, PackedWeights
 
 DTYPES = [torch.float32, torch.bfloat16]
+PACKABLE = [dtype for dtype in DTYPES if kernels.can_pack(dtype)]
 
 
-@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("capable", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 64), (5, 1, 64), (2, 3, 64), (0, 64), (FEW, 64), (FEW + 1, 1, 64)])
 @torch.inference_mode()
 def test_products_are_what_they_ever_were(
-    shape: tuple[int, ...], bias: bool, dtype: torch.dtype, tiles: bool, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], bias: bool, dtype: torch.dtype, capable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "has_tiles", lambda: tiles)
+    decisive = "has_tiles" if dtype == torch.bfloat16 else "has_wide_vectors"
+    monkeypatch.setattr(kernels, decisive, lambda: capable)
     linear = torch.nn.Linear(64, 96, bias=bias).to(dtype)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected, weights = linear(x), PackedWeights()
@@ -28,11 +30,11 @@ def test_products_are_what_they_ever_were(
         found = linear(x)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected)
-    many = dtype == torch.bfloat16 and not tiles and x[..., 0].numel() > FEW
-    assert (weights.bytes == 0) == (many or not x.numel())
+    pays = capable or x[..., 0].numel() <= FEW
+    assert (weights.bytes > 0) == (pays and x.numel() > 0 and kernels.can_pack(dtype))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", PACKABLE)
 @pytest.mark.parametrize("bias", [False, True])
 @torch.inference_mode()
 def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dtype, bias: bool) -> None:
@@ -104,3 +106,19 @@ def test_subclasses_know_better() -> None:
     linear = Doubled(8, 12)
     with PackedLinears(linear, PackedWeights()).used():
         assert "forward" not in vars(linear)
+
+
+def test_processors_that_cannot_pack_a_dtype_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert")
+
+    assert kernels.can_pack(torch.float32)
+    monkeypatch.setattr(kernels, "packed", refuse)
+    kernels.can_pack.cache_clear()
+    try:
+        linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()
+        with torch.inference_mode(), PackedLinears(linear, weights).used():
+            assert torch.equal(linear(x), torch.nn.functional.linear(x, linear.weight, linear.bias))
+        assert weights.bytes == 0
+    finally:
+        kernels.can_pack.cache_clear()

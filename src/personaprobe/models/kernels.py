@@ -8,17 +8,29 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 @cache
-def can_pack() -> bool:
-    """Whether this torch brings what it keeps for its own compiler; without it nothing is packed."""
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether weights of a dtype can be packed here; found by packing a few.
+
+    Some builds of torch lack what it keeps for its own compiler, and processors without AVX512 pack no bfloat16.
+    """
     import torch
 
     compiled: Any = torch.ops.mkldnn
     names = ("_linear_pointwise", "_reorder_linear_weight")
-    return torch._C._has_mkldnn and all(hasattr(compiled, name) for name in names)
+    if not (torch._C._has_mkldnn and all(hasattr(compiled, name) for name in names)):
+        return False
+    few = torch.ones(16, 16, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            multiply(few, packed(few), None)
+    except RuntimeError:
+        return False
+    return True
 
 
 @cache
@@ -27,6 +39,14 @@ def has_tiles() -> bool:
     import torch
 
     return torch.cpu._is_amx_tile_supported()
+
+
+@cache
+def has_wide_vectors() -> bool:
+    """Whether torch's kernels add up sixteen float32 numbers at once (AVX512) on this processor."""
+    import torch
+
+    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
 def packed(weight: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ TYPICAL = 4
 
 def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
     """``x @ matrix.T + bias`` of many ``x``, without a graph."""
-    if matrix.device.type == "cpu" and kernels.can_pack():
+    if matrix.device.type == "cpu" and kernels.can_pack(matrix.dtype):
         laid_out = kernels.packed(matrix)
         return lambda x: kernels.multiply(x, laid_out, bias)
     return lambda x: torch.addmm(bias, x, matrix.T)

@@ -77,10 +77,13 @@ class FusedGates:
         if gate is not None and up is not None:
             opened = kernels.multiply(x, *gate, activation.name, activation.algorithm)
             return kernels.multiply_by(x, opened, *up)
-        if self._compiles and not torch.is_grad_enabled() and x[..., 0].numel() >= MANY:
+        if torch.is_grad_enabled() or x[..., 0].numel() < MANY:
+            return None
+        if self._compiles:
             gated: Tensor = compiled(activation.gated)(mlp.gate_proj(x), mlp.up_proj(x))
             return gated
-        return None
+        passed: Tensor = mlp.act_fn(mlp.gate_proj(x))
+        return passed.mul_(mlp.up_proj(x))
 
 
 def _fits(module: Any) -> bool:
