@@ -88,11 +88,11 @@ def test_every_answer_token_is_predicted_once_from_the_token_before_it(
 
 @pytest.mark.parametrize("forks", [FORKS, FORKS[1:2]], ids=len)
 def test_one_mask_over_the_row_says_what_the_stretches_say(reference: Network, forks: list[Fork]) -> None:
-    if not reference.attends_itself:  # type: ignore[attr-defined]
+    if not reference.packs:  # type: ignore[attr-defined]
         pytest.skip("attention is softcapped: a mask is the only way")
     stretched = reference.fork_log_probs(forks, {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(reference), "attends_itself", False)
+        patch.setattr(type(reference), "packs", False)
         masked = reference.fork_log_probs(forks, {})
     for group, wanted in zip(stretched, masked, strict=True):
         for one, other in zip(group, wanted, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ from personaprobe.models.fused.parts import FusedParts
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
+from personaprobe.models.stretches import Stretch, apart
 from personaprobe.models.tokens import Batch
 from personaprobe.models.trunk import Trunk, untouched
-from personaprobe.models.varlen import apart, attending
+from personaprobe.models.varlen import attending, keeps_apart
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -94,28 +95,44 @@ class HuggingFaceNetwork(Network):
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         import torch
 
+        flat = self._flattens(batch)
         hooks = Hooks(self.layout, edits, sites, stop=True)
-        with torch.inference_mode(), hooks:
-            with suppress(Reached):
-                if not self._flattens(batch):
+        with torch.inference_mode():
+            with hooks, suppress(Reached):
+                if flat:
+                    self._read_flat(batch, hooks)
+                else:
                     hooks.roles = batch.roles
                     self._decoder(batch)
-                else:
-                    row = batch.flattened
-                    hooks.roles = row.roles
-                    with attending(self.model.config, apart(batch.lengths), row.ids.shape[1]):
-                        self._decoder(row, positions=batch.flat(batch.positions))
-            return {site: self._spread(read, batch) for site, read in hooks.read.items()}
+            return {site: batch.spread(read) if flat else read for site, read in hooks.read.items()}
+
+    def _read_flat(self, batch: Batch, hooks: Hooks) -> None:
+        row = batch.flattened
+        hooks.roles = row.roles
+        with self._attending(apart(batch.lengths), row):
+            self._decoder(row, positions=batch.flat(batch.positions))
 
     def _flattens(self, batch: Batch) -> bool:
         """Not where attention is cut by a window."""
         inside = self.window is None or batch.ids.shape[1] <= self.window
-        return self.attends_itself and inside and len(batch.ids) > 1
+        return self.packs and inside and len(batch.ids) > 1
+
+    @property
+    def packs(self) -> bool:
+        """Whether texts stand one after another in a row: not where attention is softcapped, nor where only a mask helps."""
+        return self._attends_plainly and keeps_apart(self.device, self.dtype)
 
     @property
     def attends_itself(self) -> bool:
-        """Whether rows and slots attend by own functions: not where attention is softcapped, nor on a GPU."""
-        return self.device.type == "cpu" and self.model.config._attn_implementation == "sdpa"
+        """Whether slots attend by an own function: not where attention is softcapped, nor on a GPU."""
+        return self._attends_plainly and self.device.type == "cpu"
+
+    @property
+    def _attends_plainly(self) -> bool:
+        return bool(self.model.config._attn_implementation == "sdpa")
+
+    def _attending(self, stretches: Sequence[Stretch], row: Batch) -> AbstractContextManager[None]:
+        return attending(self.model.config, stretches, row.ids.shape[1], self.device)
 
     @property
     def recorder(self) -> Callable[[], Recorder] | None:
@@ -123,14 +140,6 @@ class HuggingFaceNetwork(Network):
         from personaprobe.models.recorded import CudaGraphs
 
         return CudaGraphs if self.compiles and self.device.type == "cuda" else None
-
-    def _spread(self, values: Tensor, batch: Batch) -> Tensor:
-        """Values by token as values by text and position; zero at padding."""
-        if values.shape[:2] == batch.ids.shape:
-            return values
-        spread = values.new_zeros(*batch.ids.shape, values.shape[-1])
-        spread[batch.mask] = values[0, : sum(batch.lengths)]
-        return spread
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
         """Activations at a site after the edits, and the gradient there of −Σ log p(response token), float32.
@@ -210,9 +219,9 @@ class HuggingFaceNetwork(Network):
 
         with torch.inference_mode(), hooks:
             hooks.roles = row.batch.roles
-            if not self.attends_itself:
+            if not self.packs:
                 return self._decoder(row.batch, row.attention(self.dtype), row.positions)
-            with attending(self.model.config, row.stretches, row.batch.ids.shape[1]):
+            with self._attending(row.stretches, row.batch):
                 return self._decoder(row.batch, positions=row.positions)
 
     @contextmanager

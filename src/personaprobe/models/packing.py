@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from personaprobe.models.attention import added_to_scores
 from personaprobe.models.network import Fork
+from personaprobe.models.stretches import Stretch
 from personaprobe.models.tokens import Batch, Tokens, lacking, pad
-from personaprobe.models.varlen import Stretch
 
 if TYPE_CHECKING:
     import torch

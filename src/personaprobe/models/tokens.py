@@ -16,7 +16,7 @@ from personaprobe.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 
@@ -80,10 +80,12 @@ class Batch:
     Attributes:
         ids: ``(batch, pos)`` token ids.
         roles: ``(batch, pos)`` roles; PAD marks padding.
+        known: the roles on the CPU, for whatever must not wait for a device; None where they were never there.
     """
 
     ids: Int[Tensor, "batch pos"]
     roles: Int[Tensor, "batch pos"]
+    known: Int[Tensor, "batch pos"] | None = None
 
     @cached_property
     def mask(self) -> Bool[Tensor, "batch pos"]:
@@ -103,7 +105,17 @@ class Batch:
     @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each row, padding not counted."""
-        return [int(n) for n in self.mask.sum(-1).tolist()]
+        return [int(n) for n in self._known_mask.sum(-1).tolist()]
+
+    @cached_property
+    def places(self) -> Int[Tensor, "token"]:
+        """Where each token stands once rows are put one after another, padding and all."""
+        return self._known_mask.flatten().nonzero().squeeze(1).to(self.ids.device)
+
+    @property
+    def _known_mask(self) -> Bool[Tensor, "batch pos"]:
+        known = self.roles.cpu() if self.known is None else self.known
+        return known != Role.PAD
 
     @property
     def flattened(self) -> Batch:
@@ -114,12 +126,19 @@ class Batch:
         """Values of all tokens one after another, and zeros behind them."""
         import torch
 
-        own = values[self.mask]
+        own = values.flatten()[self.places]
         return torch.nn.functional.pad(own, (0, lacking(len(own))))[None]
+
+    def spread(self, values: Float[Tensor, "1 filled d"]) -> Float[Tensor, "batch pos d"]:
+        """What :func:`flat` undoes: values of all tokens one after another, each where its token is; zero at padding."""
+        spread = values.new_zeros(self.ids.numel(), values.shape[-1])
+        spread.index_copy_(0, self.places, values[0, : len(self.places)])
+        return spread.view(*self.ids.shape, -1)
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
-        return Batch(self.ids.to(device), self.roles.to(device))
+        known = self.roles if self.roles.device.type == "cpu" else self.known
+        return Batch(self.ids.to(device), self.roles.to(device), known)
 
 
 def lacking(n_tokens: int) -> int:

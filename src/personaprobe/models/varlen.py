@@ -10,67 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models import flash
 from personaprobe.models.attention import attending_by
+from personaprobe.models.fused.proven import Proven
+from personaprobe.models.stretches import Stretch
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NAME = "personaprobe_varlen"
 """What transformers calls this way of attending."""
-
-KEYS = 16
-"""Attention kernels take up to twice as long where keys are not a multiple of this."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Tokens of a row that follow each other: they see themselves causally, and all of what they go on from.
-
-    Attributes:
-        start, end: where they stand.
-        before: where what they go on from stands, in reading order.
-    """
-
-    start: int
-    end: int
-    before: tuple[slice, ...] = ()
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    @property
-    def n_before(self) -> int:
-        """Tokens that they go on from."""
-        return sum(part.stop - part.start for part in self.before)
-
-    @property
-    def here(self) -> slice:
-        """The tokens themselves."""
-        return slice(self.start, self.end)
-
-    def longer(self, n: int) -> Stretch:
-        """The stretch and what follows it in a row of ``n`` tokens, so that kernels find as many keys as they like best.
-
-        Tokens see no later ones, so that those of the stretch see just what they would.
-        """
-        end = self.end + -(self.n_before + len(self)) % KEYS
-        return replace(self, end=min(end, n))
-
-    def seen(self, states: Tensor) -> Tensor:
-        """Keys or values ``(1, head, pos, d_head)`` of everything that these tokens may look at."""
-        import torch
-
-        own = states[:, :, self.here]
-        return torch.cat([*(states[:, :, part] for part in self.before), own], 2) if self.before else own
-
-
-def apart(lengths: Sequence[int]) -> list[Stretch]:
-    """Texts of these lengths one after another, none of which sees another."""
-    return [Stretch(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
 @dataclass(frozen=True)
@@ -82,13 +36,47 @@ class _Reach:
     mask: Tensor | None
 
 
-_IN_FLIGHT: ContextVar[Sequence[_Reach]] = ContextVar("stretches of the row in flight")
+@dataclass(frozen=True)
+class _Row:
+    """Stretches that begin a row of ``n`` tokens; what all blocks need of them is worked out once."""
+
+    stretches: Sequence[Stretch]
+    n: int
+    device: torch.device
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a stretch looks at others."""
+        return any(stretch.before for stretch in self.stretches)
+
+    @property
+    def end(self) -> int:
+        """Where the last stretch ends, and what fills the row up begins."""
+        return self.stretches[-1].end
+
+    @cached_property
+    def reaches(self) -> list[_Reach]:
+        return [_reach(stretch, self.n, self.device) for stretch in self.stretches]
+
+    @cached_property
+    def bounds(self) -> flash.Bounds:
+        return flash.Bounds.of(self.stretches, self.device)
+
+
+_IN_FLIGHT: ContextVar[_Row] = ContextVar("the row in flight")
+
+
+def keeps_apart(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether stretches are attended to by themselves at no cost: on a CPU, and where flash kernels are and work."""
+    if device.type == "cpu":
+        return True
+    return flash.is_possible(device, dtype) and not any(_at_once(goes_on).failed for goes_on in (False, True))
 
 
 @contextmanager
-def attending(config: Any, stretches: Sequence[Stretch], n: int) -> Iterator[None]:
+def attending(config: Any, stretches: Sequence[Stretch], n: int, device: torch.device) -> Iterator[None]:
     """Let a model's blocks attend within a single row of ``n`` tokens that begins with these stretches."""
-    token = _IN_FLIGHT.set([_reach(stretch, n) for stretch in stretches])
+    token = _IN_FLIGHT.set(_Row(stretches, n, device))
     try:
         with attending_by(config, NAME, attend):
             yield
@@ -98,12 +86,31 @@ def attending(config: Any, stretches: Sequence[Stretch], n: int) -> Iterator[Non
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: Tensor | None) -> Tensor:
     """Attention of every stretch; what each may look at says who it is, not a mask."""
+    row = _IN_FLIGHT.get()
+    possible = flash.is_possible(query.device, query.dtype)
+    found: Tensor = (_at_once(row.goes_on) if possible else attention_in_turn)(
+        query, key, value, scaling, row
+    )
+    return found
+
+
+@cache
+def _at_once(goes_on: bool) -> Proven:
+    """All stretches in one call, tried first by themselves and first where some look at others."""
+
+    def faster(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row: _Row) -> Tensor:
+        return flash.attend_at_once(query, key, value, scaling, row.bounds, row.end)
+
+    return Proven(attention_in_turn, lambda: faster, "flash attention")
+
+
+def attention_in_turn(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row: _Row) -> Tensor:
+    """Stretch by stretch, ``(1, pos, head, d_value)``; what fills the row up sees nothing."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    reaches = _IN_FLIGHT.get()
     seen = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    seen[:, reaches[-1].stretch.end :] = 0.0  # what fills the row up sees nothing
-    for reach in reaches:
+    seen[:, row.end :] = 0.0
+    for reach in row.reaches:
         stretch, longer = reach.stretch, reach.longer
         found = scaled_dot_product_attention(
             query[:, :, longer.here],
@@ -118,11 +125,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: 
     return seen
 
 
-def _reach(stretch: Stretch, n: int) -> _Reach:
-    """Worked out once for all blocks; a token sees what stands before its stretch, itself, and earlier ones."""
+def _reach(stretch: Stretch, n: int, device: torch.device) -> _Reach:
+    """A token sees what stands before its stretch, itself, and earlier ones."""
     import torch
 
     longer, before = stretch.longer(n), stretch.n_before
     size = len(longer)
-    mask = torch.ones(size, before + size, dtype=torch.bool).tril(before) if before else None
+    mask = torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before) if before else None
     return _Reach(stretch, longer, mask)

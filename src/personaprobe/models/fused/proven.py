@@ -19,6 +19,9 @@ class Proven:
 
     The first call of every device and dtype is computed both ways. Where the faster form cannot be made or fails, or
     finds something else, the plain one is used from then on, and the user is told once.
+
+    Attributes:
+        failed: whether it came to that.
     """
 
     def __init__(
@@ -40,11 +43,11 @@ class Proven:
         self._make, self._maker, self._agree = make, maker, agree
         self._faster: Callable[..., Any] | None = None
         self._proven: set[tuple[torch.device, torch.dtype]] = set()
-        self._failed = False
+        self.failed = False
 
     def __call__(self, x: Tensor, *others: Any) -> Any:
         """The function's value."""
-        if self._failed or not x.numel():
+        if self.failed or not x.numel():
             return self._plain(x, *others)
         try:
             self._faster = self._faster or self._make()
@@ -60,7 +63,7 @@ class Proven:
         return found
 
     def _give_up(self, reason: str, *given: Any) -> Any:
-        self._failed = True
+        self.failed = True
         tell(f"{self._plain.__name__} is computed without {self._maker}, more slowly: {reason}")
         return self._plain(*given)
 

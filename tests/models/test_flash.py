@@ -1,0 +1,184 @@
+"""Attention of a whole row in one call is that of each of its texts by itself, by whatever kernel keeps torch's contract.
+
+No GPU is needed: a kernel that does what torch says of its own stands in for it, and torch checks what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention import varlen as library
+from torch.nn.functional import scaled_dot_product_attention
+
+from personaprobe.models import flash, varlen
+from personaprobe.models.flash import Bounds, attend_at_once
+from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.network import Fork
+from personaprobe.models.stretches import Stretch, apart
+from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.site import Site
+
+FORKED = (
+    Stretch(0, 4),
+    Stretch(4, 9, (slice(0, 4),)),
+    Stretch(9, 10, (slice(0, 4), slice(4, 9))),
+    Stretch(10, 13, (slice(0, 4), slice(4, 9))),
+)
+
+
+def kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> Tensor:
+    """What torch says of its own: each sequence by itself, causal from its last key; all else is left as memory was."""
+    assert window_size == (-1, 0)
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    lengths = [bounds.diff().tolist() for bounds in (cu_seq_q, cu_seq_k)]
+    assert (max(lengths[0]), max(lengths[1])) == (max_q, max_k)
+    found = torch.full((*query.shape[:2], value.shape[2]), torch.nan, dtype=query.dtype)
+    at_q, at_k = 0, 0
+    for n_q, n_k in zip(*lengths, strict=True):
+        q, k, v = (
+            states[at : at + n].transpose(0, 1)
+            for states, at, n in ((query, at_q, n_q), (key, at_k, n_k), (value, at_k, n_k))
+        )
+        causal = torch.ones(n_q, n_k, dtype=torch.bool).tril(n_k - n_q)
+        seen = scaled_dot_product_attention(q, k, v, attn_mask=causal, scale=scale, enable_gqa=True)
+        found[at_q : at_q + n_q] = seen.transpose(0, 1)
+        at_q, at_k = at_q + n_q, at_k + n_k
+    return found
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Tensor]], None]:
+    """Let rows attend by some kernel, as they do where there is a GPU."""
+
+    def use(own: Callable[..., Tensor]) -> None:
+        monkeypatch.setattr(library, "varlen_attn", own)
+        monkeypatch.setattr(flash, "is_possible", lambda *_: True)
+        varlen._at_once.cache_clear()
+
+    yield use  # type: ignore[misc]
+    varlen._at_once.cache_clear()
+
+
+def states(n: int, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, n, count, 8, generator=draw).transpose(1, 2)
+        for count in (heads[0], heads[1], heads[1])
+    )
+    return query, key, value
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
+@pytest.mark.parametrize("n", [13, 16], ids=["full", "filled up"])
+@pytest.mark.parametrize("stretches", [apart([4, 5, 1, 3]), FORKED], ids=["apart", "forked"])
+def test_one_call_gives_what_stretch_by_stretch_gives(
+    stretches: Sequence[Stretch], n: int, heads: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "varlen_attn", kernel)
+    query, key, value = states(n, heads)
+    row = varlen._Row(stretches, n, torch.device("cpu"))
+    wanted = varlen.attention_in_turn(query, key, value, 0.3, row)
+    found = attend_at_once(query, key, value, 0.3, row.bounds, row.end)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("stretches", [apart([4, 5, 1, 3]), FORKED], ids=["apart", "forked"])
+def test_the_library_takes_what_it_is_given(stretches: Sequence[Stretch]) -> None:
+    """Torch's own operation, whose shapes and dtypes are checked without a GPU."""
+    bounds = Bounds.of(stretches, torch.device("meta"))
+    query, key, value = (part.to("meta", torch.bfloat16) for part in states(16, (6, 2)))
+    found = attend_at_once(query, key, value, None, bounds, 13)
+    assert found.shape == (1, 16, 6, 8)
+    assert found.dtype == torch.bfloat16
+
+
+def test_only_what_is_seen_again_is_copied() -> None:
+    assert Bounds.of(apart([4, 5]), torch.device("cpu")).seen is None
+    bounds = Bounds.of(FORKED, torch.device("cpu"))
+    assert bounds.seen is not None
+    assert bounds.seen.tolist() == [*range(4), *range(9), *range(10), *range(9), 10, 11, 12]
+    assert bounds.queries.tolist() == [0, 4, 9, 10, 13]
+    assert bounds.keys.tolist() == [0, 4, 13, 23, 35]
+    assert bounds.longest == (5, 12)
+
+
+def texts(*lengths: int) -> list[Tokens]:
+    prompt = int(Role.PROMPT | Role.LAST_PROMPT)
+    return [Tokens(tuple(range(3, 3 + n)), (prompt, *(int(Role.RESPONSE),) * (n - 1))) for n in lengths]
+
+
+def test_networks_compute_the_same_by_such_a_kernel(
+    reference: HuggingFaceNetwork, on_a_gpu: Callable[[Callable[..., Tensor]], None]
+) -> None:
+    called: list[int] = []
+
+    def counted(*given: Any, **options: Any) -> Tensor:
+        called.append(len(given[0]))
+        return kernel(*given, **options)
+
+    batch, site = pad(texts(7, 3, 9), 0), Site(1)
+    prompt = Tokens((5, 6, 7), (1, 1, int(Role.PROMPT | Role.LAST_PROMPT)))
+    forks = [Fork(prompt, ((9, 10, 11), (12, 13))), Fork(prompt, ((40, 41),))]
+    wanted, scored = reference.activations(batch, [site], {})[site], reference.fork_log_probs(forks, {})
+    on_a_gpu(counted)
+    found, again = reference.activations(batch, [site], {})[site], reference.fork_log_probs(forks, {})
+    torch.testing.assert_close(found[batch.mask], wanted[batch.mask], atol=1e-4, rtol=1e-4)
+    for one, other in zip(chain(*again), chain(*scored), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
+    assert bool(called) == reference.packs
+
+
+@pytest.mark.parametrize("fault", ["fails", "is wrong"])
+def test_a_kernel_that_does_not_keep_its_word_is_told_and_left(
+    tiny_model: Callable[..., Any],
+    fault: str,
+    on_a_gpu: Callable[[Callable[..., Tensor]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from personaprobe.models.loading import wrap
+
+    network, batch, site = wrap(tiny_model("llama"), 0), pad(texts(7, 3, 9), 0), Site(1)
+    wanted = network.activations(batch, [site], {})[site]
+
+    def faulty(query: Tensor, *given: Any, **options: Any) -> Tensor:
+        if fault == "fails":
+            raise RuntimeError("FlashAttention only supports Ampere GPUs or newer")
+        return kernel(query, *given, **options).roll(1, 0)
+
+    on_a_gpu(faulty)
+    with pytest.warns(UserWarning, match="without flash attention"):
+        found = network.activations(batch, [site], {})[site]
+    torch.testing.assert_close(found[batch.mask], wanted[batch.mask])
+    assert not varlen.keeps_apart(torch.device("cuda"), torch.bfloat16)
+    monkeypatch.setattr(network, "device", torch.device("cuda"))
+    assert not network.packs  # so that the next batch is padded
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_flash_kernels_give_what_stretch_by_stretch_gives() -> None:
+    for stretches in (apart([40, 50, 1, 39]), FORKED):
+        device = torch.device("cuda")
+        query, key, value = (part.to(device, torch.bfloat16) for part in states(132, (6, 2)))
+        row = varlen._Row(stretches, 132, device)
+        found = attend_at_once(query, key, value, None, row.bounds, row.end)
+        torch.testing.assert_close(
+            found, varlen.attention_in_turn(query, key, value, None, row), atol=0.02, rtol=0.02
+        )
