@@ -18,7 +18,7 @@ from personaprobe.models.checkpoint import Trio
 from personaprobe.models.files import cache_home, writing
 from personaprobe.models.landing import leaving, one_ahead
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Role, by_length, pad
+from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _pieces(
 def _piece(
     model: LanguageModel, recording: Recording, progress: Callable[[int], object]
 ) -> dict[Site, Tensor]:
-    """Rows ``(row, d_model)`` by site, in the order of the texts, though batches go by length."""
+    """Rows ``(row, d_model)`` by site, in the order of the texts, though batches go as they are read fastest."""
     import torch
 
     texts = [reading.tokens for reading in recording.readings]
@@ -152,7 +152,7 @@ def _piece(
             tuple(indices),
             _reading(model, replace(recording, readings=tuple(recording.readings[i] for i in indices))),
         )
-        for indices in by_length(texts, batch_tokens(model))
+        for indices in model.plan(texts, batch_tokens(model))
     )
     for indices, read in one_ahead(begun):
         rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])

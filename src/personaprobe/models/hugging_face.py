@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,16 @@ from personaprobe.models.fused.parts import FusedParts
 from personaprobe.models.hooks import Hooks, Reached
 from personaprobe.models.layout import Layout
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
-from personaprobe.models.stretches import Stretch, apart
 from personaprobe.models.tokens import Batch
 from personaprobe.models.trunk import Trunk, untouched
 from personaprobe.models.varlen import attending, keeps_apart
+from personaprobe.models.weaving import Woven, weave
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from personaprobe.models.packing import Packed
     from personaprobe.models.recorded import Recorder
 
 
@@ -95,27 +94,20 @@ class HuggingFaceNetwork(Network):
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         import torch
 
-        flat = self._flattens(batch)
+        woven = weave(batch) if self._weaves(batch) else None
         hooks = Hooks(self.layout, edits, sites, stop=True)
         with torch.inference_mode():
-            with hooks, suppress(Reached):
-                if flat:
-                    self._read_flat(batch, hooks)
+            with suppress(Reached):
+                if woven is None:
+                    self._read(batch, hooks)
                 else:
-                    hooks.roles = batch.roles
-                    self._decoder(batch)
-            return {site: batch.spread(read) if flat else read for site, read in hooks.read.items()}
+                    self._read_woven(woven, hooks)
+            return {site: read if woven is None else woven.spread(read) for site, read in hooks.read.items()}
 
-    def _read_flat(self, batch: Batch, hooks: Hooks) -> None:
-        row = batch.flattened
-        hooks.roles = row.roles
-        with self._attending(apart(batch.lengths), row):
-            self._decoder(row, positions=batch.flat(batch.positions))
-
-    def _flattens(self, batch: Batch) -> bool:
-        """Not where attention is cut by a window."""
+    def _weaves(self, batch: Batch) -> bool:
+        """Not where attention is cut by a window, nor where padding comes first."""
         inside = self.window is None or batch.ids.shape[1] <= self.window
-        return self.packs and inside and len(batch.ids) > 1
+        return self.packs and inside and len(batch.ids) > 1 and bool(batch.on_cpu.mask[:, 0].all())
 
     @property
     def packs(self) -> bool:
@@ -130,9 +122,6 @@ class HuggingFaceNetwork(Network):
     @property
     def _attends_plainly(self) -> bool:
         return bool(self.model.config._attn_implementation == "sdpa")
-
-    def _attending(self, stretches: Sequence[Stretch], row: Batch) -> AbstractContextManager[None]:
-        return attending(self.model.config, stretches, row.ids.shape[1], self.device)
 
     @property
     def recorder(self) -> Callable[[], Recorder] | None:
@@ -185,19 +174,19 @@ class HuggingFaceNetwork(Network):
 
         if self._outgrown(forks):
             return super().fork_log_probs(forks, edits)
-        row = pack(forks, self.device)
-        hidden = self._read_packed(row, Hooks(self.layout, edits))
-        return unpack(forks, self._chosen(hidden[0, row.predicts], row.predicted))
+        packed = pack(forks, self.device)
+        hidden = self._read_woven(packed.woven, Hooks(self.layout, edits))
+        return unpack(forks, self._chosen(hidden[0, packed.predicts], packed.predicted))
 
     def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
         from personaprobe.models.packing import pack, unpack
 
         if self._outgrown(forks):
             return super().fork_states(forks, site, edits)
-        row, hooks = pack(forks, self.device), Hooks(self.layout, edits, [site], stop=True)
+        packed, hooks = pack(forks, self.device), Hooks(self.layout, edits, [site], stop=True)
         with suppress(Reached):
-            self._read_packed(row, hooks)
-        return unpack(forks, hooks.read[site][0, row.answered])
+            self._read_woven(packed.woven, hooks)
+        return unpack(forks, hooks.read[site][0, packed.answered])
 
     def fork_log_probs_each(
         self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
@@ -213,16 +202,13 @@ class HuggingFaceNetwork(Network):
         """Whether a packed mask would show what lies behind the model's own window."""
         return self.window is not None and max(map(_longest, forks)) > self.window
 
-    def _read_packed(self, row: Packed, hooks: Hooks) -> Tensor:
-        """One pass over forks under hooks: ``(1, pos, d_model)`` after the final norm."""
-        import torch
-
-        with torch.inference_mode(), hooks:
-            hooks.roles = row.batch.roles
-            if not self.packs:
-                return self._decoder(row.batch, row.attention(self.dtype), row.positions)
-            with self._attending(row.stretches, row.batch):
-                return self._decoder(row.batch, positions=row.positions)
+    def _read_woven(self, woven: Woven, hooks: Hooks) -> Tensor:
+        """One pass over a woven row under hooks: ``(1, pos, d_model)`` after the final norm."""
+        row = woven.row
+        if not self.packs:
+            return self._read(row, hooks, woven.attention(self.dtype), woven.positions)
+        with attending(self.model.config, woven.stretches, row.ids.shape[1], self.device):
+            return self._read(row, hooks, positions=woven.positions)
 
     @contextmanager
     def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
@@ -234,11 +220,21 @@ class HuggingFaceNetwork(Network):
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:
         """What the head reads: ``(batch, pos, d_model)`` after the final norm."""
+        return self._read(batch, Hooks(self.layout, edits))
+
+    def _read(
+        self,
+        batch: Batch,
+        hooks: Hooks,
+        attention: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """One pass under hooks, without gradients."""
         import torch
 
-        with torch.inference_mode(), Hooks(self.layout, edits) as hooks:
+        with torch.inference_mode(), hooks:
             hooks.roles = batch.roles
-            return self._decoder(batch)
+            return self._decoder(batch, attention, positions)
 
     def _decoder(
         self,

@@ -15,6 +15,7 @@ from personaprobe.models.edits import Editing, SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
+from personaprobe.models.weaving import by_beginning
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class LanguageModel:
         """Many passes are made inside: they go faster and take more memory meanwhile; see :meth:`Network.busy`."""
         with self._worn().busy():
             yield
+
+    def plan(self, rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
+        """Batches that activations are read in fastest: indices of ``rows``, the same for every checkpoint and edit."""
+        return by_beginning(rows, max_tokens) if self.network.packs else by_length(rows, max_tokens)
 
     def batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
         """Texts of like length padded together on the model's device, with their indices among ``rows``."""

@@ -93,6 +93,11 @@ class Network(ABC):
     streams: tuple[Stream, ...]
     pad_id: int
 
+    @property
+    def packs(self) -> bool:
+        """Whether texts are read in one row, so that what they begin with in common is computed once."""
+        return False
+
     @abstractmethod
     def wear(self, adapter: LoraAdapter | None) -> None:
         """Make the weights those of ``adapter`` merged into the base, or the pristine base."""

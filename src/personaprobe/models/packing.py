@@ -1,9 +1,4 @@
-"""Prompts and all their answers in one row: what is shared is computed once, and nothing is padded.
-
-The row is ``[what all prompts begin with][prompt][answer][answer]…[prompt][answer]…``. Every answer attends to its prompt
-and to itself, and its positions start where the prompt ends, so that each token sees exactly what it would see in a row of
-its own.
-"""
+"""Prompts and all their answers in one row: what is shared is computed once, and nothing is padded."""
 
 from __future__ import annotations
 
@@ -12,14 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from personaprobe.models.attention import added_to_scores
 from personaprobe.models.network import Fork
-from personaprobe.models.stretches import Stretch
-from personaprobe.models.tokens import Batch, Tokens, lacking, pad
+from personaprobe.models.tokens import Tokens, pad
+from personaprobe.models.weaving import Woven, weave
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float, Int
+    from jaxtyping import Int
     from torch import Tensor
 
 
@@ -29,39 +23,22 @@ ANSWERS_A_ROW = 16
 
 @dataclass(frozen=True)
 class Packed:
-    """Forks laid out in a row.
+    """Forks woven into a row.
 
     Attributes:
-        batch: ids and roles of the row, filled up at its end.
-        positions: ``(1, pos)``: of each token in its own conversation.
-        stretches: the shared start, prompts and answers, in order.
+        woven: the row.
         answered: ``(token,)``: where every answer token stands, fork by fork and answer by answer.
         predicts: ``(token,)``: where each of them is predicted from.
     """
 
-    batch: Batch
-    positions: Int[Tensor, "1 pos"]
-    stretches: tuple[Stretch, ...]
+    woven: Woven
     answered: Int[Tensor, "token"]
     predicts: Int[Tensor, "token"]
 
     @property
     def predicted(self) -> Int[Tensor, "token"]:
         """Ids of the answer tokens."""
-        return self.batch.ids[0, self.answered]
-
-    def attention(self, dtype: torch.dtype) -> Float[Tensor, "1 1 pos pos"]:
-        """Who may look at whom, as what is added to attention scores: 0, or the dtype's lowest number."""
-        import torch
-
-        n, device = self.batch.ids.shape[1], self.batch.ids.device
-        allowed = torch.zeros(n, n, dtype=torch.bool, device=device)
-        for stretch in self.stretches:
-            for part in stretch.before:
-                allowed[stretch.here, part] = True
-            own = stretch.end - stretch.start
-            allowed[stretch.here, stretch.here] = torch.ones(own, own, dtype=torch.bool, device=device).tril()
-        return added_to_scores(~allowed[None, None], dtype)
+        return self.woven.row.ids[0, self.answered]
 
 
 def few_together(keys: Iterable[tuple[int, Hashable]], most: int = ANSWERS_A_ROW) -> list[list[int]]:
@@ -73,56 +50,15 @@ def few_together(keys: Iterable[tuple[int, Hashable]], most: int = ANSWERS_A_ROW
 
 
 def pack(forks: Sequence[Fork], device: torch.device) -> Packed:
-    """Lay forks out one after another behind what all their prompts begin with."""
-    row = _Row()
-    start = common_prefix([fork.prompt for fork in forks])
-    shared = row.add(start, ())
-    for fork in forks:
-        asked = (*shared, *row.add(fork.prompt.after(len(start)), shared))
-        for answer in fork.answers:
-            row.answer(answer, asked)
-    return row.packed(device)
+    """Weave forks into a row; an answer's first token is predicted from the prompt's last."""
+    import torch
 
-
-class _Row:
-    """A row that grows stretch by stretch."""
-
-    def __init__(self) -> None:
-        self._ids: list[int] = []
-        self._roles: list[int] = []
-        self._positions: list[int] = []
-        self._stretches: list[Stretch] = []
-        self._answered: list[int] = []
-        self._predicts: list[int] = []
-
-    def add(self, tokens: Tokens, before: tuple[slice, ...]) -> tuple[slice, ...]:
-        """Append tokens that go on from earlier stretches; returns where they stand, as those of what follows them."""
-        if not len(tokens):
-            return ()
-        start, end = len(self._positions), len(self._positions) + len(tokens)
-        told = sum(part.stop - part.start for part in before)
-        self._ids += tokens.ids
-        self._roles += tokens.roles
-        self._positions += range(told, told + len(tokens))
-        self._stretches.append(Stretch(start, end, before))
-        return (slice(start, end),)
-
-    def answer(self, ids: tuple[int, ...], asked: tuple[slice, ...]) -> None:
-        """Append an answer; its first token is predicted from the prompt's last."""
-        for part in self.add(Tokens((), ()).followed_by(ids), asked):
-            self._answered += range(part.start, part.stop)
-            self._predicts += [asked[-1].stop - 1, *range(part.start, part.stop - 1)]
-
-    def packed(self, device: torch.device) -> Packed:
-        import torch
-
-        short = (0,) * lacking(len(self._ids))
-        batch = pad([Tokens((*self._ids, *short), (*self._roles, *short))], pad_id=0).to(device)
-        positions, answered, predicts = (
-            torch.tensor(places, dtype=torch.long, device=device)
-            for places in ([*self._positions, *short], self._answered, self._predicts)
-        )
-        return Packed(batch, positions[None], tuple(self._stretches), answered, predicts)
+    texts = pad([row for fork in forks for row in fork.rows], pad_id=0)
+    n_prompt = torch.tensor([len(fork.prompt) for fork in forks for _ in fork.answers])
+    answers = texts.mask & (torch.arange(texts.ids.shape[1]) >= n_prompt[:, None])
+    woven, where = weave(texts.to(device)), answers.flatten().nonzero().squeeze(1).to(device)
+    places = woven.places.flatten()
+    return Packed(woven, places[where], places[where - 1])
 
 
 def common_prefix(prompts: Sequence[Tokens]) -> Tokens:

@@ -104,21 +104,23 @@ def _reading(network: Network, batch: Batch) -> Iterator[Check]:
 def _writing(network: Network, row: Tokens) -> Iterator[Check]:
     """A vector added to a stream must arrive in the residual stream behind it, whole.
 
-    Two copies of the row a stream, one shifted and one moved by 1, are read in one pass.
+    Two copies of the row a stream, one shifted and one moved by 1, are read in one pass. Edits know the tokens of a copy
+    by a role of their own, wherever they stand.
     """
     import torch
 
     layer = network.n_layers // 2
     after, sites = Site(layer, "resid_post"), [Site(layer, stream) for stream in network.streams]
-    batch = pad([row] * (2 * len(sites)), network.pad_id).to(network.device)
+    marks = [2 * int(Role.RESPONSE) << copy for copy in range(2 * len(sites))]
+    copies = [Tokens(row.ids, tuple(role | mark for role in row.roles)) for mark in marks]
+    batch = pad(copies, network.pad_id).to(network.device)
     plain = network.activations(batch, sites, {})
     shifts = {
         site: plain[site].abs().max() * torch.linspace(-1, 1, network.d_model).to(plain[site])
         for site in sites
     }
-    copies = [slice(start, start + len(row)) for start in range(0, batch.ids.numel(), len(row))]
     edits = {
-        site: [partial(_moved, copies[2 * place], shifts[site]), partial(_moved, copies[2 * place + 1], 1)]
+        site: [partial(_moved, marks[2 * place], shifts[site]), partial(_moved, marks[2 * place + 1], 1)]
         for place, site in enumerate(sites)
     }
     written = network.activations(batch, sites, edits)
@@ -129,11 +131,9 @@ def _writing(network: Network, row: Tokens) -> Iterator[Check]:
         yield Check(f"writing {site} reaches {after}", reach, reach > 0.5)
 
 
-def _moved(copy: slice, by: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
-    """Some tokens moved, wherever they stand: copies of a row are of one length, and follow each other, packed or not."""
-    moved = activations.clone()
-    moved.view(-1, moved.shape[-1])[copy] += by
-    return moved
+def _moved(mark: int, by: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
+    """Activations moved where the role of a token has a mark."""
+    return activations + ((roles & mark) != 0)[..., None].to(activations.dtype) * by
 
 
 def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:

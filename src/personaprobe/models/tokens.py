@@ -16,7 +16,7 @@ from personaprobe.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Int
     from torch import Tensor
 
 
@@ -80,12 +80,12 @@ class Batch:
     Attributes:
         ids: ``(batch, pos)`` token ids.
         roles: ``(batch, pos)`` roles; PAD marks padding.
-        known: the roles on the CPU, for whatever must not wait for a device; None where they were never there.
+        origin: the batch on the CPU that this is a copy of, if it is one.
     """
 
     ids: Int[Tensor, "batch pos"]
     roles: Int[Tensor, "batch pos"]
-    known: Int[Tensor, "batch pos"] | None = None
+    origin: Batch | None = None
 
     @cached_property
     def mask(self) -> Bool[Tensor, "batch pos"]:
@@ -105,40 +105,21 @@ class Batch:
     @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each row, padding not counted."""
-        return [int(n) for n in self._known_mask.sum(-1).tolist()]
-
-    @cached_property
-    def places(self) -> Int[Tensor, "token"]:
-        """Where each token stands once rows are put one after another, padding and all."""
-        return self._known_mask.flatten().nonzero().squeeze(1).to(self.ids.device)
+        return [int(n) for n in self.on_cpu.mask.sum(-1).tolist()]
 
     @property
-    def _known_mask(self) -> Bool[Tensor, "batch pos"]:
-        known = self.roles.cpu() if self.known is None else self.known
-        return known != Role.PAD
-
-    @property
-    def flattened(self) -> Batch:
-        """All rows' tokens one after another in a single row, filled up as :func:`lacking` says."""
-        return Batch(self.flat(self.ids), self.flat(self.roles))
-
-    def flat(self, values: Int[Tensor, "batch pos"]) -> Int[Tensor, "1 filled"]:
-        """Values of all tokens one after another, and zeros behind them."""
+    def on_cpu(self) -> Batch:
+        """The same on the CPU, where what it holds is known without waiting for a device."""
         import torch
 
-        own = values.flatten()[self.places]
-        return torch.nn.functional.pad(own, (0, lacking(len(own))))[None]
-
-    def spread(self, values: Float[Tensor, "1 filled d"]) -> Float[Tensor, "batch pos d"]:
-        """What :func:`flat` undoes: values of all tokens one after another, each where its token is; zero at padding."""
-        spread = values.new_zeros(self.ids.numel(), values.shape[-1])
-        spread.index_copy_(0, self.places, values[0, : len(self.places)])
-        return spread.view(*self.ids.shape, -1)
+        return self.to(torch.device("cpu")) if self.origin is None else self.origin
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
-        known = self.roles if self.roles.device.type == "cpu" else self.known
-        return Batch(self.ids.to(device), self.roles.to(device), known)
+        if device == self.ids.device:
+            return self
+        origin = self if self.ids.device.type == "cpu" else self.origin
+        return Batch(self.ids.to(device), self.roles.to(device), origin)
 
 
 def lacking(n_tokens: int) -> int:
