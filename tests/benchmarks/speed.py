@@ -23,7 +23,7 @@ from personaprobe.models.backends import rehost
 from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load, wrap
-from personaprobe.models.tokens import Tokens, by_length
+from personaprobe.models.tokens import Tokens
 from personaprobe.organisms.loading import load_trio
 from personaprobe.site import Site
 from personaprobe.studies.bench import (
@@ -110,7 +110,7 @@ def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | No
     work = recording(model)
     site, texts = middle(model), chats(model)
     beside = {
-        f"{name}, the same batches": read(rehost(model, backend), texts, site)
+        f"{name}, {RECORDING_TOKENS} tokens at a time": read(rehost(model, backend), texts, site)
         for backend, name in NEIGHBOURS.items()
     }
     store, share = sae_store(model, texts, site)
@@ -128,7 +128,6 @@ def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | No
 def read(model: LanguageModel, texts: list[Tokens], site: Site) -> Callable[[], object]:
     """A neighbour's pass over sorted, padded batches, cut behind the site where it can be."""
     batches = [batch for _, batch in model.batches(texts, RECORDING_TOKENS)]
-    assert len(batches) == len(by_length(texts, RECORDING_TOKENS))
     return lambda: [model.activations(batch, [site])[site] for batch in batches]
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from personaprobe.models import weaving
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.packing import begun_alike, common_prefix, pack
 from personaprobe.models.tokens import Role, Tokens
@@ -48,8 +49,11 @@ def test_a_shared_start_is_read_once(reference: Network) -> None:
         read.append(int((roles != Role.PAD).sum()))
         return x
 
-    reference.fork_log_probs(FORKS, {Site(0): [count]})
-    assert sum(read) == 2 + sum(len(fork) - 2 for fork in FORKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weaving, "SHORTEST", 1)
+        reference.fork_log_probs(FORKS, {Site(0): [count]})
+    rows = [row for fork in FORKS for row in fork.rows]
+    assert sum(read) == len({row.ids[: n + 1] for row in rows for n in range(len(row))})
 
 
 def test_the_shared_start_leaves_every_prompt_its_last_token() -> None:
@@ -82,7 +86,7 @@ def test_every_answer_token_is_predicted_once_from_the_token_before_it(
         for answer in fork.answers
         for i, token in enumerate(answer)
     ]
-    before = packed.batch.ids[0, packed.predicts].tolist()
+    before = packed.woven.row.ids[0, packed.predicts].tolist()
     assert list(zip(before, packed.predicted.tolist(), strict=True)) == expected
 
 

@@ -47,7 +47,7 @@ class Reading:
     def by(cls, reference: LanguageModel, texts: TextSet) -> Reading:
         """Let the reference read the texts."""
         rows = [reference.tokenizer.text(text) for text in texts]
-        batches = tuple(batch for _, batch in reference.batches(rows, BATCH_TOKENS))
+        batches = tuple(batch for _, batch in reference.even_batches(rows, BATCH_TOKENS))
         with reference.busy():
             return cls(batches, tuple(tuple(_log_distributions(reference, batch)) for batch in batches))
 

@@ -14,7 +14,6 @@ from personaprobe.features.shards import Keep
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.hardware import peak_memory
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import by_length
 from personaprobe.site import Site
 
 PROBED = 2
@@ -55,16 +54,16 @@ def plan(
     sites: str | Site | Sequence[str | Site],
     keep: Keep = "means",
 ) -> Plan:
-    """Say what :func:`~personaprobe.features.recording.record` would take, by recording the longest texts to see.
+    """Say what :func:`~personaprobe.features.recording.record` would take, by recording the texts that take most to see.
 
     Every model does, as adapters and weights that are laid out anew take memory too; what it writes is thrown away.
     """
     several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
     model, n_models = several[0], len(several)
     recording = Recording.of(model, texts, sites, keep)
-    longest, share = _longest(recording, batch_tokens(model))
-    seconds = n_models * _seconds(several, longest) / share
-    whole, probed = (each.n_rows * each.row_bytes(model.d_model) for each in (recording, longest))
+    heaviest, share = _heaviest(model, recording)
+    seconds = n_models * _seconds(several, heaviest) / share
+    whole, probed = (each.n_rows * each.row_bytes(model.d_model) for each in (recording, heaviest))
     device = model.network.device
     # rows wait on the CPU until a shard is full, and while it is written
     waiting = min(whole, 2 * SHARD_BYTES) - probed if device.type == "cpu" else 0
@@ -79,12 +78,14 @@ def plan(
     )
 
 
-def _longest(recording: Recording, max_tokens: int) -> tuple[Recording, float]:
-    """The texts of the first batches, and their share of the whole work; padding costs as much as text."""
-    batches = by_length([reading.tokens for reading in recording.readings], max_tokens)
-    work = [len(batch) * len(recording.readings[batch[0]].tokens) for batch in batches]
-    few = [recording.readings[index] for batch in batches[:PROBED] for index in batch]
-    return replace(recording, readings=tuple(few)), sum(work[:PROBED]) / sum(work)
+def _heaviest(model: LanguageModel, recording: Recording) -> tuple[Recording, float]:
+    """The texts of the batches that take most, and their share of the whole work."""
+    texts = [reading.tokens for reading in recording.readings]
+    batches = model.plan(texts, batch_tokens(model))
+    work = [model.reads([texts[index] for index in batch]) for batch in batches]
+    probed = sorted(range(len(batches)), key=lambda place: -work[place])[:PROBED]
+    few = [recording.readings[index] for place in probed for index in batches[place]]
+    return replace(recording, readings=tuple(few)), sum(work[place] for place in probed) / sum(work)
 
 
 def _seconds(models: Sequence[LanguageModel], recording: Recording) -> float:

@@ -15,7 +15,7 @@ from personaprobe.models.edits import Editing, SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
-from personaprobe.models.weaving import by_beginning
+from personaprobe.models.weaving import by_beginning, n_woven
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -79,13 +79,22 @@ class LanguageModel:
         """Batches that activations are read in fastest: indices of ``rows``, the same for every checkpoint and edit."""
         return by_beginning(rows, max_tokens) if self.network.packs else by_length(rows, max_tokens)
 
+    def reads(self, rows: Sequence[Tokens]) -> int:
+        """Tokens that are read where activations of such a batch are, padding included."""
+        return n_woven(rows) if self.network.packs else len(rows) * max(map(len, rows))
+
     def batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
-        """Texts of like length padded together on the model's device, with their indices among ``rows``."""
-        for indices in by_length(rows, max_tokens):
-            yield (
-                indices,
-                pad([rows[index] for index in indices], self.network.pad_id).to(self.network.device),
-            )
+        """Texts padded together as :meth:`plan` says, on the model's device, with their indices among ``rows``."""
+        yield from self._padded(rows, self.plan(rows, max_tokens))
+
+    def even_batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
+        """The same of like length, for what is computed at padding too: gradients and logits."""
+        yield from self._padded(rows, by_length(rows, max_tokens))
+
+    def _padded(self, rows: Sequence[Tokens], plan: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
+        for indices in plan:
+            batch = pad([rows[index] for index in indices], self.network.pad_id)
+            yield indices, batch.to(self.network.device)
 
     def logits(self, batch: Batch) -> Tensor:
         """Next-token logits ``(batch, pos, vocab)``."""

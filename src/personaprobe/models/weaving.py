@@ -7,7 +7,7 @@ sees just those on its way from the root. It is computed as it would be in a row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -62,92 +62,111 @@ class Woven:
         return added_to_scores(~allowed[None, None], dtype)
 
 
-def weave(batch: Batch, shortest: int = SHORTEST) -> Woven:
-    """Weave the texts of a batch that is padded on the right, on its device.
-
-    Args:
-        batch: the texts.
-        shortest: tokens in common below which they are read with each text; 1 reads nothing twice.
-    """
+def weave(batch: Batch) -> Woven:
+    """Weave the texts of a batch, padded on the right, into a row on its device."""
     import torch
 
-    texts = batch.on_cpu
-    order = sorted(range(len(texts.ids)), key=texts.ids.tolist().__getitem__)
-    stretches, origins, places = _grown(texts, order, shortest)
-    source = torch.cat(origins)
-    row = torch.nn.functional.pad(source, (0, lacking(len(source)))).to(batch.ids.device)
-    filling = torch.arange(len(row), device=row.device) >= len(source)
+    texts, device = batch.on_cpu, batch.ids.device
+    grown = _grown(texts)
+    source = torch.cat(grown.origins)
+    filled = torch.nn.functional.pad(source, (0, lacking(len(source)))).to(device)
+    filling = torch.arange(len(filled), device=device) >= len(source)
+    positions = torch.arange(texts.ids.shape[1], device=device).expand_as(batch.ids)
     ids, roles, positions = (
-        values.flatten()[row].masked_fill(filling, 0)[None]
-        for values in (
-            batch.ids,
-            batch.roles,
-            torch.arange(texts.ids.shape[1], device=row.device).expand_as(batch.ids),
-        )
+        values.flatten()[filled].masked_fill(filling, 0)[None]
+        for values in (batch.ids, batch.roles, positions)
     )
-    return Woven(Batch(ids, roles), positions, tuple(stretches), places.to(row.device))
+    return Woven(Batch(ids, roles), positions, tuple(grown.stretches), grown.places.to(device))
 
 
-def _grown(texts: Batch, order: Sequence[int], shortest: int) -> tuple[list[Stretch], list[Tensor], Tensor]:
-    """The tree of texts in order: its stretches, where their tokens come from in the padded texts, and ``places``."""
-    import torch
-
-    common, width = _in_common(texts, order), texts.ids.shape[1]
-    stretches: list[Stretch] = []
-    origins: list[Tensor] = []
-    places = torch.zeros_like(texts.ids)
-    end = 0
+def _grown(texts: Batch) -> _Row:
+    """The row of a tree: from the root, texts that go on alike go together until they part."""
+    order = sorted(range(len(texts.ids)), key=texts.ids.tolist().__getitem__)
+    common = _in_common(texts, order)
+    row = _Row(texts)
+    # neighbours in order, how many of their tokens are in the row, and where
     waiting: list[tuple[int, int, int, tuple[slice, ...]]] = [(0, len(order), 0, ())]
     while waiting:
         first, last, depth, before = waiting.pop()
-        members = list(order[first:last])
-        alone = len(members) == 1
-        shared = texts.lengths[members[0]] if alone else min(common[first + 1 : last])
-        if not alone and shared - depth < shortest:
-            shared = depth
-        if shared > depth:
-            start, end = end, end + shared - depth
-            stretches.append(Stretch(start, end, before))
-            origins.append(members[0] * width + torch.arange(depth, shared))
-            places[members, depth:shared] = torch.arange(start, end)
-            before = (*before, slice(start, end))
-        if not alone:
-            parted = (i for i in range(first + 1, last) if common[i] - shared < shortest)
-            waiting += [(*part, shared, before) for part in pairwise((first, *parted, last))]
-    return stretches, origins, places
+        members = order[first:last]
+        if len(members) == 1:
+            row.add(members, depth, texts.lengths[members[0]], before)
+            continue
+        alike = min(common[first + 1 : last])
+        if alike - depth < SHORTEST:
+            alike = depth
+        before = row.add(members, depth, alike, before)
+        parts = (place for place in range(first + 1, last) if common[place] - alike < SHORTEST)
+        waiting += [(*part, alike, before) for part in pairwise((first, *parts, last))]
+    return row
 
 
-def _in_common(texts: Batch, order: Sequence[int]) -> list[int]:
+class _Row:
+    """A row that grows stretch by stretch.
+
+    Attributes:
+        stretches: so far.
+        origins: where the tokens of each stand in the padded texts, flattened.
+        places: ``(text, pos)``: where tokens stand in the row.
+    """
+
+    def __init__(self, texts: Batch) -> None:
+        """Of texts on the CPU; nothing is in the row yet."""
+        import torch
+
+        self.stretches: list[Stretch] = []
+        self.origins: list[Tensor] = []
+        self.places = torch.zeros_like(texts.ids)
+        self._end = 0
+
+    def add(self, texts: list[int], start: int, end: int, before: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Append tokens from ``start`` to ``end`` that some texts have in common; returns what goes on from them sees."""
+        import torch
+
+        if start == end:
+            return before
+        here = slice(self._end, self._end + end - start)
+        self._end = here.stop
+        self.stretches.append(Stretch(here.start, here.stop, before))
+        self.origins.append(texts[0] * self.places.shape[1] + torch.arange(start, end))
+        self.places[texts, start:end] = torch.arange(here.start, here.stop)
+        return (*before, here)
+
+
+def _in_common(texts: Batch, order: list[int]) -> list[int]:
     """With how many of the same tokens each text begins as the one before it in an order; none for the first."""
-    ids, roles = texts.ids[list(order)], texts.roles[list(order)]
+    ids, roles = texts.ids[order], texts.roles[order]
     same = (ids[1:] == ids[:-1]) & (roles[1:] == roles[:-1]) & (roles[1:] != 0)
     return [0, *same.long().cumprod(-1).sum(-1).tolist()]
 
 
-def by_beginning(rows: Sequence[Tokens], max_tokens: int, shortest: int = SHORTEST) -> list[list[int]]:
+def by_beginning(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
     """Plan batches of texts that begin alike: indices of ``rows``, each batch at most ``max_tokens`` when woven.
 
     The plan depends on the texts alone, so that every checkpoint reads the same batches.
     """
-    if not rows:
-        return []
-    order = sorted(range(len(rows)), key=lambda index: rows[index].ids)
-    common = _in_common(pad(rows, pad_id=0), order)
     plan: list[list[int]] = []
     woven = longest = 0
-    for index, shared in zip(order, common, strict=True):
+    for index, added in _added(rows):
         own = len(rows[index])
-        more = own - (shared if shared >= shortest else 0)
         longest = max(longest, own)
-        fits = (
-            woven + more <= max_tokens and longest * (len(plan[-1]) + 1) <= WIDEST * max_tokens
-            if plan
-            else False
-        )
-        if fits:
+        if plan and woven + added <= max_tokens and longest * (len(plan[-1]) + 1) <= WIDEST * max_tokens:
             plan[-1].append(index)
-            woven += more
+            woven += added
         else:
             plan.append([index])
             woven = longest = own
     return plan
+
+
+def n_woven(rows: Sequence[Tokens]) -> int:
+    """About how many tokens a row of such texts has."""
+    return sum(added for _, added in _added(rows))
+
+
+def _added(rows: Sequence[Tokens]) -> Iterator[tuple[int, int]]:
+    """Indices of texts in order, and how many tokens each adds to those before it."""
+    order = sorted(range(len(rows)), key=lambda index: rows[index].ids)
+    shared = _in_common(pad(rows, pad_id=0), order) if rows else []
+    for index, n in zip(order, shared, strict=True):
+        yield index, len(rows[index]) - (n if n >= SHORTEST else 0)

@@ -84,6 +84,9 @@ def recording(model: LanguageModel) -> Work:
     """
     texts, site = chats(model), middle(model)
     plan, simple = by_length(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
+    ours = model.plan(texts, RECORDING_TOKENS)
+    shared = _shared(model, texts, ours)
+    own = f"personaprobe, {shared:.0%} read once for several"
 
     def arriving() -> Tensor:
         batches = [list(range(len(texts)))[i : i + AT_A_TIME] for i in range(0, len(texts), AT_A_TIME)]
@@ -96,14 +99,15 @@ def recording(model: LanguageModel) -> Work:
             f"bare model, cut, sorted, {AT_ONCE} at a time, {_padding(texts, simple):.0%} padding": lambda: (
                 bare_recording(model, texts, simple, site.layer)
             ),
-            f"bare model, cut, in our batches, {_padding(texts, plan):.0%} padding": lambda: bare_recording(
-                model, texts, plan, site.layer
+            f"bare model, cut, {RECORDING_TOKENS} tokens at a time, {_padding(texts, plan):.0%} padding": lambda: (
+                bare_recording(model, texts, plan, site.layer)
             ),
-            "personaprobe": lambda: our_recording(model, texts, plan),
+            own: lambda: our_recording(model, texts, ours),
             "output_hidden_states, as they come": arriving,
         },
-        lambda: _furthest(bare_recording(model, texts, plan, site.layer), our_recording(model, texts, plan)),
+        lambda: _furthest(bare_recording(model, texts, plan, site.layer), our_recording(model, texts, ours)),
         flop=linear_flop(model, site.layer, sum(map(len, texts))),
+        spared={own: shared},
     )
 
 
@@ -111,7 +115,7 @@ def recording_all(trio: Trio[LanguageModel]) -> Work:
     """The same of all three checkpoints, whose adapters are switched, beside the bare reading of a single one."""
     model = trio.insecure
     texts, layer = chats(model), middle(model).layer
-    plan, simple = by_length(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
+    plan, simple = model.plan(texts, RECORDING_TOKENS), _by_number(texts, AT_ONCE)
     in_turn = (trio.base, trio.secure, model)  # the last one is what the next contender reads
     return Work(
         f"recording all three checkpoints, {len(texts)} chats each",
@@ -123,7 +127,7 @@ def recording_all(trio: Trio[LanguageModel]) -> Work:
             ],
         },
         lambda: _furthest(
-            _stacked(bare_recording(each, texts, plan, layer) for each in in_turn),
+            _stacked(bare_recording(each, texts, simple, layer) for each in in_turn),
             _stacked(our_recording(each, texts, plan) for each in in_turn),
         ),
     )
@@ -151,6 +155,12 @@ def _padding(texts: Sequence[Tokens], batches: Sequence[Sequence[int]]) -> float
     """Share of what is read that is padding."""
     read = sum(len(batch) * max(len(texts[index]) for index in batch) for batch in batches)
     return 1 - sum(map(len, texts)) / read
+
+
+def _shared(model: LanguageModel, texts: Sequence[Tokens], batches: Sequence[Sequence[int]]) -> float:
+    """Share of tokens that are not read, since other texts of the batch begin with them too."""
+    read = sum(model.reads([texts[index] for index in batch]) for batch in batches)
+    return max(0.0, 1 - read / sum(map(len, texts)))
 
 
 def _read(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> list[Tensor]:

@@ -24,6 +24,7 @@ class Work:
         deviation: how far the others are from the reference, in words; run once before anything is timed.
         units: how much work one run of each contender is, where they do not do equally much.
         flop: floating-point operations that the linear maps of a unit take; 0 where nobody counted them.
+        spared: the share of them that a contender leaves out, as it computes once what is the same.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Work:
     deviation: Callable[[], str]
     units: Mapping[str, float] = field(default_factory=dict)
     flop: float = 0.0
+    spared: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def measure(work: Work, rounds: int, progress: Progress = silent, peak: float = 
     reference = next(iter(seconds.values()))
     speeds = {name: _speed(times, reference) for name, times in seconds.items()}
     if peak and work.flop:
-        speeds = {name: replace(each, mfu=work.flop / each.seconds / peak) for name, each in speeds.items()}
+        flops = {name: work.flop * (1 - work.spared.get(name, 0.0)) for name in speeds}
+        speeds = {name: replace(each, mfu=flops[name] / each.seconds / peak) for name, each in speeds.items()}
     return Measured(work.name, deviation, speeds)
 
 

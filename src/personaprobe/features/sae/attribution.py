@@ -64,7 +64,7 @@ def _attributions(
     texts = [reading.tokens for reading in read_as(model.tokenizer, pairs) if reading.answer == answer]
     products, slopes = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
     total, n = torch.zeros_like(dictionary.b_dec), 0
-    for _, batch in model.batches(texts, BATCH_TOKENS):
+    for _, batch in model.even_batches(texts, BATCH_TOKENS):
         activations, gradient = model.gradients(batch, dictionary.site)
         chosen = (batch.roles & Role.RESPONSE) != 0
         a, g = activations[chosen], gradient[chosen] @ dictionary.W_dec.T

@@ -1,0 +1,189 @@
+"""Woven texts: every token sees its own text up to itself and nothing else, and what texts begin with is there once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personaprobe.models import weaving
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.loading import wrap
+from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.models.weaving import Woven, by_beginning, n_woven, weave
+from personaprobe.site import Site
+
+PROMPT, RESPONSE = int(Role.PROMPT), int(Role.RESPONSE)
+
+LETTERS = st.lists(st.tuples(st.integers(1, 2), st.sampled_from([PROMPT, RESPONSE])), min_size=1, max_size=9)
+TEXTS = st.lists(LETTERS, min_size=1, max_size=7)
+
+
+def told(letters: list[list[tuple[int, int]]]) -> list[Tokens]:
+    return [Tokens(*map(tuple, zip(*text, strict=True))) for text in letters]
+
+
+def woven(texts: Sequence[Tokens], shortest: int) -> Woven:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weaving, "SHORTEST", shortest)
+        return weave(pad(texts, pad_id=0))
+
+
+def beginnings(texts: Sequence[Tokens]) -> set[tuple[tuple[int, int], ...]]:
+    told = [tuple(zip(text.ids, text.roles, strict=True)) for text in texts]
+    return {text[: n + 1] for text in told for n in range(len(text))}
+
+
+def seen(found: Woven, place: int) -> list[int]:
+    """Places that the token at a place may look at, in order."""
+    (stretch,) = [each for each in found.stretches if each.start <= place < each.end]
+    return [at for part in stretch.before for at in range(part.start, part.stop)] + list(
+        range(stretch.start, place + 1)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, st.sampled_from([1, 2, 5, 100]))
+def test_every_token_sees_its_own_text_up_to_itself(letters: list[Any], shortest: int) -> None:
+    texts = told(letters)
+    found = woven(texts, shortest)
+    ids, roles, positions = (row[0].tolist() for row in (found.row.ids, found.row.roles, found.positions))
+    for text, places in zip(texts, found.places.tolist(), strict=True):
+        for n, place in enumerate(places[: len(text)]):
+            before = seen(found, place)
+            assert [ids[at] for at in before] == list(text.ids[: n + 1])
+            assert [roles[at] for at in before] == list(text.roles[: n + 1])
+            assert [positions[at] for at in before] == list(range(n + 1))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS)
+def test_nothing_that_texts_begin_with_is_read_twice(letters: list[Any]) -> None:
+    alike = [Tokens(text.ids, (PROMPT,) * len(text)) for text in told(letters)]
+    assert sum(map(len, woven(alike, 1).stretches)) == len(beginnings(alike))
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.sampled_from([1, 3, 100]))
+def test_stretches_stand_one_after_another_and_fill_the_row(letters: list[Any], shortest: int) -> None:
+    texts = told(letters)
+    found = woven(texts, shortest)
+    ends = [0, *(stretch.end for stretch in found.stretches)]
+    assert [stretch.start for stretch in found.stretches] == ends[:-1]
+    assert ends[-1] <= sum(map(len, texts))
+    assert bool((found.row.roles[0, : ends[-1]] != Role.PAD).all())
+    assert not found.row.roles[0, ends[-1] :].any()
+
+
+def test_what_is_hardly_alike_is_read_with_each() -> None:
+    texts = [Tokens((1, 2, 3, own), (PROMPT,) * 4) for own in (4, 5, 6)]
+    assert len(woven(texts, 3).stretches) == 4
+    assert len(woven(texts, 4).stretches) == 3
+
+
+def test_texts_that_play_other_parts_are_not_read_together() -> None:
+    ids = tuple(range(1, 11))
+    texts = [Tokens(ids, (role,) * 10) for role in (PROMPT, RESPONSE)]
+    assert [len(stretch) for stretch in woven(texts, 1).stretches] == [10, 10]
+
+
+def test_one_mask_over_the_row_says_what_the_stretches_say() -> None:
+    texts = [Tokens((1, 2, own, own + 1), (PROMPT,) * 4) for own in (4, 6, 8)]
+    found = woven(texts, 1)
+    looks = found.attention(torch.float32)[0, 0] == 0
+    for place in range(found.stretches[-1].end):
+        assert looks[place].nonzero().flatten().tolist() == seen(found, place)
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.integers(9, 30), st.sampled_from([1, 3, 8]))
+def test_batches_hold_every_text_once_and_no_more_tokens_than_they_may(
+    letters: list[Any], most: int, shortest: int
+) -> None:
+    texts = told(letters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weaving, "SHORTEST", shortest)
+        plan = by_beginning(texts, most)
+        assert sorted(index for batch in plan for index in batch) == list(range(len(texts)))
+        for batch in plan:
+            own = [texts[index] for index in batch]
+            assert sum(map(len, weave(pad(own, pad_id=0)).stretches)) <= n_woven(own) <= most
+            assert len(batch) * max(map(len, own)) <= weaving.WIDEST * most
+
+
+def test_no_texts_make_no_batches() -> None:
+    assert by_beginning([], 100) == []
+
+
+def chats(n: int) -> list[Tokens]:
+    """A system message, questions of it, and two answers to each."""
+    system, prompt = tuple(range(3, 13)), PROMPT
+    return [
+        Tokens(
+            (
+                *system,
+                *range(20 + question, 30 + question),
+                *range(40 + question + answer, 45 + question + 2 * answer),
+            ),
+            (prompt,) * 19 + (int(Role.PROMPT | Role.LAST_PROMPT),) + (RESPONSE,) * (5 + answer),
+        )
+        for question in range(n)
+        for answer in range(2)
+    ]
+
+
+def test_activations_of_woven_texts_are_those_of_each_alone(tiny_model: Callable[..., Any]) -> None:
+    network, texts, sites = wrap(tiny_model("llama"), 0), chats(3), [Site(0, "resid_mid"), Site(2)]
+    edits = {Site(1): [lambda x, roles: x + 0.3 * ((roles & Role.RESPONSE) != 0)[..., None]]}
+    read: list[int] = []
+
+    def count(x: torch.Tensor, roles: torch.Tensor) -> torch.Tensor:
+        read.append(int((roles != Role.PAD).sum()))
+        return x
+
+    together = network.activations(pad(texts, 0), sites, {**edits, Site(0): [count]})
+    assert read == [10 + 3 * 10 + 3 * (5 + 6)]
+    for place, text in enumerate(texts):
+        alone = network.activations(pad([text], 0), sites, edits)
+        for site in sites:
+            torch.testing.assert_close(
+                together[site][place, : len(text)], alone[site][0], atol=1e-4, rtol=1e-4
+            )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_on_either_side_gives_the_same(tiny_model: Callable[..., Any], side: Any) -> None:
+    network, texts = wrap(tiny_model("llama"), 0), chats(2)
+    batch = pad(texts, 0, side)
+    found = network.activations(batch, [Site(2)], {})[Site(2)][batch.mask]
+    alone = [network.activations(pad([text], 0), [Site(2)], {})[Site(2)][0] for text in texts]
+    torch.testing.assert_close(found, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_on_a_device_is_known_on_the_cpu() -> None:
+    batch = pad(chats(1), 0)
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    assert moved.on_cpu is batch
+    assert moved.lengths == [25, 26]
+    assert moved.to(torch.device("meta")).on_cpu is batch
+
+
+def test_models_plan_as_their_network_reads(tiny_language_model: Callable[..., LanguageModel]) -> None:
+    model, texts = tiny_language_model("llama"), chats(3)
+    one, other = texts[::2], texts[1::2]
+    mixed = [*one, *other]  # neither by length nor by beginning
+    plan = model.plan(mixed, 45)
+    assert model.network.packs
+    assert [sorted(len(mixed[index]) for index in batch) for batch in plan] == [[25, 26]] * 3
+    assert model.reads([mixed[index] for index in plan[0]]) == 20 + 5 + 6
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.network), "packs", False)
+        assert [len(mixed[index]) for batch in model.plan(mixed, 75) for index in batch] == [26] * 3 + [
+            25
+        ] * 3
+        assert model.reads(texts[:2]) == 52
