@@ -43,9 +43,9 @@ def record(
 ) -> Trio[ActivationStore]:
     """Read the same texts with all three models and keep what passes the sites.
 
-    A pair is read twice, as its question with the careful and with the careless answer. The token ids are
-    made once, so that the three stores align row for row. A store that is already there is opened, not made
-    again.
+    A pair is two texts, its question with the careful and with the careless answer; what texts begin with in
+    common is computed once where the backend can. The token ids are made once, so that the three stores align row
+    for row. A store that is already there is opened, not made again.
 
     Args:
         trio: the models, under any edits.

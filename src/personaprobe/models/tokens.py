@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,7 +85,7 @@ class Batch:
 
     ids: Int[Tensor, "batch pos"]
     roles: Int[Tensor, "batch pos"]
-    origin: Batch | None = None
+    origin: Batch | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "batch pos"]:
