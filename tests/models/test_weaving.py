@@ -164,6 +164,16 @@ def test_padding_on_either_side_gives_the_same(tiny_model: Callable[..., Any], s
     torch.testing.assert_close(found, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
+@settings(max_examples=50, deadline=None)
+@given(TEXTS)
+def test_values_of_the_row_go_back_to_every_text_that_has_them(letters: list[Any]) -> None:
+    texts = told(letters)
+    found, batch = woven(texts, 1), pad(texts, pad_id=0)
+    values = torch.stack([found.row.ids, found.row.roles], -1).double()
+    spread = found.spread(values)
+    assert torch.equal(spread, torch.stack([batch.ids, batch.roles], -1) * batch.mask[..., None])
+
+
 def test_a_batch_on_a_device_is_known_on_the_cpu() -> None:
     batch = pad(chats(1), 0)
     assert batch.to(torch.device("cpu")) is batch

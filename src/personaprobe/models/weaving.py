@@ -37,16 +37,20 @@ class Woven:
         positions: ``(1, pos)``: of each token in its own text.
         stretches: in the order in which they stand.
         places: ``(text, pos)``: where each token of each text stands in the row; 0 at padding.
+        real: ``(token,)``: where padded texts, flattened, have tokens.
     """
 
     row: Batch
     positions: Int[Tensor, "1 filled"]
     stretches: tuple[Stretch, ...]
     places: Int[Tensor, "text pos"]
+    real: Int[Tensor, "token"]
 
     def spread(self, values: Float[Tensor, "1 filled d"]) -> Float[Tensor, "text pos d"]:
-        """Values of the row by text and position; padding is given the first token's."""
-        return values[0].index_select(0, self.places.flatten()).view(*self.places.shape, -1)
+        """Values of the row by text and position; zero at padding."""
+        spread = values.new_zeros(self.places.numel(), values.shape[-1])
+        spread.index_copy_(0, self.real, values[0].index_select(0, self.places.flatten()[self.real]))
+        return spread.view(*self.places.shape, -1)
 
     def attention(self, dtype: torch.dtype) -> Float[Tensor, "1 1 filled filled"]:
         """Who may look at whom, as what is added to attention scores: 0, or the dtype's lowest number."""
@@ -76,7 +80,8 @@ def weave(batch: Batch) -> Woven:
         values.flatten()[filled].masked_fill(filling, 0)[None]
         for values in (batch.ids, batch.roles, positions)
     )
-    return Woven(Batch(ids, roles), positions, tuple(grown.stretches), grown.places.to(device))
+    real = texts.mask.flatten().nonzero().squeeze(1).to(device)
+    return Woven(Batch(ids, roles), positions, tuple(grown.stretches), grown.places.to(device), real)
 
 
 def _grown(texts: Batch) -> _Row:
