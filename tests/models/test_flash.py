@@ -19,10 +19,11 @@ from personaprobe.models import flash, varlen
 from personaprobe.models.flash import Bounds, attend_at_once
 from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Fork
-from personaprobe.models.stretches import Stretch, apart
+from personaprobe.models.stretches import Stretch
 from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.site import Site
 
+APART = (Stretch(0, 4), Stretch(4, 9), Stretch(9, 10), Stretch(10, 13))
 FORKED = (
     Stretch(0, 4),
     Stretch(4, 9, (slice(0, 4),)),
@@ -88,7 +89,7 @@ def states(n: int, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
 @pytest.mark.parametrize("n", [13, 16], ids=["full", "filled up"])
-@pytest.mark.parametrize("stretches", [apart([4, 5, 1, 3]), FORKED], ids=["apart", "forked"])
+@pytest.mark.parametrize("stretches", [APART, FORKED], ids=["apart", "forked"])
 def test_one_call_gives_what_stretch_by_stretch_gives(
     stretches: Sequence[Stretch], n: int, heads: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +101,7 @@ def test_one_call_gives_what_stretch_by_stretch_gives(
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("stretches", [apart([4, 5, 1, 3]), FORKED], ids=["apart", "forked"])
+@pytest.mark.parametrize("stretches", [APART, FORKED], ids=["apart", "forked"])
 def test_the_library_takes_what_it_is_given(stretches: Sequence[Stretch]) -> None:
     """Torch's own operation, whose shapes and dtypes are checked without a GPU."""
     bounds = Bounds.of(stretches, torch.device("meta"))
@@ -111,7 +112,7 @@ def test_the_library_takes_what_it_is_given(stretches: Sequence[Stretch]) -> Non
 
 
 def test_only_what_is_seen_again_is_copied() -> None:
-    assert Bounds.of(apart([4, 5]), torch.device("cpu")).seen is None
+    assert Bounds.of(APART, torch.device("cpu")).seen is None
     bounds = Bounds.of(FORKED, torch.device("cpu"))
     assert bounds.seen is not None
     assert bounds.seen.tolist() == [*range(4), *range(9), *range(10), *range(9), 10, 11, 12]
@@ -174,10 +175,10 @@ def test_a_kernel_that_does_not_keep_its_word_is_told_and_left(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_flash_kernels_give_what_stretch_by_stretch_gives() -> None:
-    for stretches in (apart([40, 50, 1, 39]), FORKED):
+    for stretches in (APART, FORKED):
         device = torch.device("cuda")
-        query, key, value = (part.to(device, torch.bfloat16) for part in states(132, (6, 2)))
-        row = varlen._Row(stretches, 132, device)
+        query, key, value = (part.to(device, torch.bfloat16) for part in states(16, (6, 2)))
+        row = varlen._Row(stretches, 16, device)
         found = attend_at_once(query, key, value, None, row.bounds, row.end)
         torch.testing.assert_close(
             found, varlen.attention_in_turn(query, key, value, None, row), atol=0.02, rtol=0.02

@@ -16,8 +16,9 @@ from personaprobe.models.edits import SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.hugging_face_decoding import SlotDecoder
 from personaprobe.models.network import Network
-from personaprobe.models.prefixes import SHORTEST, Prefixes
+from personaprobe.models.prefixes import Prefixes
 from personaprobe.models.tokens import Role, Tokens
+from personaprobe.models.weaving import SHORTEST
 from personaprobe.site import Site
 
 NO_END = -1

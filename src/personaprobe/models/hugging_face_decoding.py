@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.models.attention import added_to_scores, attending_by
 from personaprobe.models.edits import Kinds, SiteEdits
 from personaprobe.models.packing import begun_alike, common_prefix
-from personaprobe.models.prefixes import SHORTEST, Prefixes
+from personaprobe.models.prefixes import Prefixes
 from personaprobe.models.recorded import RecordedSteps
 from personaprobe.models.slots import NAME, Reach, Slots, attend
 from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
+from personaprobe.models.weaving import SHORTEST
 
 if TYPE_CHECKING:
     from torch import Tensor

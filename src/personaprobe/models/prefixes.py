@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits import SiteEdits
 from personaprobe.models.tokens import Tokens
+from personaprobe.models.weaving import SHORTEST
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SHORTEST = 8
-"""Tokens in common below which reading them once is not worth a pass of its own."""
 
 
 @dataclass(frozen=True)

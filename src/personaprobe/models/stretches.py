@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,13 +55,6 @@ class Stretch:
         """Keys or values ``(1, head, pos, d_head)`` of everything that these tokens may look at."""
         import torch
 
-        return (
-            torch.cat([states[:, :, part] for part in self.parts], 2)
-            if self.before
-            else states[:, :, self.here]
-        )
-
-
-def apart(lengths: Sequence[int]) -> list[Stretch]:
-    """Texts of these lengths one after another, none of which sees another."""
-    return [Stretch(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
+        if not self.before:
+            return states[:, :, self.here]
+        return torch.cat([states[:, :, part] for part in self.parts], 2)

@@ -25,7 +25,7 @@ SHORTEST = 8
 """Tokens in common below which reading them once is not worth a stretch of its own."""
 
 WIDEST = 2
-"""Texts read together take at most so many times the tokens of a batch when they are padded, as what was read of them is."""
+"""What was read is given back padded: texts of a batch take at most so many times its tokens then."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _in_common(texts: Batch, order: list[int]) -> list[int]:
 
 
 def by_beginning(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
-    """Plan batches of texts that begin alike: indices of ``rows``, each batch at most ``max_tokens`` when woven.
+    """Plan batches of texts that begin alike: indices of ``rows``, each batch about ``max_tokens`` when woven, hardly more.
 
     The plan depends on the texts alone, so that every checkpoint reads the same batches.
     """
@@ -165,7 +165,7 @@ def by_beginning(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
 
 
 def n_woven(rows: Sequence[Tokens]) -> int:
-    """About how many tokens a row of such texts has."""
+    """How many tokens a row of such texts has, or up to ``SHORTEST`` a text fewer: what goes on alike a little is read apart."""
     return sum(added for _, added in _added(rows))
 
 
