@@ -165,7 +165,7 @@ def by_beginning(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
 
 
 def n_woven(rows: Sequence[Tokens]) -> int:
-    """How many tokens a row of such texts has, or up to ``SHORTEST`` a text fewer: what goes on alike a little is read apart."""
+    """How many tokens a row of such texts has, but for a few a text that are alike and read apart nevertheless."""
     return sum(added for _, added in _added(rows))
 
 
