@@ -26,7 +26,8 @@ class Plan:
 
     Attributes:
         n_texts: texts each model reads.
-        n_tokens: tokens each model reads.
+        n_tokens: tokens of the texts.
+        n_read: tokens each model reads: what texts begin with in common once, padding too where there is some.
         n_rows: rows kept of each model.
         bytes: of all shards of all models, without the few kilobytes of their headers.
         seconds: for all models, from the largest batches timed on this machine.
@@ -36,6 +37,7 @@ class Plan:
 
     n_texts: int
     n_tokens: int
+    n_read: int
     n_rows: int
     bytes: int
     seconds: float
@@ -43,7 +45,7 @@ class Plan:
     n_models: int = 1
 
     def __str__(self) -> str:
-        each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens, {self.n_rows:,} rows"
+        each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens ({self.n_read:,} read), {self.n_rows:,} rows"
         cost = f"{_in_units(self.bytes)} on disk, {_in_units(self.memory)} of memory, about {_clock(self.seconds)}"
         return f"{each} a model × {self.n_models}: {cost}"
 
@@ -61,8 +63,8 @@ def plan(
     several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
     model, n_models = several[0], len(several)
     recording = Recording.of(model, texts, sites, keep)
-    heaviest, share = _heaviest(model, recording)
-    seconds = n_models * _seconds(several, heaviest) / share
+    heaviest, n_probed, n_read = _heaviest(model, recording)
+    seconds = n_models * _seconds(several, heaviest) * n_read / n_probed
     whole, probed = (each.n_rows * each.row_bytes(model.d_model) for each in (recording, heaviest))
     device = model.network.device
     # rows wait on the CPU until a shard is full, and while it is written
@@ -70,6 +72,7 @@ def plan(
     return Plan(
         n_texts=len(recording.readings),
         n_tokens=recording.n_tokens,
+        n_read=n_read,
         n_rows=recording.n_rows,
         bytes=n_models * whole,
         seconds=seconds,
@@ -78,14 +81,14 @@ def plan(
     )
 
 
-def _heaviest(model: LanguageModel, recording: Recording) -> tuple[Recording, float]:
-    """The texts of the batches that take most, and their share of the whole work."""
+def _heaviest(model: LanguageModel, recording: Recording) -> tuple[Recording, int, int]:
+    """The texts of the batches that take most, how many tokens are read of them, and of all."""
     texts = [reading.tokens for reading in recording.readings]
     batches = model.plan(texts, batch_tokens(model))
     work = [model.reads([texts[index] for index in batch]) for batch in batches]
     probed = sorted(range(len(batches)), key=lambda place: -work[place])[:PROBED]
     few = [recording.readings[index] for place in probed for index in batches[place]]
-    return replace(recording, readings=tuple(few)), sum(work[place] for place in probed) / sum(work)
+    return replace(recording, readings=tuple(few)), sum(work[place] for place in probed), sum(work)
 
 
 def _seconds(models: Sequence[LanguageModel], recording: Recording) -> float:
