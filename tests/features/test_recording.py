@@ -381,7 +381,9 @@ def test_the_plan_predicts_rows_tokens_and_bytes(
     assert [len(store) for store in stores] == [planned.n_rows] * planned.n_models
     assert stores[0].manifest.n_tokens == planned.n_tokens
     assert planned.n_texts == 2 * len(texts)
-    assert 0 < planned.n_read <= planned.n_tokens / 6  # every text is there twelve times, and most of a batch each time
+    assert (
+        0 < planned.n_read <= planned.n_tokens / 6
+    )  # every text is there twelve times, and most of a batch each time
     assert 0 < planned.seconds < 60
     assert " a model × 3: " in str(planned)
 

@@ -45,7 +45,9 @@ class Plan:
     n_models: int = 1
 
     def __str__(self) -> str:
-        each = f"{self.n_texts:,} texts, {self.n_tokens:,} tokens ({self.n_read:,} read), {self.n_rows:,} rows"
+        each = (
+            f"{self.n_texts:,} texts, {self.n_tokens:,} tokens ({self.n_read:,} read), {self.n_rows:,} rows"
+        )
         cost = f"{_in_units(self.bytes)} on disk, {_in_units(self.memory)} of memory, about {_clock(self.seconds)}"
         return f"{each} a model × {self.n_models}: {cost}"
 
