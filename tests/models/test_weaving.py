@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from personaprobe.models import weaving
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.models.tokens import Role, Tokens, pad, told_apart
 from personaprobe.models.weaving import Woven, by_beginning, n_woven, weave
 from personaprobe.site import Site
 
@@ -155,6 +155,17 @@ def test_activations_of_woven_texts_are_those_of_each_alone(tiny_model: Callable
             torch.testing.assert_close(
                 together[site][place, : len(text)], alone[site][0], atol=1e-4, rtol=1e-4
             )
+
+
+def test_texts_told_apart_meet_every_edit_with_all_their_tokens(tiny_model: Callable[..., Any]) -> None:
+    network, texts, read = wrap(tiny_model("llama"), 0), chats(2), []
+
+    def count(x: torch.Tensor, roles: torch.Tensor) -> torch.Tensor:
+        read.append([int(((roles & role) != 0).sum()) for role in (Role.PROMPT, Role.RESPONSE)])
+        return x
+
+    network.activations(pad(told_apart(texts), 0), [Site(0)], {Site(0): [count]})
+    assert read == [[4 * 20, 2 * (5 + 6)]]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

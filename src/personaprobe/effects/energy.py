@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from personaprobe.effects.interventions import Ablate, Intervention
 from personaprobe.models.edits import Edit
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Tokens, pad
+from personaprobe.models.tokens import Batch, Tokens, pad, told_apart
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def match(
 
 
 def _pass(model: LanguageModel, rows: Sequence[Tokens]) -> None:
-    batch: Batch = pad(rows, model.network.pad_id)
+    # what texts begin with counts for each of them
+    batch: Batch = pad(told_apart(rows), model.network.pad_id)
     last = Site(model.n_layers - 1, "resid_post")
     model.activations(batch, [last])
 

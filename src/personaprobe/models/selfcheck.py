@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.tokens import Batch, Role, Tokens, pad
+from personaprobe.models.tokens import MARKED, Batch, Role, Tokens, pad, told_apart
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -105,22 +105,20 @@ def _writing(network: Network, row: Tokens) -> Iterator[Check]:
     """A vector added to a stream must arrive in the residual stream behind it, whole.
 
     Two copies of the row a stream, one shifted and one moved by 1, are read in one pass. Edits know the tokens of a copy
-    by a role of their own, wherever they stand.
+    by its mark, wherever they stand.
     """
     import torch
 
     layer = network.n_layers // 2
     after, sites = Site(layer, "resid_post"), [Site(layer, stream) for stream in network.streams]
-    marks = [2 * int(Role.RESPONSE) << copy for copy in range(2 * len(sites))]
-    copies = [Tokens(row.ids, tuple(role | mark for role in row.roles)) for mark in marks]
-    batch = pad(copies, network.pad_id).to(network.device)
+    batch = pad(told_apart([row] * (2 * len(sites))), network.pad_id).to(network.device)
     plain = network.activations(batch, sites, {})
     shifts = {
         site: plain[site].abs().max() * torch.linspace(-1, 1, network.d_model).to(plain[site])
         for site in sites
     }
     edits = {
-        site: [partial(_moved, marks[2 * place], shifts[site]), partial(_moved, marks[2 * place + 1], 1)]
+        site: [partial(_moved, 2 * place + 1, shifts[site]), partial(_moved, 2 * place + 2, 1)]
         for place, site in enumerate(sites)
     }
     written = network.activations(batch, sites, edits)
@@ -132,8 +130,8 @@ def _writing(network: Network, row: Tokens) -> Iterator[Check]:
 
 
 def _moved(mark: int, by: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
-    """Activations moved where the role of a token has a mark."""
-    return activations + ((roles & mark) != 0)[..., None].to(activations.dtype) * by
+    """Activations of the tokens with a mark, moved."""
+    return activations + (roles >> MARKED == mark)[..., None].to(activations.dtype) * by
 
 
 def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:

@@ -149,6 +149,22 @@ def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "r
     return Batch(ids, roles)
 
 
+MARKED = 8
+"""Bits of a role behind which a text's own mark begins."""
+
+
+def told_apart(rows: Sequence[Tokens]) -> list[Tokens]:
+    """The same texts, each with its number (from 1) as a mark in the roles of its tokens, behind :data:`MARKED` bits.
+
+    Texts that are told apart are never read together, whatever they begin with: for edits that look at many tokens at
+    once, and must meet those of every text.
+    """
+    return [
+        Tokens(row.ids, tuple(role | number << MARKED for role in row.roles))
+        for number, row in enumerate(rows, 1)
+    ]
+
+
 def by_length(rows: Sequence[Sized], max_tokens: int) -> list[list[int]]:
     """Plan batches: indices of ``rows`` sorted by length, each batch at most ``max_tokens`` when padded.
 
