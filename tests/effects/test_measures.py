@@ -14,6 +14,7 @@ from personaprobe.effects.interventions import Ablate, Steer
 from personaprobe.effects.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.responses import CoherenceRule, Response, sample_responses, score_responses
 from personaprobe.features.directions import Direction, Mark
+from personaprobe.models import weaving
 from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, pad
@@ -78,8 +79,11 @@ def rows(model: LanguageModel) -> list[object]:
     return [model.tokenizer.exchange(pair.question, pair.careful) for pair in PAIRS]
 
 
-def test_energy_is_the_mean_squared_change(speaking: LanguageModel) -> None:
-    texts = rows(speaking)
+def test_energy_is_the_mean_squared_change(speaking: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        weaving, "SHORTEST", 1
+    )  # read once or not, what texts begin with counts for each of them
+    texts = [*rows(speaking), *rows(speaking)[:2]]  # type: ignore[misc]
     found = measure(speaking, Ablate(axis()), texts)[Site(1)]  # type: ignore[arg-type]
     batch = pad(texts, 0)  # type: ignore[arg-type]
     before, after = (
