@@ -86,8 +86,7 @@ def weave(batch: Batch) -> Woven:
 
 def _grown(texts: Batch) -> _Row:
     """The row of a tree: from the root, texts that go on alike go together until they part."""
-    order = sorted(range(len(texts.ids)), key=texts.ids.tolist().__getitem__)
-    common = _in_common(texts, order)
+    order, common = _in_order(texts)
     row = _Row(texts)
     # neighbours in order, how many of their tokens are in the row, and where
     waiting: list[tuple[int, int, int, tuple[slice, ...]]] = [(0, len(order), 0, ())]
@@ -138,11 +137,12 @@ class _Row:
         return (*before, here)
 
 
-def _in_common(texts: Batch, order: list[int]) -> list[int]:
-    """With how many of the same tokens each text begins as the one before it in an order; none for the first."""
+def _in_order(texts: Batch) -> tuple[list[int], list[int]]:
+    """Indices of texts by their ids, and with how many of the same tokens each begins as the one before it in that order."""
+    order = sorted(range(len(texts.ids)), key=texts.ids.tolist().__getitem__)
     ids, roles = texts.ids[order], texts.roles[order]
     same = (ids[1:] == ids[:-1]) & (roles[1:] == roles[:-1]) & (roles[1:] != 0)
-    return [0, *same.long().cumprod(-1).sum(-1).tolist()]
+    return order, [0, *same.long().cumprod(-1).sum(-1).tolist()]
 
 
 def by_beginning(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
@@ -171,7 +171,7 @@ def n_woven(rows: Sequence[Tokens]) -> int:
 
 def _added(rows: Sequence[Tokens]) -> Iterator[tuple[int, int]]:
     """Indices of texts in order, and how many tokens each adds to those before it."""
-    order = sorted(range(len(rows)), key=lambda index: rows[index].ids)
-    shared = _in_common(pad(rows, pad_id=0), order) if rows else []
-    for index, n in zip(order, shared, strict=True):
+    if not rows:
+        return
+    for index, n in zip(*_in_order(pad(rows, pad_id=0)), strict=True):
         yield index, len(rows[index]) - (n if n >= SHORTEST else 0)
