@@ -98,7 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--d-in", type=int, default=576)
     parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--spare", type=int, default=16, help="latents beyond k that are preselected")
+    parser.add_argument("--spare", type=int, default=32, help="latents beyond k that are preselected")
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
     )

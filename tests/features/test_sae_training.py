@@ -132,18 +132,6 @@ def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
     assert torch.allclose(exact.total, rough.total, rtol=1e-5)
 
 
-def test_factors_are_rounded_for_as_long_as_it_is_allowed() -> None:
-    def fail() -> None:
-        with selecting.kernels.factors_in_bf16():
-            assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
-            raise KeyError
-
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    with pytest.raises(KeyError):
-        fail()
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
-
-
 def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
     """Values of each row, the largest first: equal ones may stand for each other."""
     return [row.sort(descending=True).values for row in torch.tensor_split(values, firing.starts[1:-1])]

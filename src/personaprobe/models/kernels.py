@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -81,20 +80,3 @@ def multiply_by(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -
 
     product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.binary
     return product(x, other, weight, bias, "mul")
-
-
-@contextmanager
-def factors_in_bf16() -> Iterator[None]:
-    """While it lasts, products of float32 matrices on CPUs may round their factors to bfloat16; they add up in float32.
-
-    It holds for the whole process, and is no more than leave: processors that gain nothing by it go on as they did.
-    """
-    import torch
-
-    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # which is set up at runtime
-    before = products.fp32_precision
-    products.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        products.fp32_precision = before

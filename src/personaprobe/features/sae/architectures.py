@@ -121,8 +121,8 @@ class TopKArchitecture(_Selecting):
     """Each row keeps its ``k`` largest latents (Gao et al. 2024).
 
     aux: weight of the auxiliary loss that gives dead latents another chance. spare: latents beyond ``k`` that a product
-    of factors in bfloat16 names, whose values are then computed in float32, where such products are faster; 0 computes
-    all of them so.
+    in bfloat16 names, whose values are then computed in float32, where such products are faster; 0 computes all of them
+    so.
     """
 
     k: int = 32

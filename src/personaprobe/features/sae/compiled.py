@@ -44,6 +44,8 @@ def fits_triton(x: Tensor) -> bool:
     return x.device.type == "cuda" and x.dtype == torch.float32
 
 
-def fits_numba(x: Tensor) -> bool:
-    """Whether kernels of Numba's read what is like ``x``."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and team.is_there()
+def fits_numba(x: Tensor, *more: torch.dtype) -> bool:
+    """Whether kernels of Numba's that read float32, and ``more``, read what is like ``x``."""
+    return (
+        x.device.type == "cpu" and x.dtype in (torch.float32, *more) and x.is_contiguous() and team.is_there()
+    )

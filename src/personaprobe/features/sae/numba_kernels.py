@@ -21,20 +21,20 @@ from personaprobe.models import team
 MEMBERS = 16
 """Numbers of a row of which only the largest is looked at, unless it is large enough."""
 
-LOWER = 1 << 20
-"""What a row's smallest is lowered by to guess the next row's, in bits of a float32: an eighth to a quarter."""
+LOWER = {torch.float32: 1 << 20, torch.bfloat16: 1 << 4}
+"""What a row's smallest is lowered by to guess the next row's, in its bits: an eighth to a quarter."""
 
 
 def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Values and places of each row's ``k`` largest, in no order; where fewer are above 0, the rest are any others.
 
     Args:
-        pre: ``(row, d_sae)`` in float32, contiguous.
+        pre: ``(row, d_sae)`` in float32 or bfloat16, contiguous.
         k: at most ``d_sae``.
     """
     n_rows, width = pre.shape
     values, places = pre.new_empty(n_rows, k), pre.new_empty(n_rows, k, dtype=torch.int64)
-    _do(_LARGEST, n_rows, width, k, pre, values, places)
+    _do(_LARGEST, n_rows, width, k, pre.itemsize, LOWER[pre.dtype], pre, values, places)
     return values, places
 
 
@@ -97,13 +97,13 @@ def _share(n_rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _largest(pre, k, values, places, begin, end):  # type: ignore[no-untyped-def]
-    width = pre.shape[1]
+def _largest(pre, k, lower, values, places, begin, end):  # type: ignore[no-untyped-def]
+    width, number = pre.shape[1], pre.dtype.type
     n_groups = (width + MEMBERS - 1) // MEMBERS
     room = 8 * k + MEMBERS
-    found, where = np.empty(room, np.int32), np.empty(room, np.int64)
-    best, groups = np.empty(n_groups, np.int32), np.empty(n_groups, np.int32)
-    guess = np.int32(0)
+    found, where = np.empty(room, pre.dtype), np.empty(room, np.int64)
+    best, groups = np.empty(n_groups, pre.dtype), np.empty(n_groups, np.int32)
+    guess = number(0)
     for row in range(begin, end):
         _maxima(pre[row], best)
         n, floor = 0, guess
@@ -111,7 +111,7 @@ def _largest(pre, k, values, places, begin, end):  # type: ignore[no-untyped-def
             n = _gather(pre[row], k, best, groups, floor, found, where)
             if n >= k or floor <= 0:
                 break
-            floor = np.int32(0)  # the guess was too high
+            floor = number(0)  # the guess was too high
         if n > k:
             _to_the_front(found, where, n, k)
         elif n < k:
@@ -120,7 +120,7 @@ def _largest(pre, k, values, places, begin, end):  # type: ignore[no-untyped-def
         for i in range(k):
             values[row, i], places[row, i] = found[i], where[i]
             smallest = min(smallest, found[i])
-        guess = max(np.int32(0), np.int32(smallest - LOWER)) if smallest > 0 else np.int32(0)
+        guess = number(max(0, smallest - lower))
 
 
 @njit(cache=True)
@@ -130,9 +130,9 @@ def _maxima(row, best):  # type: ignore[no-untyped-def]
     for j in range(n_groups):
         best[j] = row[j]
     for first in range(n_groups, width, n_groups):
-        for j in range(min(n_groups, width - first)):
-            value = row[first + j]
-            best[j] = value if value > best[j] else best[j]
+        members = row[first : min(first + n_groups, width)]  # cut out, or they are not compared in vectors
+        for j in range(len(members)):
+            best[j] = max(best[j], members[j])
 
 
 @njit(cache=True)
@@ -223,18 +223,27 @@ def _dots(left, right, starts, columns, found, begin, end):  # type: ignore[no-u
 _WORK = types.void(types.CPointer(types.int64))
 
 
-@cfunc(_WORK, cache=True)
-def _LARGEST(given):  # type: ignore[no-untyped-def]
-    n_rows, width, k, pre, values, places = carray(given, 6)
+@njit(cache=True)
+def _largest_of(given, number):  # type: ignore[no-untyped-def]
+    n_rows, width, k, _, lower, pre, values, places = carray(given, 8)
     begin, end = _share(n_rows)
     _largest(
-        carray(_at(pre), (n_rows, width), np.int32),
+        carray(_at(pre), (n_rows, width), number),
         k,
-        carray(_at(values), (n_rows, k), np.int32),
+        lower,
+        carray(_at(values), (n_rows, k), number),
         carray(_at(places), (n_rows, k), np.int64),
         begin,
         end,
     )
+
+
+@cfunc(_WORK, cache=True)
+def _LARGEST(given):  # type: ignore[no-untyped-def]
+    if given[3] == 2:
+        _largest_of(given, np.int16)
+    else:
+        _largest_of(given, np.int32)
 
 
 @cfunc(_WORK, cache=True)

@@ -41,16 +41,9 @@ def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Pr
 
 
 def rough_affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
-    """:func:`affine` of factors that are rounded to bfloat16; on a CPU they are added up in float32."""
-    if matrix.device.type != "cpu":
-        rounded, own = matrix.bfloat16(), bias.bfloat16()
-        return lambda x: torch.addmm(own, x.bfloat16(), rounded.T)
-
-    def project(x: Tensor) -> Tensor:
-        with kernels.factors_in_bf16():
-            return torch.mm(x, matrix.T).add_(bias)  # which copies no bias into every row first
-
-    return project
+    """:func:`affine` in bfloat16, which is written and searched in half the time besides."""
+    project = affine(matrix.bfloat16(), bias.bfloat16())
+    return lambda x: project(x.bfloat16())
 
 
 def helps(x: Tensor) -> bool:
