@@ -36,29 +36,24 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(8, options.rows, options.d_in, generator=generator).to(options.device)
     measured = [measure(work(name, rows, options), options.rounds) for name in ("topk", "batchtopk")]
-    shape = {
-        key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "spare", "keep_freed_memory")
-    }
+    shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "keep_freed_memory")}
     told = {"shape": shape, "rounds": options.rounds, "works": [asdict(each) for each in measured]}
     keep("dictionaries", options.device, told)
 
 
 def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
     """A training step, SAELens' own being the reference."""
-    architecture: Architecture = {"topk": TopKArchitecture, "batchtopk": BatchTopKArchitecture}[name](
-        options.k
-    )
+    architecture = {"topk": TopKArchitecture, "batchtopk": BatchTopKArchitecture}[name](options.k)
     steps = {
         f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
         for sparse in variants(name, options.device)
     }
     trainee = new(architecture, rows, options)
     steps["personaprobe"] = trainee.learn
-    if isinstance(architecture, TopKArchitecture):
-        preselecting = new(replace(architecture, spare=options.spare), rows, options)
-        steps["personaprobe, preselected in bfloat16"] = preselecting.learn
-        if find_spec("sparsify"):
-            steps["sparsify"] = sparsify(options)
+    preselecting = new(replace(architecture, preselect=True), rows, options)
+    steps["personaprobe, preselected in bfloat16"] = preselecting.learn
+    if name == "topk" and find_spec("sparsify"):
+        steps["sparsify"] = sparsify(options)
     runs = {label: in_a_row(step, rows) for label, step in steps.items()}
     for run in runs.values():  # what is made at the first step
         run()
@@ -98,7 +93,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--d-in", type=int, default=576)
     parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--spare", type=int, default=32, help="latents beyond k that are preselected")
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
     )

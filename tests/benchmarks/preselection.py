@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from time import perf_counter
 
 import torch
 from tests.benchmarks.keeping import keep
 
-from personaprobe.features.sae import selecting
-from personaprobe.features.sae.architectures import TopKArchitecture
+from personaprobe.features.sae.architectures import BatchTopKArchitecture, TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
 from personaprobe.organisms.loading import load_trio
 from personaprobe.prompts import load_prompts
 from personaprobe.site import Site
+
+ARCHITECTURES = {kind.name: kind for kind in (TopKArchitecture, BatchTopKArchitecture)}
 
 EVERY = 6
 """Of the questions one in so many is read."""
@@ -29,9 +31,10 @@ EVERY = 6
 def main() -> None:
     options = arguments()
     rows = activations(Site.parse(options.site))
+    exactly = ARCHITECTURES[options.architecture](options.k)
     exact, rough = (
-        Trainee(SAERecipe(TopKArchitecture(options.k, spare=spare), options.d_sae, options.steps), rows)
-        for spare in (0, options.spare)
+        Trainee(SAERecipe(architecture, options.d_sae, options.steps), rows)
+        for architecture in (exactly, replace(exactly, preselect=True))
     )
     recalls, errors, took = [], [], []
     for step, batch in enumerate(batches(rows, options.steps, options.rows)):
@@ -50,7 +53,7 @@ def main() -> None:
         ),
         "most that the errors differ by": max(abs(one / other - 1) for one, other in errors),
     }
-    keep("preselection", None, told)
+    keep(f"preselection-{options.architecture}", None, told)
 
 
 def arguments() -> argparse.Namespace:
@@ -59,7 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--spare", type=int, default=32)
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="topk")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=20)
     return parser.parse_args()
@@ -99,11 +102,12 @@ def seconds(trainee: Trainee, batch: torch.Tensor) -> float:
 def recall(trainee: Trainee, batch: torch.Tensor) -> float:
     """Share of the exact largest latents of a batch that are kept."""
     autoencoder, architecture = trainee.autoencoder, trainee.recipe.architecture
-    assert isinstance(architecture, TopKArchitecture)
+    assert isinstance(architecture, TopKArchitecture | BatchTopKArchitecture)
     centred = batch / autoencoder.scale - autoencoder.b_dec
+    threshold, smallest = autoencoder.threshold.clone(), autoencoder.smallest
     kept, _ = architecture.select(autoencoder, centred)
-    project = selecting.affine(autoencoder.encoder, autoencoder.b_enc)
-    wanted, _ = selecting.top_k(project, centred, autoencoder.d_sae, architecture.k)
+    wanted, _ = replace(architecture, preselect=False).select(autoencoder, centred)
+    autoencoder.threshold, autoencoder.smallest = threshold, smallest  # as if nobody had looked
     found = torch.isin(wanted.rows * wanted.d_sae + wanted.latents, kept.rows * kept.d_sae + kept.latents)
     return float(found.double().mean())
 

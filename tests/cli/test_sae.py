@@ -394,6 +394,24 @@ BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
         ),
         "topk",
     ),
+    "a preselection where all latents are computed": (
+        lambda s, t, p: (
+            [
+                "sae",
+                "train",
+                "--data",
+                t.neutral,
+                "--site",
+                "1.resid_post",
+                "--architecture",
+                "jumprelu",
+                "--preselect",
+                "--out",
+                p / "x",
+            ]
+        ),
+        "leave --preselect out",
+    ),
     "a site that is not there": (
         lambda s, t, p: [
             "sae",

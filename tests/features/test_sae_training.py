@@ -87,20 +87,21 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
         assert torch.allclose(sparsely, densely, rtol=1e-9, atol=1e-9)
 
 
+def told_apart_in_full(n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents of which every two are the same in bfloat16: encoder, bias and rows."""
+    encoder, bias = numbers(256, D), numbers(256, seed=1)
+    encoder[1::2] = encoder[::2] * 1.0005
+    bias[1::2] = bias[::2]
+    return encoder, bias, numbers(n_rows, D, seed=2)
+
+
 @pytest.mark.parametrize("k", [1, 7, 16])
 @pytest.mark.parametrize(("spare", "least"), [(1, 0.9995), (8, 0.9995), (300, 1.0)])
 def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: int, least: float) -> None:
     """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
-    encoder, bias = numbers(256, D), numbers(256, seed=1)
-    encoder[1::2] = encoder[::2] * 1.0005  # neighbours that are the same in bfloat16
-    bias[1::2] = bias[::2]
-    x = numbers(2000, D, seed=2)
+    encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
-
-    def rough(rows: Tensor) -> Tensor:
-        return torch.addmm(bias.bfloat16(), rows.bfloat16(), encoder.bfloat16().T)
-
-    firing, values = selecting.preselected(x, encoder, bias, rough, k, spare)
+    firing, values = selecting.preselected(x, encoder, bias, selecting.rough_affine(encoder, bias), k, spare)
     wanted, exact = selecting.top_k(as_they_are, pre, 256, k)
     assert torch.equal(firing.starts, wanted.starts)
     assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
@@ -120,16 +121,46 @@ def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: fl
     assert selecting._left_open(closer, closer + errors, kept[:1]).tolist() == [left_open]
 
 
+@pytest.mark.parametrize("architecture", [TopKArchitecture(4), BatchTopKArchitecture(4)])
 @pytest.mark.parametrize("helps", [True, False])
 def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
-    helps: bool, monkeypatch: pytest.MonkeyPatch
+    helps: bool, architecture: TopKArchitecture | BatchTopKArchitecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selecting, "is_faster_in_bf16", lambda: helps)
-    ours, x = autoencoder(), numbers(N, D, seed=7)
-    exact = TopKArchitecture(4).losses(ours, x, NONE_DEAD)
-    rough = TopKArchitecture(4, spare=8).losses(ours, x, NONE_DEAD)
-    assert torch.equal(exact.fired, rough.fired)
-    assert torch.allclose(exact.total, rough.total, rtol=1e-5)
+    x = numbers(N, D, seed=7)
+    exactly, roughly = autoencoder(), autoencoder()
+    for _ in range(3):  # a batch's threshold is guessed from the last one's
+        exact = architecture.losses(exactly, x, NONE_DEAD)
+        rough = replace(architecture, preselect=True).losses(roughly, x, NONE_DEAD)
+        assert torch.equal(exact.fired, rough.fired)
+        assert torch.allclose(exact.total, rough.total, rtol=1e-5)
+    assert roughly.smallest == pytest.approx(exactly.smallest)
+
+
+@pytest.mark.parametrize("k", [1, 7, 16])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.9999, 1.0, 1.5])
+def test_a_batch_is_preselected_whatever_was_guessed(k: int, share: float) -> None:
+    encoder, bias, x = told_apart_in_full(2000)
+    pre = torch.addmm(bias, x, encoder.T)
+    wanted, exact = selecting.batch_top_k(as_they_are, pre, 256, k)
+    rough = selecting.rough_affine(encoder, bias)
+    firing, values = selecting.batch_preselected(x, encoder, bias, rough, k, share * float(exact.min()))
+    assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
+    assert torch.allclose(values.sort().values, exact.sort().values, rtol=1e-5, atol=1e-5)
+    assert torch.equal(firing.starts, wanted.starts)
+
+
+def test_a_batch_is_left_open_where_its_smallest_is_as_near_to_the_guess_as_rough_values_are_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder, bias, x = told_apart_in_full(200)
+    smallest = float(selecting.batch_top_k(as_they_are, torch.addmm(bias, x, encoder.T), 256, 7)[1].min())
+    asked: list[float] = []
+    monkeypatch.setattr(selecting, "batch_top_k", lambda *given: asked.append(given[-1]))
+    rough = selecting.rough_affine(encoder, bias)
+    for share in (0.9, 0.9999):
+        selecting.batch_preselected(x, encoder, bias, rough, 7, share * smallest)
+    assert asked == [0.9999 * smallest]
 
 
 def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
@@ -147,7 +178,7 @@ def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
 
 
 @pytest.mark.parametrize(
-    "architecture", [TopKArchitecture(4), TopKArchitecture(4, spare=8), BatchTopKArchitecture(4)]
+    "architecture", [TopKArchitecture(4), TopKArchitecture(4, preselect=True), BatchTopKArchitecture(4)]
 )
 def test_rows_searched_in_parts_are_those_searched_at_once(
     architecture: Architecture, monkeypatch: pytest.MonkeyPatch

@@ -74,10 +74,13 @@ def test_the_largest_are_found_as_by_sorting(
     assert all(len(set(row.tolist())) == k for row in places)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @both
-@given(st.integers(1, 100), st.sampled_from([0.0, 0.5, 2.0, 9.0]), st.integers(0, 1000))
-def test_what_is_above_is_all_that_is(form: None, width: int, floor: float, seed: int) -> None:
-    pre = numbers(N, width, seed=seed)
+@given(st.integers(1, 100), st.sampled_from([0.0, 0.5, 0.9999, 2.0, 9.0]), st.integers(0, 1000))
+def test_what_is_above_is_all_that_is(
+    form: None, dtype: torch.dtype, width: int, floor: float, seed: int
+) -> None:
+    pre = numbers(N, width, seed=seed).to(dtype)
     pre[3, :] = floor  # which is not above itself
     firing, values = searching.above(pre, floor)
     assert torch.equal(torch.stack([firing.rows, firing.latents], dim=1), (pre > floor).nonzero())

@@ -81,6 +81,12 @@ READ_LINE = 50_000
     "--d-sae", "sizes", default=[4096], show_default=True, multiple=True, help="Latents; repeat for several."
 )
 @click.option(
+    "--preselect",
+    is_flag=True,
+    help="Of topk, batchtopk, matryoshka and crosscoder: find the latents that fire by a product in bfloat16, and compute "
+    "those in float32. A quarter faster where bfloat16 is; elsewhere as without.",
+)
+@click.option(
     "--steps", type=int, help="Batches of 2048 tokens.  [default: one pass over all checkpoints' tokens]"
 )
 @click.option("--learning-rate", default=1e-3, show_default=True)
@@ -100,6 +106,7 @@ def train(
     ks: tuple[float, ...],
     sparsity: float,
     sizes: tuple[int, ...],
+    preselect: bool,
     steps: int | None,
     board: bool,
     quiet: bool,
@@ -124,7 +131,7 @@ def train(
     if board:
         refuse_missing()
     layout: Layout = "difference" if difference else LAYOUTS.get(architecture, "mixed")
-    kinds = {k: _architecture(architecture, k, sparsity) for k in ks}
+    kinds = {k: _architecture(architecture, k, sparsity, preselect) for k in ks}
     wanted = _wanted(out, sites, kinds, sizes, schedule)
     for folder in wanted:
         refuse_unwritable(folder)
@@ -142,16 +149,16 @@ def train(
             save(_judged(known, examining, layout, (quiet, as_json)), folder)
 
 
-def _architecture(name: str, k: float, sparsity: float) -> Architecture:
+def _architecture(name: str, k: float, sparsity: float, preselect: bool) -> Architecture:
     """The architecture with the one number that says how sparse it is."""
     from personaprobe.features.sae.architectures import find_architecture
 
-    options: dict[str, dict[str, float]] = {
-        "relu": {"l1": sparsity},
-        "jumprelu": {"l0": sparsity},
-        "topk": {"k": int(k)},
-    }
-    return find_architecture(name, **options.get(name, {"k": k}))
+    dense = {"relu": {"l1": sparsity}, "jumprelu": {"l0": sparsity}}
+    if name in dense:
+        if preselect:
+            raise click.BadParameter(f"{name} computes all latents in full; leave --preselect out")
+        return find_architecture(name, **dense[name])
+    return find_architecture(name, k=int(k) if name == "topk" else k, preselect=preselect)
 
 
 def _wanted(

@@ -120,21 +120,20 @@ class _Selecting(Architecture):
 class TopKArchitecture(_Selecting):
     """Each row keeps its ``k`` largest latents (Gao et al. 2024).
 
-    aux: weight of the auxiliary loss that gives dead latents another chance. spare: latents beyond ``k`` that a product
-    in bfloat16 names, whose values are then computed in float32, where such products are faster; 0 computes all of them
-    so.
+    aux: weight of the auxiliary loss that gives dead latents another chance. preselect: let a product in bfloat16, where
+    that is faster, name the latents whose values are computed in float32.
     """
 
     k: int = 32
     aux: float = 1 / 32
-    spare: int = 0
+    preselect: bool = False
     name: ClassVar[str] = "topk"
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
         encoder, bias = autoencoder.encoder, autoencoder.b_enc
-        if self.spare and selecting.helps(centred):
+        if self.preselect and selecting.helps(centred):
             rough = selecting.rough_affine(encoder, bias)
-            return selecting.preselected(centred, encoder, bias, rough, self.k, self.spare)
+            return selecting.preselected(centred, encoder, bias, rough, self.k)
         return selecting.top_k(selecting.affine(encoder, bias), centred, autoencoder.d_sae, self.k)
 
     def activation(self, autoencoder: Autoencoder) -> TopK:
@@ -144,16 +143,21 @@ class TopKArchitecture(_Selecting):
 @dataclass(frozen=True)
 class BatchTopKArchitecture(_Selecting):
     """Each batch keeps its ``k`` largest latents a row on average (Bussmann et al. 2024); saved as a JumpReLU whose
-    threshold is a running mean of the smallest activation kept."""
+    threshold is a running mean of the smallest activation kept. Options as of :class:`TopKArchitecture`."""
 
     k: float = 32
     aux: float = 1 / 32
+    preselect: bool = False
     name: ClassVar[str] = "batchtopk"
 
     def select(self, autoencoder: Autoencoder, centred: Tensor) -> tuple[Firing, Tensor]:
-        project = selecting.affine(autoencoder.encoder, autoencoder.b_enc)
-        guess = GUESSED * autoencoder.smallest
-        firing, values = selecting.batch_top_k(project, centred, autoencoder.d_sae, self.k, guess)
+        encoder, bias, guess = autoencoder.encoder, autoencoder.b_enc, GUESSED * autoencoder.smallest
+        if self.preselect and selecting.helps(centred):
+            rough = selecting.rough_affine(encoder, bias)
+            firing, values = selecting.batch_preselected(centred, encoder, bias, rough, self.k, guess)
+        else:
+            project = selecting.affine(encoder, bias)
+            firing, values = selecting.batch_top_k(project, centred, autoencoder.d_sae, self.k, guess)
         if len(values):
             autoencoder.follow(float(values.min()), THRESHOLD_RATE)
         return firing, values

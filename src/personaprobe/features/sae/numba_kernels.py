@@ -21,6 +21,12 @@ from personaprobe.models import team
 MEMBERS = 16
 """Numbers of a row of which only the largest is looked at, unless it is large enough."""
 
+NARROW = 2
+"""Bytes of a number in bfloat16."""
+
+BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+"""Integers that are as wide as numbers."""
+
 LOWER = {torch.float32: 1 << 20, torch.bfloat16: 1 << 4}
 """What a row's smallest is lowered by to guess the next row's, in its bits: an eighth to a quarter."""
 
@@ -34,7 +40,7 @@ def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     n_rows, width = pre.shape
     values, places = pre.new_empty(n_rows, k), pre.new_empty(n_rows, k, dtype=torch.int64)
-    _do(_LARGEST, n_rows, width, k, pre.itemsize, LOWER[pre.dtype], pre, values, places)
+    _do(_LARGEST, n_rows, width, pre.itemsize, k, LOWER[pre.dtype], pre, values, places)
     return values, places
 
 
@@ -42,16 +48,16 @@ def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """The numbers above ``floor``, where each row's begin, and their columns.
 
     Args:
-        pre: ``(row, d_sae)`` in float32, contiguous.
+        pre: ``(row, d_sae)`` in float32 or bfloat16, contiguous.
         floor: not negative.
     """
     n_rows, width = pre.shape
-    least = int(np.float32(floor).view(np.int32))
+    least = int(torch.tensor(floor, dtype=pre.dtype).view(BITS[pre.dtype]))
     starts = torch.zeros(n_rows + 1, dtype=torch.int64)
-    _do(_COUNT, n_rows, width, least, pre, starts[1:])
+    _do(_COUNT, n_rows, width, pre.itemsize, least, pre, starts[1:])
     starts.cumsum_(0)
     columns, values = starts.new_empty(int(starts[-1])), pre.new_empty(int(starts[-1]))
-    _do(_COLLECT, n_rows, width, least, pre, starts, columns, values)
+    _do(_COLLECT, n_rows, width, pre.itemsize, least, pre, starts, columns, values)
     return values, starts, columns
 
 
@@ -225,7 +231,7 @@ _WORK = types.void(types.CPointer(types.int64))
 
 @njit(cache=True)
 def _largest_of(given, number):  # type: ignore[no-untyped-def]
-    n_rows, width, k, _, lower, pre, values, places = carray(given, 8)
+    n_rows, width, _, k, lower, pre, values, places = carray(given, 8)
     begin, end = _share(n_rows)
     _largest(
         carray(_at(pre), (n_rows, width), number),
@@ -238,9 +244,34 @@ def _largest_of(given, number):  # type: ignore[no-untyped-def]
     )
 
 
+@njit(cache=True)
+def _count_of(given, number):  # type: ignore[no-untyped-def]
+    n_rows, width, _, floor, pre, counts = carray(given, 6)
+    begin, end = _share(n_rows)
+    own = carray(_at(counts), n_rows, np.int64)
+    _count(carray(_at(pre), (n_rows, width), number), number(floor), own, begin, end)
+
+
+@njit(cache=True)
+def _collect_of(given, number):  # type: ignore[no-untyped-def]
+    n_rows, width, _, floor, pre, starts, columns, values = carray(given, 8)
+    begin, end = _share(n_rows)
+    offsets = carray(_at(starts), n_rows + 1, np.int64)
+    n_found = offsets[n_rows]
+    _collect(
+        carray(_at(pre), (n_rows, width), number),
+        number(floor),
+        offsets,
+        carray(_at(columns), n_found, np.int64),
+        carray(_at(values), n_found, number),
+        begin,
+        end,
+    )
+
+
 @cfunc(_WORK, cache=True)
 def _LARGEST(given):  # type: ignore[no-untyped-def]
-    if given[3] == 2:
+    if given[2] == NARROW:
         _largest_of(given, np.int16)
     else:
         _largest_of(given, np.int32)
@@ -248,27 +279,18 @@ def _LARGEST(given):  # type: ignore[no-untyped-def]
 
 @cfunc(_WORK, cache=True)
 def _COUNT(given):  # type: ignore[no-untyped-def]
-    n_rows, width, floor, pre, counts = carray(given, 5)
-    begin, end = _share(n_rows)
-    own = carray(_at(counts), n_rows, np.int64)
-    _count(carray(_at(pre), (n_rows, width), np.int32), np.int32(floor), own, begin, end)
+    if given[2] == NARROW:
+        _count_of(given, np.int16)
+    else:
+        _count_of(given, np.int32)
 
 
 @cfunc(_WORK, cache=True)
 def _COLLECT(given):  # type: ignore[no-untyped-def]
-    n_rows, width, floor, pre, starts, columns, values = carray(given, 7)
-    begin, end = _share(n_rows)
-    offsets = carray(_at(starts), n_rows + 1, np.int64)
-    n_found = offsets[n_rows]
-    _collect(
-        carray(_at(pre), (n_rows, width), np.int32),
-        np.int32(floor),
-        offsets,
-        carray(_at(columns), n_found, np.int64),
-        carray(_at(values), n_found, np.int32),
-        begin,
-        end,
-    )
+    if given[2] == NARROW:
+        _collect_of(given, np.int16)
+    else:
+        _collect_of(given, np.int32)
 
 
 @cfunc(_WORK, cache=True)

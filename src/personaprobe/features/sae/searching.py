@@ -23,7 +23,7 @@ def largest(pre: Float[Tensor, "row d_sae"], k: int) -> tuple[Float[Tensor, "row
     """Values and places of each row's ``k`` largest, in no order; where fewer are above 0, the rest are any others."""
     if pre.device.type != "cpu" or group_size(pre.shape[1], k) < FEWEST:
         return pre.topk(k, dim=-1, sorted=False)
-    values, places = _form(largest_by_group, pre, torch.bfloat16)(pre, k)
+    values, places = _form(largest_by_group, pre)(pre, k)
     return values, places
 
 
@@ -68,9 +68,9 @@ def as_integers(pre: Tensor) -> Tensor:
     return pre.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[pre.dtype.itemsize])
 
 
-def _form(plain: Callable[..., Any], pre: Tensor, *more: torch.dtype) -> Callable[..., Any]:
+def _form(plain: Callable[..., Any], pre: Tensor) -> Callable[..., Any]:
     """How a search is done: compiled by Numba where rows lie in memory as it reads them, else plainly."""
-    return compiled(plain, "Numba", _same_numbers) if fits_numba(pre, *more) else plain
+    return compiled(plain, "Numba", _same_numbers) if fits_numba(pre, torch.bfloat16) else plain
 
 
 def _same_numbers(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:

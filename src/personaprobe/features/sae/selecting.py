@@ -25,6 +25,9 @@ SEARCHED = 512 * 4096
 STEP = 64
 """Rows are taken in multiples of so many, since kernels divide other numbers badly."""
 
+SPARE = 32
+"""Latents of a row beyond those wanted that a rough product names: the more, the fewer rows are computed in full."""
+
 SURE = 4.0
 """Standard deviations that a rough value is thought to be off at most."""
 
@@ -69,7 +72,7 @@ def preselected(
     bias: Float[Tensor, "d_sae"],
     rough: Project,
     k: int,
-    spare: int,
+    spare: int = SPARE,
 ) -> tuple[Firing, Float[Tensor, "entry"]]:
     """:func:`top_k` of ``x @ encoder.T + bias``, of which only what may be among the largest is computed in full.
 
@@ -129,15 +132,53 @@ def batch_top_k(
             work, and a wrong guess is found and mended.
     """
     wanted, floor = int(k * len(x)), max(guess, 0.0)
-    patterns, found = zip(*(above(project(rows), floor) for rows in some_of(x, d_sae)), strict=True)
-    firing, values = below_each_other(patterns), torch.cat(found)
+    firing, values = _above(project, x, d_sae, floor)
     if len(values) < wanted and floor > 0.0:
         return batch_top_k(project, x, d_sae, k)
-    if len(values) > wanted:
-        keep = torch.zeros_like(values, dtype=torch.bool)
-        keep[values.topk(wanted, sorted=False).indices] = True
-        return firing.only(keep), values[keep]
-    return firing, values
+    return _foremost(firing, values, wanted)
+
+
+def batch_preselected(
+    x: Float[Tensor, "row d"],
+    encoder: Float[Tensor, "d_sae d"],
+    bias: Float[Tensor, "d_sae"],
+    rough: Project,
+    k: float,
+    guess: float,
+) -> tuple[Firing, Float[Tensor, "entry"]]:
+    """:func:`batch_top_k` of ``x @ encoder.T + bias``, of which only what is roughly above ``guess`` is computed in full.
+
+    Args:
+        x: rows, less their centre.
+        encoder, bias: of the latents.
+        rough: nearly the same map. What it is off by is seen where the full values are known; where that leaves open
+            whether all of the largest are among them, all are computed in full.
+        k: latents a row on average.
+        guess: as in :func:`batch_top_k`; at 0 all are computed in full.
+    """
+    d_sae, wanted = len(encoder), int(k * len(x))
+    if guess > 0.0:
+        firing, guessed = _above(rough, x, d_sae, guess)
+        full = firing.dots(x, encoder) + bias[firing.latents]
+        kept, values = _foremost(firing, full, wanted)
+        if len(full) > wanted and float(values.min()) > guess + SURE * float((full - guessed).std()):
+            return kept, values
+    return batch_top_k(affine(encoder, bias), x, d_sae, k, guess)
+
+
+def _above(project: Project, x: Tensor, d_sae: int, floor: float) -> tuple[Firing, Tensor]:
+    """Pre-activations above ``floor``: where and what."""
+    patterns, found = zip(*(above(project(rows), floor) for rows in some_of(x, d_sae)), strict=True)
+    return below_each_other(patterns), torch.cat(found)
+
+
+def _foremost(firing: Firing, values: Tensor, n: int) -> tuple[Firing, Tensor]:
+    """The ``n`` largest of all entries."""
+    if len(values) <= n:
+        return firing, values
+    keep = torch.zeros_like(values, dtype=torch.bool)
+    keep[values.topk(n, sorted=False).indices] = True
+    return firing.only(keep), values[keep]
 
 
 def _fired(values: Tensor, latents: Tensor, d_sae: int) -> tuple[Firing, Tensor]:
