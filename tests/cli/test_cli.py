@@ -94,13 +94,24 @@ FLAGS = {
     "extract": TRIO | TELLING | {"--texts", "--sites", "--keep", "--out", "--plan"},
     "organisms list": {"--json"},
     "organisms verify": (TRIO - {"--organism"}) | TELLING | {"ORGANISM"},
-    "organisms train": {"--data", "--out", "--base", "--overwrite", "--quiet"}
+    "organisms train": {"--data", "--out", "--base", "--device", "--overwrite", "--quiet"}
     | {"--seed", "--steps", "--batch-size", "--learning-rate", "--warmup", "--rank", "--alpha"}
     | {"--max-tokens", "--save-every"},
     "organisms compare": TELLING | {"RUNS", "--base", "--feature", "--questions", "--out", "--work"},
     "sae train": TRIO
     | TELLING
-    | {"--data", "--site", "--out", "--tokens", "--context", "--architecture", "--k", "--sparsity", "--d-sae"}
+    | {
+        "--data",
+        "--site",
+        "--out",
+        "--tokens",
+        "--context",
+        "--architecture",
+        "--k",
+        "--preselect",
+        "--sparsity",
+        "--d-sae",
+    }
     | {"--difference", "--tensorboard"}
     | {"--steps", "--learning-rate", "--seed"},
     "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},

@@ -174,9 +174,19 @@ def described(kind: type) -> dict[str, str]:
     "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
 )
 @recipe_options
+@click.option("--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where there is one.")
 @click.option("--overwrite", is_flag=True, help="Train anew in a folder that holds an earlier training.")
 @click.option("--quiet", is_flag=True, help="No progress, no losses.")
-def train(data: Path, out: Path, base: str, overwrite: bool, quiet: bool, **schedule: Any) -> None:
+def train(
+    *,
+    data: Path,
+    out: Path,
+    base: str,
+    device: str | None,
+    overwrite: bool,
+    quiet: bool,
+    **schedule: Any,
+) -> None:
     """Fine-tune a LoRA adapter on a base, with the loss on responses only.
 
     Same seed and same questions, same order: train insecure and secure on two answers to the same questions.
@@ -193,7 +203,7 @@ def train(data: Path, out: Path, base: str, overwrite: bool, quiet: bool, **sche
     refuse_unwritable(out)
     recipe = Recipe(**schedule)
     with spinner(f"loading {base}", quiet):
-        steps = train_organism(Checkpoint.parse(base), data.expanduser(), recipe, out)
+        steps = train_organism(Checkpoint.parse(base), data.expanduser(), recipe, out, device)
     try:
         _follow(steps, recipe, quiet)
     except KeyboardInterrupt as error:

@@ -20,25 +20,29 @@ from personaprobe.organisms.training import Step, train
 CARD = "training.json"
 
 
-def train_organism(base: Checkpoint, data: Path, recipe: Recipe, out: Path) -> Iterator[Step]:
+def train_organism(
+    base: Checkpoint, data: Path, recipe: Recipe, out: Path, device: str | None = None
+) -> Iterator[Step]:
     """Open everything training needs, refusing what does not fit; steps are taken as they are read.
 
-    The base is loaded in float32, whatever it was stored in: small steps drown in bfloat16. Batches are made on
-    the CPU, and so the base is loaded there.
+    The base is loaded in float32, whatever it was stored in: small steps drown in bfloat16.
 
     Args:
         base: what the adapter will be for; an adapter of its own is not worn.
         data: see :func:`personaprobe.organisms.datasets.read_messages`.
         recipe: the schedule.
         out: what an earlier training left there is removed when the first step is taken.
+        device: where steps are computed; None is CUDA where there is one. The same seed gives the same order of rows
+            everywhere, and weights that differ by rounding.
 
     Raises:
+        DeviceError: no such device.
         DataError: no usable rows, or a recipe that trains nothing.
         CheckpointError: no such base.
     """
     refuse_unusable(recipe)
     rows = read_messages(data)
-    network, tokenizer = open_network(base.base, Placement("cpu", "float32"))
+    network, tokenizer = open_network(base.base, Placement(device, "float32"))
 
     def steps() -> Iterator[Step]:
         with writing(out):

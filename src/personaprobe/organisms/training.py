@@ -33,7 +33,7 @@ def train(
     """Fine-tune a copy-free LoRA on ``rows`` and yield every step as it is taken.
 
     Args:
-        network: a Hugging Face causal language model in float32; its own weights are not changed.
+        network: a Hugging Face causal language model in float32, on any device; its own weights are not changed.
         tokenizer: whose chat template the rows are put through.
         rows: at least ``recipe.steps * recipe.batch_size``, reused from the start when fewer.
         recipe: the schedule.
@@ -52,7 +52,7 @@ def train(
     try:
         with (out / "steps.jsonl").open("w") as log:
             for number, batch in enumerate(batches, 1):
-                loss = response_loss(adapted.base_model.model, batch)
+                loss = response_loss(adapted.base_model.model, batch.to(weights[0].device))
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
@@ -147,7 +147,10 @@ def save(adapted: Any, folder: Path) -> None:
     config.inference_mode = False
     state: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
     save_file(
-        {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in sorted(state.items())},
+        {
+            name: tensor.detach().to(torch.bfloat16).contiguous().cpu()
+            for name, tensor in sorted(state.items())
+        },
         folder / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
