@@ -44,7 +44,7 @@ def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Pr
 
 
 def rough_affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
-    """:func:`affine` in bfloat16, which is written and searched in half the time besides."""
+    """:func:`affine` in bfloat16, of which half as much is written and searched."""
     project = affine(matrix.bfloat16(), bias.bfloat16())
     return lambda x: project(x.bfloat16())
 
@@ -160,8 +160,9 @@ def batch_preselected(
     if guess > 0.0:
         firing, guessed = _above(rough, x, d_sae, guess)
         full = firing.dots(x, encoder) + bias[firing.latents]
+        off = float((full - guessed).square().mean().sqrt())
         kept, values = _foremost(firing, full, wanted)
-        if len(full) > wanted and float(values.min()) > guess + SURE * float((full - guessed).std()):
+        if len(full) > wanted and float(values.min()) > guess + SURE * off:
             return kept, values
     return batch_top_k(affine(encoder, bias), x, d_sae, k, guess)
 
