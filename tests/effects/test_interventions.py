@@ -135,7 +135,8 @@ def test_capping_leaves_what_is_inside_the_range_alone(model: LanguageModel) -> 
     readings = direction().read(plain)
     middle = float(readings[batch_of(model).mask].median())
     capped = read(model, 1, Cap(direction(), high=middle))
-    inside = (readings <= middle) & batch_of(model).mask
+    inside = (readings < middle - 1e-4) & batch_of(model).mask  # on the very border, rounding decides
+    assert inside.any()
     assert torch.equal(capped[inside], plain[inside])
     assert float(direction().read(capped)[batch_of(model).mask].max()) <= middle + 1e-3
 
