@@ -21,7 +21,7 @@ PACKABLE = [dtype for dtype in DTYPES if kernels.can_pack(dtype)]
 def test_products_are_what_they_ever_were(
     shape: tuple[int, ...], bias: bool, dtype: torch.dtype, capable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decisive = "has_tiles" if dtype == torch.bfloat16 else "has_wide_vectors"
+    decisive = "multiplies_bf16" if dtype == torch.bfloat16 else "has_wide_vectors"
     monkeypatch.setattr(kernels, decisive, lambda: capable)
     linear = torch.nn.Linear(64, 96, bias=bias).to(dtype)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)

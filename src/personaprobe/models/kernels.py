@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.hardware import is_faster_in_bf16
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -38,6 +40,12 @@ def has_tiles() -> bool:
     import torch
 
     return torch.cpu._is_amx_tile_supported()
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32; found out once."""
+    return is_faster_in_bf16()
 
 
 @cache

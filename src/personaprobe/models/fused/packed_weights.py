@@ -20,8 +20,8 @@ MOST_BYTES = 2 * 2**30
 """Of weights that are laid out anew: so much memory is taken meanwhile. Maps behind that are left as they are."""
 
 FEW = 192
-"""Rows up to which it pays everywhere. More pay in bfloat16 where there are tiles, and in float32 where there is AVX512:
-elsewhere, torch's own product of many rows is a tenth faster."""
+"""Rows up to which it pays everywhere. More pay in bfloat16 where the processor multiplies it, and in float32 where there is
+AVX512: elsewhere, torch's own product of many rows is a tenth faster."""
 
 
 class PackedWeights:
@@ -103,7 +103,7 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
 
     if weight.device.type != "cpu" or x.dtype != weight.dtype or not x.numel():
         return False
-    pays_for_many = {torch.float32: kernels.has_wide_vectors, torch.bfloat16: kernels.has_tiles}
+    pays_for_many = {torch.float32: kernels.has_wide_vectors, torch.bfloat16: kernels.multiplies_bf16}
     if weight.dtype not in pays_for_many or not kernels.can_pack(weight.dtype):
         return False
     return x.numel() // x.shape[-1] <= FEW or pays_for_many[weight.dtype]()
