@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from personaprobe.models.kernels import has_tiles
 from personaprobe.studies.provenance import hardware
 
 
@@ -44,7 +43,7 @@ def place(work: str, device: str | None) -> Path:
     """Where results of a work on this hardware stand."""
     machine = hardware()
     # processors of one name differ in what they compute
-    tiles = " AMX" if has_tiles() else ""
+    tiles = " AMX" if torch.cpu._is_amx_tile_supported() else ""
     processor = f"{machine['cpu']} {torch.backends.cpu.get_cpu_capability()}{tiles}"
     named = machine["gpus"][0] if str(device).startswith("cuda") else processor
     name = "".join(c if c.isalnum() else "-" for c in f"{work}-{named}".lower())

@@ -35,14 +35,6 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 @cache
-def has_tiles() -> bool:
-    """Whether the processor multiplies tiles of half-precision matrices at once."""
-    import torch
-
-    return torch.cpu._is_amx_tile_supported()
-
-
-@cache
 def multiplies_bf16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32; found out once."""
     return is_faster_in_bf16()
