@@ -78,8 +78,9 @@ def steps() -> Iterator[tuple[str, Callable[[], object]]]:
     rows = torch.randn(2048, 576, generator=torch.Generator().manual_seed(0))
     kinds: dict[str, Architecture] = {
         "TopK": TopKArchitecture(32),
-        "TopK, preselected": TopKArchitecture(32, spare=16),
+        "TopK, preselected": TopKArchitecture(32, preselect=True),
         "BatchTopK": BatchTopKArchitecture(32),
+        "BatchTopK, preselected": BatchTopKArchitecture(32, preselect=True),
     }
     for name, architecture in kinds.items():
         trainee = Trainee(SAERecipe(architecture, d_sae=4608, steps=1000), rows)
