@@ -375,41 +375,16 @@ def test_latents_are_ablated_and_steered_by_their_spelling(trained: Path, tiny: 
     assert len(steered) == 2
 
 
+def learning(tiny: TinyTrio, path: Path, *more: str) -> list[Any]:
+    """A dictionary asked of the shipped trio, which is not loaded."""
+    return ["sae", "train", "--data", tiny.neutral, "--site", "1.resid_post", *more, "--out", path / "x"]
+
+
 BAD: dict[str, tuple[Callable[[Path, TinyTrio, Path], list[Any]], str]] = {
     "an unknown dictionary": (lambda s, t, p: ["sae", "eval", "nothing-here"], "no dictionary"),
-    "an unknown architecture": (
-        lambda s, t, p: (
-            [
-                "sae",
-                "train",
-                "--data",
-                t.neutral,
-                "--site",
-                "1.resid_post",
-                "--architecture",
-                "topkk",
-                "--out",
-                p / "x",
-            ]
-        ),
-        "topk",
-    ),
+    "an unknown architecture": (lambda s, t, p: learning(t, p, "--architecture", "topkk"), "topk"),
     "a preselection where all latents are computed": (
-        lambda s, t, p: (
-            [
-                "sae",
-                "train",
-                "--data",
-                t.neutral,
-                "--site",
-                "1.resid_post",
-                "--architecture",
-                "jumprelu",
-                "--preselect",
-                "--out",
-                p / "x",
-            ]
-        ),
+        lambda s, t, p: learning(t, p, "--architecture", "jumprelu", "--preselect"),
         "leave --preselect out",
     ),
     "a site that is not there": (

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
+from personaprobe.features.sae.searching import as_integers
 from personaprobe.models import team
 
 MEMBERS = 16
@@ -23,9 +24,6 @@ MEMBERS = 16
 
 NARROW = 2
 """Bytes of a number in bfloat16."""
-
-BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
-"""Integers that are as wide as numbers."""
 
 LOWER = {torch.float32: 1 << 20, torch.bfloat16: 1 << 4}
 """What a row's smallest is lowered by to guess the next row's, in its bits: an eighth to a quarter."""
@@ -52,7 +50,7 @@ def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
         floor: not negative.
     """
     n_rows, width = pre.shape
-    least = int(torch.tensor(floor, dtype=pre.dtype).view(BITS[pre.dtype]))
+    least = int(as_integers(torch.tensor(floor, dtype=pre.dtype)))
     starts = torch.zeros(n_rows + 1, dtype=torch.int64)
     _do(_COUNT, n_rows, width, pre.itemsize, least, pre, starts[1:])
     starts.cumsum_(0)
