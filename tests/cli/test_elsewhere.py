@@ -1,4 +1,4 @@
-"""Every verb computes on an accelerator what it computes on a CPU, and mixes the two nowhere.
+"""Verbs of every room compute on an accelerator what they compute on a CPU, and mix the two nowhere.
 
 There is none: one is pretended (`tests/elsewhere.py`), in a process of its own.
 """
