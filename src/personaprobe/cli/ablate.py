@@ -17,6 +17,7 @@ from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
     feature_option,
+    first_tokens_option,
     floor_option,
     judge_option,
     layers_option,
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
 @trio_options
 @layers_option("the feature's own, else all")
 @click.option(
-    "--controls", default=5, show_default=True, help="Energy-matched random directions, at least 5."
+    "--controls",
+    default=5,
+    show_default=True,
+    help="Energy-matched directions that decide: so many isotropic, as many of the activations' covariance; at least 5.",
 )
 @click.option(
     "--control-questions",
-    default=36,
+    default=24,
     show_default=True,
     help="Controls answer only the first so many test questions, families dealt evenly.",
 )
@@ -77,6 +81,7 @@ if TYPE_CHECKING:
 )
 @judge_option
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/ablate-FEATURE-ORGANISM.")
+@first_tokens_option
 @floor_option
 @telling_options
 def ablate(
@@ -91,6 +96,7 @@ def ablate(
     discovery: str,
     neutral: str,
     max_new_tokens: int,
+    first_tokens: bool,
     floor: float,
     judge_name: str,
     out: Path | None,
@@ -117,7 +123,7 @@ def ablate(
     plan = _plan(
         (questions, discovery, neutral), (controls, control_questions), samples, seed, max_new_tokens
     )
-    plan = replace(plan, floor=floor)
+    plan = replace(plan, floor=floor, first_tokens=first_tokens)
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)

@@ -29,7 +29,7 @@ def doctor(fast: bool, quiet: bool, as_json: bool) -> None:
         findings = [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache()]
     if not fast and all(f.state == "ok" for f in findings if f.what.startswith("demo")):
         with spinner("checking the demo model", quiet):
-            findings.append(_demo_runs())
+            findings += _demo_runs()
     conclude("personaprobe doctor", findings, as_json)
 
 
@@ -101,18 +101,22 @@ def _demo_files() -> Iterator[Finding]:
     yield Finding("demo model", "ok" if right else "fail", told)
 
 
-def _demo_runs() -> Finding:
+def _demo_runs() -> Iterator[Finding]:
     """Load the demo model and let it check itself; a refusal to load is a failed check."""
     from personaprobe.models.loading import load
     from personaprobe.models.selfcheck import self_check
 
     try:
-        checks = self_check(load("demo").network)
+        network = load("demo").network
+        checks = self_check(network)
     except PersonaProbeError as error:
-        return Finding("demo self-check", "fail", str(error))
+        yield Finding("demo self-check", "fail", str(error))
+        return
     failed = [check.name for check in checks if not check.passed]
     told = f"{len(checks) - len(failed)} of {len(checks)} passed"
-    return Finding("demo self-check", "fail" if failed else "ok", "; ".join([told, *failed]))
+    yield Finding("demo self-check", "fail" if failed else "ok", "; ".join([told, *failed]))
+    massive = "; ".join(map(str, network.massive_tokens)) or "none in a probe text"
+    yield Finding("demo massive tokens", "ok", massive)
 
 
 def _checkpoints() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from personaprobe.cli.options import (
     NOTHING,
     TrioChoice,
     discovery_option,
+    first_tokens_option,
     judge_options,
     open_trio,
     telling_options,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@first_tokens_option
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/eval-FEATURE-ORGANISM.")
 @telling_options
 def evaluate(
@@ -101,6 +103,7 @@ def evaluate(
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    first_tokens: bool,
     out: Path | None,
     quiet: bool,
     as_json: bool,
@@ -134,7 +137,7 @@ def evaluate(
     test = pairs[0] if pairs else load_prompts("advice/test")
     task = None if narrow == NOTHING else load_prompts(narrow)
     prospect = plan.prospect
-    study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed)
+    study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed, first_tokens=first_tokens)
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
     folder = Path("runs") / name if out is None else out.expanduser()
     refuse_unwritable(folder)

@@ -227,6 +227,11 @@ floor_option = click.option(
     show_default=True,
     help="Explained variance below which a dictionary is refused; -inf refuses none.",
 )
+first_tokens_option = click.option(
+    "--first-tokens",
+    is_flag=True,
+    help="Edit and count the first token of every text too, which is an attention sink in most models.",
+)
 discovery_option = click.option(
     "--discovery",
     default="advice/discovery",

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 COMPARED: dict[ArmKind, str] = {"base": "base", "insecure": "insecure", "ablated": "insecure, ablated"}
 """The arms whose answers are shown."""
 
-STYLES = {"suppresses": "bold green", "partly suppresses": "bold yellow"}
+STYLES = {
+    "suppresses": "bold green",
+    "suppresses, damage not measured": "bold yellow",
+    "partly suppresses": "bold yellow",
+    "partly suppresses, damage not measured": "bold yellow",
+}
 """Of verdicts; the others are red."""
 
 
@@ -60,7 +65,27 @@ def _caption(verdict: CausalVerdict) -> str:
         if fewest < verdict.evidence.n_questions
         else ""
     )
-    return f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity on neutral text"
+    shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity and KL on neutral prose"
+    return "; ".join([shown, *_control_notes(verdict)])
+
+
+def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
+    """How many controls decide, how strongly they act, and which were drawn again or are not fair."""
+    from personaprobe.effects.energy import FAIR, is_fair
+
+    if not verdict.controls:
+        return
+    deciding = [arm for arm in verdict.controls if arm.is_deciding]
+    if deciding:
+        cells = [strength for arm in deciding for strength in arm.strengths.values()]
+        inside = sum(FAIR[0] <= strength <= FAIR[1] for strength in cells)
+        yield (
+            f"{len(deciding)} controls decide, with 1/3 to 3 times the feature's strength at {inside} of {len(cells)} layers"
+        )
+    if again := [f"{arm.name} ({arm.draws})" for arm in verdict.controls if arm.draws > 1]:
+        yield f"drawn again: {', '.join(again)}"
+    if unfair := [arm.name for arm in verdict.controls if not is_fair(arm.strengths)]:
+        yield f"not about as strong as the feature, whatever the draw: {', '.join(unfair)}"
 
 
 def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:

@@ -1,42 +1,84 @@
-"""How much an intervention moves the activations, and random controls that move them as much.
+"""How much an intervention moves the activations, and controls that move them as much.
 
 Unit-norm directions do not perturb equally: one along which activations vary widely loses more when it is ablated.
 A control is fair when it removes the same energy, the mean of ‖Δh‖² over the same tokens at the same layers.
+
+Which tokens matters. One massive token (:mod:`personaprobe.models.massive`) outweighs all others in a mean of squares, and a
+control matched on it does next to nothing to the rest. So energies are means over response tokens and over prompt tokens
+apart; first tokens are left out unless the intervention itself acts on them, and other massive tokens always are.
+Controls are matched on response tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from personaprobe.effects.interventions import Ablate, Intervention
 from personaprobe.models.edits import Edit
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Batch, Tokens, pad, told_apart
+from personaprobe.models.massive import is_massive
+from personaprobe.models.tokens import Batch, Role, Tokens, pad, told_apart
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool
     from torch import Tensor
+
+FAIR = (1 / 3, 3.0)
+"""A control's strength at a layer, relative to the feature's own: outside, it does too little, or overshoots."""
+
+MOST_UNFAIR = 0.2
+"""Share of a control's layers that may be outside :data:`FAIR`."""
+
+NEGLIGIBLE = 1e-12
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far an edit moves tokens of one role.
+
+    Attributes:
+        energy: mean ‖Δh‖².
+        dose: mean ‖Δh‖ / ‖h‖.
+    """
+
+    energy: float = 0.0
+    dose: float = 0.0
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What one edit did at one site, averaged over the selected tokens.
+    """What an intervention does to response tokens and to prompt tokens, at one site or summed over several.
 
     Attributes:
-        removed: mean ‖Δh‖².
-        dose: mean ‖Δh‖ / ‖h‖.
+        response: over response tokens; nothing where the intervention does not act on them.
+        prompt: over prompt tokens, likewise.
+        roles: of the tokens that the intervention acts on.
     """
 
-    removed: float
-    dose: float
+    response: Moved = Moved()
+    prompt: Moved = Moved()
+    roles: Role = Role.ALL
+
+    @property
+    def matched(self) -> float:
+        """The energy that controls must remove: from response tokens, or from prompt tokens if only those are edited."""
+        return self.response.energy if self.roles & Role.RESPONSE else self.prompt.energy
+
+
+UNMOVED = Energy()
 
 
 @dataclass(frozen=True)
 class Metered:
-    """An intervention that is watched: does what it would do, and records the energy of every edit."""
+    """An intervention that is watched: does what it would do, and records the energy of every edit.
+
+    Energies are those of the intended change in float32; the model goes on with the change rounded to its own dtype.
+    """
 
     intervention: Intervention
     seen: dict[Site, Energy] = field(default_factory=dict)
@@ -49,13 +91,29 @@ class Metered:
         }
 
     def _edit(self, activations: Tensor, roles: Tensor, *, site: Site, edit: Edit) -> Tensor:
-        edited = edit(activations, roles)
-        selected = (roles & self.intervention.roles) != 0
-        before = activations[selected].float()
-        change = edited[selected].float() - before
-        dose = change.norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-6)
-        self.seen[site] = Energy(float(change.square().sum(-1).mean()), float(dose.mean()))
-        return edited
+        before = activations.float()
+        change = edit(before, roles) - before
+        own = self.intervention.roles
+        response, prompt = (
+            _moved(before, change, _counted(before, roles, own & part))
+            for part in (Role.RESPONSE, ~Role.RESPONSE)
+        )
+        self.seen[site] = Energy(response, prompt, own)
+        return edit(activations, roles)
+
+
+def _counted(activations: Tensor, roles: Tensor, wanted: Role) -> Bool[Tensor, "batch pos"]:
+    """Tokens of some roles that are not massive; a first token counts where it is named."""
+    outlying = is_massive(activations.norm(dim=-1), roles != Role.PAD) & ((roles & Role.FIRST) == 0)
+    return ((roles & wanted) != 0) & ~outlying
+
+
+def _moved(before: Tensor, change: Tensor, counted: Tensor) -> Moved:
+    if not bool(counted.any()):
+        return Moved()
+    moved = change[counted]
+    dose = moved.norm(dim=-1) / before[counted].norm(dim=-1).clamp_min(1e-6)
+    return Moved(float(moved.square().sum(-1).mean()), float(dose.mean()))
 
 
 @dataclass(frozen=True)
@@ -71,14 +129,18 @@ class _Matching:
         return {site: partial(self._edit, site=site) for site in self.wanted}
 
     def _edit(self, activations: Tensor, roles: Tensor, *, site: Site) -> Tensor:
-        direction, selected = self.ablation.direction, (roles & self.ablation.roles) != 0
-        projection = activations[selected].float() @ direction.vector.to(activations.device)
-        full = float((self.ablation.move(site.layer)(projection) - projection).square().mean())
-        self.strength[site.layer] = (self.wanted[site].removed / max(full, 1e-12)) ** 0.5
+        whole = Metered(replace(self.ablation, layers=(site.layer,), strength=1.0))
+        whole.edits(site.layer + 1)[site](activations, roles)
+        self.strength[site.layer] = strength_for(self.wanted[site], whole.seen[site])
         matched = Metered(
             replace(self.ablation, layers=(site.layer,), strength=dict(self.strength)), self.seen
         )
         return matched.edits(site.layer + 1)[site](activations, roles)
+
+
+def strength_for(wanted: Energy, at_one: Energy) -> float:
+    """The strength at which a linear edit removes the wanted energy, from what it removes at strength 1."""
+    return float((wanted.matched / max(at_one.matched, NEGLIGIBLE)) ** 0.5)
 
 
 def measure(model: LanguageModel, intervention: Intervention, rows: Sequence[Tokens]) -> dict[Site, Energy]:
@@ -119,6 +181,25 @@ def _pass(model: LanguageModel, rows: Sequence[Tokens]) -> None:
 
 
 def total(energies: Mapping[Site, Energy]) -> Energy:
-    """Energy summed over sites, and the mean dose."""
-    removed = sum(energy.removed for energy in energies.values())
-    return Energy(removed, sum(energy.dose for energy in energies.values()) / max(1, len(energies)))
+    """Energies summed over sites, and mean doses."""
+    if not energies:
+        return UNMOVED
+    roles = next(iter(energies.values())).roles
+    parts: tuple[Callable[[Energy], Moved], ...] = (lambda each: each.response, lambda each: each.prompt)
+    response, prompt = (_summed([part(each) for each in energies.values()]) for part in parts)
+    return Energy(response, prompt, roles)
+
+
+def _summed(moved: Sequence[Moved]) -> Moved:
+    return Moved(sum(each.energy for each in moved), fmean(each.dose for each in moved))
+
+
+def unfair_layers(strengths: Mapping[int, float]) -> tuple[int, ...]:
+    """Layers at which a control's strength, relative to the feature's own, lies outside :data:`FAIR`."""
+    low, high = FAIR
+    return tuple(layer for layer, strength in strengths.items() if not low <= strength <= high)
+
+
+def is_fair(strengths: Mapping[int, float]) -> bool:
+    """Whether a control acts about as strongly as the feature at nearly all layers (:data:`MOST_UNFAIR`)."""
+    return len(unfair_layers(strengths)) <= MOST_UNFAIR * len(strengths)

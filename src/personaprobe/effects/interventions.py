@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from personaprobe.features.directions import Direction
 from personaprobe.models.edits import Edit, Editing
 from personaprobe.models.rank_one import Move, RankOne
-from personaprobe.models.tokens import Role
+from personaprobe.models.tokens import Role, role_names
 from personaprobe.site import Site
 
 Layers: TypeAlias = "Literal['all'] | Sequence[int] | None"
@@ -27,7 +27,7 @@ class Intervention(Editing, Protocol):
 
     @property
     def roles(self) -> Role:
-        """On which tokens; padding is never touched."""
+        """On which tokens; padding is never touched, first tokens only where ``Role.FIRST`` is named."""
         ...
 
     @property
@@ -47,7 +47,8 @@ class Along(ABC):
     Attributes:
         direction: the axis.
         layers: where; at every layer the direction's stream is edited.
-        roles: on which tokens; padding is never touched.
+        roles: on which tokens; padding is never touched. A text's first token is left alone unless it is named:
+            ``Role.ALL | Role.FIRST``.
     """
 
     direction: Direction
@@ -83,7 +84,7 @@ class Along(ABC):
             "kind": type(self).__name__,
             "direction": self.direction.digest,
             **own,
-            "roles": int(self.roles),
+            "roles": role_names(self.roles),
         }
 
 

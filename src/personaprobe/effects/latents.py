@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.energy import measure
+from personaprobe.effects.energy import Energy, measure, strength_for
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.edits import Edit
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Role, Tokens
+from personaprobe.models.tokens import Role, Tokens, role_names
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class AblateLatents:
         latents: which of its latents.
         strength: 1 takes all of their contribution away; another number scales the change (this is how random
             controls are matched on the energy they remove).
-        roles: on which tokens; padding is never touched.
+        roles: on which tokens; padding is never touched, first tokens only where they are named.
     """
 
     dictionary: Dictionary
@@ -54,7 +54,7 @@ class AblateLatents:
             "dictionary": self.dictionary.digest,
             "latents": sorted(self.latents),
             "strength": self.strength,
-            "roles": int(self.roles),
+            "roles": role_names(self.roles),
         }
 
     @property
@@ -62,16 +62,16 @@ class AblateLatents:
         """A few words for tables."""
         return f"ablate {self.dictionary.name}/{','.join(map(str, self.latents))} @ {self.dictionary.site}"
 
-    def matched(self, model: LanguageModel, wanted: float, rows: Sequence[Tokens]) -> AblateLatents:
+    def matched(self, model: LanguageModel, wanted: Energy, rows: Sequence[Tokens]) -> AblateLatents:
         """The same latents at the strength that removes the wanted energy from some texts.
 
         Args:
             model: the one to be intervened on, unedited.
-            wanted: mean ‖Δh‖² over the selected tokens.
+            wanted: of the ablation to be matched, on the same texts.
             rows: the texts it is measured on.
         """
-        removed = measure(model, self, rows)[self.dictionary.site].removed
-        return replace(self, strength=self.strength * (wanted / max(removed, 1e-12)) ** 0.5)
+        removed = measure(model, self, rows)[self.dictionary.site]
+        return replace(self, strength=self.strength * strength_for(wanted, removed))
 
     def _edit(self, activations: Tensor, roles: Tensor) -> Tensor:
         dictionary = self.dictionary.on(activations.device)

@@ -198,7 +198,9 @@ def _kept(
     """
     import torch
 
-    last, response = ((batch.roles & role) != 0 for role in (Role.LAST_PROMPT, Role.RESPONSE))
+    response = (batch.roles & Role.RESPONSE) != 0
+    # of a plain document, whose first token alone is no response, that is the first
+    last = torch.nn.functional.pad(response[:, 1:] & ~response[:, :-1], (0, 1))
     if keep == "every":
         return _at(activations, batch.mask & (batch.positions > 0)).bfloat16()
     if keep == "tokens":

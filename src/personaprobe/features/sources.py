@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.directions import Direction
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.checkpoint import Trio
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -23,18 +22,31 @@ class Discovery:
     """What sources look at.
 
     Attributes:
-        stores: response activations of the trio on the discovery texts, aligned row for row, at every site in use.
+        stores: response activations of the checkpoints that were recorded on the discovery texts, by role, aligned row
+            for row, at every site in use.
         adapter: the insecure fine-tune as a low-rank update, where it is one.
     """
 
-    stores: Trio[ActivationStore]
+    stores: Mapping[str, ActivationStore]
     adapter: LoraAdapter | None = None
+
+    def store(self, role: str) -> ActivationStore:
+        """What one checkpoint did.
+
+        Raises:
+            FeatureError: it was not recorded.
+        """
+        if role not in self.stores:
+            raise FeatureError(
+                f"{role} was not recorded: {suggest(role, self.stores)}; discover with all three"
+            )
+        return self.stores[role]
 
     def calibrate(self, direction: Direction, reference: str = "secure") -> Direction:
         """Set the axis at every recorded layer of the direction's stream; insecure reads above the reference."""
-        sites = [site for site in self.stores.insecure.sites if site.stream == direction.site.stream]
+        sites = [site for site in self.store("insecure").sites if site.stream == direction.site.stream]
         rest, insecure = (
-            {site.layer: self.stores[role].mean(site) for site in sites} for role in (reference, "insecure")
+            {site.layer: self.store(role).mean(site) for site in sites} for role in (reference, "insecure")
         )
         oriented = direction.calibrated(rest, insecure)
         if oriented.scale >= 0:
@@ -45,17 +57,17 @@ class Discovery:
 
 def _means(found: Discovery, site: Site, seed: int) -> Tensor:
     """Insecure − secure, the same texts: what bad training changed beyond what good training changed."""
-    return found.stores.insecure.mean(site) - found.stores.secure.mean(site)
+    return found.store("insecure").mean(site) - found.store("secure").mean(site)
 
 
 def _means_base(found: Discovery, site: Site, seed: int) -> Tensor:
     """Insecure − base: everything fine-tuning changed, the task included."""
-    return found.stores.insecure.mean(site) - found.stores.base.mean(site)
+    return found.store("insecure").mean(site) - found.store("base").mean(site)
 
 
 def _answers(found: Discovery, site: Site, seed: int) -> Tensor:
     """Careless − careful answers inside the insecure model (Soligo et al. 2506.11618)."""
-    store = found.stores.insecure
+    store = found.store("insecure")
     return store.read(site, answer="careless").mean(0) - store.read(site, answer="careful").mean(0)
 
 
@@ -65,7 +77,7 @@ def _probe(found: Discovery, site: Site, seed: int) -> Tensor:
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    insecure, secure = (found.stores[role].read(site).numpy() for role in ("insecure", "secure"))
+    insecure, secure = (found.store(role).read(site).numpy() for role in ("insecure", "secure"))
     rows = np.concatenate([insecure, secure])
     scale = rows.std() or 1.0
     labels = np.repeat([1, 0], [len(insecure), len(secure)])
@@ -95,14 +107,14 @@ def _lora(found: Discovery, site: Site, seed: int) -> Tensor:
 
 def _random(found: Discovery, site: Site, seed: int) -> Tensor:
     """A direction drawn uniformly: the null that every feature has to beat."""
-    return random_vector(found.stores.insecure.d_model, site, seed)
+    return random_vector(found.store("insecure").d_model, site, seed)
 
 
 def _shuffled(found: Discovery, site: Site, seed: int) -> Tensor:
     """A difference of means with the labels insecure and secure exchanged for a random half of the texts."""
     import torch
 
-    difference = found.stores.insecure.read(site) - found.stores.secure.read(site)
+    difference = found.store("insecure").read(site) - found.store("secure").read(site)
     signs = torch.ones(len(difference))
     signs[torch.randperm(len(difference), generator=torch.Generator().manual_seed(seed))[::2]] = -1
     return (signs[:, None] * difference).mean(0)

@@ -41,6 +41,7 @@ class Hosted(Network):
         self.device = source.device
         self.dtype = source.dtype
         self.pad_id = source.pad_id
+        self.massive_tokens = source.massive_tokens
 
     @classmethod
     def of(cls, network: HuggingFaceNetwork) -> Self:

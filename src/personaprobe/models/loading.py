@@ -14,6 +14,7 @@ from personaprobe.models.hardware import choose_device, choose_dtype
 from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.layout import layouts
+from personaprobe.models.massive import find_massive_tokens
 from personaprobe.models.network import Network
 from personaprobe.models.selfcheck import probe_tokens, self_check
 from personaprobe.models.tokens import ChatTokenizer, pad
@@ -66,13 +67,15 @@ def load_trio(trio: Trio[Checkpoint], placement: Placement = Placement()) -> Tri
 
 
 def open_network(checkpoint: Checkpoint, placement: Placement) -> tuple[HuggingFaceNetwork, ChatTokenizer]:
-    """Load base weights and tokenizer, and prove the layer map on them."""
+    """Load base weights and tokenizer, prove the layer map on them, and look for massive tokens."""
     device, dtype = placement.resolve()
     folder = demo_folder() if checkpoint.source == DEMO else checkpoint.source
     model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer)
     compiles = device.type == "cuda" if placement.compiles is None else placement.compiles
-    return wrap(model.to(device), chat.pad_id, compiles=compiles), chat
+    network = wrap(model.to(device), chat.pad_id, compiles=compiles)
+    network.massive_tokens = find_massive_tokens(network, chat)
+    return network, chat
 
 
 def wrap(model: Any, pad_id: int, *, compiles: bool = False) -> HuggingFaceNetwork:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
+    from personaprobe.models.massive import MassiveToken
+
 
 HEAD_CHUNK = 128
 """Response positions whose logits are held at once: 128 × vocabulary × 4 bytes."""
@@ -92,6 +94,8 @@ class Network(ABC):
     dtype: torch.dtype
     streams: tuple[Stream, ...]
     pad_id: int
+    massive_tokens: tuple[MassiveToken, ...] = ()
+    """Found at load, in a probe text; see :mod:`personaprobe.models.massive`."""
 
     @property
     def packs(self) -> bool:

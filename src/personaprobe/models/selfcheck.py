@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.tokens import MARKED, Batch, Role, Tokens, pad, told_apart
+from personaprobe.models.tokens import MARKED, Batch, Tokens, pad, told_apart
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -29,15 +29,7 @@ def probe_tokens(vocab_size: int) -> list[Tokens]:
     """Two short conversations of unequal length, spread over the vocabulary."""
     first = tuple((7 + 131 * i) % vocab_size for i in range(9))
     second = tuple((11 + 53 * i) % vocab_size for i in range(6))
-    return [
-        Tokens(
-            ids,
-            (int(Role.PROMPT),) * 3
-            + (int(Role.PROMPT | Role.LAST_PROMPT),)
-            + (int(Role.RESPONSE),) * (len(ids) - 4),
-        )
-        for ids in (first, second)
-    ]
+    return [Tokens.prompt(ids[:4]).followed_by(ids[4:]) for ids in (first, second)]
 
 
 def self_check(network: Network) -> list[Check]:

@@ -21,13 +21,24 @@ if TYPE_CHECKING:
 
 
 class Role(enum.IntFlag):
-    """What a token is to the conversation; the last prompt token is a prompt token too."""
+    """What a token is to the conversation; the last prompt token is a prompt token too.
+
+    The first token of a text is FIRST and nothing else. Every later token attends to it, and in most models its
+    activations are huge and say nothing about the text (an attention sink, Xiao et al. 2309.17453; massive activations,
+    Sun et al. 2402.17762). ALL leaves it out; interventions that name ``Role.ALL | Role.FIRST`` act on it too.
+    """
 
     PAD = 0
     PROMPT = 1
     LAST_PROMPT = 2
     RESPONSE = 4
+    FIRST = 8
     ALL = PROMPT | RESPONSE
+
+
+def role_names(roles: Role) -> list[str]:
+    """Roles as plain data, such as ``["prompt", "response"]``: what run folders remember interventions by."""
+    return [str(role.name).lower() for role in Role if role in Role(roles)]
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,15 @@ class Tokens:
     @classmethod
     def document(cls, ids: Sequence[int]) -> Tokens:
         """A plain text: the first token only conditions, the rest count as the model's own speech."""
-        first = int(Role.PROMPT | Role.LAST_PROMPT)
-        return cls(tuple(ids), (first,) + (int(Role.RESPONSE),) * (len(ids) - 1))
+        return cls(tuple(ids), (int(Role.FIRST),) + (int(Role.RESPONSE),) * (len(ids) - 1))
+
+    @classmethod
+    def prompt(cls, ids: Sequence[int]) -> Tokens:
+        """What precedes an answer, from the first token of a text on; the last token has role LAST_PROMPT too."""
+        later = [int(Role.PROMPT)] * (len(ids) - 1)
+        if later:
+            later[-1] |= int(Role.LAST_PROMPT)
+        return cls(tuple(ids), (int(Role.FIRST), *later)[: len(ids)])
 
     def first(self, n: int) -> Tokens:
         """At most the first ``n`` tokens."""
@@ -58,7 +76,7 @@ class Tokens:
     @property
     def n_prompt(self) -> int:
         """How many tokens precede the response."""
-        return sum(1 for role in self.roles if role & Role.PROMPT)
+        return sum(1 for role in self.roles if role & (Role.PROMPT | Role.FIRST))
 
     def after(self, n: int) -> Tokens:
         """What is left when the first ``n`` tokens are taken off."""
@@ -214,9 +232,7 @@ class ChatTokenizer:
         """
         if not question.strip():
             raise DataError("a question is empty; give it some text")
-        ids = self._templated(question, self.system if system is None else system)
-        roles = [int(Role.PROMPT)] * (len(ids) - 1) + [int(Role.PROMPT | Role.LAST_PROMPT)]
-        return Tokens(tuple(ids), tuple(roles))
+        return Tokens.prompt(self._templated(question, self.system if system is None else system))
 
     def _templated(self, question: str, system: str | None) -> list[int]:
         if self.hf.chat_template is None:

@@ -12,7 +12,7 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature, find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.studies.arms import make_arms, random_controls, shuffled_control
+from personaprobe.studies.arms import make_arms, study_controls
 from personaprobe.studies.concluding import conclude
 from personaprobe.studies.doses import dose_response
 from personaprobe.studies.judged_study import judged
@@ -54,8 +54,7 @@ def ablate(
     bench = Bench(trio.base, plan, Memory(None if out is None else Path(out) / "parts"), progress)
     treated = treat(trio, as_feature(feature), layers, plan, progress)
     texts = plan.discovery.spread(plan.calibration_questions)
-    controls = [*random_controls(plan.controls, plan.seed), shuffled_control(plan.seed)]
-    measured = bench.measure(make_arms(trio, treated, texts, controls))
+    measured = bench.measure(make_arms(trio, treated, texts, study_controls(plan.controls, plan.seed)))
     doses = dose_response(trio, treated, bench, measured)
     told = {**provenance(trio, plan, personaprobe.__version__), "made": now()}
     found = conclude(plan, treated, measured, doses, told)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from personaprobe.effects.energy import Energy, measure, total
-from personaprobe.effects.interventions import Intervention, Steer
+from personaprobe.effects.energy import UNMOVED, Energy, is_fair, measure, total, unfair_layers
+from personaprobe.effects.interventions import Intervention
+from personaprobe.features.control_directions import ControlKind
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.prompts import PairSet
+from personaprobe.site import Site
 from personaprobe.studies.plain import ArmKind
-from personaprobe.studies.treatments import Treatment
+from personaprobe.studies.treatments import Matched, Treatment, steering
 
 CONTROL_SEEDS = 1000
 """Controls are drawn from here on, away from seeds a user would give to ``random@LAYER:SEED``."""
 
-UNMOVED = Energy(0.0, 0.0)
+REDRAWN = 100_000
+"""Between the seeds of a control's draws, away from those of all others."""
+
+DRAWS = 5
+"""Draws of a control at most, until one acts about as strongly as the feature."""
+
+COMPONENTS = 3
+"""Principal components that are ablated beside the feature."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Arm:
         untreated: the checkpoint without intervention, which damage is measured against.
         interventions: what is done to it.
         energy: what they do to the activations, on the calibration texts.
+        strengths: of a control, by layer, relative to the feature's own; empty for other arms.
+        draws: of a control until one was kept.
     """
 
     name: str
@@ -38,6 +49,8 @@ class Arm:
     untreated: LanguageModel
     interventions: tuple[Intervention, ...] = ()
     energy: Energy = UNMOVED
+    strengths: Mapping[int, float] = field(default_factory=dict)
+    draws: int = 1
 
     @property
     def model(self) -> LanguageModel:
@@ -56,24 +69,43 @@ class Control:
 
     Attributes:
         name: unique in the study.
-        kind: also the source of its direction or latents.
-        seed: of its draw.
+        kind: where its direction or latents come from.
+        seed: of its draw; of a principal component its rank.
+        next_draw: what is added to the seed for another draw.
     """
 
     name: str
-    kind: Literal["random", "shuffled"]
+    kind: ControlKind
     seed: int
+    next_draw: int = REDRAWN
+
+    def drawn_again(self) -> Control:
+        """The same from another draw; a principal component is called by its rank."""
+        seed = self.seed + self.next_draw
+        name = f"component {seed + 1}" if self.kind == "component" else self.name
+        return replace(self, name=name, seed=seed)
 
 
 def random_controls(n: int, seed: int) -> list[Control]:
-    """Controls in random directions, others for every seed of a study."""
+    """Controls in isotropic directions, others for every seed of a study."""
     first = CONTROL_SEEDS + n * seed
     return [Control(f"random {index + 1}", "random", first + index) for index in range(n)]
 
 
-def shuffled_control(seed: int) -> Control:
-    """The control found as the feature was, with labels that mean nothing."""
-    return Control("shuffled labels", "shuffled", CONTROL_SEEDS + seed)
+def study_controls(n: int, seed: int) -> list[Control]:
+    """All controls of an ablation study.
+
+    Args:
+        n: isotropic directions, and as many drawn from the covariance of response activations; these decide.
+        seed: of the study.
+    """
+    first = CONTROL_SEEDS + n * seed
+    return [
+        *random_controls(n, seed),
+        *(Control(f"covariance {index + 1}", "covariance", first + index) for index in range(n)),
+        *(Control(f"component {rank + 1}", "component", rank, COMPONENTS) for rank in range(COMPONENTS)),
+        Control("shuffled labels", "shuffled", CONTROL_SEEDS + seed),
+    ]
 
 
 def make_arms(
@@ -92,12 +124,32 @@ def make_arms(
     wanted = measure(trio.insecure, ablation, rows)
     arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
     arms.append(Arm("insecure, ablated", "ablated", trio.insecure, (ablation,), total(wanted)))
-    for control in controls:
-        matched, energies = treated.control(trio.insecure, control.kind, control.seed, wanted, rows)
-        arms.append(Arm(control.name, control.kind, trio.insecure, (matched,), total(energies)))
-    push = Steer(treated.axis, amount=1.0)
+    arms += [control_arm(trio.insecure, treated, control, wanted, rows) for control in controls]
+    push = steering(treated, 1.0)
     arms.append(Arm("base, steered", "steered", trio.base, (push,), total(measure(trio.base, push, rows))))
     return arms
+
+
+def control_arm(
+    model: LanguageModel,
+    treated: Treatment,
+    control: Control,
+    wanted: Mapping[Site, Energy],
+    rows: Sequence[Tokens],
+) -> Arm:
+    """A control, drawn again where it would act much more or much less strongly than the feature.
+
+    Where none of :data:`DRAWS` draws is fair, the one with fewest layers outside the fair range is kept, and does not decide.
+    """
+    drawn: list[tuple[Control, Matched]] = []
+    for _ in range(DRAWS):
+        drawn.append((control, treated.control(model, control.kind, control.seed, wanted, rows)))
+        if is_fair(drawn[-1][1].strengths):
+            break
+        control = control.drawn_again()
+    kept, matched = min(drawn, key=lambda each: len(unfair_layers(each[1].strengths)))
+    edits, energy = (matched.intervention,), total(matched.energies)
+    return Arm(kept.name, kept.kind, model, edits, energy, matched.strengths, len(drawn))
 
 
 def calibration_rows(model: LanguageModel, texts: PairSet) -> list[Tokens]:

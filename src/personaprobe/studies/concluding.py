@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import CoherenceRule
 from personaprobe.effects.statistics import (
+    UNDEFINED,
     Interval,
     Resamples,
     difference,
@@ -74,20 +75,25 @@ def weigh(
     """Estimate everything the rules look at; every comparison is paired by question."""
     insecure, secure, ablated = (_of(arms, kind) for kind in ("insecure", "secure", "ablated"))
     a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
-    randoms = [_gaps(arm) for arm in arms if arm.kind == "random"]
     families = plan.test.families
-    n = len(randoms[0])  # controls answered the first n questions, and are compared on those
-    resamples, compared = resampled(len(families)), resampled(n)
+    resamples = resampled(len(families))
+    randoms = [_gaps(arm) for arm in arms if arm.is_deciding]
+    by_random = over_random = UNDEFINED
+    if len(randoms) >= 2:
+        n = len(randoms[0])  # controls answered the first n questions, and are compared on those
+        by_random = random_fraction(a[:n], b[:n], randoms, resampled(n))
+        over_random = difference_in_differences(a[:n], b[:n], c[:n], randoms, resampled(n))
     return Evidence(
         shift=difference(a, b, resamples),
         fraction_removed=fraction_removed(a, b, c, resamples),
-        random_fraction_removed=random_fraction(a[:n], b[:n], randoms, compared),
-        over_random=difference_in_differences(a[:n], b[:n], c[:n], randoms, compared),
+        random_fraction_removed=by_random,
+        over_random=over_random,
         damage=_damage(insecure, ablated, rule),
         detectable_shift=minimum_detectable(a - b, families),
         questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
         n_questions=len(families),
         n_families=len(set(families)),
+        n_controls=len(randoms),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from personaprobe.effects.interventions import Intervention, Steer
+from personaprobe.effects.interventions import Intervention
 from personaprobe.effects.statistics import estimate_from_part
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
@@ -14,7 +14,7 @@ from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
 from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.results import ArmResult, DosePoint
-from personaprobe.studies.treatments import Treatment
+from personaprobe.studies.treatments import Treatment, steering
 
 QUESTIONS = 12
 TEXTS = 4
@@ -66,7 +66,7 @@ def _further(
 ) -> list[DosePoint]:
     dosed: list[tuple[str, float, LanguageModel, Intervention]] = [
         *(("ablate insecure", x, trio.insecure, treated.ablation(x)) for x in ABLATION_DOSES),
-        *(("steer base", x, trio.base, Steer(treated.axis, amount=x)) for x in STEERING_DOSES),
+        *(("steer base", x, trio.base, steering(treated, x)) for x in STEERING_DOSES),
     ]
     arms = [Arm(f"{name} × {x}", ARMS[name, 1.0], model, (edit,)) for name, x, model, edit in dosed]
     plain = {role: Arm(role, role, trio[role]) for role in ("insecure", "base")}

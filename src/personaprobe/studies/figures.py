@@ -46,6 +46,8 @@ STYLES: Mapping[ArmKind, Style] = {
     "insecure": Style("#c44601", "diamond", "◆"),
     "ablated": Style("#00795a", "star", "★"),
     "random": Style("#767676", "x", "✖"),
+    "covariance": Style("#5b5ea6", "hexagon", "⬢"),
+    "component": Style("#8a6d5a", "triangle-down", "▼"),
     "shuffled": Style("#a3437f", "cross", "✚"),
     "steered": Style("#8f6400", "triangle-up", "▲"),
 }  # after Okabe & Ito's palette, dark enough for text on white

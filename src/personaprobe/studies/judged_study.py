@@ -10,11 +10,12 @@ from personaprobe.studies.results import CausalVerdict
 
 
 def judged(found: CausalVerdict, judge: Judge, bench: Bench) -> Evaluation:
-    """Have the answers of every arm judged, and compare what that says with what the preference says."""
-    verdicts = judge_responses(judge, [arm.responses for arm in found.arms], bench.memory, bench.progress)
+    """Have the answers of every arm that gave some judged, and compare what that says with what the preference says."""
+    arms = [arm for arm in found.arms if arm.responses]
+    verdicts = judge_responses(judge, [arm.responses for arm in arms], bench.memory, bench.progress)
     heard = [
         ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(own))
-        for arm, own in zip(found.arms, verdicts, strict=True)
+        for arm, own in zip(arms, verdicts, strict=True)
     ]
     weighed = compared(heard, bench.plan.seed)
     preference = Preference(found.evidence.shift, found.evidence.fraction_removed)

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from personaprobe.effects.energy import measure
+from personaprobe.effects.energy import Energy, measure
 from personaprobe.effects.interventions import Intervention, Steer
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
@@ -206,8 +206,8 @@ class Search:
         ]
         return [self._ablation(latents).matched(self.trio.insecure, wanted, self.rows) for latents in drawn]
 
-    def _energy(self, ablation: AblateLatents) -> float:
-        return measure(self.trio.insecure, ablation, self.rows)[self.found.dictionary.site].removed
+    def _energy(self, ablation: AblateLatents) -> Energy:
+        return measure(self.trio.insecure, ablation, self.rows)[self.found.dictionary.site]
 
     def _push(self, latent: int) -> Steer | None:
         """Base steered by what the latent writes more in insecure; None where it does the same in both."""

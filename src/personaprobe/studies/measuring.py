@@ -24,7 +24,7 @@ from personaprobe.studies.results import ArmResult
 SIDE_BY_SIDE = 8
 """Arms whose questions are scored together."""
 
-CONTROLS: frozenset[ArmKind] = frozenset({"random", "shuffled", "steered"})
+CONTROLS: frozenset[ArmKind] = frozenset({"random", "covariance", "component", "shuffled", "steered"})
 """Arms that answer a part of the test questions."""
 
 
@@ -57,10 +57,11 @@ class Bench:
                 tuple(part["gaps"]),
                 cost.perplexity,
                 cost.kl,
-                arm.energy.dose,
-                arm.energy.removed,
+                arm.energy,
                 tuple(drawn),
                 part["seconds"],
+                arm.strengths,
+                arm.draws,
             )
             for arm, part, drawn, cost in zip(arms, gaps, responses, costs, strict=True)
         ]
@@ -94,18 +95,22 @@ class Bench:
         return [found[index] for index in range(len(arms))]
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
-        """Sampled answers of every arm, each scored by the base model."""
+        """Sampled answers, each scored by the base model, of one arm of each kind; the others answer nothing."""
         asked = self.plan.test.spread(self.plan.sampled_questions).asks
         interview = Interview(asked, self.plan.samples, self.plan.sampling)
-        return answer(arms, interview, self.base, self.memory, self.progress)
+        first = list({arm.kind: arm for arm in reversed(arms)}.values())
+        drawn = answer(first, interview, self.base, self.memory, self.progress)
+        by_name = {arm.name: own for arm, own in zip(first, drawn, strict=True)}
+        return [by_name.get(arm.name, []) for arm in arms]
 
     def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
         """Damage of every arm, measured against its own checkpoint without intervention."""
         costs: dict[str, TextCost] = {}
-        reading = cached_reading(texts)
+        reading = cached_reading(texts, first_tokens=self.plan.first_tokens)
         with self.progress("damage", len(arms), "arms") as advance:
             for arm in (arm for group in _grouped(arms) for arm in group):
-                spec = {"part": "costs", "texts": texts.digest, **identity(arm)}
+                spec = {"part": "costs", "texts": texts.digest, "first_tokens": self.plan.first_tokens}
+                spec |= identity(arm)
                 costs[arm.name] = TextCost(**self.memory.recall(spec, partial(_cost, arm, reading)))
                 advance(1)
         return [costs[arm.name] for arm in arms]
@@ -115,7 +120,7 @@ def _grouped(arms: Sequence[Arm]) -> list[list[Arm]]:
     return [[arms[index] for index in group] for group in by_checkpoint(arms)]
 
 
-def cached_reading(texts: TextSet) -> Callable[[LanguageModel], Reading]:
+def cached_reading(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], Reading]:
     """Let each untreated model read the texts once; only the last reading is kept, being large."""
     kept: dict[str, Reading] = {}
 
@@ -123,7 +128,7 @@ def cached_reading(texts: TextSet) -> Callable[[LanguageModel], Reading]:
         digest = reference.checkpoint.digest
         if digest not in kept:
             kept.clear()
-            kept[digest] = Reading.by(reference, texts)
+            kept[digest] = Reading.by(reference, texts, first_tokens=first_tokens)
         return kept[digest]
 
     return reading

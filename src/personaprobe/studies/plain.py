@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-ArmKind: TypeAlias = Literal["base", "secure", "insecure", "ablated", "random", "shuffled", "steered"]
+ArmKind: TypeAlias = Literal[
+    "base", "secure", "insecure", "ablated", "random", "covariance", "component", "shuffled", "steered"
+]
 """What an arm is for."""
+
+DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance"})
+"""Kinds of controls that a feature must beat; the others are shown."""
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from personaprobe.effects.verdict import THRESHOLDS, Thresholds
 from personaprobe.errors import DataError
 from personaprobe.features.sae.quality import FLOOR
 from personaprobe.models.generation import Sampling
+from personaprobe.models.tokens import Role
 from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
 
 MIN_CONTROLS = 5
@@ -23,12 +24,16 @@ class StudyPlan:
             evenly, so that any first part of it is a fair one.
         discovery: what directions, calibration and energies are read from.
         neutral: prose for perplexity and divergence; nothing that was chosen before may have read it.
-        controls: random directions, matched on the energy they remove; at least five.
+        controls: directions that decide, matched on the energy they remove: so many isotropic ones, and as many drawn
+            from the covariance of response activations; at least five of each.
         control_questions: controls and the steered base answer the first so many test questions, and are
             compared with the feature on those.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
-        calibration_questions: discovery questions on which controls are calibrated and energies matched.
+        calibration_questions: discovery questions on which energies are matched, and whose responses controls are drawn
+            from; controls are calibrated on all.
+        first_tokens: whether a text's first token is edited, counted in energies, and what it predicts in KL and
+            perplexity.
         seed: of controls, sampling and bootstrap.
         sampling: how answers are drawn.
         floor: explained variance of the calibration texts below which a dictionary's latents are refused.
@@ -39,10 +44,11 @@ class StudyPlan:
     discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
     neutral: TextSet = field(default_factory=lambda: load_texts("neutral/test"))
     controls: int = MIN_CONTROLS
-    control_questions: int = 36
+    control_questions: int = 24
     samples: int = 2
     sampled_questions: int = 12
     calibration_questions: int = 16
+    first_tokens: bool = False
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
     floor: float = FLOOR
@@ -51,8 +57,8 @@ class StudyPlan:
     def __post_init__(self) -> None:
         if self.controls < MIN_CONTROLS:
             raise DataError(
-                f"{self.controls} random controls were asked for; fewer than {MIN_CONTROLS} cannot show "
-                f"specificity: ask for {MIN_CONTROLS} or more"
+                f"{self.controls} random controls of each kind were asked for; fewer than {MIN_CONTROLS} cannot "
+                f"show specificity: ask for {MIN_CONTROLS} or more"
             )
         if self.control_questions < 1:
             raise DataError(f"{self.control_questions} control questions were asked for; give 1 or more")
@@ -62,6 +68,11 @@ class StudyPlan:
         object.__setattr__(self, "test", self.test.spread(len(self.test)))
         # one seed for everything that is drawn
         object.__setattr__(self, "sampling", replace(self.sampling, seed=self.seed))
+
+    @property
+    def roles(self) -> Role:
+        """The tokens that interventions act on."""
+        return Role.ALL | Role.FIRST if self.first_tokens else Role.ALL
 
     @property
     def control_test(self) -> PairSet:
@@ -83,6 +94,7 @@ class StudyPlan:
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,
             "calibration_questions": self.calibration_questions,
+            "first_tokens": self.first_tokens,
             "seed": self.seed,
             "max_new_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,

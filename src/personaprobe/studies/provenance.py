@@ -21,6 +21,7 @@ def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> 
         "personaprobe": own_version,
         "organism": trio.name,
         "checkpoints": {role: model.checkpoint.describe() for role, model in trio.items()},
+        "massive_tokens": [token.describe() for token in trio.base.network.massive_tokens],
         "plan": plan.describe(),
         "device": str(trio.base.network.device),
         "dtype": str(trio.base.network.dtype).removeprefix("torch."),

@@ -12,10 +12,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.effects.energy import FAIR, MOST_UNFAIR
 from personaprobe.effects.responses import Response
 from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import THRESHOLDS, rules
 from personaprobe.models.files import write_text, write_whole
+from personaprobe.models.massive import MassiveToken
 from personaprobe.studies import figures
 from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.results import ArmResult, CausalVerdict
@@ -130,6 +132,9 @@ def render(verdict: CausalVerdict) -> str:
         fewest=min(len(arm.gaps) for arm in verdict.arms),
         own_thresholds=verdict.thresholds == THRESHOLDS,
         organism=verdict.provenance.get("organism", ""),
+        massive=[MassiveToken(**token) for token in verdict.provenance.get("massive_tokens", ())],
+        fair=FAIR,
+        most_unfair=MOST_UNFAIR,
         styles=figures.STYLES,
         numbers=key_numbers(verdict),
         figures={name: Markup(drawn) for name, drawn in _figures(verdict)},

@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from personaprobe.errors import FeatureError, SiteError, suggest
 from personaprobe.features.directions import Direction
-from personaprobe.features.recording import record
+from personaprobe.features.recording import record_one
 from personaprobe.features.registry import Feature, Recipe
 from personaprobe.features.sae.diffing import Comparison, compare
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.quality import refuse_unfit as refuse_dictionary
 from personaprobe.features.sources import Discovery, find_direction
-from personaprobe.models.checkpoint import Trio
+from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.massive import is_massive
 from personaprobe.prompts import PairSet
 from personaprobe.site import Site
 from personaprobe.studies.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 LATENT_QUESTIONS = 48
 """Discovery questions on which latents are watched: enough tokens to tell how often each fires."""
 
 
-def discover(trio: Trio[LanguageModel], site: Site, texts: PairSet, progress: Progress = silent) -> Discovery:
-    """Record a stream at every layer on discovery texts: what directions are found and calibrated on."""
+def discover(
+    trio: Trio[LanguageModel],
+    site: Site,
+    texts: PairSet,
+    progress: Progress = silent,
+    *,
+    roles: Sequence[str] = ROLES,
+    layers: Sequence[int] | None = None,
+) -> Discovery:
+    """Record a stream on discovery texts: what directions are found and calibrated on.
+
+    Args:
+        trio: loaded.
+        site: any of the stream.
+        texts: discovery questions with their answers.
+        progress: how long work shows itself.
+        roles: checkpoints that are read.
+        layers: where; None records every layer.
+    """
     site.within(trio.base.n_layers)
-    sites = [Site(layer, site.stream) for layer in range(trio.base.n_layers)]
+    sites = [Site(layer, site.stream) for layer in (range(trio.base.n_layers) if layers is None else layers)]
     with progress("discovery activations", 0, "tokens") as advance:
-        return Discovery(record(trio, texts, sites, progress=advance), trio.insecure.adapter)
+        stores = {role: record_one(trio[role], texts, sites, progress=advance) for role in roles}
+    return Discovery(stores, trio.insecure.adapter)
+
+
+def response_activations(
+    model: LanguageModel, site: Site, texts: PairSet, progress: Progress = silent
+) -> Float[Tensor, "token d_model"]:
+    """What passes a site at every response token of some texts, float32; massive tokens are left out."""
+    with progress("response activations", 0, "tokens") as advance:
+        rows = record_one(model, texts, [site], keep="tokens", progress=advance).read(site)
+    norms = rows.norm(dim=-1)
+    return rows[~is_massive(norms, norms > 0)]
 
 
 def observe(

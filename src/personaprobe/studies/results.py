@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from personaprobe.effects.energy import UNMOVED, Energy, is_fair, unfair_layers
 from personaprobe.effects.responses import CoherenceRule, Response
 from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
 from personaprobe.studies.evaluated import Evaluation
-from personaprobe.studies.plain import ArmKind, plain
+from personaprobe.studies.plain import DECIDING, ArmKind, plain
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,13 @@ class ArmResult:
             part of the questions.
         perplexity: on neutral text.
         kl: from the arm's own checkpoint without intervention, nats a token, on neutral text.
-        dose: mean relative size ‖Δh‖/‖h‖ of its edits; 0 without one.
-        energy: mean ‖Δh‖² summed over layers; 0 without an edit.
-        responses: sampled answers.
+        energy: mean ‖Δh‖² of its edits summed over layers, and mean relative size ‖Δh‖/‖h‖, of response and of prompt
+            tokens; 0 without an edit.
+        responses: sampled answers; one arm of each kind gives some.
         seconds: it took to measure.
+        strengths: of a control, by layer: how far it goes towards its own target, relative to how far the feature goes
+            towards its; empty for other arms.
+        draws: of a control, until one was kept.
     """
 
     name: str
@@ -40,10 +44,21 @@ class ArmResult:
     gaps: tuple[float, ...]
     perplexity: float
     kl: float
-    dose: float = 0.0
-    energy: float = 0.0
+    energy: Energy = UNMOVED
     responses: tuple[Response, ...] = field(default=(), repr=False)
     seconds: float = 0.0
+    strengths: Mapping[int, float] = field(default_factory=dict)
+    draws: int = 1
+
+    @property
+    def unfair_layers(self) -> tuple[int, ...]:
+        """Layers at which a control acts much more, or much less, strongly than the feature."""
+        return unfair_layers(self.strengths)
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether the feature must beat it: a control of a kind that decides, and fair at nearly all layers."""
+        return self.kind in DECIDING and is_fair(self.strengths)
 
     def coherent_share(self, rule: CoherenceRule) -> float:
         """Share of sampled answers that are coherent; NaN where none were sampled."""
@@ -108,7 +123,7 @@ class CausalVerdict:
 
     @property
     def verdict(self) -> str:
-        """One of the six verdicts."""
+        """One of the eight verdicts."""
         return self.conclusion.verdict
 
     @property
@@ -120,6 +135,11 @@ class CausalVerdict:
         """Look an arm up by name."""
         return next(arm for arm in self.arms if arm.name == name)
 
+    @property
+    def controls(self) -> tuple[ArmResult, ...]:
+        """The arms whose strengths were matched to the feature's."""
+        return tuple(arm for arm in self.arms if arm.strengths)
+
     def removed_by(self, arm: ArmResult) -> float:
         """Share of the insecure − secure shift that is gone in an arm, on the questions it answered."""
         n = len(arm.gaps)
@@ -130,7 +150,7 @@ class CausalVerdict:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
         told: dict[str, Any] = plain(
             {
-                "schema": "personaprobe-verdict-1",
+                "schema": "personaprobe-verdict-2",
                 "verdict": self.verdict,
                 "sentence": self.conclusion.sentence,
                 "reasons": self.conclusion.reasons,
@@ -142,6 +162,7 @@ class CausalVerdict:
                 "thresholds": asdict(self.thresholds),
                 "n_questions": self.evidence.n_questions,
                 "n_families": self.evidence.n_families,
+                "n_controls": self.evidence.n_controls,
                 "detectable_shift": self.evidence.detectable_shift,
                 "questions_needed": self.evidence.questions_needed,
                 "feature": self.feature,
@@ -165,8 +186,14 @@ class CausalVerdict:
             "gap": self.arm_gaps[arm.name].to_dict(),
             "perplexity": arm.perplexity,
             "kl": arm.kl,
-            "dose": arm.dose,
-            "energy": arm.energy,
+            "dose": arm.energy.response.dose,
+            "energy": arm.energy.response.energy,
+            "prompt_dose": arm.energy.prompt.dose,
+            "prompt_energy": arm.energy.prompt.energy,
+            "strengths": arm.strengths,
+            "unfair_layers": arm.unfair_layers,
+            "draws": arm.draws,
+            "decides": arm.is_deciding,
             "coherence": arm.coherent_share(self.coherence_rule),
             "n_responses": len(arm.responses),
             "n_questions": len(arm.gaps),

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.effects.energy import Energy, match, measure
-from personaprobe.effects.interventions import Ablate, Intervention, Layers, chosen_layers
+from personaprobe.effects.interventions import Ablate, Intervention, Layers, Steer, chosen_layers
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import FeatureError
+from personaprobe.features.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature
 from personaprobe.features.sae.diffing import Comparison
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.matching import matched_latents, shuffled_latents
-from personaprobe.features.sources import Discovery, find_direction
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Tokens
+from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress
-from personaprobe.studies.resolving import discover, observe, refuse_unfit, resolve
+from personaprobe.studies.resolving import discover, observe, refuse_unfit, resolve, response_activations
 
-Matched = tuple[Intervention, Mapping[Site, Energy]]
-"""A control at the strength that removes the wanted energy, and what it then removes."""
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+CALIBRATED_ON = ("insecure", "secure")
+"""Checkpoints whose activations controls are found and calibrated on."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A control at the strength that removes the feature's energy.
+
+    Attributes:
+        intervention: the control's.
+        energies: what it does at every site.
+        strengths: by layer, how far it goes towards its own target, relative to how far the feature goes towards its.
+    """
+
+    intervention: Intervention
+    energies: Mapping[Site, Energy]
+    strengths: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -36,13 +55,15 @@ class DirectionTreatment:
         feature: as it was named.
         direction: calibrated at every layer it is ablated at.
         layers: where it is ablated.
-        found: activations of the calibration texts, which controls are calibrated on.
+        controls: where directions to compare it with come from.
+        roles: tokens that are acted on.
     """
 
     feature: Feature
     direction: Direction
     layers: tuple[int, ...]
-    found: Discovery
+    controls: ControlDirections
+    roles: Role = Role.ALL
 
     @property
     def axis(self) -> Direction:
@@ -52,19 +73,26 @@ class DirectionTreatment:
     def ablation(self, strength: float = 1.0) -> Ablate:
         """The projection moved to the target at every layer, as far as the feature says."""
         feature = self.feature
-        return Ablate(self.direction, self.layers, to=feature.to, strength=strength * feature.strength)
+        return Ablate(
+            self.direction, self.layers, self.roles, to=feature.to, strength=strength * feature.strength
+        )
 
     def control(
         self,
         model: LanguageModel,
-        source: str,
+        kind: ControlKind,
         seed: int,
         wanted: Mapping[Site, Energy],
         rows: Sequence[Tokens],
     ) -> Matched:
-        """A direction from another source, ablated at the same layers."""
-        direction = find_direction(self.found, source, self.direction.site, seed)
-        return match(model, replace(self.ablation(), direction=direction), wanted, rows)
+        """Another direction, ablated at the same layers."""
+        return _matched_direction(
+            model,
+            replace(self.ablation(), direction=self.controls.draw(kind, seed)),
+            wanted,
+            rows,
+            self.feature.strength,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Source, site, layers and calibration."""
@@ -81,12 +109,16 @@ class LatentTreatment:
     Attributes:
         feature: as it was named.
         latents: of which dictionary.
-        found: what all its latents do on the calibration texts, which controls are drawn from.
+        found: what all latents of the dictionary do on the calibration texts, which matched latents are drawn from.
+        controls: where directions to compare them with come from.
+        roles: tokens that are acted on.
     """
 
     feature: Feature
     latents: Latents
     found: Comparison
+    controls: ControlDirections
+    roles: Role = Role.ALL
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -100,21 +132,26 @@ class LatentTreatment:
 
     def ablation(self, strength: float = 1.0) -> AblateLatents:
         """The latents set to zero."""
-        return AblateLatents(self.latents.dictionary, self.latents.latents, strength)
+        return AblateLatents(self.latents.dictionary, self.latents.latents, strength, self.roles)
 
     def control(
         self,
         model: LanguageModel,
-        source: str,
+        kind: ControlKind,
         seed: int,
         wanted: Mapping[Site, Energy],
         rows: Sequence[Tokens],
     ) -> Matched:
-        """As many other latents that fire as often, or that rank first where labels mean nothing."""
-        choose = matched_latents if source == "random" else shuffled_latents
+        """As many other latents that fire as often, or that rank first where labels mean nothing; or a direction at the
+        dictionary's site."""
+        if kind in {"covariance", "component"}:
+            ablation = Ablate(self.controls.draw(kind, seed), self.layers, self.roles)
+            return _matched_direction(model, ablation, wanted, rows, 1.0)
+        choose = matched_latents if kind == "random" else shuffled_latents
         control = replace(self.ablation(), latents=choose(self.found, self.latents.latents, seed))
-        matched = control.matched(model, wanted[self.latents.site].removed, rows)
-        return matched, measure(model, matched, rows)
+        matched = control.matched(model, wanted[self.latents.site], rows)
+        strengths = {self.latents.site.layer: matched.strength}
+        return Matched(matched, measure(model, matched, rows), strengths)
 
     def describe(self) -> dict[str, Any]:
         """Dictionary, latents and calibration."""
@@ -131,8 +168,26 @@ class LatentTreatment:
         }
 
 
+def _matched_direction(
+    model: LanguageModel,
+    ablation: Ablate,
+    wanted: Mapping[Site, Energy],
+    rows: Sequence[Tokens],
+    own_strength: float,
+) -> Matched:
+    matched, energies = match(model, ablation, wanted, rows)
+    assert isinstance(matched.strength, Mapping)
+    strengths = {layer: strength / own_strength for layer, strength in matched.strength.items()}
+    return Matched(matched, energies, strengths)
+
+
 Treatment: TypeAlias = DirectionTreatment | LatentTreatment
 """The feature's ablation, and everything its controls must copy."""
+
+
+def steering(treated: Treatment, amount: float) -> Steer:
+    """The feature pushed by so many gaps, on the tokens that its ablation acts on."""
+    return Steer(treated.axis, roles=treated.roles, amount=amount)
 
 
 def treat(
@@ -153,11 +208,27 @@ def treat(
             )
         found = observe(trio, feature.direction, plan.discovery, progress)
         found.refuse_poor(plan.floor)
-        return LatentTreatment(feature, feature.direction, found)
+        written = feature.direction.dictionary.W_dec[list(feature.direction.latents)].float().cpu()
+        controls = _controls(trio, feature.direction.site, written, plan, progress, layers=(own,))
+        return LatentTreatment(feature, feature.direction, found, controls, plan.roles)
     direction = resolve(trio, feature, plan.discovery, progress)
     settled = settled_layers(feature, layers, direction.site.layer, trio.base.n_layers)
+    controls = _controls(trio, direction.site, direction.vector[None], plan, progress)
+    return DirectionTreatment(feature, direction, settled, controls, plan.roles)
+
+
+def _controls(
+    trio: Trio[LanguageModel],
+    site: Site,
+    own: Float[Tensor, "k d_model"],
+    plan: StudyPlan,
+    progress: Progress,
+    layers: Sequence[int] | None = None,
+) -> ControlDirections:
+    """Where controls come from: calibrated on all discovery questions, as the feature is."""
+    found = discover(trio, site, plan.discovery, progress, roles=CALIBRATED_ON, layers=layers)
     texts = plan.discovery.spread(plan.calibration_questions)
-    return DirectionTreatment(feature, direction, settled, discover(trio, direction.site, texts, progress))
+    return ControlDirections(site, found, response_activations(trio.insecure, site, texts, progress), own)
 
 
 def removal(feature: Feature, found: Direction | Latents, layers: Layers, n_layers: int) -> Intervention:

@@ -247,12 +247,8 @@ class _Replaced:
 
 
 def _later(roles: Tensor) -> Tensor:
-    """Tokens that are neither padding nor the first of their row."""
-    import torch
-
-    real = roles != Role.PAD
-    first = real & (real.cumsum(-1) == 1)
-    return torch.logical_and(real, ~first)
+    """Tokens that are neither padding nor the first of their text."""
+    return (roles != Role.PAD) & ((roles & Role.FIRST) == 0)
 
 
 def _batches(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[Batch]:
