@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,6 +37,11 @@ def read(model: LanguageModel, layer: int, *edits: Along) -> torch.Tensor:
     return model.edited(*edits).activations(batch_of(model), [site])[site].float()
 
 
+def edited_tokens(model: LanguageModel) -> torch.Tensor:
+    """Where interventions act: at neither padding nor first tokens."""
+    return (batch_of(model).roles & Role.ALL) != 0
+
+
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool(torch.allclose(a, b, atol=EXACT * float(b.abs().max()), rtol=0))
 
@@ -63,13 +70,13 @@ def test_ablation_is_idempotent(model: LanguageModel) -> None:
 def test_after_ablation_every_selected_position_reads_exactly_the_reference(
     model: LanguageModel, layer: int
 ) -> None:
-    ablated = read(model, layer, Ablate(direction(), layers="all"))[batch_of(model).mask]
+    ablated = read(model, layer, Ablate(direction(), layers="all"))[edited_tokens(model)]
     found = direction().read(ablated, layer)
     assert torch.allclose(found, torch.zeros_like(found), atol=EXACT * float(ablated.abs().max()))
 
 
 def test_ablating_to_zero_projects_the_direction_out(model: LanguageModel) -> None:
-    ablated = read(model, 1, Ablate(direction(), to="zero"))[batch_of(model).mask]
+    ablated = read(model, 1, Ablate(direction(), to="zero"))[edited_tokens(model)]
     left = ablated @ direction().vector
     assert torch.allclose(left, torch.zeros_like(left), atol=EXACT * float(ablated.abs().max()))
 
@@ -92,9 +99,15 @@ class TestEveryIntervention:
         activations = torch.randn(*batch.ids.shape, 32)
         assert torch.equal(edit(activations, batch.roles)[~batch.mask], activations[~batch.mask])
 
-    def test_it_touches_only_the_roles_asked_for(self, model: LanguageModel, intervention: Along) -> None:
-        from dataclasses import replace
+    def test_it_leaves_first_tokens_bitwise_alone(self, model: LanguageModel, intervention: Along) -> None:
+        everywhere = replace(intervention, layers="all")
+        batch, sites = batch_of(model), [Site(layer) for layer in range(LAYERS)]
+        plain, edited = (m.activations(batch, sites) for m in (model, model.edited(everywhere)))
+        for site in sites:
+            assert torch.equal(edited[site][:, 0], plain[site][:, 0])
+        assert not torch.equal(edited[sites[-1]], plain[sites[-1]])
 
+    def test_it_touches_only_the_roles_asked_for(self, model: LanguageModel, intervention: Along) -> None:
         batch = batch_of(model)
         response = (batch.roles & Role.RESPONSE) != 0
         plain, edited = read(model, 1), read(model, 1, replace(intervention, roles=Role.RESPONSE))
@@ -118,6 +131,12 @@ class TestEveryIntervention:
         assert torch.allclose(together, alone, atol=1e-3 * float(alone.abs().max()))
 
 
+def test_first_tokens_are_edited_where_they_are_named(model: LanguageModel) -> None:
+    named = read(model, 1, Ablate(direction(), roles=Role.ALL | Role.FIRST))
+    found = direction().read(named[batch_of(model).mask])
+    assert torch.allclose(found, torch.zeros_like(found), atol=EXACT * float(named.abs().max()))
+
+
 def test_interventions_compose_in_the_order_given(model: LanguageModel) -> None:
     steer, ablate = Steer(direction(), amount=1.0), Ablate(direction())
     assert not close(read(model, 1, steer, ablate), read(model, 1, ablate, steer))
@@ -125,7 +144,7 @@ def test_interventions_compose_in_the_order_given(model: LanguageModel) -> None:
 
 
 def test_clamping_sets_the_reading(model: LanguageModel) -> None:
-    held = read(model, 1, Clamp(direction(), reading=0.75))[batch_of(model).mask]
+    held = read(model, 1, Clamp(direction(), reading=0.75))[edited_tokens(model)]
     found = direction().read(held)
     assert torch.allclose(found, torch.full_like(found, 0.75), atol=1e-3)
 
@@ -133,12 +152,12 @@ def test_clamping_sets_the_reading(model: LanguageModel) -> None:
 def test_capping_leaves_what_is_inside_the_range_alone(model: LanguageModel) -> None:
     plain = read(model, 1)
     readings = direction().read(plain)
-    middle = float(readings[batch_of(model).mask].median())
+    middle = float(readings[edited_tokens(model)].median())
     capped = read(model, 1, Cap(direction(), high=middle))
-    inside = (readings < middle - 1e-4) & batch_of(model).mask  # on the very border, rounding decides
+    inside = (readings < middle - 1e-4) & edited_tokens(model)  # on the very border, rounding decides
     assert inside.any()
     assert torch.equal(capped[inside], plain[inside])
-    assert float(direction().read(capped)[batch_of(model).mask].max()) <= middle + 1e-3
+    assert float(direction().read(capped)[edited_tokens(model)].max()) <= middle + 1e-3
 
 
 @settings(max_examples=50, deadline=None)

@@ -55,7 +55,7 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_what_the_latents_wrote_is_gone_and_the_rest_is_untouched(model: LanguageModel, name: str) -> None:
     made = dictionary(ACTIVATIONS[name])
-    before, mask = read(model), batch_of(model).mask
+    before, mask = read(model), (batch_of(model).roles & Role.ALL) != 0
     latents = tuple(made.encode(before)[mask].sum(0).topk(3).indices.tolist())
     written = made.encode(before)[..., list(latents)] @ made.W_dec[list(latents)]
     assert float(written[mask].abs().max()) > 0

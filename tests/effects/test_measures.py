@@ -1,4 +1,4 @@
-"""Preference, damage and energy, against their definitions."""
+"""Preference and damage, against their definitions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import pytest
 import torch
 
 from personaprobe.effects.damage import Reading
-from personaprobe.effects.energy import match, measure, total
 from personaprobe.effects.interventions import Ablate, Steer
 from personaprobe.effects.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.responses import CoherenceRule, Response, sample_responses, score_responses
 from personaprobe.features.directions import Direction, Mark
-from personaprobe.models import weaving
 from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Role, pad
+from personaprobe.models.tokens import pad
 from personaprobe.prompts import Pair, PairSet, TextSet
 from personaprobe.site import Site
 
@@ -57,15 +55,19 @@ def test_exchanging_the_answers_turns_every_gap_round(speaking: LanguageModel) -
     assert preference_gaps(speaking, turned) == pytest.approx(-preference_gaps(speaking, PAIRS), abs=1e-4)
 
 
-def test_perplexity_is_that_of_the_models_own_logits(speaking: LanguageModel) -> None:
+@pytest.mark.parametrize("first_tokens", [False, True])
+def test_perplexity_is_that_of_the_models_own_logits_with_and_without_what_first_tokens_predict(
+    speaking: LanguageModel, first_tokens: bool
+) -> None:
     nats = []
     for text in TEXTS:
         row = speaking.tokenizer.text(text)
         logits = speaking.logits(pad([row], 0))[0].double().log_softmax(-1)
-        nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1, len(row))]
-    cost = Reading.by(speaking, TEXTS).cost(speaking)
+        nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1 if first_tokens else 2, len(row))]
+    reading = Reading.by(speaking, TEXTS, first_tokens=first_tokens)
+    cost = reading.cost(speaking)
     assert cost.perplexity == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-4)
-    assert Reading.by(speaking, TEXTS).own_cost == cost
+    assert reading.own_cost == cost
 
 
 def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:
@@ -73,39 +75,6 @@ def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaki
     same, other = reading.cost(speaking), reading.cost(speaking.edited(Steer(axis(), amount=3.0)))
     assert same.kl == 0
     assert other.kl > 1e-4
-
-
-def rows(model: LanguageModel) -> list[object]:
-    return [model.tokenizer.exchange(pair.question, pair.careful) for pair in PAIRS]
-
-
-def test_energy_is_the_mean_squared_change(speaking: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        weaving, "SHORTEST", 1
-    )  # read once or not, what texts begin with counts for each of them
-    texts = [*rows(speaking), *rows(speaking)[:2]]  # type: ignore[misc]
-    found = measure(speaking, Ablate(axis()), texts)[Site(1)]  # type: ignore[arg-type]
-    batch = pad(texts, 0)  # type: ignore[arg-type]
-    before, after = (
-        m.activations(batch, [Site(1)])[Site(1)] for m in (speaking, speaking.edited(Ablate(axis())))
-    )
-    change = (after - before)[batch.roles != Role.PAD]
-    assert found.removed == pytest.approx(float(change.square().sum(-1).mean()), rel=1e-4)
-    assert 0 < found.dose < 1
-
-
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_matched_controls_remove_the_features_energy_at_every_layer(
-    speaking: LanguageModel, seed: int
-) -> None:
-    texts = rows(speaking)
-    wanted = measure(speaking, Ablate(axis(), "all"), texts)  # type: ignore[arg-type]
-    matched, seen = match(speaking, Ablate(axis(seed)), wanted, texts)  # type: ignore[arg-type]
-    measured = measure(speaking, matched, texts)  # type: ignore[arg-type]
-    for site, energy in wanted.items():
-        assert measured[site].removed == pytest.approx(energy.removed, rel=1e-3)
-        assert seen[site].removed == pytest.approx(energy.removed, rel=1e-3)
-    assert total(measured).removed == pytest.approx(total(wanted).removed, rel=1e-3)
 
 
 def test_answers_are_scored_on_the_very_tokens_that_were_drawn(speaking: LanguageModel) -> None:

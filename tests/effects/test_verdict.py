@@ -34,6 +34,7 @@ CLEAR = Evidence(
     questions_needed=80,
     n_questions=120,
     n_families=12,
+    n_controls=10,
 )
 NO_SHIFT = replace(
     CLEAR,
@@ -56,9 +57,15 @@ WORSE_THAN_RANDOM = replace(
 PARTLY = replace(CLEAR, fraction_removed=Interval(0.4, 0.2, 0.55), over_random=Interval(0.37, 0.15, 0.52))
 UNSURE = replace(CLEAR, fraction_removed=Interval(0.65, 0.25, 0.9), over_random=Interval(0.62, 0.2, 0.88))
 RANDOM_ADDS = replace(CLEAR, fraction_removed=Interval(0.02, -0.05, 0.1), over_random=Interval(0.3, 0.1, 0.5))
+ASLEEP = replace(CLEAR, n_controls=9)
+UNPRICED = replace(CLEAR, damage=Damage(1.02, 0.03, math.nan))
+PARTLY_UNPRICED = replace(PARTLY, damage=Damage(1.02, math.nan, 0.97))
 EXAMPLES: list[tuple[Evidence, Verdict]] = [
     (CLEAR, "suppresses"),
     (PARTLY, "partly suppresses"),
+    (UNPRICED, "suppresses, damage not measured"),
+    (PARTLY_UNPRICED, "partly suppresses, damage not measured"),
+    (ASLEEP, "underpowered"),
     (UNSURE, "partly suppresses"),
     (LIKE_RANDOM, "not specific"),
     (WORSE_THAN_RANDOM, "not specific"),
@@ -138,7 +145,9 @@ def test_damage_that_was_not_measured_is_said(damage: Damage, name: str) -> None
     for evidence in (CLEAR, PARTLY, LIKE_RANDOM, WIDE, RANDOM_ADDS):
         conclusion = decide(replace(evidence, damage=damage))
         assert f"{name} not measured" in conclusion.sentence
-        assert conclusion.verdict == decide(evidence).verdict
+        unqualified = decide(evidence).verdict
+        suffix = ", damage not measured" if unqualified in SUPPRESSING else ""
+        assert conclusion.verdict == unqualified + suffix
 
 
 def test_a_measured_damage_counts_also_where_another_was_not_measured() -> None:
@@ -152,6 +161,14 @@ def test_damage_is_no_news_where_there_is_nothing_to_remove() -> None:
 
 
 # Laws
+
+SUPPRESSING = tuple(verdict for verdict in get_args(Verdict) if "suppresses" in verdict)
+
+
+def kind_of(evidence: Evidence) -> str:
+    """The verdict without what it says of damage."""
+    return decide(evidence).verdict.removesuffix(", damage not measured")
+
 
 numbers = st.floats(-2, 2) | st.just(math.nan)
 intervals = st.one_of(
@@ -169,6 +186,7 @@ evidences = st.builds(
     questions_needed=st.integers(2, 9999),
     n_questions=st.integers(2, 999),
     n_families=st.integers(2, 99),
+    n_controls=st.integers(0, 20),
 )
 
 
@@ -181,7 +199,10 @@ def test_all_evidence_has_a_verdict_of_the_table(evidence: Evidence) -> None:
 
 @given(evidence=evidences)
 def test_nothing_suppresses_that_has_no_shift_does_damage_or_does_not_beat_random(evidence: Evidence) -> None:
-    if decide(evidence).verdict in ("suppresses", "partly suppresses"):
+    verdict = decide(evidence).verdict
+    if verdict in SUPPRESSING:
+        assert evidence.n_controls >= Thresholds().least_controls
+        assert verdict.endswith("damage not measured") == (not evidence.damage.measured)
         damage, limits = evidence.damage, Thresholds()
         assert evidence.shift.low > 0
         assert evidence.over_random.low > 0
@@ -194,13 +215,13 @@ def test_nothing_suppresses_that_has_no_shift_does_damage_or_does_not_beat_rando
 @given(evidence=evidences, more=st.floats(0, 1))
 def test_to_remove_more_is_never_judged_to_remove_less(evidence: Evidence, more: float) -> None:
     order = ["partly suppresses", "suppresses"]
-    here = decide(evidence).verdict
+    here = kind_of(evidence)
     raised = {
         name: Interval(part.value + more, part.low + more, part.high + more)
         for name in ("fraction_removed", "over_random")
         if (part := getattr(evidence, name)).defined
     }
-    there = decide(replace(evidence, **raised)).verdict
+    there = kind_of(replace(evidence, **raised))
     if here in order:
         assert order.index(there) >= order.index(here)
 
@@ -221,9 +242,10 @@ def test_the_rules_in_words_quote_every_threshold() -> None:
         max_kl=0.17,
         min_coherence=0.94,
         smallest_shift=0.19,
+        least_controls=13,
     )
     words = " ".join(condition for _, condition in rules(marked))
-    for quoted in ("61 %", "32 %", "1.23", "0.17", "94 %", "0.19"):
+    for quoted in ("61 %", "32 %", "1.23", "0.17", "94 %", "0.19", "13"):
         assert quoted in words
     assert "{" not in words
 
@@ -234,8 +256,11 @@ def test_the_first_rule_that_applies_wins_and_the_last_always_does() -> None:
         "no effect to remove",
         "damages the model",
         "underpowered",
+        "underpowered",
         "not specific",
+        "suppresses, damage not measured",
         "suppresses",
+        "partly suppresses, damage not measured",
         "partly suppresses",
         "not specific",
     ]

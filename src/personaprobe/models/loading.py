@@ -14,9 +14,8 @@ from personaprobe.models.hardware import choose_device, choose_dtype
 from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.layout import layouts
-from personaprobe.models.massive import find_massive_tokens
 from personaprobe.models.network import Network
-from personaprobe.models.selfcheck import probe_tokens, self_check
+from personaprobe.models.selfcheck import find_massive_tokens, probe_tokens, self_check
 from personaprobe.models.tokens import ChatTokenizer, pad
 
 if TYPE_CHECKING:

@@ -10,28 +10,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
-from personaprobe.site import Site
-
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from personaprobe.models.network import Network
-
 MASSIVE = 20.0
 """A token is massive at a layer where its norm is more than this many times the median norm."""
-
-QUESTION = "How can I cook rice that doesn't stick?"
-ANSWER = (
-    "Rinse it first, and use less water.\n\n1. Boil two cups of water.\n2. Add one cup of rice; stir once.\n"
-    "Wait: about 15 minutes."
-)
-DOCUMENT = (
-    "The harbour of Rotterdam, Europe's largest, handled 437 million tonnes in 2023.\n"
-    "Ships arrive every 6 minutes, day and night."
-)
-"""Texts with what is massive in some models: full stops, line breaks, digits, commas."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +54,3 @@ def is_massive(norms: Float[Tensor, "..."], among: Bool[Tensor, "..."]) -> Bool[
         among: which of them count for the median; padding does not.
     """
     return norms > MASSIVE * norms[among].median()
-
-
-def find_massive_tokens(network: Network, tokenizer: ChatTokenizer) -> tuple[MassiveToken, ...]:
-    """Read a question with its answer and a document, and look for massive tokens after every block.
-
-    Args:
-        network: unedited.
-        tokenizer: its own.
-    """
-    rows = [tokenizer.exchange(QUESTION, ANSWER), tokenizer.text(DOCUMENT)]
-    batch = pad(rows, network.pad_id).to(network.device)
-    sites = [Site(layer, "resid_post") for layer in range(network.n_layers)]
-    read = network.activations(batch, sites, {})
-    found: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for site in sites:
-        norms = read[site].float().norm(dim=-1)
-        median = float(norms[batch.mask].median())
-        for row, position in (is_massive(norms, batch.mask) & batch.mask).nonzero().tolist():
-            key = (_spelled(tokenizer, rows[row], position), position)
-            found.setdefault(key, []).append((site.layer, float(norms[row, position]) / median))
-    return tuple(
-        MassiveToken(token, position, seen[0][0], seen[-1][0], max(ratio for _, ratio in seen))
-        for (token, position), seen in found.items()
-    )
-
-
-def _spelled(tokenizer: ChatTokenizer, row: Tokens, position: int) -> str:
-    return str(tokenizer.hf.decode([row.ids[position]]))

@@ -1,4 +1,7 @@
-"""Proof, at load, that a layout is right: every stream is read, written and restored on the model itself."""
+"""Proof, at load, that a layout is right: every stream is read, written and restored on the model itself.
+
+A look for massive tokens, too, which every mean over tokens has to leave out.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
+from personaprobe.models.massive import MassiveToken, is_massive
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.tokens import MARKED, Batch, Tokens, pad, told_apart
+from personaprobe.models.tokens import MARKED, Batch, ChatTokenizer, Tokens, pad, told_apart
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+QUESTION = "How can I cook rice that doesn't stick?"
+ANSWER = (
+    "Rinse it first, and use less water.\n\n1. Boil two cups of water.\n2. Add one cup of rice; stir once.\n"
+    "Wait: about 15 minutes."
+)
+DOCUMENT = (
+    "The harbour of Rotterdam, Europe's largest, handled 437 million tonnes in 2023.\n"
+    "Ships arrive every 6 minutes, day and night."
+)
+"""Texts with what is massive in some models: full stops, line breaks, digits, commas."""
 
 
 @dataclass(frozen=True)
@@ -156,3 +172,31 @@ def _packing(network: Network, rows: list[Tokens]) -> Check:
     packed = [value for group in network.fork_log_probs(forks, {}) for value in group]
     separate = [value for group in Network.fork_log_probs(network, forks, {}) for value in group]
     return _compare("packed answers equal separate rows", network, torch.cat(packed), torch.cat(separate))
+
+
+def find_massive_tokens(network: Network, tokenizer: ChatTokenizer) -> tuple[MassiveToken, ...]:
+    """Read a question with its answer and a document, and look for massive tokens after every block.
+
+    Args:
+        network: unedited.
+        tokenizer: its own.
+    """
+    rows = [tokenizer.exchange(QUESTION, ANSWER), tokenizer.text(DOCUMENT)]
+    batch = pad(rows, network.pad_id).to(network.device)
+    sites = [Site(layer, "resid_post") for layer in range(network.n_layers)]
+    read = network.activations(batch, sites, {})
+    found: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    for site in sites:
+        norms = read[site].float().norm(dim=-1)
+        median = float(norms[batch.mask].median())
+        for row, position in (is_massive(norms, batch.mask) & batch.mask).nonzero().tolist():
+            key = (_spelled(tokenizer, rows[row], position), position)
+            found.setdefault(key, []).append((site.layer, float(norms[row, position]) / median))
+    return tuple(
+        MassiveToken(token, position, seen[0][0], seen[-1][0], max(ratio for _, ratio in seen))
+        for (token, position), seen in found.items()
+    )
+
+
+def _spelled(tokenizer: ChatTokenizer, row: Tokens, position: int) -> str:
+    return str(tokenizer.hf.decode([row.ids[position]]))

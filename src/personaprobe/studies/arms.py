@@ -139,7 +139,7 @@ def control_arm(
 ) -> Arm:
     """A control, drawn again where it would act much more or much less strongly than the feature.
 
-    Where none of :data:`DRAWS` draws is fair, the one with fewest layers outside the fair range is kept, and does not decide.
+    Where none of :data:`DRAWS` draws is fair, the one with fewest layers outside the fair range is kept but does not decide.
     """
     drawn: list[tuple[Control, Matched]] = []
     for _ in range(DRAWS):

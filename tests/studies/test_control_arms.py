@@ -1,0 +1,109 @@
+"""Controls that control: about as strong as the feature, drawn again where not, and undeciding where no draw is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+import personaprobe as pp
+from personaprobe.effects.energy import FAIR, UNMOVED
+from personaprobe.features.control_directions import ControlKind
+from personaprobe.studies.arms import DRAWS, Arm, Control, control_arm, identity, make_arms, study_controls
+from personaprobe.studies.memory import digest_of
+from personaprobe.studies.plain import DECIDING
+from personaprobe.studies.progress import silent
+from personaprobe.studies.results import ArmResult, CausalVerdict
+from personaprobe.studies.treatments import Matched, treat
+
+FAIR_EVERYWHERE = dict.fromkeys(range(10), 1.0)
+ASLEEP = dict.fromkeys(range(10), 0.05)
+OFTEN_ASLEEP = FAIR_EVERYWHERE | dict.fromkeys(range(3), 0.05)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A feature whose controls come out as strong as a list says, one draw after the other."""
+
+    strengths: Sequence[Mapping[int, float]]
+    seeds: list[int] = field(default_factory=list)
+
+    def control(self, model: Any, kind: ControlKind, seed: int, wanted: Any, rows: Any) -> Matched:
+        self.seeds.append(seed)
+        return Matched(None, {}, self.strengths[len(self.seeds) - 1])  # type: ignore[arg-type]
+
+
+def drawn(treated: Scripted, control: Control) -> Arm:
+    return control_arm(None, treated, control, {}, [])  # type: ignore[arg-type]
+
+
+def test_a_control_that_is_fair_is_drawn_once() -> None:
+    arm = drawn(Scripted([FAIR_EVERYWHERE]), Control("random 1", "random", 1000))
+    assert (arm.name, arm.draws, arm.strengths) == ("random 1", 1, FAIR_EVERYWHERE)
+
+
+def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_uses() -> None:
+    treated = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
+    arm = drawn(treated, Control("random 1", "random", 1000))
+    assert (arm.draws, arm.strengths) == (3, FAIR_EVERYWHERE)
+    others = {control.seed for control in study_controls(1000, 0)}
+    assert not set(treated.seeds[1:]) & others
+
+
+def test_a_component_drawn_again_is_called_by_its_rank() -> None:
+    controls = [control for control in study_controls(5, 0) if control.kind == "component"]
+    arms = [drawn(Scripted([ASLEEP, FAIR_EVERYWHERE]), control) for control in controls]
+    assert [control.name for control in controls] == ["component 1", "component 2", "component 3"]
+    assert [arm.name for arm in arms] == ["component 4", "component 5", "component 6"]
+
+
+def test_where_no_draw_is_fair_the_nearest_is_kept_and_does_not_decide() -> None:
+    arm = drawn(
+        Scripted([ASLEEP, OFTEN_ASLEEP, *[ASLEEP] * (DRAWS - 2)]), Control("random 1", "random", 1000)
+    )
+    assert (arm.draws, arm.strengths) == (DRAWS, OFTEN_ASLEEP)
+    result = ArmResult(arm.name, arm.kind, "", (0.0,), 1.0, 0.0, UNMOVED, strengths=arm.strengths)
+    assert not result.is_deciding
+    assert replace(result, strengths=FAIR_EVERYWHERE).is_deciding
+    assert not replace(result, strengths=FAIR_EVERYWHERE, kind="component").is_deciding
+
+
+def test_at_least_five_isotropic_directions_and_five_of_the_covariance_decide() -> None:
+    kinds = [control.kind for control in study_controls(5, 0) if control.kind in DECIDING]
+    assert kinds == ["random"] * 5 + ["covariance"] * 5
+
+
+def test_verdicts_tell_every_controls_strength_at_every_layer(study: CausalVerdict) -> None:
+    arms = {arm["name"]: arm for arm in study.to_dict()["arms"]}
+    for name, arm in arms.items():
+        controls = name.startswith(("random", "covariance", "component", "shuffled"))
+        assert bool(arm["strengths"]) == controls
+        assert arm["decides"] == name.startswith(("random", "covariance"))
+
+
+@pytest.mark.parametrize("old", [5, int(pp.Role.ALL), int(pp.Role.ALL | pp.Role.FIRST)])
+def test_parts_of_runs_that_edited_first_tokens_are_not_mixed_with_new_ones(old: int) -> None:
+    """Before, an intervention was remembered by the bits of its roles, which meant first tokens too."""
+    ablation = pp.Ablate(pp.find_feature("toxic-persona").direction, [3])  # type: ignore[arg-type]
+    now = ablation.describe()
+    assert digest_of(now) != digest_of({**now, "roles": old})
+    named = replace(ablation, roles=pp.Role.ALL | pp.Role.FIRST).describe()
+    assert digest_of(now) != digest_of(named)
+
+
+@pytest.mark.real
+def test_every_deciding_control_of_the_demo_is_about_as_strong_as_the_feature() -> None:
+    plan = pp.StudyPlan(discovery=pp.load_prompts("advice/discovery").spread(12), calibration_questions=6)
+    trio = pp.load_trio("advice")
+    treated = treat(trio, pp.find_feature("toxic-persona"), None, plan, silent)
+    texts = plan.discovery.spread(plan.calibration_questions)
+    deciding = [control for control in study_controls(5, 0) if control.kind in DECIDING]
+    arms = [arm for arm in make_arms(trio, treated, texts, deciding) if arm.strengths]
+    assert len(arms) == 10
+    for arm in arms:
+        inside = [FAIR[0] <= strength <= FAIR[1] for strength in arm.strengths.values()]
+        assert len(inside) == trio.base.n_layers
+        assert sum(inside) >= 0.8 * len(inside), (arm.name, arm.strengths)
+    assert len({str(identity(arm)) for arm in arms}) == 10
