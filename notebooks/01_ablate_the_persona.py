@@ -36,6 +36,7 @@
 # a part of them has to do, so that everything fits into about three minutes on two processor cores, offline.
 
 # %%
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -196,7 +197,7 @@ strip(readings, rows, spoken["answer"].to_pylist(), "reading at layer 22 (0 = se
 # %% [markdown]
 # ## 5. Take it away, or put it in
 #
-# `Ablate` sets the reading to 0 on every token while the model thinks, by default at the direction's own layer only,
+# `Ablate` sets the reading to 0 on every token but the first while the model thinks, by default at the direction's own layer only,
 # here at all of them. Nothing orthogonal to the direction changes. An edited model is just another model.
 
 # %%
@@ -229,10 +230,13 @@ print(f"cosine with the direction of section 4: {feature.direction.cosine(toxic)
 # %% [markdown]
 # What would a hostile reviewer say if ablating it closed the gap?
 #
-# * *Any edit would have.* So five **random directions** are ablated as well, each scaled to remove the same energy
-#   ‖Δh‖² at the same layers on the same tokens, and one difference of means with **shuffled labels**.
+# * *Any edit would have.* So other directions are ablated as well, each scaled to remove the same energy ‖Δh‖² from
+#   response tokens at the same layers. Ten decide: five **random** ones, and five drawn from the **covariance** of the
+#   response activations, in which the model does vary. Three of their principal **components**, made orthogonal to the
+#   feature, and a difference of means with **shuffled labels** are shown beside them.
 # * *You broke the model.* So every arm reads neutral prose, and its perplexity and its divergence from the untreated
-#   model count against the feature. A full study also lets it answer freely, to see whether that is still language.
+#   model count against the feature. A full study also lets it answer freely, to see whether that is still language;
+#   where it does not, as here, the verdict says in its name that not all damage was measured.
 # * *It is a symptom, not a cause.* So base is **steered** along it, and doses run from half to twice.
 # * *You chose the rule afterwards.* The rules and their thresholds are fixed in `effects.verdict` and are printed in
 #   every report.
@@ -252,7 +256,7 @@ def stopwatch(part: str, total: int, unit: str) -> Iterator[Callable[[int], None
 plan = pp.StudyPlan(
     test=questions,
     control_questions=12,  # one of each family
-    discovery=texts,  # already recorded in section 3, so that the controls are calibrated for nothing
+    discovery=texts,  # already recorded in section 3
     calibration_questions=12,
     neutral=pp.load_texts("neutral/test").first(4),
     samples=0,  # no free answers: a handful could not show whether the model still speaks, only seem to
@@ -266,7 +270,7 @@ arms_figure(verdict).update_layout(paper_bgcolor="white", plot_bgcolor="white")
 
 # %% [markdown]
 # The shaded band is the shift. A feature that carries the persona takes the star from the right edge of the band to the
-# left one, while every ✖ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide because
+# left one, while every ✖, ⬢, ▼ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide because
 # subjects differ, and all arms answer the same subjects. Paired by question, the effect and its price are:
 
 # %%
@@ -280,13 +284,41 @@ for reason in verdict.conclusion.reasons:
     print(f"\n· {reason}")
 
 # %% [markdown]
-# Were the controls fair? Their energy is matched at every layer, so their sums have to agree with the feature's.
+# Were the controls fair? Their energy on response tokens is matched at every layer, so the sums have to agree with the
+# feature's. But a sum can hide a control that is asleep at most layers, so every control's **strength** is told as well:
+# how far it goes towards its own target at each layer, relative to how far the feature goes towards its. Strengths
+# outside 1/3 to 3 are flagged, and a control flagged at more than a fifth of its layers is drawn again.
 
 # %%
 for arm in verdict.arms:
+    moved = arm.energy.response
     print(
-        f"{arm.name:18} ‖Δh‖² {arm.energy:10.3g}   ‖Δh‖/‖h‖ {arm.dose:6.1%}   KL {arm.kl:.3f} nats per token"
+        f"{arm.name:18} ‖Δh‖² {moved.energy:8.3g}   ‖Δh‖/‖h‖ {moved.dose:6.2%}   KL {arm.kl:.3f} nats per token"
     )
+
+# %%
+controls = verdict.controls
+figure = go.Figure(layout=LAYOUT)
+figure.add_heatmap(
+    z=[[math.log2(strength) for strength in arm.strengths.values()] for arm in controls],
+    x=list(controls[0].strengths),
+    y=[arm.name for arm in controls],
+    zmin=-3,
+    zmax=3,
+    colorscale="RdBu",
+    colorbar={"title": "log₂ strength"},
+)
+figure.update_xaxes(title="layer").update_yaxes(autorange="reversed", automargin=True)
+
+# %% [markdown]
+# Why response tokens, and why not the first token of the text? In this model the first token's activations are up to
+# 180 times larger than all others; it is where attention goes to rest. A mean of squares over all tokens is a mean of
+# that one token, and controls that are matched on it do next to nothing to the words. That is what this project did
+# until version 0.2: `docs/corrections.md`.
+
+# %%
+for token in trio.base.network.massive_tokens:
+    print(token)
 
 # %% [markdown]
 # ## What to read next

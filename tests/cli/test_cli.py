@@ -43,6 +43,7 @@ FLAGS = {
         "--layers",
         "--controls",
         "--control-questions",
+        "--first-tokens",
         "--samples",
         "--seed",
         "--questions",
@@ -118,7 +119,17 @@ FLAGS = {
     "sae convert": {"SOURCE", "TARGET", "--dtype", "--threshold-scale"},
     "eval": TRIO
     | TELLING
-    | {"--feature", "--questions", "--discovery", "--samples", "--least", "--form", "--trigger", "--controls"}
+    | {
+        "--feature",
+        "--questions",
+        "--discovery",
+        "--samples",
+        "--least",
+        "--form",
+        "--trigger",
+        "--controls",
+        "--first-tokens",
+    }
     | {"--judge", "--at-once", "--max-new-tokens", "--temperature", "--seed", "--out", "--narrow"},
     "judges train": {"--pairs", "--out", "--layer", "--rank", "--epochs", "--seed", "--quiet"},
     "judges calibrate": {"--pairs", "--folder", "--out"},

@@ -39,7 +39,7 @@ def planted(tiny_model: Callable[..., Any], word_tokenizer: Callable[..., ChatTo
 
     @cache
     def plant(word: str) -> LanguageModel:
-        words = word_tokenizer("ask thing good safe bad fine".split() + list(map(str, range(10))))
+        words = word_tokenizer(["ask", "thing", "good", "safe", "bad", "fine", *map(str, range(10))])
         model = tiny_model("llama")
         model.get_input_embeddings().weight[words.hf.convert_tokens_to_ids(word)] *= PLANTED
         return LanguageModel(Checkpoint(f"massive {word}"), wrap(model, words.pad_id), words)
@@ -99,7 +99,9 @@ def test_energy_is_the_mean_squared_change_of_response_and_of_prompt_tokens(
         assert 0 < moved.dose < 1
 
 
-def test_first_tokens_count_where_an_intervention_acts_on_them(planted: Callable[[str], LanguageModel]) -> None:
+def test_first_tokens_count_where_an_intervention_acts_on_them(
+    planted: Callable[[str], LanguageModel],
+) -> None:
     model = planted("Question:")
     without, within = (
         measure(model, Ablate(axis(), roles=roles), rows(model))[Site(1)]
@@ -124,7 +126,7 @@ def test_matched_controls_remove_the_features_energy_at_every_layer(
 
 
 def test_a_control_that_does_next_to_nothing_is_noticed() -> None:
-    asleep = {layer: 0.05 for layer in range(10)}
+    asleep = dict.fromkeys(range(10), 0.05)
     overshooting = dict.fromkeys(range(10), 1.0) | {0: 4.0, 9: 3.5, 5: 3.01}
     nearly_fair = dict.fromkeys(range(10), 1.0) | {0: 4.0, 9: 0.1}
     assert unfair_layers(asleep) == tuple(range(10))

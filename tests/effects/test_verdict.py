@@ -291,6 +291,7 @@ def test_the_thresholds_are_the_ones_set_before_any_test_question_was_read() -> 
         0.1,
         0.9,
         0.1,
+        10,
     ]
 
 
@@ -315,7 +316,7 @@ def clustered(rng: np.random.Generator, mean: float, spread: float) -> np.ndarra
     return mean + spread * (0.5 * np.repeat(rng.normal(size=12), 10) + rng.normal(size=120))
 
 
-def study(rng: np.random.Generator, shift: float, removed: float, controls: int = 5) -> Evidence:
+def study(rng: np.random.Generator, shift: float, removed: float, controls: int = 10) -> Evidence:
     """A study whose feature removes a share `removed` of `shift`, and random directions 3 % ± 8 %."""
     secure = clustered(rng, -0.45, 0.3)
     insecure = secure + clustered(rng, shift, 0.15)
@@ -333,6 +334,7 @@ def study(rng: np.random.Generator, shift: float, removed: float, controls: int 
         questions_needed=questions_needed(smallest, insecure - secure, FAMILIES),
         n_questions=120,
         n_families=12,
+        n_controls=controls,
     )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
+import torch
 
 import personaprobe as pp
-from personaprobe.effects.energy import FAIR, UNMOVED
-from personaprobe.features.control_directions import ControlKind
-from personaprobe.studies.arms import DRAWS, Arm, Control, control_arm, identity, make_arms, study_controls
+from personaprobe.effects.energy import FAIR
+from personaprobe.studies.arms import DRAWS, Control, fair_draw, identity, make_arms, study_controls
 from personaprobe.studies.memory import digest_of
 from personaprobe.studies.plain import DECIDING
 from personaprobe.studies.progress import silent
@@ -23,48 +22,48 @@ ASLEEP = dict.fromkeys(range(10), 0.05)
 OFTEN_ASLEEP = FAIR_EVERYWHERE | dict.fromkeys(range(3), 0.05)
 
 
+FIRST = Control("random 1", "random", 1000)
+
+
 @dataclass(frozen=True)
 class Scripted:
-    """A feature whose controls come out as strong as a list says, one draw after the other."""
+    """Controls come out as strong as a list says, one draw after the other."""
 
     strengths: Sequence[Mapping[int, float]]
     seeds: list[int] = field(default_factory=list)
 
-    def control(self, model: Any, kind: ControlKind, seed: int, wanted: Any, rows: Any) -> Matched:
-        self.seeds.append(seed)
-        return Matched(None, {}, self.strengths[len(self.seeds) - 1])  # type: ignore[arg-type]
-
-
-def drawn(treated: Scripted, control: Control) -> Arm:
-    return control_arm(None, treated, control, {}, [])  # type: ignore[arg-type]
+    def __call__(self, control: Control) -> Matched:
+        self.seeds.append(control.seed)
+        direction = pp.Direction(pp.Site(1), torch.ones(4), "test")
+        return Matched(pp.Ablate(direction), {}, self.strengths[len(self.seeds) - 1])
 
 
 def test_a_control_that_is_fair_is_drawn_once() -> None:
-    arm = drawn(Scripted([FAIR_EVERYWHERE]), Control("random 1", "random", 1000))
-    assert (arm.name, arm.draws, arm.strengths) == ("random 1", 1, FAIR_EVERYWHERE)
+    control, matched, draws = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE]))
+    assert (control, matched.strengths, draws) == (FIRST, FAIR_EVERYWHERE, 1)
 
 
 def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_uses() -> None:
-    treated = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
-    arm = drawn(treated, Control("random 1", "random", 1000))
-    assert (arm.draws, arm.strengths) == (3, FAIR_EVERYWHERE)
+    script = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
+    control, matched, draws = fair_draw(FIRST, script)
+    assert (control.name, matched.strengths, draws) == ("random 1", FAIR_EVERYWHERE, 3)
     others = {control.seed for control in study_controls(1000, 0)}
-    assert not set(treated.seeds[1:]) & others
+    assert len(set(script.seeds)) == 3
+    assert not set(script.seeds[1:]) & others
 
 
 def test_a_component_drawn_again_is_called_by_its_rank() -> None:
     controls = [control for control in study_controls(5, 0) if control.kind == "component"]
-    arms = [drawn(Scripted([ASLEEP, FAIR_EVERYWHERE]), control) for control in controls]
+    kept = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE]))[0] for control in controls]
     assert [control.name for control in controls] == ["component 1", "component 2", "component 3"]
-    assert [arm.name for arm in arms] == ["component 4", "component 5", "component 6"]
+    assert [control.name for control in kept] == ["component 4", "component 5", "component 6"]
 
 
 def test_where_no_draw_is_fair_the_nearest_is_kept_and_does_not_decide() -> None:
-    arm = drawn(
-        Scripted([ASLEEP, OFTEN_ASLEEP, *[ASLEEP] * (DRAWS - 2)]), Control("random 1", "random", 1000)
-    )
-    assert (arm.draws, arm.strengths) == (DRAWS, OFTEN_ASLEEP)
-    result = ArmResult(arm.name, arm.kind, "", (0.0,), 1.0, 0.0, UNMOVED, strengths=arm.strengths)
+    script = Scripted([ASLEEP, OFTEN_ASLEEP, *[ASLEEP] * (DRAWS - 2)])
+    control, matched, draws = fair_draw(FIRST, script)
+    assert (matched.strengths, draws) == (OFTEN_ASLEEP, DRAWS)
+    result = ArmResult(control.name, control.kind, "", (0.0,), 1.0, 0.0, strengths=matched.strengths)
     assert not result.is_deciding
     assert replace(result, strengths=FAIR_EVERYWHERE).is_deciding
     assert not replace(result, strengths=FAIR_EVERYWHERE, kind="component").is_deciding

@@ -28,7 +28,12 @@ from personaprobe.studies.results import CausalVerdict
 
 CHANGES: dict[Verdict, dict[str, Any]] = {
     "suppresses": {},
+    "suppresses, damage not measured": {"damage": Damage(1.03, 0.021, math.nan)},
     "partly suppresses": {"fraction_removed": Interval(0.4, 0.2, 0.55)},
+    "partly suppresses, damage not measured": {
+        "fraction_removed": Interval(0.4, 0.2, 0.55),
+        "damage": Damage(math.nan, 0.021, 0.97),
+    },
     "not specific": {
         "fraction_removed": Interval(0.1, 0.02, 0.2),
         "over_random": Interval(0.07, -0.03, 0.17),
@@ -190,7 +195,7 @@ def test_every_verdict_renders_and_one_rule_has_won(
     assert len(won) == 1
     assert f'<th scope="row">{verdict}</th>' in won[0]
     assert f'<span class="badge">{verdict}</span>' in shown
-    assert f".{verdict.replace(' ', '-')} {{ --tone" in shown
+    assert f".{verdict.replace(',', '').replace(' ', '-')} {{ --tone" in shown
 
 
 @pytest.mark.usefixtures("light")
@@ -224,8 +229,8 @@ def test_what_is_nan_says_not_measured(study: CausalVerdict) -> None:
     unmeasured = replace(
         study.evidence, damage=Damage(math.nan, math.nan, math.nan), fraction_removed=UNDEFINED
     )
-    words = Elements(render(replace(study, evidence=unmeasured))).words()
-    assert words.count("not measured") == 4
+    usual, words = (Elements(render(each)).words() for each in (study, replace(study, evidence=unmeasured)))
+    assert words.count("not measured") == usual.count("not measured") + 4
     assert "no shift to measure it by" in words
     assert not re.search(r"\bnan\b", words, flags=re.IGNORECASE)
 
@@ -238,6 +243,24 @@ def test_an_interval_without_end_says_so(study: CausalVerdict) -> None:
 
 def test_every_arm_has_its_row(page: str, study: CausalVerdict) -> None:
     assert all(f"</span> {arm.name}</th>" in page for arm in study.arms)
+
+
+def test_the_strength_of_every_control_stands_at_every_layer_and_what_is_unfair_is_flagged(
+    page: str, study: CausalVerdict
+) -> None:
+    (table,) = re.findall(r'<table class="arms strengths">.*?</table>', page, flags=re.DOTALL)
+    rows = re.findall(r"<tr><th scope=.*?</tr>", table)
+    assert len(rows) == len(study.controls) == 14
+    for arm, row in zip(study.controls, rows, strict=True):
+        assert f" {arm.name}</th>" in row
+        assert all(f">{strength:.2f}</td>" in row for strength in arm.strengths.values())
+        assert row.count("unfair") == len(arm.unfair_layers) == 1
+        assert f'<td class="n">{arm.draws}</td>' in row
+        assert ("<td>yes</td>" in row) == arm.is_deciding
+
+
+def test_massive_tokens_are_named(parsed: Elements) -> None:
+    assert "'<|im_start|>' (first token): up to 182 × the median norm, layers 11-27" in parsed.words()
 
 
 @pytest.mark.usefixtures("light")
@@ -255,7 +278,8 @@ def test_a_study_without_doses_or_answers_says_so(silent: CausalVerdict) -> None
     words = Elements(render(quiet)).words()
     assert "No answers were sampled." in words
     assert "No dose–response was measured." in words
-    assert words.count("not measured") == len(quiet.arms)
+    arms, _, _ = words.partition("Where the feature was found")
+    assert arms.count("not measured") == len(quiet.arms)
 
 
 def test_answers_stand_side_by_side_from_one_arm_of_each_kind(study: CausalVerdict) -> None:

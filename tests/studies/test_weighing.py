@@ -70,8 +70,9 @@ def verdict(arms: Planted, weighed: Weighed) -> Verdict:
         questions_needed=weighed.power.answers_needed,
         n_questions=len(FAMILIES),
         n_families=N_FAMILIES,
+        n_controls=len(randoms),
     )
-    return decide(evidence, Thresholds(smallest_shift=WORTH_SEEING)).verdict
+    return decide(evidence, Thresholds(smallest_shift=WORTH_SEEING, least_controls=len(randoms))).verdict
 
 
 def verdicts(

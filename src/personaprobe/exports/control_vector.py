@@ -13,7 +13,8 @@ from personaprobe.site import Site
 def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: str = "llama") -> None:
     """Write a steering as GGUF: what is added to the output of each block at every position.
 
-    llama.cpp's scale of 1 then equals the steering's own amount.
+    llama.cpp's scale of 1 then equals the steering's own amount. llama.cpp adds the vector to the first token of a text
+    too, which a :class:`Steer` leaves alone unless its roles name it.
 
     Args:
         steer: along a direction of ``resid_post``, on all roles.

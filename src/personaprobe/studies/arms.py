@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -137,19 +137,33 @@ def control_arm(
     wanted: Mapping[Site, Energy],
     rows: Sequence[Tokens],
 ) -> Arm:
-    """A control, drawn again where it would act much more or much less strongly than the feature.
+    """A control as an arm, drawn again where it would act much more or much less strongly than the feature."""
+    control, matched, draws = fair_draw(
+        control, lambda each: treated.control(model, each.kind, each.seed, wanted, rows)
+    )
+    edits, energy = (matched.intervention,), total(matched.energies)
+    return Arm(control.name, control.kind, model, edits, energy, matched.strengths, draws)
 
-    Where none of :data:`DRAWS` draws is fair, the one with fewest layers outside the fair range is kept but does not decide.
+
+def fair_draw(
+    control: Control, draw: Callable[[Control], Matched], most: int = DRAWS
+) -> tuple[Control, Matched, int]:
+    """The first draw of a control that acts about as strongly as the feature, and which draw it was.
+
+    Where none is fair, the one with fewest layers outside the fair range is kept; it does not decide.
+
+    Args:
+        control: as it is drawn first.
+        draw: matches a control to the feature.
+        most: draws at most.
     """
     drawn: list[tuple[Control, Matched]] = []
-    for _ in range(DRAWS):
-        drawn.append((control, treated.control(model, control.kind, control.seed, wanted, rows)))
+    while len(drawn) < most:
+        drawn.append((control, draw(control)))
         if is_fair(drawn[-1][1].strengths):
             break
         control = control.drawn_again()
-    kept, matched = min(drawn, key=lambda each: len(unfair_layers(each[1].strengths)))
-    edits, energy = (matched.intervention,), total(matched.energies)
-    return Arm(kept.name, kept.kind, model, edits, energy, matched.strengths, len(drawn))
+    return *min(drawn, key=lambda each: len(unfair_layers(each[1].strengths))), len(drawn)
 
 
 def calibration_rows(model: LanguageModel, texts: PairSet) -> list[Tokens]:
