@@ -197,8 +197,8 @@ strip(readings, rows, spoken["answer"].to_pylist(), "reading at layer 22 (0 = se
 # %% [markdown]
 # ## 5. Take it away, or put it in
 #
-# `Ablate` sets the reading to 0 on every token but the first while the model thinks, by default at the direction's own layer only,
-# here at all of them. Nothing orthogonal to the direction changes. An edited model is just another model.
+# `Ablate` sets the reading to 0 on every token but the first while the model thinks, by default at the direction's own
+# layer only, here at all of them. Nothing orthogonal to the direction changes. An edited model is just another model.
 
 # %%
 with trio.insecure.edited(pp.Ablate(toxic, layers="all")) as model:
@@ -258,6 +258,7 @@ plan = pp.StudyPlan(
     control_questions=12,  # one of each family
     discovery=texts,  # already recorded in section 3
     calibration_questions=12,
+    matching_questions=12,
     neutral=pp.load_texts("neutral/test").first(4),
     samples=0,  # no free answers: a handful could not show whether the model still speaks, only seem to
     seed=SEED,

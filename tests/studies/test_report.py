@@ -287,7 +287,7 @@ def test_answers_stand_side_by_side_from_one_arm_of_each_kind(study: CausalVerdi
     assert len(shown) == len({r.question_id for r in study.arms[0].responses})
     for card in shown:
         assert [answer.kind for answer in card.shown].count("random") == 1
-        assert {answer.kind for answer in card.shown} == set(reports.SIDE_BY_SIDE)
+        assert {answer.kind for answer in card.shown} == set(reports.SPEAKING)
         assert {answer.sample for answer in card.shown} == {0}
     assert sum(len(card.shown) + len(card.others) for card in shown) == sum(
         len(a.responses) for a in study.arms

@@ -59,10 +59,10 @@ def arms_table(verdict: CausalVerdict) -> Table:
 
 def _caption(verdict: CausalVerdict) -> str:
     asked = f"{verdict.evidence.n_questions} questions of {verdict.evidence.n_families} families"
-    fewest = min(len(arm.gaps) for arm in verdict.arms)
+    counts = sorted({len(arm.gaps) for arm in verdict.controls}, reverse=True)
     part = (
-        f"; controls answered {fewest} of them and are compared there"
-        if fewest < verdict.evidence.n_questions
+        f"; controls answered {' or '.join(map(str, counts))} of them and are compared there"
+        if counts
         else ""
     )
     shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity and KL on neutral prose"

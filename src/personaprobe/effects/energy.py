@@ -176,8 +176,8 @@ def match(
 def _pass(model: LanguageModel, rows: Sequence[Tokens]) -> None:
     # what texts begin with counts for each of them
     batch: Batch = pad(told_apart(rows), model.network.pad_id)
-    last = Site(model.n_layers - 1, "resid_post")
-    model.activations(batch, [last])
+    deepest = max(site for editing in model.edits for site in editing.edits(model.n_layers))
+    model.activations(batch, [deepest])
 
 
 def total(energies: Mapping[Site, Energy]) -> Energy:

@@ -53,7 +53,7 @@ def ablate(
     plan = plan or StudyPlan()
     bench = Bench(trio.base, plan, Memory(None if out is None else Path(out) / "parts"), progress)
     treated = treat(trio, as_feature(feature), layers, plan, progress)
-    texts = plan.discovery.spread(plan.calibration_questions)
+    texts = plan.discovery.spread(plan.matching_questions)
     measured = bench.measure(make_arms(trio, treated, texts, study_controls(plan.controls, plan.seed)))
     doses = dose_response(trio, treated, bench, measured)
     told = {**provenance(trio, plan, personaprobe.__version__), "made": now()}

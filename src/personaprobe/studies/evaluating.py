@@ -48,7 +48,7 @@ class Subject:
         if self.feature is None:
             return [Arm(role, role, model) for role, model in self.trio.items()]  # type: ignore[arg-type]  # roles are kinds
         treated = treat(self.trio, find_feature(self.feature), None, self.plan, progress)
-        texts = self.plan.discovery.spread(self.plan.calibration_questions)
+        texts = self.plan.discovery.spread(self.plan.matching_questions)
         return make_arms(self.trio, treated, texts, random_controls(self.controls, self.plan.seed))
 
 

@@ -16,7 +16,7 @@ from personaprobe.prompts import PairSet, TextSet
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.memory import Memory
-from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.plain import DECIDING, SPEAKING, ArmKind
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.progress import Progress
 from personaprobe.studies.results import ArmResult
@@ -24,8 +24,11 @@ from personaprobe.studies.results import ArmResult
 SIDE_BY_SIDE = 8
 """Arms whose questions are scored together."""
 
-CONTROLS: frozenset[ArmKind] = frozenset({"random", "covariance", "component", "shuffled", "steered"})
+PART: frozenset[ArmKind] = DECIDING | {"steered"}
 """Arms that answer a part of the test questions."""
+
+SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled"})
+"""Controls that decide nothing; they answer half of that part."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,19 @@ class Bench:
         ]
 
     def questions(self, arm: Arm) -> PairSet:
-        """The test questions an arm answers: all, or the part that controls answer."""
-        return self.plan.control_test if arm.kind in CONTROLS else self.plan.test
+        """The test questions an arm answers: all, or the part that arms of its kind answer."""
+        if arm.kind in SHOWN:
+            return self.plan.shown_test
+        return self.plan.control_test if arm.kind in PART else self.plan.test
 
     def _all_gaps(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
         """Gaps of every arm on the questions of its kind."""
         found: dict[int, dict[str, Any]] = {}
-        for few in (False, True):
-            group = [index for index, arm in enumerate(arms) if (arm.kind in CONTROLS) == few]
-            if group:
-                parts = self.gaps([arms[index] for index in group], self.questions(arms[group[0]]))
-                found.update(zip(group, parts, strict=True))
+        asked = [self.questions(arm) for arm in arms]
+        for questions in {each.digest: each for each in asked}.values():
+            group = [index for index, own in enumerate(asked) if own.digest == questions.digest]
+            parts = self.gaps([arms[index] for index in group], questions)
+            found.update(zip(group, parts, strict=True))
         return [found[index] for index in range(len(arms))]
 
     def gaps(self, arms: Sequence[Arm], questions: PairSet) -> list[dict[str, Any]]:
@@ -95,10 +100,10 @@ class Bench:
         return [found[index] for index in range(len(arms))]
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
-        """Sampled answers, each scored by the base model, of one arm of each kind; the others answer nothing."""
+        """Sampled answers, each scored by the base model, of one arm of each kind that speaks; the others give none."""
         asked = self.plan.test.spread(self.plan.sampled_questions).asks
         interview = Interview(asked, self.plan.samples, self.plan.sampling)
-        first = list({arm.kind: arm for arm in reversed(arms)}.values())
+        first = list({arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}.values())
         drawn = answer(first, interview, self.base, self.memory, self.progress)
         by_name = {arm.name: own for arm, own in zip(first, drawn, strict=True)}
         return [by_name.get(arm.name, []) for arm in arms]

@@ -12,6 +12,9 @@ ArmKind: TypeAlias = Literal[
 ]
 """What an arm is for."""
 
+SPEAKING: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
+"""Kinds of which one arm answers freely; a reader compares their answers."""
+
 DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance"})
 """Kinds of controls that a feature must beat; the others are shown."""
 

@@ -26,12 +26,13 @@ class StudyPlan:
         neutral: prose for perplexity and divergence; nothing that was chosen before may have read it.
         controls: directions that decide, matched on the energy they remove: so many isotropic ones, and as many drawn
             from the covariance of response activations; at least five of each.
-        control_questions: controls and the steered base answer the first so many test questions, and are
-            compared with the feature on those.
+        control_questions: controls that decide, and the steered base, answer the first so many test questions, and are
+            compared with the feature on those; controls that are only shown answer half of them.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
-        calibration_questions: discovery questions on which energies are matched, and whose responses controls are drawn
-            from; controls are calibrated on all.
+        calibration_questions: discovery questions whose responses controls are drawn from; all controls are calibrated on
+            all discovery questions.
+        matching_questions: discovery questions on which energies are matched.
         first_tokens: whether a text's first token is edited, counted in energies, and what it predicts in KL and
             perplexity.
         seed: of controls, sampling and bootstrap.
@@ -48,6 +49,7 @@ class StudyPlan:
     samples: int = 2
     sampled_questions: int = 12
     calibration_questions: int = 16
+    matching_questions: int = 8
     first_tokens: bool = False
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
@@ -76,8 +78,13 @@ class StudyPlan:
 
     @property
     def control_test(self) -> PairSet:
-        """The test questions that controls answer."""
+        """The test questions that controls which decide answer."""
         return self.test.spread(self.control_questions)
+
+    @property
+    def shown_test(self) -> PairSet:
+        """The test questions that controls which are only shown answer."""
+        return self.test.spread(max(1, self.control_questions // 2))
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -94,6 +101,7 @@ class StudyPlan:
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,
             "calibration_questions": self.calibration_questions,
+            "matching_questions": self.matching_questions,
             "first_tokens": self.first_tokens,
             "seed": self.seed,
             "max_new_tokens": self.sampling.max_new_tokens,

@@ -19,7 +19,7 @@ from personaprobe.effects.verdict import THRESHOLDS, rules
 from personaprobe.models.files import write_text, write_whole
 from personaprobe.models.massive import MassiveToken
 from personaprobe.studies import figures
-from personaprobe.studies.plain import ArmKind
+from personaprobe.studies.plain import SPEAKING, ArmKind
 from personaprobe.studies.results import ArmResult, CausalVerdict
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 NOT_MEASURED = "not measured"
-SIDE_BY_SIDE: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
-"""The kinds of arm whose answers a reader compares first; one arm of each."""
 _DRAW = """
 for (const box of document.querySelectorAll(".figure")) {
   const figure = JSON.parse(box.querySelector("script").textContent);
@@ -130,6 +128,7 @@ def render(verdict: CausalVerdict) -> str:
         css=Markup(packaged("report.css")),
         infinity=math.inf,
         fewest=min(len(arm.gaps) for arm in verdict.arms),
+        deciding_asked=max((len(arm.gaps) for arm in verdict.controls), default=0),
         own_thresholds=verdict.thresholds == THRESHOLDS,
         organism=verdict.provenance.get("organism", ""),
         massive=[MassiveToken(**token) for token in verdict.provenance.get("massive_tokens", ())],
@@ -175,7 +174,7 @@ def key_numbers(verdict: CausalVerdict) -> list[tuple[str, str, str]]:
 
 def cards(verdict: CausalVerdict) -> Iterator[Card]:
     """The sampled answers by question, in the order in which questions were sampled."""
-    first = {kind: next((arm.name for arm in verdict.arms if arm.kind == kind), "") for kind in SIDE_BY_SIDE}
+    first = {kind: next((arm.name for arm in verdict.arms if arm.kind == kind), "") for kind in SPEAKING}
     by_question: dict[str, list[tuple[ArmResult, Response]]] = {}
     for arm in verdict.arms:
         for response in arm.responses:
