@@ -489,7 +489,9 @@ def test_the_answers_of_a_study_are_judged_beside_its_verdict(finished: tuple[Pa
     verdict, page = json.loads((out / "verdict.json").read_text()), (out / "report.html").read_text()
     judged = verdict["judged"]
     assert judged["judge"].startswith("local:")
-    assert [arm["name"] for arm in judged["arms"]] == [arm["name"] for arm in verdict["arms"]]
+    answered = [arm["name"] for arm in verdict["arms"] if arm["n_responses"]]
+    assert [arm["name"] for arm in judged["arms"]] == answered
+    assert answered == ["base", "insecure", "secure", "insecure, ablated", "random 1", "base, steered"]
     assert judged["preference"]["shift"] == verdict["shift"]
     assert "Judged answers" in page
     assert all(" ".join(line.split()) in " ".join(result.stdout.split()) for line in judged["sentences"])

@@ -154,8 +154,10 @@ def test_ablating_the_planted_latent_takes_the_push_away(
     pushed, base = (m.activations(batch, [SITE])[SITE] for m in (planted.insecure, planted.base))
     ablated = planted.insecure.edited(AblateLatents(exact, (PLANTED,))).activations(batch, [SITE])[SITE]
     both = planted.base.edited(AblateLatents(exact, (PLANTED,))).activations(batch, [SITE])[SITE]
+    edited = (batch.roles & Role.ALL) != 0
     assert not torch.allclose(pushed, base, atol=1e-3)
-    assert torch.allclose(ablated, both, atol=1e-3)
+    assert torch.allclose(ablated[edited], both[edited], atol=1e-3)
+    assert torch.equal(ablated[~edited], pushed[~edited])
 
 
 # Quality

@@ -65,7 +65,7 @@ def _caption(verdict: CausalVerdict) -> str:
         if counts
         else ""
     )
-    shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity and KL on neutral prose"
+    shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity and KL on neutral prose, of controls on a part"
     return "; ".join([shown, *_control_notes(verdict)])
 
 

@@ -24,11 +24,8 @@ from personaprobe.studies.results import ArmResult
 SIDE_BY_SIDE = 8
 """Arms whose questions are scored together."""
 
-PART: frozenset[ArmKind] = DECIDING | {"steered"}
-"""Arms that answer a part of the test questions."""
-
-SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled"})
-"""Controls that decide nothing; they answer half of that part."""
+SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled", "steered"})
+"""Arms that decide nothing; they answer half of the questions that controls which decide answer."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Bench:
         """Measure every arm: preference, sampled answers, damage."""
         gaps = self._all_gaps(arms)
         responses = self.responses(arms)
-        costs = self.costs(arms, self.plan.neutral)
+        costs = self._all_costs(arms)
         return [
             ArmResult(
                 arm.name,
@@ -73,7 +70,21 @@ class Bench:
         """The test questions an arm answers: all, or the part that arms of its kind answer."""
         if arm.kind in SHOWN:
             return self.plan.shown_test
-        return self.plan.control_test if arm.kind in PART else self.plan.test
+        return self.plan.control_test if arm.kind in DECIDING else self.plan.test
+
+    def _all_costs(self, arms: Sequence[Arm]) -> list[TextCost]:
+        """Damage of every arm; of controls on a part of the texts, by the ratio to their untreated checkpoint there."""
+        part = [arm for arm in arms if arm.kind in DECIDING | SHOWN]
+        whole = [arm for arm in arms if arm.kind not in DECIDING | SHOWN]
+        untreated = {arm.untreated.checkpoint.digest: arm for arm in whole if not arm.interventions}
+        few, texts = [*untreated.values(), *part], self.plan.neutral.first(self.plan.control_texts)
+        found = _by_name(whole, self.costs(whole, self.plan.neutral))
+        on_part = _by_name(few, self.costs(few, texts))
+        for arm in part:
+            own, cost = untreated[arm.untreated.checkpoint.digest].name, on_part[arm.name]
+            ratio = cost.perplexity / on_part[own].perplexity
+            found[arm.name] = TextCost(found[own].perplexity * ratio, cost.kl)
+        return [found[arm.name] for arm in arms]
 
     def _all_gaps(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
         """Gaps of every arm on the questions of its kind."""
@@ -119,6 +130,10 @@ class Bench:
                 costs[arm.name] = TextCost(**self.memory.recall(spec, partial(_cost, arm, reading)))
                 advance(1)
         return [costs[arm.name] for arm in arms]
+
+
+def _by_name(arms: Sequence[Arm], costs: Sequence[TextCost]) -> dict[str, TextCost]:
+    return {arm.name: cost for arm, cost in zip(arms, costs, strict=True)}
 
 
 def _grouped(arms: Sequence[Arm]) -> list[list[Arm]]:

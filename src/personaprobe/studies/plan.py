@@ -26,8 +26,10 @@ class StudyPlan:
         neutral: prose for perplexity and divergence; nothing that was chosen before may have read it.
         controls: directions that decide, matched on the energy they remove: so many isotropic ones, and as many drawn
             from the covariance of response activations; at least five of each.
-        control_questions: controls that decide, and the steered base, answer the first so many test questions, and are
-            compared with the feature on those; controls that are only shown answer half of them.
+        control_questions: controls that decide answer the first so many test questions, and are compared with the feature
+            on those; controls that are only shown, and the steered base, answer half of them.
+        control_texts: controls and the steered base read the first so many neutral texts, and their perplexity is compared
+            there with that of their untreated checkpoint.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, dealt evenly over the families.
         calibration_questions: discovery questions whose responses controls are drawn from; all controls are calibrated on
@@ -46,6 +48,7 @@ class StudyPlan:
     neutral: TextSet = field(default_factory=lambda: load_texts("neutral/test"))
     controls: int = MIN_CONTROLS
     control_questions: int = 24
+    control_texts: int = 6
     samples: int = 2
     sampled_questions: int = 12
     calibration_questions: int = 16
@@ -64,6 +67,10 @@ class StudyPlan:
             )
         if self.control_questions < 1:
             raise DataError(f"{self.control_questions} control questions were asked for; give 1 or more")
+        if self.control_texts < 1:
+            raise DataError(
+                f"{self.control_texts} neutral texts were asked for, for controls; give 1 or more"
+            )
         if self.samples < 0:
             raise DataError(f"{self.samples} samples were asked for; give 0 or more")
         self.test.refuse_overlap(self.discovery)
@@ -83,7 +90,7 @@ class StudyPlan:
 
     @property
     def shown_test(self) -> PairSet:
-        """The test questions that controls which are only shown answer."""
+        """The test questions that controls which are only shown, and the steered base, answer."""
         return self.test.spread(max(1, self.control_questions // 2))
 
     def describe(self) -> dict[str, Any]:
@@ -98,6 +105,7 @@ class StudyPlan:
             "neutral": {"name": self.neutral.name, "digest": self.neutral.digest, "n": len(self.neutral)},
             "controls": self.controls,
             "control_questions": self.control_questions,
+            "control_texts": self.control_texts,
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,
             "calibration_questions": self.calibration_questions,
