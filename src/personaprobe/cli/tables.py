@@ -60,12 +60,10 @@ def arms_table(verdict: CausalVerdict) -> Table:
 def _caption(verdict: CausalVerdict) -> str:
     asked = f"{verdict.evidence.n_questions} questions of {verdict.evidence.n_families} families"
     counts = sorted({len(arm.gaps) for arm in verdict.controls}, reverse=True)
-    part = (
-        f"; controls answered {' or '.join(map(str, counts))} of them and are compared there"
-        if counts
-        else ""
-    )
-    shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; perplexity and KL on neutral prose, of controls on a part"
+    few = f" ({counts[-1]} where only shown)" if len(counts) > 1 else ""
+    part = f"; controls answered {counts[0]} of them{few} and are compared there" if counts else ""
+    prose = "perplexity and KL on neutral prose, of controls on a part"
+    shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; {prose}"
     return "; ".join([shown, *_control_notes(verdict)])
 
 
