@@ -54,8 +54,11 @@ class ControlDirections:
         """
         if kind in {"random", "shuffled"}:
             return find_direction(self.found, kind, self.site, seed)
-        drawn = covariance_draw(self.responses, seed) if kind == "covariance" else self._component(seed)
-        return self.found.calibrate(Direction(self.site, drawn, f"{kind}:{seed}"))
+        if kind == "covariance":
+            drawn, source = covariance_draw(self.responses, seed), f"covariance:{seed}"
+        else:
+            drawn, source = self._component(seed), f"component:{seed + 1}"
+        return self.found.calibrate(Direction(self.site, drawn, source))
 
     @cached_property
     def _components(self) -> Float[Tensor, "component d_model"]:
