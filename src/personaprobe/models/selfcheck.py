@@ -6,6 +6,7 @@ A look for massive tokens, too, which every mean over tokens has to leave out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -181,7 +182,11 @@ def find_massive_tokens(network: Network, tokenizer: ChatTokenizer) -> tuple[Mas
         network: unedited.
         tokenizer: its own.
     """
-    rows = [tokenizer.exchange(QUESTION, ANSWER), tokenizer.text(DOCUMENT)]
+    from jinja2 import TemplateError
+
+    rows = [tokenizer.text(DOCUMENT)]
+    with suppress(TemplateError):  # a chat template that cannot be rendered is refused where a question is asked
+        rows.append(tokenizer.exchange(QUESTION, ANSWER))
     batch = pad(rows, network.pad_id).to(network.device)
     sites = [Site(layer, "resid_post") for layer in range(network.n_layers)]
     read = network.activations(batch, sites, {})
