@@ -10,6 +10,7 @@ import torch
 
 import personaprobe as pp
 from personaprobe.effects.energy import FAIR
+from personaprobe.errors import FeatureError
 from personaprobe.studies.arms import DRAWS, Control, fair_draw, identity, make_arms, study_controls
 from personaprobe.studies.memory import digest_of
 from personaprobe.studies.plain import DECIDING
@@ -34,7 +35,7 @@ class Scripted:
 
     def __call__(self, control: Control) -> Matched:
         self.seeds.append(control.seed)
-        direction = pp.Direction(pp.Site(1), torch.ones(4), "test")
+        direction = pp.Direction(pp.Site(1), torch.tensor([1.0, 2.0, 3.0, control.seed]), "test")
         return Matched(pp.Ablate(direction), {}, self.strengths[len(self.seeds) - 1])
 
 
@@ -50,6 +51,23 @@ def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_
     others = {control.seed for control in study_controls(1000, 0)}
     assert len(set(script.seeds)) == 3
     assert not set(script.seeds[1:]) & others
+
+
+def test_a_control_that_does_what_another_does_already_is_drawn_again() -> None:
+    script = Scripted([FAIR_EVERYWHERE] * DRAWS)
+    first, other = script(FIRST).intervention, script(replace(FIRST, seed=1001)).intervention
+    assert first.describe() != other.describe()
+    control, _, draws = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
+    assert (control.seed, draws) == (FIRST.drawn_again().seed, 2)
+
+
+def test_where_every_draw_is_taken_the_study_says_so() -> None:
+    script, control, taken = Scripted([FAIR_EVERYWHERE] * DRAWS), FIRST, []
+    for _ in range(DRAWS):
+        taken.append(script(control).intervention)
+        control = control.drawn_again()
+    with pytest.raises(FeatureError, match="ask for fewer controls"):
+        fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), taken)
 
 
 def test_a_component_drawn_again_is_called_by_its_rank() -> None:

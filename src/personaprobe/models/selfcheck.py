@@ -185,7 +185,9 @@ def find_massive_tokens(network: Network, tokenizer: ChatTokenizer) -> tuple[Mas
     from jinja2 import TemplateError
 
     rows = [tokenizer.text(DOCUMENT)]
-    with suppress(TemplateError):  # a chat template that cannot be rendered is refused where a question is asked
+    with suppress(
+        TemplateError
+    ):  # a chat template that cannot be rendered is refused where a question is asked
         rows.append(tokenizer.exchange(QUESTION, ANSWER))
     batch = pad(rows, network.pad_id).to(network.device)
     sites = [Site(layer, "resid_post") for layer in range(network.n_layers)]

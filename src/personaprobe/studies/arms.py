@@ -8,6 +8,7 @@ from typing import Any
 
 from personaprobe.effects.energy import UNMOVED, Energy, is_fair, measure, total, unfair_layers
 from personaprobe.effects.interventions import Intervention
+from personaprobe.errors import FeatureError
 from personaprobe.features.control_directions import ControlKind
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
@@ -124,46 +125,59 @@ def make_arms(
     wanted = measure(trio.insecure, ablation, rows)
     arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
     arms.append(Arm("insecure, ablated", "ablated", trio.insecure, (ablation,), total(wanted)))
-    arms += [control_arm(trio.insecure, treated, control, wanted, rows) for control in controls]
+    for control in controls:
+        arms.append(control_arm(arms, treated, control, wanted, rows))
     push = steering(treated, 1.0)
     arms.append(Arm("base, steered", "steered", trio.base, (push,), total(measure(trio.base, push, rows))))
     return arms
 
 
 def control_arm(
-    model: LanguageModel,
+    arms: Sequence[Arm],
     treated: Treatment,
     control: Control,
     wanted: Mapping[Site, Energy],
     rows: Sequence[Tokens],
 ) -> Arm:
-    """A control as an arm, drawn again where it would act much more or much less strongly than the feature."""
+    """A control as a further arm: unlike all others, and about as strong as the feature where a draw is."""
+    model = next(arm.untreated for arm in arms if arm.kind == "ablated")
     control, matched, draws = fair_draw(
-        control, lambda each: treated.control(model, each.kind, each.seed, wanted, rows)
+        control,
+        lambda each: treated.control(model, each.kind, each.seed, wanted, rows),
+        [done for arm in arms for done in arm.interventions],
     )
     edits, energy = (matched.intervention,), total(matched.energies)
     return Arm(control.name, control.kind, model, edits, energy, matched.strengths, draws)
 
 
 def fair_draw(
-    control: Control, draw: Callable[[Control], Matched], most: int = DRAWS
+    control: Control, draw: Callable[[Control], Matched], others: Sequence[Intervention] = ()
 ) -> tuple[Control, Matched, int]:
-    """The first draw of a control that acts about as strongly as the feature, and which draw it was.
+    """The first new draw of a control that acts about as strongly as the feature, and how many draws it took.
 
-    Where none is fair, the one with fewest layers outside the fair range is kept; it does not decide.
+    Where no new draw is fair, the one with fewest layers outside the fair range is kept; it does not decide.
 
     Args:
         control: as it is drawn first.
         draw: matches a control to the feature.
-        most: draws at most.
+        others: what other arms do; few latents fire as often as a given one, so that two draws may be the same.
+
+    Raises:
+        FeatureError: every one of :data:`DRAWS` draws is one of the others.
     """
-    drawn: list[tuple[Control, Matched]] = []
-    while len(drawn) < most:
-        drawn.append((control, draw(control)))
-        if is_fair(drawn[-1][1].strengths):
-            break
+    taken = [other.describe() for other in others]
+    new: list[tuple[Control, Matched]] = []
+    draws = 0
+    while draws < DRAWS and not (new and is_fair(new[-1][1].strengths)):
+        matched, draws = draw(control), draws + 1
+        if matched.intervention.describe() not in taken:
+            new.append((control, matched))
         control = control.drawn_again()
-    return *min(drawn, key=lambda each: len(unfair_layers(each[1].strengths))), len(drawn)
+    if not new:
+        raise FeatureError(
+            f"{DRAWS} draws of the control {control.name} gave what other controls ablate already; ask for fewer controls"
+        )
+    return *min(new, key=lambda each: len(unfair_layers(each[1].strengths))), draws
 
 
 def calibration_rows(model: LanguageModel, texts: PairSet) -> list[Tokens]:
