@@ -112,7 +112,7 @@ def test_parts_of_runs_that_edited_first_tokens_are_not_mixed_with_new_ones(old:
 
 @pytest.mark.real
 def test_every_deciding_control_of_the_demo_is_about_as_strong_as_the_feature() -> None:
-    plan = pp.StudyPlan(discovery=pp.load_prompts("advice/discovery").spread(12), matching_questions=6)
+    plan = pp.StudyPlan(discovery=pp.load_prompts("advice/discovery").spread(12), matching_questions=4)
     trio = pp.load_trio("advice")
     treated = treat(trio, pp.find_feature("toxic-persona"), None, plan, silent)
     texts = plan.discovery.spread(plan.matching_questions)
