@@ -69,17 +69,15 @@ def _caption(verdict: CausalVerdict) -> str:
 
 def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
     """How many controls decide, how strongly they act, and which were drawn again or are not fair."""
-    from personaprobe.effects.energy import FAIR, is_fair
+    from personaprobe.effects.energy import is_fair
 
     if not verdict.controls:
         return
     deciding = [arm for arm in verdict.controls if arm.is_deciding]
     if deciding:
-        cells = [strength for arm in deciding for strength in arm.strengths.values()]
-        inside = sum(FAIR[0] <= strength <= FAIR[1] for strength in cells)
-        yield (
-            f"{len(deciding)} controls decide, with 1/3 to 3 times the feature's strength at {inside} of {len(cells)} layers"
-        )
+        layers = sum(len(arm.strengths) for arm in deciding)
+        inside = layers - sum(len(arm.unfair_layers) for arm in deciding)
+        yield f"{len(deciding)} controls decide, with 1/3 to 3 times the feature's strength at {inside} of {layers} layers"
     if again := [f"{arm.name} ({arm.draws})" for arm in verdict.controls if arm.draws > 1]:
         yield f"drawn again: {', '.join(again)}"
     if unfair := [arm.name for arm in verdict.controls if not is_fair(arm.strengths)]:

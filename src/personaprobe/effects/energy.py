@@ -11,7 +11,7 @@ Controls are matched on response tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean
@@ -184,10 +184,9 @@ def total(energies: Mapping[Site, Energy]) -> Energy:
     """Energies summed over sites, and mean doses."""
     if not energies:
         return UNMOVED
-    roles = next(iter(energies.values())).roles
-    parts: tuple[Callable[[Energy], Moved], ...] = (lambda each: each.response, lambda each: each.prompt)
-    response, prompt = (_summed([part(each) for each in energies.values()]) for part in parts)
-    return Energy(response, prompt, roles)
+    every = list(energies.values())
+    response, prompt = _summed([each.response for each in every]), _summed([each.prompt for each in every])
+    return Energy(response, prompt, every[0].roles)
 
 
 def _summed(moved: Sequence[Moved]) -> Moved:
