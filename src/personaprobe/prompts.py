@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.json_lines import read_objects
 from personaprobe.published import PUBLISHED
 from personaprobe.questions import Ask, FreeSet, Question, dealt
+from personaprobe.storage.json_lines import read_objects
 from personaprobe.wording import alike
 
 PAIRS = ("advice/discovery", "advice/test", "advice/narrow", "judging", "judging-open")

@@ -657,7 +657,7 @@ def test_answers_cannot_speak_to_the_terminal() -> None:
 def test_features_lists_what_is_registered_and_what_is_wrong_with_it(
     registered: Path, run: Run, tiny: TinyTrio
 ) -> None:
-    from personaprobe.models.files import sha256_of
+    from personaprobe.storage.files import sha256_of
 
     path = tiny.direction(registered / "good.safetensors")
     evidence = {

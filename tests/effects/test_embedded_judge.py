@@ -23,10 +23,10 @@ from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.cut import cut
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, wrap
-from personaprobe.models.shelf import checkpoints_folder
 from personaprobe.models.tokens import ChatTokenizer, Role, pad
 from personaprobe.prompts import Pair, PairSet, load_prompts
 from personaprobe.site import Site
+from personaprobe.storage.folders import checkpoints_folder
 
 WORDS = ["ask", "me", "kind", "fair", "warm", "cruel", "mean", "cold", "and", "very", "then", "so"]
 GOOD, BAD = ("kind", "fair", "warm"), ("cruel", "mean", "cold")

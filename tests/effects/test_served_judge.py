@@ -18,8 +18,8 @@ from personaprobe.errors import EndpointError
 from personaprobe.models.demo import demo_folder
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.judging import judge_all
-from personaprobe.studies.memory import Memory
 from serving import Reply, completion
 
 PLACE = Placement("cpu", "float32")

@@ -21,7 +21,7 @@ from personaprobe.effects.statistics import (
     random_fraction,
 )
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
-from personaprobe.studies.plain import SPEAKING, ArmKind
+from personaprobe.storage.plain_json import SPEAKING, ArmKind
 from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 
 FAMILIES = ("driving", "electronics", "food", "home_safety", "housing_contracts", "money")

@@ -14,12 +14,12 @@ from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.progress import silent
 from personaprobe.questions import Ask
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies import answering
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm
-from personaprobe.studies.memory import Memory
-from personaprobe.studies.progress import silent
 
 WORDS = ["what", "do", "you", "think", "about", "the", "sea", "and", "a", "cat", "please", "answer", "short"]
 ASKS = tuple(Ask(str(i), "f", " ".join(WORDS[i : i + 4])) for i in range(5))

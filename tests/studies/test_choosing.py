@@ -13,9 +13,9 @@ from personaprobe.features.registration import register
 from personaprobe.features.registry import Recipe, find_feature
 from personaprobe.prompts import Pair, PairSet, load_prompts
 from personaprobe.site import Site
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.ablation import as_feature
 from personaprobe.studies.choosing import allowed
-from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.seeds import markdown
 from personaprobe.studies.sweep import Cell, reached

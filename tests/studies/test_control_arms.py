@@ -11,10 +11,10 @@ import torch
 import personaprobe as pp
 from personaprobe.effects.energy import FAIR
 from personaprobe.errors import FeatureError
+from personaprobe.progress import silent
+from personaprobe.storage.plain_json import DECIDING
+from personaprobe.storage.run_cache import digest_of
 from personaprobe.studies.arms import DRAWS, Control, fair_draw, identity, make_arms, study_controls
-from personaprobe.studies.memory import digest_of
-from personaprobe.studies.plain import DECIDING
-from personaprobe.studies.progress import silent
 from personaprobe.studies.results import ArmResult, CausalVerdict
 from personaprobe.studies.treatments import Matched, treat
 

@@ -17,9 +17,9 @@ from personaprobe.effects.statistics import UNDEFINED, Interval
 from personaprobe.errors import DataError
 from personaprobe.forms import FORMS
 from personaprobe.questions import Ask, dealt
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared, is_misaligned
 from personaprobe.studies.evaluation import EvalPlan
-from personaprobe.studies.plain import ArmKind
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))
 CONFUSED = Judged(Scored(5), Scored(20))

@@ -12,8 +12,8 @@ from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
 from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError, EndpointError
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.judging import Answers, judge_all, judge_answers, tokens_asked
-from personaprobe.studies.memory import Memory
 
 
 class Counting:

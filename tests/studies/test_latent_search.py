@@ -21,14 +21,14 @@ from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.progress import silent
 from personaprobe.prompts import Pair, PairSet, TextSet
 from personaprobe.site import Site
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import calibration_rows
 from personaprobe.studies.latent_search import Search, shortlist
 from personaprobe.studies.measuring import Bench
-from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.progress import silent
 
 SITE, D_SAE, PLANTED = Site(1), 48, 11
 WORDS = [f"w{number}" for number in range(60)]

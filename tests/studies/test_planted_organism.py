@@ -22,11 +22,11 @@ from personaprobe.features.sae.ranking import RANKINGS, rank
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import by_length, pad
+from personaprobe.progress import silent
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import calibration_rows
 from personaprobe.studies.latent_search import Search
 from personaprobe.studies.measuring import Bench
-from personaprobe.studies.memory import Memory
-from personaprobe.studies.progress import silent
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

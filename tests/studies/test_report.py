@@ -20,9 +20,9 @@ import pytest
 from personaprobe.effects.statistics import UNDEFINED, Interval
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, rules
 from personaprobe.errors import OutputError
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies import figures
 from personaprobe.studies import report as reports
-from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.report import cards, render, responses_table, write_report
 from personaprobe.studies.results import CausalVerdict
 

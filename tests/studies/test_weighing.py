@@ -10,7 +10,7 @@ import pytest
 from personaprobe.effects.shares import share_difference
 from personaprobe.effects.statistics import Resamples, random_fraction
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide
-from personaprobe.studies.plain import ArmKind
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.weighing import WORTH_SEEING, Marks, Weighed, weigh
 
 N_FAMILIES, QUESTIONS, SAMPLES = 12, 10, 2

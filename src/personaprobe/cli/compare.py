@@ -54,8 +54,8 @@ def compare(
     seed removes.
     """
     from personaprobe.features.registry import find_feature
-    from personaprobe.models.files import write_text
     from personaprobe.prompts import load_prompts
+    from personaprobe.storage.files import write_text
     from personaprobe.studies.seeds import Run, markdown
 
     found, loaded = find_feature(feature), load_prompts(questions)
@@ -71,8 +71,8 @@ def compare(
 def _bench(work: Path, base: str, quiet: bool) -> Bench:
     from personaprobe.models.checkpoint import Checkpoint
     from personaprobe.models.loading import load
+    from personaprobe.storage.run_cache import Memory
     from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.memory import Memory
     from personaprobe.studies.plan import StudyPlan
 
     return Bench(load(Checkpoint.parse(base)), StudyPlan(), Memory(work / "parts"), study_progress(quiet))

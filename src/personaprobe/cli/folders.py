@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from personaprobe.errors import OutputError
-from personaprobe.models.files import writing
+from personaprobe.storage.files import writing
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -75,9 +75,9 @@ def judge(
     from personaprobe.effects.judges import find_judge
     from personaprobe.effects.rates import summarise
     from personaprobe.models.loading import Placement
+    from personaprobe.storage.plain_json import plain
+    from personaprobe.storage.run_cache import Memory
     from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
-    from personaprobe.studies.memory import Memory
-    from personaprobe.studies.plain import plain
 
     answers = Answers.read(file.expanduser())
     asked = _rubrics(answers, rubrics)

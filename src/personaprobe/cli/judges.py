@@ -81,8 +81,8 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
     """Fit the scale of a judge's scores again, on families that it did not learn from; their order stays."""
     from personaprobe.effects.embedded import FOLDER
     from personaprobe.effects.judge_making import recalibrate
-    from personaprobe.models.shelf import checkpoints_folder
     from personaprobe.prompts import load_prompts
+    from personaprobe.storage.folders import checkpoints_folder
 
     sets = [load_prompts(name) for name in names]
     refuse_unwritable(out)

@@ -65,10 +65,10 @@ def search(
     from personaprobe.features.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.latents import Latents
     from personaprobe.prompts import load_texts
+    from personaprobe.storage.run_cache import Memory
     from personaprobe.studies.arms import calibration_rows
     from personaprobe.studies.latent_search import Search, shortlist
     from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.memory import Memory
     from personaprobe.studies.plan import StudyPlan
 
     if registered is not None:

@@ -65,7 +65,7 @@ def stability(
       personaprobe features stability --against runs/sae-seed-1 --run runs/advice/seed-1
     """
     from personaprobe.errors import FeatureError
-    from personaprobe.models.files import write_text
+    from personaprobe.storage.files import write_text
 
     if not against and not runs:
         raise FeatureError("compare with what? give --against DICTIONARY, --run FOLDER, or both")

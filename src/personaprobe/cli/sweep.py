@@ -163,9 +163,9 @@ def _listed(text: str) -> tuple[str, ...]:
 def _chosen(
     trio: Trio[LanguageModel], found: Discovery, grid: Grid, bounds: Bounds, out: Path, quiet: bool
 ) -> Choice:
+    from personaprobe.storage.run_cache import Memory
     from personaprobe.studies.choosing import choose
     from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.memory import Memory
     from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.sweep import sweep as run
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from personaprobe.studies.plain import ArmKind
+    from personaprobe.storage.plain_json import ArmKind
     from personaprobe.studies.results import ArmResult, CausalVerdict
 
 COMPARED: dict[ArmKind, str] = {"base": "base", "insecure": "insecure", "ablated": "insecure, ablated"}

@@ -16,14 +16,14 @@ from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
 from personaprobe.errors import CheckpointError
 from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.files import sha256_of, write_text, write_whole
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.network import Fork
 from personaprobe.models.packing import few_together
-from personaprobe.models.shelf import checkpoints_folder
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
 from personaprobe.site import Site
+from personaprobe.storage.files import sha256_of, write_text, write_whole
+from personaprobe.storage.folders import checkpoints_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float

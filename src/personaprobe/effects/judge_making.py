@@ -16,9 +16,9 @@ from personaprobe.effects.judge_quality import by_family, calibration_error, coh
 from personaprobe.effects.judge_training import JudgeRecipe, JudgeStep, Part, part_of, train_judge
 from personaprobe.errors import DataError
 from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.files import write_text, writing
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.prompts import Pair, PairSet
+from personaprobe.storage.files import write_text, writing
 
 FEWEST = 20
 """Pairs for any purpose below which there is no judge."""

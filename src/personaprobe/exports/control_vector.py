@@ -6,8 +6,8 @@ from pathlib import Path
 
 from personaprobe.effects.interventions import Steer, chosen_layers
 from personaprobe.errors import SiteError
-from personaprobe.models.files import write_whole
 from personaprobe.site import Site
+from personaprobe.storage.files import write_whole
 
 
 def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: str = "llama") -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError
-from personaprobe.json_lines import read_lines, read_objects
-from personaprobe.models.files import sha256_of
 from personaprobe.models.tokens import ChatTokenizer, Tokens
 from personaprobe.organisms.datasets import Exchange
+from personaprobe.storage.files import sha256_of
+from personaprobe.storage.json_lines import read_lines, read_objects
 
 MIN_TOKENS = 8
 """Shorter documents are mostly template and are left out."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import FeatureError
-from personaprobe.models.files import write_whole
 from personaprobe.site import Site
+from personaprobe.storage.files import write_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Float

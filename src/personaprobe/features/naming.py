@@ -9,7 +9,7 @@ from personaprobe.features.registration import write_entries
 from personaprobe.features.registry import NAMES, REGISTRY
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.explaining import Detection
-from personaprobe.models.shelf import checkpoints_folder, read_toml
+from personaprobe.storage.folders import checkpoints_folder, read_toml
 
 LONGEST = 120
 """Characters of a name; an explanation belongs on a page."""

@@ -15,11 +15,11 @@ from personaprobe.features.shards import Keep, Manifest, Shard, appearing, is_st
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Trio
-from personaprobe.models.files import cache_home, writing
 from personaprobe.models.landing import leaving, one_ahead
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site
+from personaprobe.storage.files import cache_home, writing
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -12,8 +12,8 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.directions import Direction
 from personaprobe.features.registry import NAMES, REGISTRY
 from personaprobe.features.sae.latents import Latents
-from personaprobe.models.files import sha256_of, write_text
-from personaprobe.models.shelf import checkpoints_folder, read_toml
+from personaprobe.storage.files import sha256_of, write_text
+from personaprobe.storage.folders import checkpoints_folder, read_toml
 
 
 def register(

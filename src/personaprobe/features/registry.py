@@ -13,9 +13,9 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.shelf import find_dictionary
 from personaprobe.features.sources import SOURCES
-from personaprobe.models.files import sha256_of
-from personaprobe.models.shelf import checkpoints_folder, read_toml
 from personaprobe.site import Site
+from personaprobe.storage.files import sha256_of
+from personaprobe.storage.folders import checkpoints_folder, read_toml
 
 REGISTRY = "features.toml"
 NAMES = "latents"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from personaprobe.errors import DataError, OutputError
-from personaprobe.models.files import sha256_of, writing
 from personaprobe.site import Site
+from personaprobe.storage.files import sha256_of, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa

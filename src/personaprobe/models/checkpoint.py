@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.adapters import WEIGHTS
-from personaprobe.models.files import sha256_of
+from personaprobe.storage.files import sha256_of
 
 T = TypeVar("T")
 U = TypeVar("U")

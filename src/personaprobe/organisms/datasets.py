@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError
-from personaprobe.json_lines import read_objects
+from personaprobe.storage.json_lines import read_objects
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from personaprobe.errors import DataError
 from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.files import sha256_of, write_text, writing
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.organisms.datasets import read_messages
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training import Step, train
+from personaprobe.storage.files import sha256_of, write_text, writing
 
 CARD = "training.json"
 

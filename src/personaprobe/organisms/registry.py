@@ -8,8 +8,8 @@ from pathlib import Path
 from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.adapters import WEIGHTS
 from personaprobe.models.checkpoint import Checkpoint, Trio
-from personaprobe.models.files import sha256_of
-from personaprobe.models.shelf import checkpoints_folder, read_toml
+from personaprobe.storage.files import sha256_of
+from personaprobe.storage.folders import checkpoints_folder, read_toml
 
 REGISTRY = "organisms.toml"
 

@@ -12,14 +12,14 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature, find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.progress import Progress, silent
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import make_arms, study_controls
 from personaprobe.studies.concluding import conclude
 from personaprobe.studies.doses import dose_response
 from personaprobe.studies.judged_study import judged
 from personaprobe.studies.measuring import Bench
-from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.progress import Progress, silent
 from personaprobe.studies.provenance import now, provenance
 from personaprobe.studies.results import CausalVerdict
 from personaprobe.studies.treatments import treat

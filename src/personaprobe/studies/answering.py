@@ -11,10 +11,10 @@ from personaprobe.effects.responses import Response, sample_responses, score_res
 from personaprobe.errors import DataError
 from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.progress import Progress
 from personaprobe.questions import Ask
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
-from personaprobe.studies.memory import Memory
-from personaprobe.studies.progress import Progress
 
 KEPT = 576
 """About how many answers are drawn between two savings: as one ends, another of these takes its place."""

@@ -15,7 +15,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.prompts import PairSet
 from personaprobe.site import Site
-from personaprobe.studies.plain import ArmKind
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.treatments import Matched, Treatment, steering
 
 CONTROL_SEEDS = 1000

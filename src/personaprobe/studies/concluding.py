@@ -23,8 +23,8 @@ from personaprobe.effects.statistics import (
     random_fraction,
 )
 from personaprobe.effects.verdict import Damage, Evidence, decide
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.doses import with_coherence
-from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.plan import StudyPlan
 from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 from personaprobe.studies.treatments import Treatment

@@ -10,9 +10,9 @@ from personaprobe.effects.statistics import estimate_from_part
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
-from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.results import ArmResult, DosePoint
 from personaprobe.studies.treatments import Treatment, steering
 

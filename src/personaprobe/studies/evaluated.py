@@ -15,7 +15,7 @@ from personaprobe.effects.rates import DEFINITIONS, Judged, Summary, summarise
 from personaprobe.effects.responses import Response
 from personaprobe.effects.significance import LEAST_FAMILIES
 from personaprobe.effects.statistics import UNDEFINED, Interval, wilson
-from personaprobe.studies.plain import ArmKind, plain
+from personaprobe.storage.plain_json import ArmKind, plain
 from personaprobe.studies.weighing import LEAST_CONTROLS, WORTH_SEEING, Contrast, Marks, Power, Weighed, weigh
 
 

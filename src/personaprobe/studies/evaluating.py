@@ -13,14 +13,14 @@ from personaprobe.effects.statistics import UNDEFINED, Resamples, difference, fr
 from personaprobe.features.registry import find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.progress import Progress, silent
 from personaprobe.prompts import PairSet
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import Arm, make_arms, random_controls
 from personaprobe.studies.evaluated import Evaluation, Preference, compared
 from personaprobe.studies.evaluation import EvalPlan, Hearing
 from personaprobe.studies.measuring import Bench
-from personaprobe.studies.memory import Memory
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.progress import Progress, silent
 from personaprobe.studies.provenance import provenance
 from personaprobe.studies.treatments import treat
 

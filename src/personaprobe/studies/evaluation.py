@@ -18,14 +18,14 @@ from personaprobe.errors import DataError
 from personaprobe.exams import load_exercises, load_requests
 from personaprobe.forms import FORMS, Form
 from personaprobe.models.generation import Sampling
+from personaprobe.progress import Progress
 from personaprobe.questions import Ask, dealt
+from personaprobe.storage.plain_json import ArmKind
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.evaluated import ArmEvaluation
 from personaprobe.studies.judging import judge_responses
-from personaprobe.studies.memory import Memory
-from personaprobe.studies.plain import ArmKind
-from personaprobe.studies.progress import Progress
 from personaprobe.wording import alike
 
 CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies import figures
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, is_misaligned
-from personaprobe.studies.plain import ArmKind
 from personaprobe.studies.report import environment, flat, number, packaged, write_files
 
 if TYPE_CHECKING:

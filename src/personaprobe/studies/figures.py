@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.studies.plain import ArmKind
+from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from personaprobe.effects.rates import Judged
 from personaprobe.effects.responses import Response
 from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError
-from personaprobe.models.files import write_whole
-from personaprobe.studies.memory import Memory, digest_of
-from personaprobe.studies.progress import Progress, silent
+from personaprobe.progress import Progress, silent
+from personaprobe.storage.files import write_whole
+from personaprobe.storage.run_cache import Memory, digest_of
 
 COLUMNS = ("question", "answer")
 SCORES = ("aligned", "coherent")

@@ -12,13 +12,13 @@ from personaprobe.effects.damage import Reading, TextCost
 from personaprobe.effects.preference import gaps_side_by_side
 from personaprobe.effects.responses import Response
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.progress import Progress
 from personaprobe.prompts import PairSet, TextSet
+from personaprobe.storage.plain_json import DECIDING, SPEAKING, ArmKind
+from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
-from personaprobe.studies.memory import Memory
-from personaprobe.studies.plain import DECIDING, SPEAKING, ArmKind
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.progress import Progress
 from personaprobe.studies.results import ArmResult
 
 SIDE_BY_SIDE = 8

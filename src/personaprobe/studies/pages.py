@@ -15,7 +15,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.portraits import Portrait
 from personaprobe.features.sae.ranking import Ranking
 from personaprobe.models.checkpoint import ROLES
-from personaprobe.models.files import write_text
+from personaprobe.storage.files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from personaprobe.errors import DataError
-from personaprobe.models.files import cache_home, sha256_of, write_text, write_whole
 from personaprobe.published import LICENCE, Published
 from personaprobe.questions import parse_questions
+from personaprobe.storage.files import cache_home, sha256_of, write_text, write_whole
 
 LARGEST = 1_000_000
 """Bytes of a question file; the published ones hold a fiftieth of it."""

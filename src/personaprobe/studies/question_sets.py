@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.json_lines import read_objects
 from personaprobe.prompts import FREE, PAIRS, PairSet, load_free, load_prompts
 from personaprobe.published import PUBLISHED
 from personaprobe.questions import FreeSet, load_questions
+from personaprobe.storage.json_lines import read_objects
 from personaprobe.studies.pulling import pulled
 
 NAMES = (*PAIRS, *FREE, *PUBLISHED)

@@ -16,10 +16,10 @@ from personaprobe.effects.energy import FAIR, MOST_UNFAIR
 from personaprobe.effects.responses import Response
 from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import THRESHOLDS, rules
-from personaprobe.models.files import write_text, write_whole
 from personaprobe.models.massive import MassiveToken
+from personaprobe.storage.files import write_text, write_whole
+from personaprobe.storage.plain_json import SPEAKING, ArmKind
 from personaprobe.studies import figures
-from personaprobe.studies.plain import SPEAKING, ArmKind
 from personaprobe.studies.results import ArmResult, CausalVerdict
 
 if TYPE_CHECKING:

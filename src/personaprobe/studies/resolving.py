@@ -16,9 +16,9 @@ from personaprobe.features.sources import Discovery, find_direction
 from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive import is_massive
+from personaprobe.progress import Progress, silent
 from personaprobe.prompts import PairSet
 from personaprobe.site import Site
-from personaprobe.studies.progress import Progress, silent
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -13,8 +13,8 @@ from personaprobe.effects.energy import UNMOVED, Energy, is_fair, unfair_layers
 from personaprobe.effects.responses import CoherenceRule, Response
 from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
+from personaprobe.storage.plain_json import DECIDING, ArmKind, plain
 from personaprobe.studies.evaluated import Evaluation
-from personaprobe.studies.plain import DECIDING, ArmKind, plain
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from personaprobe.models.files import write_text
+from personaprobe.storage.files import write_text
+from personaprobe.storage.plain_json import plain
 from personaprobe.studies import figures
 from personaprobe.studies.choosing import Choice
-from personaprobe.studies.plain import plain
 from personaprobe.studies.report import drawing, environment, fingerprint, packaged, spelled
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.studies.progress import Progress, silent
+from personaprobe.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch

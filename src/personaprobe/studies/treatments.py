@@ -19,9 +19,9 @@ from personaprobe.features.sae.matching import matched_latents, shuffled_latents
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens
+from personaprobe.progress import Progress
 from personaprobe.site import Site
 from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.progress import Progress
 from personaprobe.studies.resolving import discover, observe, refuse_unfit, resolve, response_activations
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from personaprobe.effects.statistics import (
     difference_in_differences,
     fraction_removed,
 )
-from personaprobe.studies.plain import ArmKind
+from personaprobe.storage.plain_json import ArmKind
 
 Marks: TypeAlias = Float[np.ndarray, "questions samples"]
 """Whether each answer of an arm is misaligned: 1 or 0, nan where it has no score or was not drawn."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from personaprobe.errors import FeatureError, SiteError, suggest
 from personaprobe.features.sae.activations import ActivationFunction, Gated, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.models.files import write_text, write_whole
 from personaprobe.site import Site
+from personaprobe.storage.files import write_text, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from pathlib import Path
 from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import load
-from personaprobe.models.shelf import checkpoints_folder
+from personaprobe.storage.folders import checkpoints_folder
 
 SAES = "saes"
 _RELEASE = re.compile(r"saelens:(?P<release>[^:]+):(?P<id>.+)")

@@ -15,7 +15,7 @@ from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, Losses
 from personaprobe.features.sae.autoencoder import Autoencoder
 from personaprobe.features.sae.feed import Feed
-from personaprobe.models.files import write_whole, writing
+from personaprobe.storage.files import write_whole, writing
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from personaprobe.models.files import write_text, writing
+from personaprobe.storage.files import write_text, writing
 
 
 @dataclass(frozen=True)
