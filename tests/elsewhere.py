@@ -152,7 +152,7 @@ def as_kernel(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def equip(with_flash: bool) -> None:
     """Give the device what a GPU has: it is chosen where nobody says otherwise, and has kernels of its own."""
     torch.inference_mode = _without_inference_mode  # type: ignore[assignment, misc]
-    from personaprobe.models import hardware
+    from personaprobe.compute import hardware
 
     hardware.choose_device = lambda asked=None: ELSEWHERE if asked is None else torch.device(asked)
     from torch.nn.attention import varlen

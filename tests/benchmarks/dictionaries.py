@@ -20,9 +20,9 @@ from itertools import cycle
 import torch
 from tests.benchmarks.keeping import keep
 
+from personaprobe.compute.hardware import keep_freed_memory
 from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
-from personaprobe.models.hardware import keep_freed_memory
 from personaprobe.studies.timing import Work, measure
 
 STEPS = 4

@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from personaprobe.compute import openmp
 from personaprobe.features.sae import searching, sparse
 from personaprobe.features.sae.compiled import compiled
-from personaprobe.models import team
 
 N = 24
 
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    if not team.is_there():
+    if not openmp.is_there():
         pytest.skip("torch does not compute with GNU OpenMP here")
     from personaprobe.features.sae import numba_kernels
 
@@ -37,7 +37,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Both ways to search; a note would say that Numba failed."""
     if request.param == "plainly":
         monkeypatch.setattr(team, "is_there", lambda: False)
-    elif not team.is_there():
+    elif not openmp.is_there():
         pytest.skip("torch does not compute with GNU OpenMP here")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -195,11 +195,11 @@ def test_as_many_threads_search_as_torch_uses(threads: int) -> None:
 
 def test_without_the_library_of_threads_an_address_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_library", lambda: None)
-    assert not team.is_there()
+    assert not openmp.is_there()
     with pytest.raises(OSError, match="does not compute with GNU OpenMP"):
-        team.do(0, [])
+        openmp.do(0, [])
 
 
 def test_a_system_that_cannot_say_what_is_loaded_has_no_such_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "RTLD_NOLOAD", raising=False)
-    assert team._library.__wrapped__() is None
+    assert openmp._library.__wrapped__() is None

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from personaprobe.compute.out_of_memory import in_halves
 from personaprobe.errors import DeviceError
-from personaprobe.models.backing_off import in_halves
 from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.hugging_face_decoding import SlotDecoder
 from personaprobe.models.language_model import LanguageModel, score_side_by_side

@@ -146,7 +146,6 @@ def test_compiled_edits_do_what_plain_ones_do(dtype: torch.dtype, row_by_row: bo
 
 def packing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: gates are compiled where products cannot take them in."""
-    from personaprobe.models import kernels
 
     monkeypatch.setattr(kernels, "can_pack", lambda _: False)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.models import kernels
+from personaprobe.compute import onednn
 from personaprobe.models.fused import rotary
 from personaprobe.models.fused.gates import FusedGates
 from personaprobe.models.fused.packed_weights import PackedWeights
@@ -39,7 +39,7 @@ def test_every_architecture_computes_what_it_ever_did(
     parts = FusedParts(model)
     with parts.used(), parts.used():
         found = model(input_ids=IDS).logits
-        assert (parts.bytes > 0) == kernels.can_pack(dtype)
+        assert (parts.bytes > 0) == onednn.can_pack(dtype)
     size = float(expected.abs().max())
     torch.testing.assert_close(
         found, expected, rtol=0, atol=size * (1e-5 if dtype == torch.float32 else 0.03)

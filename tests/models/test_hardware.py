@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from personaprobe.models.hardware import choose_dtype
+from personaprobe.compute.hardware import choose_dtype
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from personaprobe.models.landing import leaving, one_ahead
+from personaprobe.compute.async_copy import leaving, one_ahead
 
 DEVICES = [
     "cpu",

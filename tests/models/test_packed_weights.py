@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from personaprobe.models import kernels
+from personaprobe.compute import onednn
 from personaprobe.models.fused import packed_weights
 from personaprobe.models.fused.packed_weights import FEW, PackedLinears, PackedWeights
 
 DTYPES = [torch.float32, torch.bfloat16]
-PACKABLE = [dtype for dtype in DTYPES if kernels.can_pack(dtype)]
+PACKABLE = [dtype for dtype in DTYPES if onednn.can_pack(dtype)]
 
 
 @pytest.mark.parametrize("capable", [False, True])
@@ -31,7 +31,7 @@ def test_products_are_what_they_ever_were(
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected)
     pays = capable or x[..., 0].numel() <= FEW
-    assert (weights.bytes > 0) == (pays and x.numel() > 0 and kernels.can_pack(dtype))
+    assert (weights.bytes > 0) == (pays and x.numel() > 0 and onednn.can_pack(dtype))
 
 
 @pytest.mark.parametrize("dtype", PACKABLE)
@@ -42,7 +42,7 @@ def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dt
     x, weights = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).to(dtype), PackedWeights()
     packed = weights.of(x, *linears)
     assert packed is not None
-    torch.testing.assert_close(kernels.multiply(x, *packed), torch.cat([linear(x) for linear in linears], -1))
+    torch.testing.assert_close(onednn.multiply(x, *packed), torch.cat([linear(x) for linear in linears], -1))
     assert weights.bytes == 160 * 64 * dtype.itemsize
 
 
@@ -112,13 +112,13 @@ def test_processors_that_cannot_pack_a_dtype_are_found_out(monkeypatch: pytest.M
     def refuse(_: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert")
 
-    assert kernels.can_pack(torch.float32)
+    assert onednn.can_pack(torch.float32)
     monkeypatch.setattr(kernels, "packed", refuse)
-    kernels.can_pack.cache_clear()
+    onednn.can_pack.cache_clear()
     try:
         linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()
         with torch.inference_mode(), PackedLinears(linear, weights).used():
             assert torch.equal(linear(x), torch.nn.functional.linear(x, linear.weight, linear.bias))
         assert weights.bytes == 0
     finally:
-        kernels.can_pack.cache_clear()
+        onednn.can_pack.cache_clear()

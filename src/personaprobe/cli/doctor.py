@@ -59,7 +59,7 @@ def _package(wanted: str) -> Finding:
 def _hardware() -> Iterator[Finding]:
     import torch
 
-    from personaprobe.models.hardware import choose_device, choose_dtype, is_faster_in_bf16
+    from personaprobe.compute.hardware import choose_device, choose_dtype, is_faster_in_bf16
 
     cuda = torch.version.cuda
     yield Finding("torch build", "ok", f"{torch.__version__}, {f'CUDA {cuda}' if cuda else 'CPU only'}")

@@ -13,7 +13,7 @@ import click
 from personaprobe.cli.console import console, study_progress
 from personaprobe.cli.folders import refuse_unwritable
 from personaprobe.cli.options import telling_options
-from personaprobe.models.hardware import DTYPES
+from personaprobe.compute.hardware import DTYPES
 
 if TYPE_CHECKING:
     from personaprobe.effects.embedded import EmbeddedJudge

@@ -12,8 +12,8 @@ import click
 
 from personaprobe import __version__
 from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
+from personaprobe.compute.hardware import has_vanished, keep_freed_memory
 from personaprobe.errors import DeviceError, suggest
-from personaprobe.models.hardware import has_vanished, keep_freed_memory
 
 
 @dataclass(frozen=True)

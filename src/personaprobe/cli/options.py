@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from personaprobe.cli.console import spinner
+from personaprobe.compute.hardware import DTYPES
 from personaprobe.errors import CheckpointError, DeviceError
-from personaprobe.models.hardware import DTYPES
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

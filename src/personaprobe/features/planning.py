@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from personaprobe.compute.hardware import peak_memory
 from personaprobe.features.readings import Recording, Texts
 from personaprobe.features.recording import SHARD_BYTES, batch_tokens, recorded
 from personaprobe.features.shards import Keep
 from personaprobe.models.checkpoint import Trio
-from personaprobe.models.hardware import peak_memory
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.site import Site
 

@@ -9,13 +9,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from personaprobe.compute.async_copy import leaving, one_ahead
+from personaprobe.compute.out_of_memory import in_halves
 from personaprobe.errors import DataError
 from personaprobe.features.readings import DTYPES, Reading, Recording, Texts, identity
 from personaprobe.features.shards import Keep, Manifest, Shard, appearing, is_store, write_index, write_shard
 from personaprobe.features.store import ActivationStore
-from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Trio
-from personaprobe.models.landing import leaving, one_ahead
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.backing_off import refused, tell
+from personaprobe.compute.out_of_memory import refused, tell
 from personaprobe.models.edits import SiteEdits
 from personaprobe.models.network import Decoder, Network
 from personaprobe.models.tokens import Tokens

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from personaprobe.compute.out_of_memory import in_halves
 from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.backing_off import in_halves
 from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.edits import Editing, SiteEdits, compose
 from personaprobe.models.generation import Draw, Sampling, generate

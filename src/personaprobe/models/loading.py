@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.compute.hardware import choose_device, choose_dtype
 from personaprobe.errors import CheckpointError
 from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.checkpoint import DEMO, Checkpoint, Trio
 from personaprobe.models.demo import demo_folder
-from personaprobe.models.hardware import choose_device, choose_dtype
 from personaprobe.models.hugging_face import HuggingFaceNetwork
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.layout import layouts

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from personaprobe.models.fused.proven import Proven
+from personaprobe.compute.verified import Proven
 from personaprobe.models.slots import GROWTH, Reach, Slots, rounded_up
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.compute.verified import Proven
 from personaprobe.models import flash
 from personaprobe.models.attention import attending_by
-from personaprobe.models.fused.proven import Proven
 from personaprobe.models.stretches import Stretch
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from personaprobe.models import team
-from personaprobe.models.fused.agreement import close
-from personaprobe.models.fused.proven import Proven
+from personaprobe.compute import openmp
+from personaprobe.compute.equivalence import close
+from personaprobe.compute.verified import Proven
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,5 +47,8 @@ def fits_triton(x: Tensor) -> bool:
 def fits_numba(x: Tensor, *more: torch.dtype) -> bool:
     """Whether kernels of Numba's that read float32, and ``more``, read what is like ``x``."""
     return (
-        x.device.type == "cpu" and x.dtype in (torch.float32, *more) and x.is_contiguous() and team.is_there()
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, *more)
+        and x.is_contiguous()
+        and openmp.is_there()
     )

@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
+from personaprobe.compute import openmp
 from personaprobe.features.sae.searching import as_integers
-from personaprobe.models import team
 
 MEMBERS = 16
 """Numbers of a row of which only the largest is looked at, unless it is large enough."""
@@ -75,11 +75,11 @@ def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -
 
 def _do(work: Any, *given: int | Tensor) -> None:
     """Have threads do a piece of work, each on some of the rows, whose number comes first."""
-    team.do(work.address, [each.data_ptr() if isinstance(each, Tensor) else each for each in given])
+    openmp.do(work.address, [each.data_ptr() if isinstance(each, Tensor) else each for each in given])
 
 
-add_symbol("omp_get_thread_num", team.address("omp_get_thread_num"))
-add_symbol("omp_get_num_threads", team.address("omp_get_num_threads"))
+add_symbol("omp_get_thread_num", openmp.address("omp_get_thread_num"))
+add_symbol("omp_get_num_threads", openmp.address("omp_get_num_threads"))
 _mine = types.ExternalFunction("omp_get_thread_num", types.int32())
 _all = types.ExternalFunction("omp_get_num_threads", types.int32())
 

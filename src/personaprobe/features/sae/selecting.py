@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from personaprobe.compute import onednn
+from personaprobe.compute.hardware import is_faster_in_bf16
 from personaprobe.features.sae.searching import above, largest
 from personaprobe.features.sae.sparse import Firing, below_each_other, offsets
-from personaprobe.models import kernels
-from personaprobe.models.hardware import is_faster_in_bf16
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -37,9 +37,9 @@ TYPICAL = 4
 
 def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
     """``x @ matrix.T + bias`` of many ``x``, without a graph."""
-    if matrix.device.type == "cpu" and kernels.can_pack(matrix.dtype):
-        laid_out = kernels.packed(matrix)
-        return lambda x: kernels.multiply(x, laid_out, bias)
+    if matrix.device.type == "cpu" and onednn.can_pack(matrix.dtype):
+        laid_out = onednn.packed(matrix)
+        return lambda x: onednn.multiply(x, laid_out, bias)
     return lambda x: torch.addmm(bias, x, matrix.T)
 
 

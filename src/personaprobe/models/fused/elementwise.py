@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from personaprobe.models.fused.proven import Proven
+from personaprobe.compute.verified import Proven
 
 if TYPE_CHECKING:
     from torch import Tensor

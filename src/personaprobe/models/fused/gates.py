@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models import kernels
-from personaprobe.models.fused.agreement import agreeing
+from personaprobe.compute import onednn
+from personaprobe.compute.equivalence import agreeing
 from personaprobe.models.fused.elementwise import MANY, compiled, gelu_gated, silu_gated
 from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
 from personaprobe.models.trunk import all_replaced
@@ -75,8 +75,8 @@ class FusedGates:
         activation = ACTIVATIONS[type(mlp.act_fn).__name__]
         gate, up = (self._weights.of(x, linear) for linear in (mlp.gate_proj, mlp.up_proj))
         if gate is not None and up is not None:
-            opened = kernels.multiply(x, *gate, activation.name, activation.algorithm)
-            return kernels.multiply_by(x, opened, *up)
+            opened = onednn.multiply(x, *gate, activation.name, activation.algorithm)
+            return onednn.multiply_by(x, opened, *up)
         if torch.is_grad_enabled() or x[..., 0].numel() < MANY:
             return None
         if self._compiles:

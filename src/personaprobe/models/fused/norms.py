@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.fused.agreement import agreeing
+from personaprobe.compute.equivalence import agreeing
 from personaprobe.models.fused.elementwise import MANY, compiled, rms_norm
 from personaprobe.models.trunk import all_replaced
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models import kernels
+from personaprobe.compute import onednn
 from personaprobe.models.trunk import all_replaced
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class PackedLinears:
 
         def forward(x: Tensor) -> Tensor:
             packed = self._weights.of(x, linear)
-            return usual(x) if packed is None else kernels.multiply(x, *packed)
+            return usual(x) if packed is None else onednn.multiply(x, *packed)
 
         return forward
 
@@ -92,10 +92,10 @@ def _laid_out(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     import torch
 
     if len(linears) == 1:
-        return kernels.packed(linears[0].weight), linears[0].bias
+        return onednn.packed(linears[0].weight), linears[0].bias
     weights: list[Tensor] = [linear.weight for linear in linears]
     biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
-    return kernels.packed(torch.cat(weights)), torch.cat(biases) if biases else None
+    return onednn.packed(torch.cat(weights)), torch.cat(biases) if biases else None
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -103,8 +103,8 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
 
     if weight.device.type != "cpu" or x.dtype != weight.dtype or not x.numel():
         return False
-    pays_for_many = {torch.float32: kernels.has_wide_vectors, torch.bfloat16: kernels.multiplies_bf16}
-    if weight.dtype not in pays_for_many or not kernels.can_pack(weight.dtype):
+    pays_for_many = {torch.float32: onednn.has_wide_vectors, torch.bfloat16: onednn.multiplies_bf16}
+    if weight.dtype not in pays_for_many or not onednn.can_pack(weight.dtype):
         return False
     return x.numel() // x.shape[-1] <= FEW or pays_for_many[weight.dtype]()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models import kernels
+from personaprobe.compute import onednn
 from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
 from personaprobe.models.trunk import all_replaced
 
@@ -66,7 +66,7 @@ class _Shared:
             if packed is None:
                 own: Tensor = usual(x)
                 return own
-            parts = torch.split(kernels.multiply(x, *packed), widths, -1)
+            parts = torch.split(onednn.multiply(x, *packed), widths, -1)
             self._read, self._found = x, dict(zip(self._linears[1:], parts[1:], strict=True))
             return parts[0]
 

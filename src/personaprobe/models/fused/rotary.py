@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from personaprobe.models.fused.agreement import close
+from personaprobe.compute.equivalence import close
 from personaprobe.models.fused.elementwise import MANY, compiled, rotated, rotated_by_halves
 
 if TYPE_CHECKING:

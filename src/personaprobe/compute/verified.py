@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.backing_off import tell
-from personaprobe.models.fused.agreement import close
-from personaprobe.models.hardware import has_vanished
+from personaprobe.compute.equivalence import close
+from personaprobe.compute.hardware import has_vanished
+from personaprobe.compute.out_of_memory import tell
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.hardware import is_faster_in_bf16
+from personaprobe.compute.hardware import is_faster_in_bf16
 
 if TYPE_CHECKING:
     import torch
