@@ -47,7 +47,7 @@ import plotly.io
 import torch
 
 import personaprobe as pp
-from personaprobe.effects.statistics import Resamples, difference
+from personaprobe.statistics.intervals import Resamples, difference
 from personaprobe.studies.figures import STYLES, arms_figure
 
 # Figures are kept as JSON and drawn by the plotly.js inside plotly's own Jupyter extension (JupyterLab, Notebook 7,

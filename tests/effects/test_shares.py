@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.effects.shares import (
+from personaprobe.errors import DataError
+from personaprobe.statistics.hypothesis_tests import permutation
+from personaprobe.statistics.intervals import Interval, Resamples, difference
+from personaprobe.statistics.proportions import (
     INDEPENDENT,
     Clustering,
     answers_needed,
     detectable_rise,
     share_difference,
 )
-from personaprobe.effects.significance import permutation
-from personaprobe.effects.statistics import Interval, Resamples, difference
-from personaprobe.errors import DataError
 
 N_FAMILIES, QUESTIONS, SAMPLES = 12, 10, 2
 N = N_FAMILIES * QUESTIONS * SAMPLES

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from personaprobe.effects import significance
-from personaprobe.effects.significance import (
+from personaprobe.errors import DataError
+from personaprobe.statistics import hypothesis_tests
+from personaprobe.statistics.hypothesis_tests import (
     ENUMERATED,
     LEAST_FAMILIES,
     false_discovery,
@@ -21,7 +22,6 @@ from personaprobe.effects.significance import (
     mcnemar,
     permutation,
 )
-from personaprobe.errors import DataError
 
 LEVELS = np.array([0.01, 0.05, 0.1, 0.25, 0.5])
 
@@ -100,7 +100,7 @@ def test_what_points_one_way_in_every_family_is_as_rare_as_equal_tosses() -> Non
 
 
 def test_a_drawn_p_is_never_zero_and_counts_what_was_seen() -> None:
-    assert permutation([1.0] * 300, families(30)) == 1 / (significance.DRAWS + 1)
+    assert permutation([1.0] * 300, families(30)) == 1 / (hypothesis_tests.DRAWS + 1)
 
 
 @pytest.mark.parametrize("count", [8, 11])
@@ -111,7 +111,7 @@ def test_drawn_flips_tell_what_all_of_them_tell(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(significance, "ENUMERATED", 4)
     drawn = permutation(values, families(count), seed=5)
     assert drawn == permutation(values, families(count), seed=5)
-    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / significance.DRAWS))
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / hypothesis_tests.DRAWS))
 
 
 @pytest.mark.parametrize("count", [6, 12, 20])

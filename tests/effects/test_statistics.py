@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.effects import statistics
-from personaprobe.effects.statistics import (
+from personaprobe.errors import DataError
+from personaprobe.statistics import intervals
+from personaprobe.statistics.intervals import (
     UNDEFINED,
     Interval,
     Resamples,
@@ -29,7 +30,6 @@ from personaprobe.effects.statistics import (
     random_fraction,
     wilson,
 )
-from personaprobe.errors import DataError
 
 N_FAMILIES, SIZE = 12, 10
 FAMILIES = [f"family {f:02d}" for f in range(N_FAMILIES) for _ in range(SIZE)]
@@ -426,7 +426,7 @@ def test_what_cannot_be_used_is_refused_with_what_came(attempt: Callable[[], obj
 
 
 def test_statistics_need_no_torch() -> None:
-    tree = ast.walk(ast.parse(Path(statistics.__file__).read_text(encoding="utf-8")))
+    tree = ast.walk(ast.parse(Path(intervals.__file__).read_text(encoding="utf-8")))
     imported = {node.module for node in tree if isinstance(node, ast.ImportFrom)}
     assert imported <= {
         "__future__",

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaprobe.effects.statistics import (
+from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide, rules
+from personaprobe.statistics.intervals import (
     UNDEFINED,
     Interval,
     Resamples,
@@ -22,7 +23,6 @@ from personaprobe.effects.statistics import (
     questions_needed,
     random_fraction,
 )
-from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide, rules
 
 CLEAR = Evidence(
     shift=Interval(0.46, 0.31, 0.60),

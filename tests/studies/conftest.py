@@ -10,7 +10,8 @@ import pytest
 
 from personaprobe.effects.energy import UNMOVED, Energy, Moved
 from personaprobe.effects.responses import CoherenceRule, Response
-from personaprobe.effects.statistics import (
+from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
+from personaprobe.statistics.intervals import (
     Resamples,
     difference,
     difference_in_differences,
@@ -20,7 +21,6 @@ from personaprobe.effects.statistics import (
     questions_needed,
     random_fraction,
 )
-from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
 from personaprobe.storage.plain_json import SPEAKING, ArmKind
 from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
 

@@ -12,11 +12,11 @@ import pytest
 from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.rates import Judged
 from personaprobe.effects.responses import Response
-from personaprobe.effects.shares import Clustering, detectable_rise
-from personaprobe.effects.statistics import UNDEFINED, Interval
 from personaprobe.errors import DataError
 from personaprobe.forms import FORMS
 from personaprobe.questions import Ask, dealt
+from personaprobe.statistics.intervals import UNDEFINED, Interval
+from personaprobe.statistics.proportions import Clustering, detectable_rise
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared, is_misaligned
 from personaprobe.studies.evaluation import EvalPlan

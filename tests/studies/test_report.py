@@ -17,9 +17,9 @@ from typing import Any, get_args
 
 import pytest
 
-from personaprobe.effects.statistics import UNDEFINED, Interval
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, rules
 from personaprobe.errors import OutputError
+from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies import figures
 from personaprobe.studies import report as reports

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from personaprobe.effects.shares import share_difference
-from personaprobe.effects.statistics import Resamples, random_fraction
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide
+from personaprobe.statistics.intervals import Resamples, random_fraction
+from personaprobe.statistics.proportions import share_difference
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.weighing import WORTH_SEEING, Marks, Weighed, weigh
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from personaprobe.effects.statistics import Interval
+    from personaprobe.statistics.intervals import Interval
     from personaprobe.studies.evaluated import Evaluation
 
 

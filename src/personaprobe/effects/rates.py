@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.statistics import UNDEFINED, Interval, wilson
+from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
-from personaprobe.effects.statistics import Interval
+from personaprobe.statistics.intervals import Interval
 
 Verdict: TypeAlias = Literal[
     "suppresses",

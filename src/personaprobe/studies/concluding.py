@@ -8,7 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.responses import CoherenceRule
-from personaprobe.effects.statistics import (
+from personaprobe.effects.verdict import Damage, Evidence, decide
+from personaprobe.statistics.intervals import (
     UNDEFINED,
     Interval,
     Resamples,
@@ -22,7 +23,6 @@ from personaprobe.effects.statistics import (
     questions_needed,
     random_fraction,
 )
-from personaprobe.effects.verdict import Damage, Evidence, decide
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.doses import with_coherence
 from personaprobe.studies.plan import StudyPlan

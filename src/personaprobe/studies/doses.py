@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from personaprobe.effects.interventions import Intervention
-from personaprobe.effects.statistics import estimate_from_part
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
+from personaprobe.statistics.intervals import estimate_from_part
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench

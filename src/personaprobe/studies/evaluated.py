@@ -13,8 +13,8 @@ import numpy as np
 from personaprobe.effects.damage import TextCost
 from personaprobe.effects.rates import DEFINITIONS, Judged, Summary, summarise
 from personaprobe.effects.responses import Response
-from personaprobe.effects.significance import LEAST_FAMILIES
-from personaprobe.effects.statistics import UNDEFINED, Interval, wilson
+from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
+from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import ArmKind, plain
 from personaprobe.studies.weighing import LEAST_CONTROLS, WORTH_SEEING, Contrast, Marks, Power, Weighed, weigh
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import personaprobe
 from personaprobe.effects.judges import Judge
-from personaprobe.effects.statistics import UNDEFINED, Resamples, difference, fraction_removed
 from personaprobe.features.registry import find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress, silent
 from personaprobe.prompts import PairSet
+from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import Arm, make_arms, random_controls
 from personaprobe.studies.evaluated import Evaluation, Preference, compared

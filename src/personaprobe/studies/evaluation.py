@@ -12,14 +12,14 @@ from typing import Any
 from personaprobe.effects.abilities import refuses, right_answers
 from personaprobe.effects.judges import Judge
 from personaprobe.effects.responses import Response
-from personaprobe.effects.shares import ASSUMED_ICC, Clustering, detectable_rise
-from personaprobe.effects.significance import LEAST_FAMILIES
 from personaprobe.errors import DataError
 from personaprobe.exams import load_exercises, load_requests
 from personaprobe.forms import FORMS, Form
 from personaprobe.models.generation import Sampling
 from personaprobe.progress import Progress
 from personaprobe.questions import Ask, dealt
+from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
+from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.answering import Interview, answer

@@ -11,8 +11,8 @@ from typing import Any
 
 from personaprobe.effects.energy import UNMOVED, Energy, is_fair, unfair_layers
 from personaprobe.effects.responses import CoherenceRule, Response
-from personaprobe.effects.statistics import Interval
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
+from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.plain_json import DECIDING, ArmKind, plain
 from personaprobe.studies.evaluated import Evaluation
 

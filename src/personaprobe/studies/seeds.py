@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personaprobe.effects.statistics import Resamples, difference, fraction_removed, mean_interval
 from personaprobe.errors import FeatureError
 from personaprobe.features.registry import Feature, Recipe
 from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.prompts import PairSet
+from personaprobe.statistics.intervals import Resamples, difference, fraction_removed, mean_interval
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
 from personaprobe.studies.resolving import refuse_unfit

@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from personaprobe.effects.shares import Clustering, answers_needed, detectable_rise, share_difference
-from personaprobe.effects.significance import false_discovery, fisher, mcnemar, permutation
-from personaprobe.effects.statistics import (
+from personaprobe.statistics.hypothesis_tests import false_discovery, fisher, mcnemar, permutation
+from personaprobe.statistics.intervals import (
     UNDEFINED,
     Interval,
     Resamples,
     difference_in_differences,
     fraction_removed,
 )
+from personaprobe.statistics.proportions import Clustering, answers_needed, detectable_rise, share_difference
 from personaprobe.storage.plain_json import ArmKind
 
 Marks: TypeAlias = Float[np.ndarray, "questions samples"]

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from personaprobe.effects.statistics import Values
 from personaprobe.errors import DataError
+from personaprobe.statistics.intervals import Values
 
 LEAST_FAMILIES = 6
 """Sign flips of fewer families have no p below 0.05: all signs alike come up 2 times in 2^5 = 32."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from personaprobe.effects.significance import LEAST_FAMILIES
-from personaprobe.effects.statistics import Interval, Resamples, Values, difference
 from personaprobe.errors import DataError
+from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
+from personaprobe.statistics.intervals import Interval, Resamples, Values, difference
 
 ASSUMED_ICC = 0.1
 """Correlation of answers within a family where nothing has been measured. A guess to plan with: families' own rates then

@@ -1,0 +1,1 @@
+"""How sure are we: intervals, comparisons of proportions, and hypothesis tests."""
