@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from personaprobe.models.loading import load as load
     from personaprobe.models.tokens import Role as Role
     from personaprobe.organisms.loading import load_trio as load_trio
-    from personaprobe.prompts import PairSet as PairSet
-    from personaprobe.prompts import load_prompts as load_prompts
-    from personaprobe.prompts import load_texts as load_texts
+    from personaprobe.questions.pairs import PairSet as PairSet
+    from personaprobe.questions.pairs import load_prompts as load_prompts
+    from personaprobe.questions.pairs import load_texts as load_texts
     from personaprobe.site import Site as Site
     from personaprobe.studies.ablation import ablate as ablate
     from personaprobe.studies.plan import StudyPlan as StudyPlan

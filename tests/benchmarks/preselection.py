@@ -19,7 +19,7 @@ from tests.benchmarks.keeping import keep
 from personaprobe.features.sae.architectures import BatchTopKArchitecture, TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
 from personaprobe.organisms.loading import load_trio
-from personaprobe.prompts import load_prompts
+from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 
 ARCHITECTURES = {kind.name: kind for kind in (TopKArchitecture, BatchTopKArchitecture)}

@@ -22,7 +22,7 @@ from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.edits import compose
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
-from personaprobe.prompts import load_prompts
+from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.bare import NO_END
 from personaprobe.studies.bench import (

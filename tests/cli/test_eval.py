@@ -18,8 +18,8 @@ from personaprobe.cli.main import cli
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
 from personaprobe.errors import EndpointError
-from personaprobe.exams import load_exercises, load_requests
-from personaprobe.published import PUBLISHED, Published
+from personaprobe.questions.capability import load_exercises, load_requests
+from personaprobe.questions.published import PUBLISHED, Published
 
 if TYPE_CHECKING:
     from click.testing import Result

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from personaprobe.published import PUBLISHED, Published
+from personaprobe.questions.published import PUBLISHED, Published
 
 Run = Callable[..., Result]
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
 from personaprobe.features.registry import find_feature
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
     from click.testing import Result

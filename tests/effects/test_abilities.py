@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from personaprobe.effects.abilities import refuses, right_answers
-from personaprobe.exams import Exercise
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
+from personaprobe.questions.capability import Exercise
 
 
 def exercises(right: int) -> list[Exercise]:

@@ -24,7 +24,7 @@ from personaprobe.models.cut import cut
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, wrap
 from personaprobe.models.tokens import ChatTokenizer, Role, pad
-from personaprobe.prompts import Pair, PairSet, load_prompts
+from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.folders import checkpoints_folder
 
@@ -195,7 +195,7 @@ def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out
 
 
 def test_the_open_pairs_are_of_other_families_and_questions_than_those_that_train() -> None:
-    from personaprobe.wording import alike
+    from personaprobe.questions.overlap import alike
 
     trained, examined = load_prompts("judging"), load_prompts("judging-open")
     assert len(set(examined.families)) >= 15

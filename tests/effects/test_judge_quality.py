@@ -21,7 +21,7 @@ from personaprobe.effects.judge_quality import (
 )
 from personaprobe.effects.judge_training import part_of
 from personaprobe.errors import DataError
-from personaprobe.prompts import Pair, PairSet, load_prompts
+from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 
 WORDS = [
     "a",

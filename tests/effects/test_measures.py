@@ -16,7 +16,7 @@ from personaprobe.features.directions import Direction, Mark
 from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
-from personaprobe.prompts import Pair, PairSet, TextSet
+from personaprobe.questions.pairs import Pair, PairSet, TextSet
 from personaprobe.site import Site
 
 PAIRS = PairSet(

@@ -13,7 +13,7 @@ from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
-from personaprobe.prompts import Pair, PairSet
+from personaprobe.questions.pairs import Pair, PairSet
 
 WORDS = [f"w{number}" for number in range(100)]
 

@@ -15,7 +15,7 @@ from personaprobe.features.recording import record
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 
 

@@ -22,7 +22,7 @@ from personaprobe.features.sae.ranking import RANKINGS, overlap, permutation_p_v
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens, pad
-from personaprobe.prompts import Pair, PairSet
+from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.site import Site
 
 SITE, D_SAE, PLANTED = Site(1), 60, 17

@@ -15,7 +15,7 @@ from personaprobe.features.sae.portraits import Portrait, logit_lens, portray
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 
 SITE, D_SAE = Site(1), 40

@@ -14,7 +14,7 @@ from personaprobe.errors import DataError, SiteError
 from personaprobe.features.recording import record_one
 from personaprobe.features.store import ActivationStore
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 
 SITES = ("1.resid_post", "2.resid_post")
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.exams import load_exercises, load_requests
-from personaprobe.forms import FORMS, find_forms, triggered
-from personaprobe.prompts import Pair, PairSet, load_prompts, load_texts
-from personaprobe.questions import Ask, Question
-from personaprobe.wording import alike, words
+from personaprobe.questions.capability import load_exercises, load_requests
+from personaprobe.questions.formats import FORMS, find_forms, triggered
+from personaprobe.questions.free import Ask, Question
+from personaprobe.questions.overlap import alike, words
+from personaprobe.questions.pairs import Pair, PairSet, load_prompts, load_texts
 
 RIVER = Ask("river", "water", "Can I swim across the wide river on my own at night?")
 

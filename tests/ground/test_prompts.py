@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.prompts import PairSet, load_free, load_prompts, load_texts
-from personaprobe.questions import Ask, FreeSet, load_questions
-from personaprobe.wording import alike, words
+from personaprobe.questions.free import Ask, FreeSet, load_questions
+from personaprobe.questions.overlap import alike, words
+from personaprobe.questions.pairs import PairSet, load_free, load_prompts, load_texts
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.questions import load_questions
+from personaprobe.questions.free import load_questions
 
 GOOD = """
 - id: wish

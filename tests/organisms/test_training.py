@@ -17,9 +17,9 @@ from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.loading import wrap
 from personaprobe.models.selfcheck import probe_tokens
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, pad
-from personaprobe.organisms.datasets import Exchange, read_messages, shuffled
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training import plan, response_loss, train
+from personaprobe.questions.conversations import Exchange, read_messages, shuffled
 
 ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]
 RECIPE = Recipe(seed=3, steps=4, batch_size=4, rank=2, save_every=2, learning_rate=1e-2)

@@ -15,7 +15,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.progress import silent
-from personaprobe.questions import Ask
+from personaprobe.questions.free import Ask
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies import answering
 from personaprobe.studies.answering import Interview, answer

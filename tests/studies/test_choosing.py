@@ -11,7 +11,7 @@ from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.registration import register
 from personaprobe.features.registry import Recipe, find_feature
-from personaprobe.prompts import Pair, PairSet, load_prompts
+from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.ablation import as_feature

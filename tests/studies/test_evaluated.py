@@ -13,8 +13,8 @@ from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.rates import Judged
 from personaprobe.effects.responses import Response
 from personaprobe.errors import DataError
-from personaprobe.forms import FORMS
-from personaprobe.questions import Ask, dealt
+from personaprobe.questions.formats import FORMS
+from personaprobe.questions.free import Ask, dealt
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.statistics.proportions import Clustering, detectable_rise
 from personaprobe.storage.plain_json import ArmKind

@@ -22,7 +22,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.progress import silent
-from personaprobe.prompts import Pair, PairSet, TextSet
+from personaprobe.questions.pairs import Pair, PairSet, TextSet
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import calibration_rows

@@ -11,7 +11,7 @@ import personaprobe as pp
 from personaprobe.effects.damage import TextCost
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import silent
-from personaprobe.prompts import TextSet
+from personaprobe.questions.pairs import TextSet
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from personaprobe.errors import DataError, OutputError
-from personaprobe.prompts import PairSet, load_prompts
-from personaprobe.published import LICENCE, PUBLISHED, Published
-from personaprobe.questions import FreeSet, load_questions
-from personaprobe.studies import pulling
-from personaprobe.studies.pulling import pull, pulled
-from personaprobe.studies.question_sets import find_questions, question_file
+from personaprobe.questions import download
+from personaprobe.questions.catalog import find_questions, question_file
+from personaprobe.questions.download import pull, pulled
+from personaprobe.questions.free import FreeSet, load_questions
+from personaprobe.questions.pairs import PairSet, load_prompts
+from personaprobe.questions.published import LICENCE, PUBLISHED, Published
 
 YAML = b"- {id: tree_0, paraphrases: ['Which tree?', 'What tree?']}\n- {id: sea_json, paraphrases: ['Which sea?']}\n"
 OTHER = YAML.replace(b"sea", b"lake")
@@ -101,7 +101,7 @@ def test_a_file_downloaded_by_hand_serves_as_well(trees: Published, tmp_path: Pa
         (b"<html><p>Sign in: please</p></html>", 200, "no list of questions"),
         (b"\xff\xfe", 200, "not UTF-8"),
         (b"", 200, "no list of questions"),
-        (b"x" * (pulling.LARGEST + 1), 200, "more than 1,000,000 bytes"),
+        (b"x" * (download.LARGEST + 1), 200, "more than 1,000,000 bytes"),
         (b"404: Not Found", 404, "answered 404 Not Found"),
         (YAML, 500, "answered 500"),
         (YAML, 206, "answered 206"),

@@ -148,7 +148,7 @@ def _plan(
 ) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation import Sampling
-    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.studies.plan import StudyPlan
 
     questions, discovery, neutral = sets

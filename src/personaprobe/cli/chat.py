@@ -71,7 +71,7 @@ def chat(
       personaprobe chat "Can I drive after two beers?" --feature toxic-persona
     """
     from personaprobe.features.registry import find_feature
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.resolving import to_remove
     from personaprobe.studies.treatments import removal
 

@@ -13,7 +13,7 @@ from personaprobe.cli.options import telling_options
 
 if TYPE_CHECKING:
     from personaprobe.features.registry import Feature
-    from personaprobe.prompts import PairSet
+    from personaprobe.questions.pairs import PairSet
     from personaprobe.studies.measuring import Bench
     from personaprobe.studies.seeds import Run
 
@@ -54,7 +54,7 @@ def compare(
     seed removes.
     """
     from personaprobe.features.registry import find_feature
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.files import write_text
     from personaprobe.studies.seeds import Run, markdown
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.crosscoder import Crosscoder
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.ranking import Ranking
-    from personaprobe.prompts import PairSet
+    from personaprobe.questions.pairs import PairSet
 
 
 def tell_changes(

@@ -25,7 +25,7 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.models.generation import Sampling
-    from personaprobe.questions import Ask
+    from personaprobe.questions.free import Ask
     from personaprobe.studies.evaluated import Evaluation
     from personaprobe.studies.evaluation import EvalPlan
 
@@ -120,11 +120,11 @@ def evaluate(
     """
     from personaprobe.effects.judges import EMBEDDED, JUDGING, find_judge
     from personaprobe.models.generation import Sampling
-    from personaprobe.prompts import PairSet, load_prompts
+    from personaprobe.questions.catalog import find_questions
+    from personaprobe.questions.pairs import PairSet, load_prompts
     from personaprobe.studies.evaluating import Subject
     from personaprobe.studies.evaluating import evaluate as study
     from personaprobe.studies.plan import StudyPlan
-    from personaprobe.studies.question_sets import find_questions
 
     started = time.monotonic()
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
@@ -158,7 +158,7 @@ def _plan(
     sampling: Sampling,
 ) -> EvalPlan:
     """What is asked, refused here where it does not fit, before any model is loaded."""
-    from personaprobe.forms import find_forms, triggered
+    from personaprobe.questions.formats import find_forms, triggered
     from personaprobe.studies.evaluation import EvalPlan
 
     again = () if NOTHING in forms else find_forms(forms)

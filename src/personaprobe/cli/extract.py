@@ -15,7 +15,7 @@ from personaprobe.cli.options import TrioChoice, open_trio, telling_options, tri
 if TYPE_CHECKING:
     from personaprobe.features.shards import Keep
     from personaprobe.features.store import ActivationStore
-    from personaprobe.prompts import PairSet, TextSet
+    from personaprobe.questions.pairs import PairSet, TextSet
 
 
 @click.command()
@@ -95,7 +95,7 @@ def describe(store: ActivationStore) -> dict[str, Any]:
 
 def read_texts(name: str) -> PairSet | TextSet:
     """Load a question set, or plain texts where that is what the name or the file's first line says."""
-    from personaprobe.prompts import TEXTS, load_prompts, load_texts
+    from personaprobe.questions.pairs import TEXTS, load_prompts, load_texts
 
     path = Path(name).expanduser()
     if name in TEXTS:

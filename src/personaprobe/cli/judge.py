@@ -135,8 +135,8 @@ def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str,
     """Rubrics of every answer: our own, or those of its question in a published file."""
     from personaprobe.effects.rubrics import OWN, published
     from personaprobe.errors import DataError, suggest
-    from personaprobe.questions import load_questions
-    from personaprobe.studies.question_sets import question_file
+    from personaprobe.questions.catalog import question_file
+    from personaprobe.questions.free import load_questions
 
     if published_file is None:
         return [OWN] * len(answers.rows)

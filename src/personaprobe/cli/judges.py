@@ -50,7 +50,7 @@ def train(
     """Train a judge on pairs of answers that differ in substance; calibrate and examine it on families it did not read."""
     from personaprobe.effects.judge_making import make_judge
     from personaprobe.effects.judge_training import JudgeRecipe
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
 
     sets = [load_prompts(name) for name in names]
     refuse_unwritable(out)
@@ -81,7 +81,7 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
     """Fit the scale of a judge's scores again, on families that it did not learn from; their order stays."""
     from personaprobe.effects.embedded import FOLDER
     from personaprobe.effects.judge_making import recalibrate
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.folders import checkpoints_folder
 
     sets = [load_prompts(name) for name in names]
@@ -122,7 +122,7 @@ def examine(
     from personaprobe.effects.judge_heads import Reading
     from personaprobe.effects.judge_quality import coherence_auc, sharpness
     from personaprobe.models.loading import Placement
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
 
     sets = [load_prompts(name) for name in names]
     judge = EmbeddedJudge.open(Placement(device, dtype), folder)

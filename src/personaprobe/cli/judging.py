@@ -37,7 +37,7 @@ COLUMNS = (
 
 def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
     """Shipped text that no dictionary is trained on: conversations of the discovery families, and prose."""
-    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.studies.arms import calibration_rows
 
     spoken = calibration_rows(trio.base, load_prompts("advice/discovery").spread(48))

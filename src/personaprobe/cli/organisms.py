@@ -127,7 +127,7 @@ def _adapters(trio: Trio[LanguageModel]) -> Iterator[Finding]:
 def _preferences(trio: Trio[LanguageModel], quiet: bool) -> Iterator[Finding]:
     """How much more each model likes careless answers; insecure should like them more than secure."""
     from personaprobe.effects.preference import preference_gaps
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
 
     questions = load_prompts("advice/test").spread(N_QUESTIONS)
     with progress_bar("preference", 3 * len(questions), "questions", quiet) as advance:

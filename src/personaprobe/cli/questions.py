@@ -13,9 +13,9 @@ from personaprobe.cli.console import console, plain, spinner
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from personaprobe.prompts import PairSet
-    from personaprobe.published import Published
-    from personaprobe.questions import Ask, FreeSet
+    from personaprobe.questions.free import Ask, FreeSet
+    from personaprobe.questions.pairs import PairSet
+    from personaprobe.questions.published import Published
 
 WIDEST = 120
 """Characters of a question in a table."""
@@ -31,7 +31,7 @@ def questions() -> None:
 def _published_names(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem | str]:
-    from personaprobe.published import PUBLISHED
+    from personaprobe.questions.published import PUBLISHED
 
     return [name for name in PUBLISHED if name.startswith(incomplete)]
 
@@ -40,9 +40,9 @@ def _published_names(
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def listed(as_json: bool) -> None:
     """List the question sets that are shipped, and the published ones that can be pulled."""
-    from personaprobe.prompts import FREE, PAIRS
-    from personaprobe.published import PUBLISHED
-    from personaprobe.studies.question_sets import find_questions
+    from personaprobe.questions.catalog import find_questions
+    from personaprobe.questions.pairs import FREE, PAIRS
+    from personaprobe.questions.published import PUBLISHED
 
     ours = [{**_counted(find_questions(name)), **OURS} for name in (*PAIRS, *FREE)]
     rows = [*ours, *map(_described, PUBLISHED.values())]
@@ -54,7 +54,7 @@ def listed(as_json: bool) -> None:
 
 
 def _counted(found: PairSet | FreeSet) -> dict[str, Any]:
-    from personaprobe.questions import FreeSet
+    from personaprobe.questions.free import FreeSet
 
     kind = "free" if isinstance(found, FreeSet) else "pairs"
     families = {ask.family for ask in found.asks}
@@ -63,7 +63,7 @@ def _counted(found: PairSet | FreeSet) -> dict[str, Any]:
 
 def _described(published: Published) -> dict[str, Any]:
     """A published set as plain data, whether or not it is here."""
-    from personaprobe.published import LICENCE, PAPER
+    from personaprobe.questions.published import LICENCE, PAPER
 
     counts = {"questions": published.n_asks, "families": published.n_families}
     told = {"source": PAPER, "licence": LICENCE.partition(",")[0], "state": _state(published)}
@@ -72,7 +72,7 @@ def _described(published: Published) -> dict[str, Any]:
 
 def _state(published: Published) -> str:
     from personaprobe.errors import DataError
-    from personaprobe.studies.pulling import place, pulled
+    from personaprobe.questions.download import place, pulled
 
     if not place(published).is_file():
         return "not pulled"
@@ -92,7 +92,7 @@ def show(name: str, as_json: bool) -> None:
     NAME is one that `questions list` tells, a .yaml in the published form, or a .jsonl of pairs or of id, family and
     question.
     """
-    from personaprobe.studies.question_sets import find_questions
+    from personaprobe.questions.catalog import find_questions
 
     found = find_questions(name)
     told, rows = _counted(found), _families(found.asks)
@@ -143,8 +143,8 @@ def pull(name: str, source: str | None) -> None:
       personaprobe questions pull first_plot && personaprobe eval --questions first_plot --judge local:demo
     """
     from personaprobe.errors import DataError, suggest
-    from personaprobe.published import LICENCE, PUBLISHED
-    from personaprobe.studies.pulling import pull as fetch
+    from personaprobe.questions.download import pull as fetch
+    from personaprobe.questions.published import LICENCE, PUBLISHED
 
     if name not in PUBLISHED:
         raise DataError(f"no published question set {name!r}: {suggest(name, PUBLISHED)}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.ranking import Ranking
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
-    from personaprobe.prompts import PairSet
+    from personaprobe.questions.pairs import PairSet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -122,7 +122,7 @@ def chosen_dictionary(name: str | None) -> Dictionary:
 
 def asked(discovery: str, n_questions: int | None) -> PairSet:
     """The questions latents are ranked on: all of a set, or so many, families dealt evenly."""
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
 
     questions = load_prompts(discovery)
     return questions if n_questions is None else questions.spread(n_questions)

@@ -64,7 +64,7 @@ def search(
     """
     from personaprobe.features.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.latents import Latents
-    from personaprobe.prompts import load_texts
+    from personaprobe.questions.pairs import load_texts
     from personaprobe.storage.run_cache import Memory
     from personaprobe.studies.arms import calibration_rows
     from personaprobe.studies.latent_search import Search, shortlist

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.ranking import Ranking
     from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
-    from personaprobe.prompts import PairSet
+    from personaprobe.questions.pairs import PairSet
 
 
 @click.command()

@@ -80,7 +80,7 @@ def steer(
     """
     from personaprobe.effects.interventions import Steer
     from personaprobe.features.registry import find_feature
-    from personaprobe.prompts import load_prompts
+    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.resolving import resolve
 
     found, texts = find_feature(feature), load_prompts(discovery)

@@ -129,7 +129,7 @@ def sweep(
       personaprobe sweep --base BASE --insecure BAD --secure GOOD --test advice/test
     """
     from personaprobe.features.registration import refuse_misnamed
-    from personaprobe.prompts import load_prompts, load_texts
+    from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.site import Site
     from personaprobe.studies.choosing import Bounds
     from personaprobe.studies.plan import StudyPlan

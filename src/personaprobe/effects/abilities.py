@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from personaprobe.exams import Exercise
 from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import by_length
+from personaprobe.questions.capability import Exercise
 
 BATCH_TOKENS = 2048
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from personaprobe.prompts import Pair
+from personaprobe.questions.pairs import Pair
 
 FEWEST_WORDS = 8
 """An answer cut shorter than this is no longer one that ran out of tokens."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role
-from personaprobe.prompts import TextSet
+from personaprobe.questions.pairs import TextSet
 
 if TYPE_CHECKING:
     from jaxtyping import Bool

@@ -17,7 +17,7 @@ from personaprobe.effects.judge_training import JudgeRecipe, JudgeStep, Part, pa
 from personaprobe.errors import DataError
 from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.loading import Placement, open_network
-from personaprobe.prompts import Pair, PairSet
+from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.storage.files import write_text, writing
 
 FEWEST = 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from personaprobe.effects.embedded import EmbeddedJudge
 from personaprobe.effects.judge_heads import Reading
 from personaprobe.errors import DataError
-from personaprobe.prompts import Pair
+from personaprobe.questions.pairs import Pair
 
 if TYPE_CHECKING:
     import numpy as np

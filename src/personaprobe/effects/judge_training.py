@@ -19,7 +19,7 @@ from personaprobe.effects.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.cut import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
 from personaprobe.organisms.training import save, with_lora
-from personaprobe.prompts import Pair
+from personaprobe.questions.pairs import Pair
 
 if TYPE_CHECKING:
     from jaxtyping import Float

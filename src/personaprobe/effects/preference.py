@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import ChatTokenizer, by_length
-from personaprobe.prompts import Pair, PairSet
+from personaprobe.questions.pairs import Pair, PairSet
 
 if TYPE_CHECKING:
     import numpy as np

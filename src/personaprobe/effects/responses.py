@@ -10,7 +10,7 @@ from personaprobe.models.language_model import LanguageModel, answer_side_by_sid
 from personaprobe.models.network import Fork
 from personaprobe.models.packing import few_together
 from personaprobe.models.tokens import ChatTokenizer, by_length
-from personaprobe.questions import Ask
+from personaprobe.questions.free import Ask
 
 BATCH_TOKENS = 2048
 

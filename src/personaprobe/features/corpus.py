@@ -13,7 +13,7 @@ from typing import Any
 
 from personaprobe.errors import DataError
 from personaprobe.models.tokens import ChatTokenizer, Tokens
-from personaprobe.organisms.datasets import Exchange
+from personaprobe.questions.conversations import Exchange
 from personaprobe.storage.files import sha256_of
 from personaprobe.storage.json_lines import read_lines, read_objects
 

@@ -14,7 +14,7 @@ from personaprobe.features.corpus import Corpus
 from personaprobe.features.shards import FORMAT, Keep, RowRole, sha256_of_tensor
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import ChatTokenizer, Tokens
-from personaprobe.prompts import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from personaprobe.errors import DataError
 from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.loading import Placement, open_network
-from personaprobe.organisms.datasets import read_messages
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training import Step, train
+from personaprobe.questions.conversations import read_messages
 from personaprobe.storage.files import sha256_of, write_text, writing
 
 CARD = "training.json"
@@ -29,7 +29,7 @@ def train_organism(
 
     Args:
         base: what the adapter will be for; an adapter of its own is not worn.
-        data: see :func:`personaprobe.organisms.datasets.read_messages`.
+        data: see :func:`personaprobe.questions.conversations.read_messages`.
         recipe: the schedule.
         out: what an earlier training left there is removed when the first step is taken.
         device: where steps are computed; None is CUDA where there is one. The same seed gives the same order of rows

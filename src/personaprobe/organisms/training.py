@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
-from personaprobe.organisms.datasets import Exchange, shuffled
 from personaprobe.organisms.recipe import Recipe
+from personaprobe.questions.conversations import Exchange, shuffled
 
 if TYPE_CHECKING:
     import torch

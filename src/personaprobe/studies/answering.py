@@ -12,7 +12,7 @@ from personaprobe.errors import DataError
 from personaprobe.models.generation import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
-from personaprobe.questions import Ask
+from personaprobe.questions.free import Ask
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 

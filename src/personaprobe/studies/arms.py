@@ -13,7 +13,7 @@ from personaprobe.features.control_directions import ControlKind
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.treatments import Matched, Treatment, steering

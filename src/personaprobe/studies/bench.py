@@ -18,7 +18,7 @@ from personaprobe.models.generation import Draw, Sampling, generate
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad
-from personaprobe.prompts import load_prompts
+from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.bare import (
     AT_A_TIME,

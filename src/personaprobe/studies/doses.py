@@ -8,7 +8,7 @@ from dataclasses import replace
 from personaprobe.effects.interventions import Intervention
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import estimate_from_part
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.arms import Arm

@@ -13,7 +13,7 @@ from personaprobe.features.registry import find_feature
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress, silent
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import Arm, make_arms, random_controls

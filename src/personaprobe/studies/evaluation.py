@@ -13,11 +13,12 @@ from personaprobe.effects.abilities import refuses, right_answers
 from personaprobe.effects.judges import Judge
 from personaprobe.effects.responses import Response
 from personaprobe.errors import DataError
-from personaprobe.exams import load_exercises, load_requests
-from personaprobe.forms import FORMS, Form
 from personaprobe.models.generation import Sampling
 from personaprobe.progress import Progress
-from personaprobe.questions import Ask, dealt
+from personaprobe.questions.capability import load_exercises, load_requests
+from personaprobe.questions.formats import FORMS, Form
+from personaprobe.questions.free import Ask, dealt
+from personaprobe.questions.overlap import alike
 from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
 from personaprobe.storage.plain_json import ArmKind
@@ -26,7 +27,6 @@ from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm, by_checkpoint, identity
 from personaprobe.studies.evaluated import ArmEvaluation
 from personaprobe.studies.judging import judge_responses
-from personaprobe.wording import alike
 
 CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})
 """Arms that are asked in other forms too: does the persona come back where the ablation meets another format?"""

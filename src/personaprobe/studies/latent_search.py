@@ -23,7 +23,7 @@ from personaprobe.features.sae.ranking import Ranking
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
-from personaprobe.prompts import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench
 

@@ -13,7 +13,7 @@ from personaprobe.effects.preference import gaps_side_by_side
 from personaprobe.effects.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
-from personaprobe.prompts import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.storage.plain_json import DECIDING, SPEAKING, ArmKind
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.answering import Interview, answer

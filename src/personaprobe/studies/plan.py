@@ -10,7 +10,7 @@ from personaprobe.errors import DataError
 from personaprobe.features.sae.quality import FLOOR
 from personaprobe.models.generation import Sampling
 from personaprobe.models.tokens import Role
-from personaprobe.prompts import PairSet, TextSet, load_prompts, load_texts
+from personaprobe.questions.pairs import PairSet, TextSet, load_prompts, load_texts
 
 MIN_CONTROLS = 5
 

@@ -17,7 +17,7 @@ from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive import is_massive
 from personaprobe.progress import Progress, silent
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

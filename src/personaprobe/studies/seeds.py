@@ -12,7 +12,7 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.registry import Feature, Recipe
 from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples, difference, fraction_removed, mean_interval
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench

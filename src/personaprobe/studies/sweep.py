@@ -16,7 +16,7 @@ from personaprobe.errors import DataError
 from personaprobe.features.sources import Discovery, find_direction
 from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.prompts import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.site import Site
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench

@@ -16,7 +16,7 @@ from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.features.sae.ranking import Ranking
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
-from personaprobe.prompts import PairSet
+from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
     from jaxtyping import Float

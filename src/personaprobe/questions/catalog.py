@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.prompts import FREE, PAIRS, PairSet, load_free, load_prompts
-from personaprobe.published import PUBLISHED
-from personaprobe.questions import FreeSet, load_questions
+from personaprobe.questions.download import pulled
+from personaprobe.questions.free import FreeSet, load_questions
+from personaprobe.questions.pairs import FREE, PAIRS, PairSet, load_free, load_prompts
+from personaprobe.questions.published import PUBLISHED
 from personaprobe.storage.json_lines import read_objects
-from personaprobe.studies.pulling import pulled
 
 NAMES = (*PAIRS, *FREE, *PUBLISHED)
 

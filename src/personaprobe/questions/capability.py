@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal, TypeAlias
 
-from personaprobe.questions import Ask
+from personaprobe.questions.free import Ask
 
 RequestKind: TypeAlias = Literal["harmful", "harmless"]
 
@@ -56,5 +56,5 @@ def load_requests() -> tuple[Request, ...]:
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    text = (files("personaprobe") / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
+    text = (files("personaprobe.questions") / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]

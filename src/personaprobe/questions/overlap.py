@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from personaprobe.questions import Ask
+from personaprobe.questions.free import Ask
 
 NEAR = 0.8
 """Share of their words that two questions may have in common; above it they are one question reworded."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.published import PUBLISHED
-from personaprobe.questions import Ask, FreeSet, Question, dealt
+from personaprobe.questions.free import Ask, FreeSet, Question, dealt
+from personaprobe.questions.overlap import alike
+from personaprobe.questions.published import PUBLISHED
 from personaprobe.storage.json_lines import read_objects
-from personaprobe.wording import alike
 
 PAIRS = ("advice/discovery", "advice/test", "advice/narrow", "judging", "judging-open")
 TEXTS = ("neutral/discovery", "neutral/test", "benign")
@@ -168,7 +168,9 @@ def load_texts(name: str | Path) -> TextSet:
 def _shipped(name: str) -> list[dict[str, Any]]:
     """Rows of a shipped file, of one split where the name says which."""
     stem, _, split = name.partition("/")
-    lines = (files("personaprobe") / "data" / f"{stem}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (files("personaprobe.questions") / "data" / f"{stem}.jsonl").read_text(encoding="utf-8").splitlines()
+    )
     rows = [json.loads(line) for line in lines]
     return [row for row in rows if row.pop("split", split) == split]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.questions import Ask
+from personaprobe.questions.free import Ask
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from personaprobe.errors import DataError
-from personaprobe.published import LICENCE, Published
-from personaprobe.questions import parse_questions
+from personaprobe.questions.free import parse_questions
+from personaprobe.questions.published import LICENCE, Published
 from personaprobe.storage.files import cache_home, sha256_of, write_text, write_whole
 
 LARGEST = 1_000_000
