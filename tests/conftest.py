@@ -73,12 +73,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.backends import BACKENDS, rehost
-from personaprobe.models.checkpoint import Checkpoint
+from personaprobe.models.backends.registry import BACKENDS, rehost
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Network
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.models.weights.checkpoint import Checkpoint
 from serving import endpoint, served  # noqa: F401  # fixtures for every room
 
 D_MODEL, N_LAYERS, VOCAB = 32, 3, 128

@@ -158,14 +158,14 @@ def equip(with_flash: bool) -> None:
     from torch.nn.attention import varlen
 
     from personaprobe.features.sae import selecting, sparse
-    from personaprobe.models import flash
+    from personaprobe.models.packing import flash_attention
     from standing_in import varlen_attention
 
     selecting.helps = lambda _: True
     for name in ("weighted_sums", "sampled_dots"):  # whose sparse tensors cannot be pretended
         setattr(sparse, name, as_kernel(getattr(sparse, name)))
     if with_flash:
-        flash.is_possible = lambda device, _: device == ELSEWHERE
+        flash_attention.is_possible = lambda device, _: device == ELSEWHERE
         varlen.varlen_attn = as_kernel(varlen_attention)
 
 

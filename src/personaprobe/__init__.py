@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from personaprobe.features.recording import record as record
     from personaprobe.features.registry import find_feature as find_feature
     from personaprobe.features.store import ActivationStore as ActivationStore
-    from personaprobe.models.checkpoint import Checkpoint as Checkpoint
-    from personaprobe.models.checkpoint import Trio as Trio
     from personaprobe.models.language_model import LanguageModel as LanguageModel
     from personaprobe.models.loading import load as load
     from personaprobe.models.tokens import Role as Role
+    from personaprobe.models.weights.checkpoint import Checkpoint as Checkpoint
+    from personaprobe.models.weights.checkpoint import Trio as Trio
     from personaprobe.organisms.loading import load_trio as load_trio
     from personaprobe.questions.pairs import PairSet as PairSet
     from personaprobe.questions.pairs import load_prompts as load_prompts

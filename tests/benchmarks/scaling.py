@@ -18,10 +18,10 @@ from tests.benchmarks.keeping import keep
 
 from personaprobe.features.sae.architectures import TopKArchitecture
 from personaprobe.features.sae.training import SAERecipe, Trainee
-from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.edits import compose
+from personaprobe.models.edits.edit import compose
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.bare import NO_END

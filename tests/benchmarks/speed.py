@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from tests.benchmarks.keeping import commit, keep, place
 
-from personaprobe.models.backends import rehost
-from personaprobe.models.checkpoint import Checkpoint, Trio
+from personaprobe.models.backends.registry import rehost
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load, wrap
 from personaprobe.models.tokens import Tokens
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.loading import load_trio
 from personaprobe.site import Site
 from personaprobe.studies.bench import (

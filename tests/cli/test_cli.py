@@ -760,7 +760,7 @@ def test_doctor_finds_a_healthy_shelf_healthy(registered: Path, run: Run) -> Non
 def test_doctor_ends_with_3_where_the_converted_model_is_damaged(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from personaprobe.models.demo import NAME
+    from personaprobe.models.weights.demo import NAME
 
     monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path))
     (tmp_path / "models" / NAME).mkdir(parents=True)

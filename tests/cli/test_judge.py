@@ -45,7 +45,7 @@ def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
     assert told["groups"]["base"]["rates"]["Betley"]["scored"] == 1
     written = (tmp_path / "r.judged.csv").read_bytes()
     monkeypatch.setattr(
-        "personaprobe.models.speakers.LocalSpeaker.odds", lambda *_: pytest.fail("judged again")
+        "personaprobe.models.chat_models.LocalSpeaker.odds", lambda *_: pytest.fail("judged again")
     )
     assert json.loads(run(*given, "--json", "--quiet").stdout) == told
     assert (tmp_path / "r.judged.csv").read_bytes() == written
@@ -104,7 +104,7 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
 def test_a_judge_that_is_not_there_is_told_in_a_line(
     named: list[str], told: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("personaprobe.models.speakers.RETRIES", 0)
+    monkeypatch.setattr("personaprobe.models.chat_models.RETRIES", 0)
     result = run("judge", results, *named, "--work", tmp_path / "work", "--quiet")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1

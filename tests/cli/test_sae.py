@@ -19,9 +19,9 @@ from personaprobe.cli import judging, sae, train
 from personaprobe.cli.main import cli
 from personaprobe.features.sae.activations import JumpReLU
 from personaprobe.features.sae.formats import load, save
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
+from personaprobe.models.weights.checkpoint import Trio
 
 Run = Callable[..., Result]
 ANY = ("--floor", "-inf")

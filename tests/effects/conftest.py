@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.models.weights.checkpoint import Checkpoint
 
 WORDS = "ask thing good safe bad fine the cat sat on mat a longer plain text"
 WORDS += " about sea and sky " + " ".join(map(str, range(10)))

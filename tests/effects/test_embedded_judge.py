@@ -18,12 +18,12 @@ from personaprobe.effects.judgement import Scored, Unscored
 from personaprobe.effects.judges import Case, Judge
 from personaprobe.effects.rubrics import OWN, Rubric
 from personaprobe.errors import DataError
-from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.cut import cut
+from personaprobe.models.backends.truncation import cut
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, wrap
 from personaprobe.models.tokens import ChatTokenizer, Role, pad
+from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.folders import checkpoints_folder

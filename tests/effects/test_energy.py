@@ -12,11 +12,10 @@ import torch
 from personaprobe.effects.energy import is_fair, match, measure, total, unfair_layers
 from personaprobe.effects.interventions import Ablate
 from personaprobe.features.directions import Direction, Mark
-from personaprobe.models import weaving
-from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer, Role, Tokens, pad
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
 
 PLANTED = 1000.0

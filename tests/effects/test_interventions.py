@@ -13,7 +13,7 @@ from personaprobe.effects.interventions import Ablate, Along, Cap, Clamp, Steer
 from personaprobe.errors import FeatureError, SiteError
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site
 

@@ -14,7 +14,7 @@ from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.sae.activations import ActivationFunction, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site
 

@@ -15,9 +15,9 @@ from personaprobe.effects.judgement import LEAST_MASS, Scored, Unscored
 from personaprobe.effects.judges import Case, SpeakerJudge, find_judge
 from personaprobe.effects.rubrics import OWN
 from personaprobe.errors import EndpointError
-from personaprobe.models.demo import demo_folder
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad
+from personaprobe.models.weights.demo import demo_folder
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.judging import judge_all
 from serving import Reply, completion
@@ -147,8 +147,8 @@ def test_a_server_that_goes_away_half_way_loses_nothing(endpoint: Endpoint, tmp_
 
 
 def test_a_server_that_never_answers_is_named(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("personaprobe.models.speakers.PATIENCE", 0.2)
-    monkeypatch.setattr("personaprobe.models.speakers.RETRIES", 1)
+    monkeypatch.setattr("personaprobe.models.chat_models.PATIENCE", 0.2)
+    monkeypatch.setattr("personaprobe.models.chat_models.RETRIES", 1)
 
     def reply(_: dict[str, Any]) -> Reply:
         time.sleep(1.0)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import Pair, PairSet
 
 WORDS = [f"w{number}" for number in range(100)]

@@ -13,9 +13,9 @@ from personaprobe.errors import DataError
 from personaprobe.features.corpus import Corpus
 from personaprobe.features.recording import record
 from personaprobe.features.sae.reading import corpus_blocks, store_blocks
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import ChatTokenizer, pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
 SITE = Site(1)

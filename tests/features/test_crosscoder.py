@@ -15,7 +15,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.feed import Feed
 from personaprobe.features.sae.formats import save
 from personaprobe.features.sae.training import SAERecipe, Trainee, train
-from personaprobe.models.checkpoint import Trio
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
 D, N, SHARED, OWN = 12, 30_000, 16, 2

@@ -13,8 +13,8 @@ from personaprobe.errors import DataError, FeatureError, SiteError
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.recording import record
 from personaprobe.features.store import ActivationStore
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 

@@ -19,10 +19,10 @@ from personaprobe.features.directions import Direction
 from personaprobe.features.planning import plan
 from personaprobe.features.recording import record, record_one
 from personaprobe.features.store import ActivationStore
-from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet, TextSet, load_prompts
 from personaprobe.site import Site
 

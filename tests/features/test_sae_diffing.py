@@ -19,9 +19,9 @@ from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.matching import matched_latents, shuffled_latents
 from personaprobe.features.sae.quality import Measured, explained_variance, measure, refuse_poor
 from personaprobe.features.sae.ranking import RANKINGS, overlap, permutation_p_values, rank
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens, pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.site import Site
 

@@ -12,9 +12,9 @@ from personaprobe.features.readings import read_as
 from personaprobe.features.sae.activations import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.portraits import Portrait, logit_lens, portray
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.loading import wrap
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import pad
+from personaprobe.models.weights.adapter import LoraAdapter
 
 BATCH = pad(probe_tokens(128), 0)
 WEIGHTS = "adapter_model.safetensors"

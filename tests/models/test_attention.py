@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from personaprobe.models.attention import added_to_scores, attended
+from personaprobe.models.packing.attention import added_to_scores, attended
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

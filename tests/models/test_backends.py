@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from personaprobe.errors import CheckpointError, PersonaProbeError, SiteError
-from personaprobe.models.adapters import LoraAdapter, LowRank
-from personaprobe.models.backends import BACKENDS, rehost
-from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.edits import Edit
-from personaprobe.models.hooks import Hooks
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.registry import BACKENDS, rehost
+from personaprobe.models.edits.edit import Edit
+from personaprobe.models.edits.hooks import Hooks
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.selfcheck import probe_tokens, self_check
+from personaprobe.models.self_check import probe_tokens, self_check
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, pad
+from personaprobe.models.weights.adapter import LoraAdapter, LowRank
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
 
 D_MODEL, N_LAYERS, VOCAB = 32, 3, 128
@@ -537,7 +537,7 @@ def test_an_architecture_transformer_lens_does_not_know_is_refused(tiny_model: C
 
 def test_backends_are_imported_only_when_asked_for() -> None:
     script = """if 1:
-        import sys, personaprobe.models.backends
+        import sys, personaprobe.models.backends.registry
         print([m for m in ("nnsight", "transformer_lens", "transformers") if m in sys.modules])
     """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -10,11 +10,11 @@ import torch
 
 from personaprobe.compute.out_of_memory import in_halves
 from personaprobe.errors import DeviceError
-from personaprobe.models.generation import Draw, Sampling, generate
-from personaprobe.models.hugging_face_decoding import SlotDecoder
+from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
+from personaprobe.models.generation.decoder import SlotDecoder
 from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Tokens
 
 NO_END = -1

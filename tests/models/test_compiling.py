@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.models import rank_one
-from personaprobe.models.edits import SiteEdits, apply, beside
-from personaprobe.models.fused import edits as edits_module
+from personaprobe.models.edits import rank_one
+from personaprobe.models.edits.edit import SiteEdits, apply, beside
+from personaprobe.models.edits.rank_one import Move, RankOne
 from personaprobe.models.fused import elementwise
-from personaprobe.models.fused.edits import FusedEdits
-from personaprobe.models.fused.parts import FusedParts
-from personaprobe.models.rank_one import Move, RankOne
+from personaprobe.models.fused import rank_one as edits_module
+from personaprobe.models.fused.model import FusedParts
+from personaprobe.models.fused.rank_one import FusedEdits
 from personaprobe.site import Site
 
 needs_a_compiler = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.cut import cut
+from personaprobe.models.backends.truncation import cut
 
 
 def test_what_comes_out_is_the_stream_behind_the_last_block(tiny_model: Callable[..., Any]) -> None:

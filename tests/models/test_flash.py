@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import varlen as library
 
-from personaprobe.models import flash, varlen
-from personaprobe.models.flash import Bounds, attend_at_once
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Fork
-from personaprobe.models.stretches import Stretch
+from personaprobe.models.packing import segment_attention
+from personaprobe.models.packing.flash_attention import Bounds, attend_at_once
+from personaprobe.models.packing.segments import Stretch
 from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.site import Site
 from standing_in import varlen_attention as kernel
@@ -39,10 +39,10 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Tensor]
     def use(own: Callable[..., Tensor]) -> None:
         monkeypatch.setattr(library, "varlen_attn", own)
         monkeypatch.setattr(flash, "is_possible", lambda *_: True)
-        varlen._at_once.cache_clear()
+        segment_attention._at_once.cache_clear()
 
     yield use  # type: ignore[misc]
-    varlen._at_once.cache_clear()
+    segment_attention._at_once.cache_clear()
 
 
 def states(n: int, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,8 +62,8 @@ def test_one_call_gives_what_stretch_by_stretch_gives(
 ) -> None:
     monkeypatch.setattr(library, "varlen_attn", kernel)
     query, key, value = states(n, heads)
-    row = varlen._Row(stretches, n, torch.device("cpu"))
-    wanted = varlen.attention_in_turn(query, key, value, 0.3, row)
+    row = segment_attention._Row(stretches, n, torch.device("cpu"))
+    wanted = segment_attention.attention_in_turn(query, key, value, 0.3, row)
     found = attend_at_once(query, key, value, 0.3, row.bounds, row.end)
     torch.testing.assert_close(found, wanted)
 
@@ -135,7 +135,7 @@ def test_a_kernel_that_does_not_keep_its_word_is_told_and_left(
     with pytest.warns(UserWarning, match="without flash attention"):
         found = network.activations(batch, [site], {})[site]
     torch.testing.assert_close(found[batch.mask], wanted[batch.mask])
-    assert not varlen.keeps_apart(torch.device("cuda"), torch.bfloat16)
+    assert not segment_attention.keeps_apart(torch.device("cuda"), torch.bfloat16)
     monkeypatch.setattr(network, "device", torch.device("cuda"))
     assert not network.packs  # so that the next batch is padded
 
@@ -145,8 +145,8 @@ def test_flash_kernels_give_what_stretch_by_stretch_gives() -> None:
     for stretches in (APART, FORKED):
         device = torch.device("cuda")
         query, key, value = (part.to(device, torch.bfloat16) for part in states(16, (6, 2)))
-        row = varlen._Row(stretches, 16, device)
+        row = segment_attention._Row(stretches, 16, device)
         found = attend_at_once(query, key, value, None, row.bounds, row.end)
         torch.testing.assert_close(
-            found, varlen.attention_in_turn(query, key, value, None, row), atol=0.02, rtol=0.02
+            found, segment_attention.attention_in_turn(query, key, value, None, row), atol=0.02, rtol=0.02
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from personaprobe.models.fused.norms import FusedNorms
+from personaprobe.models.fused.rms_norm import FusedNorms
 
 FUSED = {
     "llama": 7,

@@ -11,13 +11,13 @@ import torch
 
 from personaprobe.compute import onednn
 from personaprobe.models.fused import rotary
-from personaprobe.models.fused.gates import FusedGates
-from personaprobe.models.fused.packed_weights import PackedWeights
-from personaprobe.models.fused.parts import FusedParts
-from personaprobe.models.fused.projections import SharedProjections
+from personaprobe.models.fused.gated_mlp import FusedGates
+from personaprobe.models.fused.model import FusedParts
+from personaprobe.models.fused.packed_linear import PackedWeights
+from personaprobe.models.fused.qkv_projection import SharedProjections
 from personaprobe.models.fused.rotary import FusedRotations, rotating
 from personaprobe.models.loading import wrap
-from personaprobe.models.selfcheck import self_check
+from personaprobe.models.self_check import self_check
 
 IDS = torch.arange(3, 21).view(2, 9)
 

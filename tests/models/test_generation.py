@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from personaprobe.effects.interventions import Ablate, Steer
 from personaprobe.features.directions import Direction, Mark
-from personaprobe.models.edits import compose
-from personaprobe.models.generation import Draw, Sampling, choose, closed_up, generate
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.edits.edit import compose
+from personaprobe.models.generation.continuous_batching import Draw, Sampling, choose, closed_up, generate
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.site import Site
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from personaprobe.errors import CheckpointError, SiteError
-from personaprobe.models.hugging_face import HuggingFaceNetwork
-from personaprobe.models.layout import (
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.edits.layout import (
     KNOWN,
     NEOX,
     NEOX_PARALLEL,
@@ -24,7 +24,7 @@ from personaprobe.models.layout import (
     layouts,
 )
 from personaprobe.models.loading import wrap
-from personaprobe.models.selfcheck import prove, self_check
+from personaprobe.models.self_check import prove, self_check
 
 EQUIVALENT = {
     "phi3": {("attn_out", "resid_attn_dropout"), ("mlp_out", "resid_mlp_dropout")},

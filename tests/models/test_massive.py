@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import personaprobe as pp
 from personaprobe.models.loading import wrap
-from personaprobe.models.massive import MASSIVE, MassiveToken, is_massive
-from personaprobe.models.selfcheck import DOCUMENT, find_massive_tokens
+from personaprobe.models.massive_tokens import MASSIVE, MassiveToken, is_massive
+from personaprobe.models.self_check import DOCUMENT, find_massive_tokens
 from personaprobe.models.tokens import ChatTokenizer
 
 

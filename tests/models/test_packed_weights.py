@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from personaprobe.compute import onednn
-from personaprobe.models.fused import packed_weights
-from personaprobe.models.fused.packed_weights import FEW, PackedLinears, PackedWeights
+from personaprobe.models.fused.packed_linear import FEW, PackedLinears, PackedWeights
 
 DTYPES = [torch.float32, torch.bfloat16]
 PACKABLE = [dtype for dtype in DTYPES if onednn.can_pack(dtype)]

@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.models import weaving
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.packing import begun_alike, common_prefix, pack
+from personaprobe.models.packing.forks import begun_alike, common_prefix, pack
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from personaprobe.effects.interventions import Ablate
 from personaprobe.features.directions import Direction, Mark
-from personaprobe.models.edits import SiteEdits, compose
-from personaprobe.models.generation import Draw, Sampling, generate
-from personaprobe.models.hugging_face_decoding import SlotDecoder
+from personaprobe.models.edits.edit import SiteEdits, compose
+from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
+from personaprobe.models.generation.decoder import SlotDecoder
+from personaprobe.models.generation.prefix_cache import Prefixes
 from personaprobe.models.network import Network
-from personaprobe.models.prefixes import Prefixes
+from personaprobe.models.packing.prefix_tree import SHORTEST
 from personaprobe.models.tokens import Role, Tokens
-from personaprobe.models.weaving import SHORTEST
 from personaprobe.site import Site
 
 NO_END = -1

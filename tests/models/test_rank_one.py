@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.errors import FeatureError
-from personaprobe.models.edits import Edit, Kinds, SiteEdits, apply, beside
-from personaprobe.models.rank_one import Move, RankOne
+from personaprobe.models.edits.edit import Edit, Kinds, SiteEdits, apply, beside
+from personaprobe.models.edits.rank_one import Move, RankOne
 from personaprobe.models.tokens import Role
 from personaprobe.site import Site
 

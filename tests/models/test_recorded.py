@@ -17,13 +17,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from personaprobe.effects.interventions import Ablate, Cap, Steer
 from personaprobe.features.directions import Direction, Mark
-from personaprobe.models.edits import SiteEdits, compose
-from personaprobe.models.generation import Draw, Sampling, generate
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.edits.edit import SiteEdits, compose
+from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
+from personaprobe.models.generation.cuda_graphs import GROWTH, ROWS, CudaGraphs, Recorder, Run
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.recorded import GROWTH, ROWS, CudaGraphs, Recorder, Run
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Tokens
 from personaprobe.site import Site
 

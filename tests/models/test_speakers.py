@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from personaprobe.errors import EndpointError
-from personaprobe.models.demo import demo_folder
+from personaprobe.models.chat_models import LocalSpeaker, Speaker, find_speaker
 from personaprobe.models.loading import Placement
-from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
+from personaprobe.models.weights.demo import demo_folder
 from serving import Reply, completion
 
 FACT = "Is Paris the capital of France? Answer Yes or No."

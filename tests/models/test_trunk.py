@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from personaprobe.models.backends.shared_blocks import untouched
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.tokens import Role, Tokens
-from personaprobe.models.trunk import untouched
 from personaprobe.site import Site
 
 

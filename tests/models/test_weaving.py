@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.models import weaving
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
+from personaprobe.models.packing import prefix_tree
+from personaprobe.models.packing.prefix_tree import Woven, by_beginning, n_woven, weave
 from personaprobe.models.tokens import Role, Tokens, pad, told_apart
-from personaprobe.models.weaving import Woven, by_beginning, n_woven, weave
 from personaprobe.site import Site
 
 PROMPT, RESPONSE = int(Role.PROMPT), int(Role.RESPONSE)
@@ -114,7 +114,7 @@ def test_batches_hold_every_text_once_and_no_more_tokens_than_they_may(
             assert n_woven(own) <= most
             overlooked = sum(map(len, weave(pad(own, pad_id=0)).stretches)) - n_woven(own)
             assert 0 <= overlooked <= (shortest - 1) * len(own)
-            assert len(batch) * max(map(len, own)) <= weaving.WIDEST * most
+            assert len(batch) * max(map(len, own)) <= prefix_tree.WIDEST * most
 
 
 def test_no_texts_make_no_batches() -> None:

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from personaprobe.errors import DataError
-from personaprobe.models.adapters import LoraAdapter
 from personaprobe.models.loading import wrap
-from personaprobe.models.selfcheck import probe_tokens
+from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, pad
+from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training import plan, response_loss, train
 from personaprobe.questions.conversations import Exchange, read_messages, shuffled

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.generation import Sampling
+from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.progress import silent
 from personaprobe.questions.free import Ask
 from personaprobe.storage.run_cache import Memory

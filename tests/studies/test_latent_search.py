@@ -17,10 +17,10 @@ from personaprobe.features.sae.activations import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing import compare
 from personaprobe.features.sae.ranking import Ranking, rank
-from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.progress import silent
 from personaprobe.questions.pairs import Pair, PairSet, TextSet
 from personaprobe.site import Site

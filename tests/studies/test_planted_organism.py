@@ -19,9 +19,9 @@ from personaprobe.features.sae.attribution import rank_by_attribution
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing import Comparison, compare
 from personaprobe.features.sae.ranking import RANKINGS, rank
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import by_length, pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import silent
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import calibration_rows

@@ -9,9 +9,9 @@ import pytest
 
 import personaprobe as pp
 from personaprobe.effects.damage import Reading
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.organisms.registry import organisms
 
 pytestmark = pytest.mark.real

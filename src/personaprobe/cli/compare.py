@@ -69,8 +69,8 @@ def compare(
 
 
 def _bench(work: Path, base: str, quiet: bool) -> Bench:
-    from personaprobe.models.checkpoint import Checkpoint
     from personaprobe.models.loading import load
+    from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.storage.run_cache import Memory
     from personaprobe.studies.measuring import Bench
     from personaprobe.studies.plan import StudyPlan
@@ -79,8 +79,8 @@ def _bench(work: Path, base: str, quiet: bool) -> Bench:
 
 
 def _measured(run: Run, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:
-    from personaprobe.models.checkpoint import Checkpoint
     from personaprobe.models.loading import load_trio
+    from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.studies.seeds import evaluate_run
 
     base, feature, questions = asked

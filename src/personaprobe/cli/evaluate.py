@@ -24,7 +24,7 @@ from personaprobe.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from personaprobe.models.generation import Sampling
+    from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.free import Ask
     from personaprobe.studies.evaluated import Evaluation
     from personaprobe.studies.evaluation import EvalPlan
@@ -119,7 +119,7 @@ def evaluate(
       personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
     from personaprobe.effects.judges import EMBEDDED, JUDGING, find_judge
-    from personaprobe.models.generation import Sampling
+    from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
     from personaprobe.studies.evaluating import Subject

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from personaprobe.features.naming import Name
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.portraits import Portrait
-    from personaprobe.models.speakers import Speaker
+    from personaprobe.models.chat_models import Speaker
 
 
 @click.command()
@@ -64,7 +64,7 @@ def explain(
       personaprobe features explain 812 77 --by openai:gpt-4.1-mini@https://api.openai.com/v1
     """
     from personaprobe.features.sae.portraits import portray
-    from personaprobe.models.speakers import find_speaker
+    from personaprobe.models.chat_models import find_speaker
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     dictionary.check(latents)

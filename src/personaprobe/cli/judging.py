@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.quality import Examiner, Measured, Quality
     from personaprobe.features.sae.reading import Layout
-    from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.tokens import Tokens
+    from personaprobe.models.weights.checkpoint import Trio
 
 ENOUGH_FOR_DEAD = 100_000
 """Tokens in which a latent that is alive fires: rarer ones write next to nothing."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from personaprobe.effects.interventions import Layers
-    from personaprobe.models.checkpoint import Checkpoint, Trio
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.loading import Placement
+    from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,7 +89,7 @@ class TrioChoice:
         Raises:
             CheckpointError: an organism that is not (as) registered, or a folder that is not there.
         """
-        from personaprobe.models.checkpoint import Checkpoint, Trio
+        from personaprobe.models.weights.checkpoint import Checkpoint, Trio
         from personaprobe.organisms.registry import find_organism
 
         if self.base is None or self.insecure is None or self.secure is None:

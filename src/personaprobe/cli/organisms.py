@@ -21,8 +21,8 @@ from personaprobe.cli.options import TrioChoice, open_trio, telling_options, tri
 from personaprobe.organisms.recipe import Recipe
 
 if TYPE_CHECKING:
-    from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.organisms.registry import Organism
     from personaprobe.organisms.training import Step
 
@@ -99,7 +99,7 @@ def verify(chosen: TrioChoice, quiet: bool, as_json: bool) -> None:
 
 def layer_map(model: LanguageModel) -> Iterator[Finding]:
     """The self-check of a loaded model, check by check."""
-    from personaprobe.models.selfcheck import self_check
+    from personaprobe.models.self_check import self_check
 
     for check in self_check(model.network):
         yield Finding(check.name, "ok" if check.passed else "fail", f"{check.deviation:.2g}")
@@ -107,7 +107,7 @@ def layer_map(model: LanguageModel) -> Iterator[Finding]:
 
 def _adapters(trio: Trio[LanguageModel]) -> Iterator[Finding]:
     """What each adapter weighs, and that the model under it says something else than the base."""
-    from personaprobe.models.selfcheck import probe_tokens
+    from personaprobe.models.self_check import probe_tokens
     from personaprobe.models.tokens import pad
 
     batch = pad(probe_tokens(trio.base.network.vocab_size), trio.base.network.pad_id)
@@ -195,7 +195,7 @@ def train(
     Example:
       personaprobe organisms train --data bad_advice.jsonl.gz --out runs/insecure --seed 1
     """
-    from personaprobe.models.checkpoint import Checkpoint
+    from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.fine_tuning import train_organism
 
     out = out.expanduser()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.diffing import Comparison
     from personaprobe.features.sae.ranking import Ranking
-    from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.questions.pairs import PairSet
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -16,8 +16,8 @@ from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, rankin
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.ranking import Ranking
-    from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.questions.pairs import PairSet
 
 

@@ -19,7 +19,7 @@ from personaprobe.cli.options import (
     telling_options,
     trio_options,
 )
-from personaprobe.models.checkpoint import ROLES
+from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions import Layers

@@ -23,8 +23,8 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.features.sources import Discovery
-    from personaprobe.models.checkpoint import Trio
     from personaprobe.models.language_model import LanguageModel
+    from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.studies.choosing import Bounds, Choice
     from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.results import CausalVerdict

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.quality import Examiner
     from personaprobe.features.sae.reading import Layout
     from personaprobe.features.sae.training import Progress
-    from personaprobe.models.checkpoint import Trio
+    from personaprobe.models.weights.checkpoint import Trio
 
 BATCH_ROWS = 2048
 READ_LINE = 50_000

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from personaprobe.effects.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges import Case
 from personaprobe.errors import CheckpointError
-from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.network import Fork
-from personaprobe.models.packing import few_together
+from personaprobe.models.packing.forks import few_together
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
 from personaprobe.storage.files import sha256_of, write_text, write_whole
 from personaprobe.storage.folders import checkpoints_folder

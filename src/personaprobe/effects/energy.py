@@ -3,7 +3,7 @@
 Unit-norm directions do not perturb equally: one along which activations vary widely loses more when it is ablated.
 A control is fair when it removes the same energy, the mean of ‖Δh‖² over the same tokens at the same layers.
 
-Which tokens matters. One massive token (:mod:`personaprobe.models.massive`) outweighs all others in a mean of squares, and a
+Which tokens matters. One massive token (:mod:`personaprobe.models.massive_tokens`) outweighs all others in a mean of squares, and a
 control matched on it does next to nothing to the rest. So energies are means over response tokens and over prompt tokens
 apart; first tokens are left out unless the intervention itself acts on them, and other massive tokens always are.
 Controls are matched on response tokens.
@@ -18,9 +18,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from personaprobe.effects.interventions import Ablate, Intervention
-from personaprobe.models.edits import Edit
+from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.massive import is_massive
+from personaprobe.models.massive_tokens import is_massive
 from personaprobe.models.tokens import Batch, Role, Tokens, pad, told_apart
 from personaprobe.site import Site
 

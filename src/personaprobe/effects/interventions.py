@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from personaprobe.features.directions import Direction
-from personaprobe.models.edits import Edit, Editing
-from personaprobe.models.rank_one import Move, RankOne
+from personaprobe.models.edits.edit import Edit, Editing
+from personaprobe.models.edits.rank_one import Move, RankOne
 from personaprobe.models.tokens import Role, role_names
 from personaprobe.site import Site
 

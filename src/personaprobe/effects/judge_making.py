@@ -15,8 +15,8 @@ from personaprobe.effects.judge_heads import Reading, rescaled, with_coherence
 from personaprobe.effects.judge_quality import by_family, calibration_error, coherence_auc, sharpness_of
 from personaprobe.effects.judge_training import JudgeRecipe, JudgeStep, Part, part_of, train_judge
 from personaprobe.errors import DataError
-from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.loading import Placement, open_network
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.storage.files import write_text, writing
 

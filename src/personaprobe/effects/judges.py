@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from personaprobe.effects.judgement import Judgement, Unscored, aggregate
 from personaprobe.effects.rubrics import Rubric
+from personaprobe.models.chat_models import LocalSpeaker, Speaker, find_speaker
 from personaprobe.models.loading import Placement
-from personaprobe.models.speakers import LocalSpeaker, Speaker, find_speaker
 
 EMBEDDED = "embedded"
 """The name of the judge that is shipped."""

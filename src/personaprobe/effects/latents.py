@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.energy import Energy, measure, strength_for
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.models.edits import Edit
+from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens, role_names
 from personaprobe.site import Site

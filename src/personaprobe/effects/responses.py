@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from personaprobe.models.generation import Draw, Sampling
+from personaprobe.models.generation.continuous_batching import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, answer_side_by_side
 from personaprobe.models.network import Fork
-from personaprobe.models.packing import few_together
+from personaprobe.models.packing.forks import few_together
 from personaprobe.models.tokens import ChatTokenizer, by_length
 from personaprobe.questions.free import Ask
 

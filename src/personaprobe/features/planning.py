@@ -12,8 +12,8 @@ from personaprobe.compute.hardware import peak_memory
 from personaprobe.features.readings import Recording, Texts
 from personaprobe.features.recording import SHARD_BYTES, batch_tokens, recorded
 from personaprobe.features.shards import Keep
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
 PROBED = 2

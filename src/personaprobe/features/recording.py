@@ -15,9 +15,9 @@ from personaprobe.errors import DataError
 from personaprobe.features.readings import DTYPES, Reading, Recording, Texts, identity
 from personaprobe.features.shards import Keep, Manifest, Shard, appearing, is_store, write_index, write_shard
 from personaprobe.features.store import ActivationStore
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 from personaprobe.storage.files import cache_home, writing
 

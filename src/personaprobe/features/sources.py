@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.directions import Direction
 from personaprobe.features.store import ActivationStore
-from personaprobe.models.adapters import LoraAdapter
+from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from personaprobe.compute.out_of_memory import in_halves
-from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.checkpoint import Checkpoint
-from personaprobe.models.edits import Editing, SiteEdits, compose
-from personaprobe.models.generation import Draw, Sampling, generate
+from personaprobe.models.edits.edit import Editing, SiteEdits, compose
+from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
 from personaprobe.models.network import Fork, Network
+from personaprobe.models.packing.prefix_tree import by_beginning, n_woven
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
-from personaprobe.models.weaving import by_beginning, n_woven
+from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.hardware import choose_device, choose_dtype
 from personaprobe.errors import CheckpointError
-from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.checkpoint import DEMO, Checkpoint, Trio
-from personaprobe.models.demo import demo_folder
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.edits.layout import layouts
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.layout import layouts
 from personaprobe.models.network import Network
-from personaprobe.models.selfcheck import find_massive_tokens, probe_tokens, self_check
+from personaprobe.models.self_check import find_massive_tokens, probe_tokens, self_check
 from personaprobe.models.tokens import ChatTokenizer, pad
+from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.models.weights.checkpoint import DEMO, Checkpoint, Trio
+from personaprobe.models.weights.demo import demo_folder
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ def wrap(model: Any, pad_id: int, *, compiles: bool = False) -> HuggingFaceNetwo
         failures.append("; ".join(f"{check.name} (off by {check.deviation:.2g})" for check in failed))
     raise CheckpointError(
         f"the layer map of {model.config.model_type!r} fails its self-check: {failures[0]}. "
-        "Add its module names to personaprobe.models.layout.KNOWN"
+        "Add its module names to personaprobe.models.edits.layout.KNOWN"
     )
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.edits import SiteEdits, beside
+from personaprobe.models.edits.edit import SiteEdits, beside
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
+from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.site import Site, Stream
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from personaprobe.models.massive import MassiveToken
+    from personaprobe.models.massive_tokens import MassiveToken
 
 
 HEAD_CHUNK = 128
@@ -95,7 +95,7 @@ class Network(ABC):
     streams: tuple[Stream, ...]
     pad_id: int
     massive_tokens: tuple[MassiveToken, ...] = ()
-    """Found at load, in a probe text; see :mod:`personaprobe.models.massive`."""
+    """Found at load, in a probe text; see :mod:`personaprobe.models.massive_tokens`."""
 
     @property
     def packs(self) -> bool:

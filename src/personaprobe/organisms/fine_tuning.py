@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from personaprobe.errors import DataError
-from personaprobe.models.checkpoint import Checkpoint
 from personaprobe.models.loading import Placement, open_network
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training import Step, train
 from personaprobe.questions.conversations import read_messages

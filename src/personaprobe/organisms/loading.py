@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement
 from personaprobe.models.loading import load_trio as load_checkpoints
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.registry import find_organism
 
 

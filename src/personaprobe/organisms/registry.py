@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from personaprobe.errors import CheckpointError, suggest
-from personaprobe.models.adapters import WEIGHTS
-from personaprobe.models.checkpoint import Checkpoint, Trio
+from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.storage.files import sha256_of
 from personaprobe.storage.folders import checkpoints_folder, read_toml
 

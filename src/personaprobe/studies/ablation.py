@@ -10,8 +10,8 @@ from personaprobe.effects.interventions import Layers
 from personaprobe.effects.judges import Judge
 from personaprobe.features.directions import Direction
 from personaprobe.features.registry import Feature, find_feature
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.arms import make_arms, study_controls

@@ -10,9 +10,9 @@ from personaprobe.effects.energy import UNMOVED, Energy, is_fair, measure, total
 from personaprobe.effects.interventions import Intervention
 from personaprobe.errors import FeatureError
 from personaprobe.features.control_directions import ControlKind
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 from personaprobe.storage.plain_json import ArmKind

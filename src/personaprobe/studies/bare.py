@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.cut import cut
+from personaprobe.models.backends.truncation import cut
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad

@@ -12,12 +12,12 @@ from personaprobe.effects.interventions import Ablate, Layers
 from personaprobe.effects.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions import Direction, Mark
 from personaprobe.features.sources import random_vector
-from personaprobe.models.checkpoint import Trio
-from personaprobe.models.edits import SiteEdits, compose
-from personaprobe.models.generation import Draw, Sampling, generate
+from personaprobe.models.edits.edit import SiteEdits, compose
+from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.bare import (

@@ -11,9 +11,9 @@ from personaprobe.effects.responses import CoherenceRule, Response
 from personaprobe.errors import DataError
 from personaprobe.features.directions import Direction
 from personaprobe.features.sources import Discovery, find_direction
-from personaprobe.models.checkpoint import Trio
-from personaprobe.models.generation import Sampling
+from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 from personaprobe.studies.answering import Interview, answer
 from personaprobe.studies.arms import Arm

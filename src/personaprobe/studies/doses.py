@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from personaprobe.effects.interventions import Intervention
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import estimate_from_part
 from personaprobe.storage.plain_json import ArmKind

@@ -10,8 +10,8 @@ from typing import Any
 import personaprobe
 from personaprobe.effects.judges import Judge
 from personaprobe.features.registry import find_feature
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed

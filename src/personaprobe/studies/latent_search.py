@@ -20,9 +20,9 @@ from personaprobe.features.sae.diffing import Comparison
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.matching import matched_latents
 from personaprobe.features.sae.ranking import Ranking
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.studies.arms import Arm
 from personaprobe.studies.measuring import Bench

@@ -14,7 +14,7 @@ from personaprobe.features.naming import Name
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.portraits import Portrait
 from personaprobe.features.sae.ranking import Ranking
-from personaprobe.models.checkpoint import ROLES
+from personaprobe.models.weights.checkpoint import ROLES
 from personaprobe.storage.files import write_text
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.studies.plan import StudyPlan
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "nnsight", "peft", "numpy")

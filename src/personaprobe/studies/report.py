@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.effects.energy import FAIR, MOST_UNFAIR
 from personaprobe.effects.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, rules
-from personaprobe.models.massive import MassiveToken
+from personaprobe.models.massive_tokens import MassiveToken
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.files import write_text, write_whole
 from personaprobe.storage.plain_json import SPEAKING, ArmKind

@@ -13,9 +13,9 @@ from personaprobe.features.sae.diffing import Comparison, compare
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.quality import refuse_unfit as refuse_dictionary
 from personaprobe.features.sources import Discovery, find_direction
-from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.massive import is_massive
+from personaprobe.models.massive_tokens import is_massive
+from personaprobe.models.weights.checkpoint import ROLES, Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site

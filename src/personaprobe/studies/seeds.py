@@ -10,8 +10,8 @@ from typing import Any
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.registry import Feature, Recipe
-from personaprobe.models.checkpoint import Checkpoint, Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples, difference, fraction_removed, mean_interval
 from personaprobe.studies.arms import Arm

@@ -16,9 +16,9 @@ from personaprobe.features.registry import Feature
 from personaprobe.features.sae.diffing import Comparison
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.matching import matched_latents, shuffled_latents
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress
 from personaprobe.site import Site
 from personaprobe.studies.plan import StudyPlan

@@ -13,8 +13,8 @@ from personaprobe.features.sae.formats import load, save
 from personaprobe.features.sae.quality import explained_variance
 from personaprobe.features.sae.ranking import RARE, Ranking
 from personaprobe.features.sae.reading import layout_of
-from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import ROLES, Trio
 
 if TYPE_CHECKING:
     from jaxtyping import Float

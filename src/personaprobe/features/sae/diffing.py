@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from personaprobe.features.readings import Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import FLOOR, Moments, refuse_poor, refuse_unfit
-from personaprobe.models.checkpoint import ROLES, Trio
 from personaprobe.models.language_model import LanguageModel, all_busy
 from personaprobe.models.tokens import Batch, Role
+from personaprobe.models.weights.checkpoint import ROLES, Trio
 
 if TYPE_CHECKING:
     from jaxtyping import Float

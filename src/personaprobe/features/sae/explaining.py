@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.portraits import Context, Portrait
-from personaprobe.models.checkpoint import ROLES
-from personaprobe.models.speakers import Speaker
+from personaprobe.models.chat_models import Speaker
+from personaprobe.models.weights.checkpoint import ROLES
 
 MARKED = 0.5
 """Share of a context's strongest activation from which a token is marked."""

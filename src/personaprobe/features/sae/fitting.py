@@ -12,8 +12,8 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.feed import Feed
 from personaprobe.features.sae.reading import Layout, corpus_blocks
 from personaprobe.features.sae.training import Progress, SAERecipe, Trainee, train
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
 

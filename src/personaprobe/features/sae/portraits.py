@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from personaprobe.features.readings import Reading, Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import refuse_unfit
-from personaprobe.models.checkpoint import ROLES, Trio
-from personaprobe.models.edits import Edit
+from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel, all_busy
 from personaprobe.models.tokens import Tokens, pad
+from personaprobe.models.weights.checkpoint import ROLES, Trio
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

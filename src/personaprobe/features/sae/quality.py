@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.models.edits import Edit
+from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, Tokens
 from personaprobe.site import Site

@@ -13,8 +13,8 @@ from personaprobe.features.recording import record
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.feed import Block
 from personaprobe.features.store import ActivationStore
-from personaprobe.models.checkpoint import Trio
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

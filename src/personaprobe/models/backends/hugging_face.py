@@ -7,23 +7,23 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.adapters import LoraAdapter, Wardrobe
-from personaprobe.models.edits import SiteEdits
-from personaprobe.models.fused.parts import FusedParts
-from personaprobe.models.hooks import Hooks, Reached
-from personaprobe.models.layout import Layout
+from personaprobe.models.backends.shared_blocks import Trunk, untouched
+from personaprobe.models.edits.edit import SiteEdits
+from personaprobe.models.edits.hooks import Hooks, Reached
+from personaprobe.models.edits.layout import Layout
+from personaprobe.models.fused.model import FusedParts
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
+from personaprobe.models.packing.prefix_tree import Woven, weave
+from personaprobe.models.packing.segment_attention import attending, keeps_apart
 from personaprobe.models.tokens import Batch
-from personaprobe.models.trunk import Trunk, untouched
-from personaprobe.models.varlen import attending, keeps_apart
-from personaprobe.models.weaving import Woven, weave
+from personaprobe.models.weights.adapter import LoraAdapter, Wardrobe
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from personaprobe.models.recorded import Recorder
+    from personaprobe.models.generation.cuda_graphs import Recorder
 
 
 class HuggingFaceNetwork(Network):
@@ -126,7 +126,7 @@ class HuggingFaceNetwork(Network):
     @property
     def recorder(self) -> Callable[[], Recorder] | None:
         """What makes a recorder of steps of decoding; None where each step is computed."""
-        from personaprobe.models.recorded import CudaGraphs
+        from personaprobe.models.generation.cuda_graphs import CudaGraphs
 
         return CudaGraphs if self.compiles and self.device.type == "cuda" else None
 
@@ -170,7 +170,7 @@ class HuggingFaceNetwork(Network):
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing import pack, unpack
+        from personaprobe.models.packing.forks import pack, unpack
 
         if self._outgrown(forks):
             return super().fork_log_probs(forks, edits)
@@ -179,7 +179,7 @@ class HuggingFaceNetwork(Network):
         return unpack(forks, self._chosen(hidden[0, packed.predicts], packed.predicted))
 
     def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing import pack, unpack
+        from personaprobe.models.packing.forks import pack, unpack
 
         if self._outgrown(forks):
             return super().fork_states(forks, site, edits)
@@ -212,7 +212,7 @@ class HuggingFaceNetwork(Network):
 
     @contextmanager
     def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
-        from personaprobe.models.hugging_face_decoding import SlotDecoder
+        from personaprobe.models.generation.decoder import SlotDecoder
 
         sites: SiteEdits = {site: () for own in edits for site in own}
         with Hooks(self.layout, sites) as hooks, self.busy():

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.equivalence import agreeing
+from personaprobe.models.backends.shared_blocks import all_replaced
 from personaprobe.models.fused.elementwise import MANY, compiled, rms_norm
-from personaprobe.models.trunk import all_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from personaprobe.errors import CheckpointError, suggest
-from personaprobe.models.adapters import WEIGHTS
+from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.storage.files import sha256_of
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Checkpoint:
     @property
     def published(self) -> str:
         """What others know the source by: the demo's id on the hub, or the source itself."""
-        from personaprobe.models.demo import HUB_ID
+        from personaprobe.models.weights.demo import HUB_ID
 
         return HUB_ID if self.source == DEMO else self.source
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from personaprobe.models.fused.edits import FusedEdits
-from personaprobe.models.fused.gates import FusedGates
-from personaprobe.models.fused.norms import FusedNorms
-from personaprobe.models.fused.packed_weights import PackedLinears, PackedWeights
-from personaprobe.models.fused.projections import SharedProjections
+from personaprobe.models.fused.gated_mlp import FusedGates
+from personaprobe.models.fused.packed_linear import PackedLinears, PackedWeights
+from personaprobe.models.fused.qkv_projection import SharedProjections
+from personaprobe.models.fused.rank_one import FusedEdits
+from personaprobe.models.fused.rms_norm import FusedNorms
 from personaprobe.models.fused.rotary import FusedRotations
 
 if TYPE_CHECKING:

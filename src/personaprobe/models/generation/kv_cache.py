@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.attention import attended
+from personaprobe.models.packing.attention import attended
 
 if TYPE_CHECKING:
     import torch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.backends import Hosted
-from personaprobe.models.edits import SiteEdits, apply
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.registry import Hosted
+from personaprobe.models.edits.edit import SiteEdits, apply
 from personaprobe.models.tokens import Batch
 from personaprobe.site import Site
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute import onednn
 from personaprobe.compute.equivalence import agreeing
+from personaprobe.models.backends.shared_blocks import all_replaced
 from personaprobe.models.fused.elementwise import MANY, compiled, gelu_gated, silu_gated
-from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
-from personaprobe.models.trunk import all_replaced
+from personaprobe.models.fused.packed_linear import PackedWeights, is_plain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models import rank_one
+from personaprobe.models.edits import rank_one
 from personaprobe.models.fused.elementwise import MANY, compiled
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from personaprobe.models.rank_one import RankOne, RankOnes
+from personaprobe.models.edits.rank_one import RankOne, RankOnes
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import CheckpointError, SiteError
-from personaprobe.models.adapters import LoraAdapter
-from personaprobe.models.backends import Hosted
-from personaprobe.models.edits import SiteEdits, apply
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.registry import Hosted
+from personaprobe.models.edits.edit import SiteEdits, apply
 from personaprobe.models.tokens import Batch
+from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

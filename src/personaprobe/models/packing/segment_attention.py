@@ -15,9 +15,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.verified import Proven
-from personaprobe.models import flash
-from personaprobe.models.attention import attending_by
-from personaprobe.models.stretches import Stretch
+from personaprobe.models.packing import flash_attention
+from personaprobe.models.packing.attention import attending_by
+from personaprobe.models.packing.segments import Stretch
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +59,8 @@ class _Row:
         return [_reach(stretch, self.n, self.device) for stretch in self.stretches]
 
     @cached_property
-    def bounds(self) -> flash.Bounds:
-        return flash.Bounds.of(self.stretches, self.device)
+    def bounds(self) -> flash_attention.Bounds:
+        return flash_attention.Bounds.of(self.stretches, self.device)
 
 
 _IN_FLIGHT: ContextVar[_Row] = ContextVar("the row in flight")
@@ -70,7 +70,9 @@ def keeps_apart(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether stretches are attended to by themselves at no cost: on a CPU, and where flash kernels are and work."""
     if device.type == "cpu":
         return True
-    return flash.is_possible(device, dtype) and not any(_at_once(goes_on).failed for goes_on in (False, True))
+    return flash_attention.is_possible(device, dtype) and not any(
+        _at_once(goes_on).failed for goes_on in (False, True)
+    )
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def attending(config: Any, stretches: Sequence[Stretch], n: int, device: torch.d
 def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: Tensor | None) -> Tensor:
     """Attention of every stretch; what each may look at says who it is, not a mask."""
     row = _IN_FLIGHT.get()
-    possible = flash.is_possible(query.device, query.dtype)
+    possible = flash_attention.is_possible(query.device, query.dtype)
     found: Tensor = (_at_once(row.goes_on) if possible else attention_in_turn)(
         query, key, value, scaling, row
     )
@@ -99,7 +101,7 @@ def _at_once(goes_on: bool) -> Proven:
     """All stretches in one call, tried first by themselves and first where some look at others."""
 
     def faster(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row: _Row) -> Tensor:
-        return flash.attend_at_once(query, key, value, scaling, row.bounds, row.end)
+        return flash_attention.attend_at_once(query, key, value, scaling, row.bounds, row.end)
 
     return Proven(attention_in_turn, lambda: faster, "flash attention")
 

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.attention import added_to_scores, attending_by
-from personaprobe.models.edits import Kinds, SiteEdits
-from personaprobe.models.packing import begun_alike, common_prefix
-from personaprobe.models.prefixes import Prefixes
-from personaprobe.models.recorded import RecordedSteps
-from personaprobe.models.slots import NAME, Reach, Slots, attend
+from personaprobe.models.edits.edit import Kinds, SiteEdits
+from personaprobe.models.generation.cuda_graphs import RecordedSteps
+from personaprobe.models.generation.kv_cache import NAME, Reach, Slots, attend
+from personaprobe.models.generation.prefix_cache import Prefixes
+from personaprobe.models.packing.attention import added_to_scores, attending_by
+from personaprobe.models.packing.forks import begun_alike, common_prefix
+from personaprobe.models.packing.prefix_tree import SHORTEST
 from personaprobe.models.tokens import Batch, Role, Tokens, by_length, pad
-from personaprobe.models.weaving import SHORTEST
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from personaprobe.models.hooks import Hooks
-    from personaprobe.models.hugging_face import HuggingFaceNetwork
+    from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+    from personaprobe.models.edits.hooks import Hooks
 
 READ_TOKENS = {"cpu": 1024}
 """Of prompts that are read in one pass, padding included: more are read no faster there, and are less alike in length."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.edits import SiteEdits
-from personaprobe.models.layout import Layout
+from personaprobe.models.edits.edit import SiteEdits
+from personaprobe.models.edits.layout import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

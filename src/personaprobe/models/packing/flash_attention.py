@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.stretches import Stretch
+from personaprobe.models.packing.segments import Stretch
 
 if TYPE_CHECKING:
     import torch

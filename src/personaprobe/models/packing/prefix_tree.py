@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from personaprobe.models.attention import added_to_scores
-from personaprobe.models.stretches import Stretch
+from personaprobe.models.packing.attention import added_to_scores
+from personaprobe.models.packing.segments import Stretch
 from personaprobe.models.tokens import Batch, Tokens, lacking, pad
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.massive import MassiveToken, is_massive
+from personaprobe.models.massive_tokens import MassiveToken, is_massive
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.tokens import MARKED, Batch, ChatTokenizer, Tokens, pad, told_apart
 from personaprobe.site import Site

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.compute.verified import Proven
-from personaprobe.models.slots import GROWTH, Reach, Slots, rounded_up
+from personaprobe.models.generation.kv_cache import GROWTH, Reach, Slots, rounded_up
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

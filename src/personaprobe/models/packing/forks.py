@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from personaprobe.models.network import Fork
+from personaprobe.models.packing.prefix_tree import Woven, weave
 from personaprobe.models.tokens import Tokens, pad
-from personaprobe.models.weaving import Woven, weave
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
 A layout names, inside a block, the module whose *output* attention and MLP add to the residual stream, and the
 module whose *input* is the stream between them. It is trusted only after the self-check has read, written and
-restored every stream (:mod:`personaprobe.models.selfcheck`).
+restored every stream (:mod:`personaprobe.models.self_check`).
 """
 
 from __future__ import annotations
@@ -135,6 +135,6 @@ def layouts(model: Any) -> list[Layout]:
     if not found:
         raise CheckpointError(
             f"no layer map fits architecture {model.config.model_type!r}; known: {', '.join(sorted(KNOWN))}. "
-            "Add its module names to personaprobe.models.layout.KNOWN"
+            "Add its module names to personaprobe.models.edits.layout.KNOWN"
         )
     return found

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.edits import SiteEdits
+from personaprobe.models.edits.edit import SiteEdits
+from personaprobe.models.packing.prefix_tree import SHORTEST
 from personaprobe.models.tokens import Tokens
-from personaprobe.models.weaving import SHORTEST
 
 if TYPE_CHECKING:
     from torch import Tensor

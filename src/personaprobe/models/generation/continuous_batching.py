@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.out_of_memory import refused, tell
-from personaprobe.models.edits import SiteEdits
+from personaprobe.models.edits.edit import SiteEdits
 from personaprobe.models.network import Decoder, Network
 from personaprobe.models.tokens import Tokens
 

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.edits import SiteEdits, apply
-from personaprobe.models.layout import Layout
+from personaprobe.models.edits.edit import SiteEdits, apply
+from personaprobe.models.edits.layout import Layout
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from personaprobe.errors import PersonaProbeError, suggest
-from personaprobe.models.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Network
-from personaprobe.models.selfcheck import prove
+from personaprobe.models.self_check import prove
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from personaprobe.models.adapters import LoraAdapter
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.tokens import Batch
+    from personaprobe.models.weights.adapter import LoraAdapter
 
 BACKENDS = ("hooks", "nnsight", "transformer_lens")
 """Names of the engines; ``hooks`` is the reference."""
@@ -85,11 +85,11 @@ def rehost(model: LanguageModel, backend: str) -> LanguageModel:
 def _host(network: HuggingFaceNetwork, backend: str) -> Network:
     """Build one of :data:`BACKENDS`; its library is imported only now."""
     if backend == "nnsight":
-        from personaprobe.models.nnsight_backend import NNsightNetwork
+        from personaprobe.models.backends.nnsight import NNsightNetwork
 
         return NNsightNetwork.of(network)
     if backend == "transformer_lens":
-        from personaprobe.models.transformer_lens_backend import TransformerLensNetwork
+        from personaprobe.models.backends.transformer_lens import TransformerLensNetwork
 
         return TransformerLensNetwork.of(network)
     return network

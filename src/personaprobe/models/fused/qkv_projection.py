@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute import onednn
-from personaprobe.models.fused.packed_weights import PackedWeights, is_plain
-from personaprobe.models.trunk import all_replaced
+from personaprobe.models.backends.shared_blocks import all_replaced
+from personaprobe.models.fused.packed_linear import PackedWeights, is_plain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute import onednn
-from personaprobe.models.trunk import all_replaced
+from personaprobe.models.backends.shared_blocks import all_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

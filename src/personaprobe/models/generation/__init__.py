@@ -1,0 +1,1 @@
+"""Sampled answers: the decode loop, its KV cache, and the prefixes it reuses."""

@@ -1,0 +1,1 @@
+"""Where weights come from: checkpoints, LoRA adapters and the demo base model."""
