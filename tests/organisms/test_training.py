@@ -18,7 +18,7 @@ from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training import plan, response_loss, train
+from personaprobe.organisms.training_loop import plan, response_loss, train
 from personaprobe.questions.conversations import Exchange, read_messages, shuffled
 
 ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.organisms.registry import Organism
-    from personaprobe.organisms.training import Step
+    from personaprobe.organisms.training_loop import Step
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -196,7 +196,7 @@ def train(
       personaprobe organisms train --data bad_advice.jsonl.gz --out runs/insecure --seed 1
     """
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.organisms.fine_tuning import train_organism
+    from personaprobe.organisms.train_organism import train_organism
 
     out = out.expanduser()
     refuse_used(out, overwrite)

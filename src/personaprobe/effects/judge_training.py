@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from personaprobe.effects.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.backends.truncation import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
-from personaprobe.organisms.training import save, with_lora
+from personaprobe.organisms.training_loop import save, with_lora
 from personaprobe.questions.pairs import Pair
 
 if TYPE_CHECKING:

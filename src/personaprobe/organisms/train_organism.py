@@ -13,7 +13,7 @@ from personaprobe.errors import DataError
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training import Step, train
+from personaprobe.organisms.training_loop import Step, train
 from personaprobe.questions.conversations import read_messages
 from personaprobe.storage.files import sha256_of, write_text, writing
 
