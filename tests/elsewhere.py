@@ -157,11 +157,11 @@ def equip(with_flash: bool) -> None:
     hardware.choose_device = lambda asked=None: ELSEWHERE if asked is None else torch.device(asked)
     from torch.nn.attention import varlen
 
-    from personaprobe.features.sae import selecting, sparse
+    from personaprobe.features.sae.kernels import selection, sparse
     from personaprobe.models.packing import flash_attention
     from standing_in import varlen_attention
 
-    selecting.helps = lambda _: True
+    selection.helps = lambda _: True
     for name in ("weighted_sums", "sampled_dots"):  # whose sparse tensors cannot be pretended
         setattr(sparse, name, as_kernel(getattr(sparse, name)))
     if with_flash:

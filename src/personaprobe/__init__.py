@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from personaprobe.effects.interventions import Steer as Steer
     from personaprobe.effects.preference import preference_gaps as preference_gaps
     from personaprobe.errors import PersonaProbeError as PersonaProbeError
-    from personaprobe.features.directions import Direction as Direction
-    from personaprobe.features.recording import record as record
-    from personaprobe.features.registry import find_feature as find_feature
-    from personaprobe.features.store import ActivationStore as ActivationStore
+    from personaprobe.features.activations.recording import record as record
+    from personaprobe.features.activations.store import ActivationStore as ActivationStore
+    from personaprobe.features.directions.direction import Direction as Direction
+    from personaprobe.features.registry.registry import find_feature as find_feature
     from personaprobe.models.language_model import LanguageModel as LanguageModel
     from personaprobe.models.loading import load as load
     from personaprobe.models.tokens import Role as Role

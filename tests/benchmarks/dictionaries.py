@@ -21,8 +21,12 @@ import torch
 from tests.benchmarks.keeping import keep
 
 from personaprobe.compute.hardware import keep_freed_memory
-from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, TopKArchitecture
-from personaprobe.features.sae.training import SAERecipe, Trainee
+from personaprobe.features.sae.training.architectures import (
+    Architecture,
+    BatchTopKArchitecture,
+    TopKArchitecture,
+)
+from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
 from personaprobe.studies.timing import Work, measure
 
 STEPS = 4

@@ -16,8 +16,8 @@ from time import perf_counter
 import torch
 from tests.benchmarks.keeping import keep
 
-from personaprobe.features.sae.architectures import BatchTopKArchitecture, TopKArchitecture
-from personaprobe.features.sae.training import SAERecipe, Trainee
+from personaprobe.features.sae.training.architectures import BatchTopKArchitecture, TopKArchitecture
+from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
 from personaprobe.organisms.loading import load_trio
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from tests.benchmarks.keeping import keep
 
-from personaprobe.features.sae.architectures import TopKArchitecture
-from personaprobe.features.sae.training import SAERecipe, Trainee
+from personaprobe.features.sae.training.architectures import TopKArchitecture
+from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
 from personaprobe.models.edits.edit import compose
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load

@@ -18,8 +18,12 @@ import torch
 from tests.benchmarks.keeping import keep
 from torch.profiler import ProfilerActivity, profile
 
-from personaprobe.features.sae.architectures import Architecture, BatchTopKArchitecture, TopKArchitecture
-from personaprobe.features.sae.training import SAERecipe, Trainee
+from personaprobe.features.sae.training.architectures import (
+    Architecture,
+    BatchTopKArchitecture,
+    TopKArchitecture,
+)
+from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
 from personaprobe.organisms.loading import load_trio
 from personaprobe.studies.bench import works
 

@@ -283,7 +283,7 @@ def test_wrong_usage_is_one_line_that_names_the_help(run: Run, arguments: tuple[
 
 
 def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    monkeypatch.setattr("personaprobe.features.registry.registered", lambda: 1 / 0)
+    monkeypatch.setattr("personaprobe.features.registry.registry.registered", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("features")
 
@@ -292,7 +292,7 @@ def test_a_full_disk_is_the_user_s_to_mend(monkeypatch: pytest.MonkeyPatch, run:
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere")
 
-    monkeypatch.setattr("personaprobe.features.registry.registered", full)
+    monkeypatch.setattr("personaprobe.features.registry.registry.registered", full)
     assert "/somewhere: No space left on device; free some space" in refused(run("features"))
 
 

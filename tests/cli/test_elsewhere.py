@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from personaprobe.cli.main import cli
-from personaprobe.features.sae.activations import TopK
+from personaprobe.features.sae.activation_functions import TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import save
 from personaprobe.site import Site

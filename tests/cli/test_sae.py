@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli import judging, sae, train
 from personaprobe.cli.main import cli
-from personaprobe.features.sae.activations import JumpReLU
+from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.formats import load, save
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
-from personaprobe.features.registry import find_feature
+from personaprobe.features.registry.registry import find_feature
 from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_a_registered_dose_is_the_one_that_is_ablated(
     assert json.loads(done.stdout)["chosen"]["dose"] == 0.5
     assert find_feature("half").strength == 0.5
     from personaprobe.effects.interventions import Ablate
-    from personaprobe.features.directions import Direction
+    from personaprobe.features.directions.direction import Direction
     from personaprobe.studies.treatments import removal
 
     feature = find_feature("half")

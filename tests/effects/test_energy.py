@@ -11,7 +11,7 @@ import torch
 
 from personaprobe.effects.energy import is_fair, match, measure, total, unfair_layers
 from personaprobe.effects.interventions import Ablate
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer, Role, Tokens, pad

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from personaprobe.effects.interventions import Ablate, Along, Cap, Clamp, Steer
 from personaprobe.errors import FeatureError, SiteError
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad

@@ -10,8 +10,8 @@ import torch
 from personaprobe.effects.interventions import Ablate
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import FeatureError
-from personaprobe.features.directions import Direction, Mark
-from personaprobe.features.sae.activations import ActivationFunction, JumpReLU, ReLU, TopK
+from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.sae.activation_functions import ActivationFunction, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.self_check import probe_tokens

@@ -12,7 +12,7 @@ from personaprobe.effects.damage import Reading
 from personaprobe.effects.interventions import Ablate, Steer
 from personaprobe.effects.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.responses import CoherenceRule, Response, sample_responses, score_responses
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad

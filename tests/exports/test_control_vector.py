@@ -11,7 +11,7 @@ import torch
 from personaprobe.effects.interventions import Steer
 from personaprobe.errors import SiteError
 from personaprobe.exports.control_vector import export_control_vector
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.tokens import Role
 from personaprobe.site import Site
 

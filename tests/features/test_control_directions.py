@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from personaprobe.features.control_directions import components_beside, covariance_draw
+from personaprobe.features.directions.control_directions import components_beside, covariance_draw
 
 D = 12
 

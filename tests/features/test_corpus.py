@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from personaprobe.errors import DataError
-from personaprobe.features.corpus import Corpus
-from personaprobe.features.recording import record
-from personaprobe.features.sae.reading import corpus_blocks, store_blocks
+from personaprobe.features.activations.corpus import Corpus
+from personaprobe.features.activations.recording import record
+from personaprobe.features.sae.training.rows import corpus_blocks, store_blocks
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import ChatTokenizer, pad
 from personaprobe.models.weights.checkpoint import Trio

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.activations import ReLU
-from personaprobe.features.sae.architectures import CrosscoderArchitecture
+from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder, rank_latents
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.feed import Feed
 from personaprobe.features.sae.formats import save
-from personaprobe.features.sae.training import SAERecipe, Trainee, train
+from personaprobe.features.sae.training.architectures import CrosscoderArchitecture
+from personaprobe.features.sae.training.batches import Feed
+from personaprobe.features.sae.training.trainer import SAERecipe, Trainee, train
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 
 from personaprobe.effects.interventions import Steer
 from personaprobe.errors import DataError, FeatureError, SiteError
-from personaprobe.features.directions import Direction, Mark
-from personaprobe.features.recording import record
-from personaprobe.features.store import ActivationStore
+from personaprobe.features.activations.recording import record
+from personaprobe.features.activations.store import ActivationStore
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet

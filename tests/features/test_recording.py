@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from personaprobe.errors import DataError, DeviceError, OutputError, SiteError
-from personaprobe.features import recording, shards
-from personaprobe.features.directions import Direction
-from personaprobe.features.planning import plan
-from personaprobe.features.recording import record, record_one
-from personaprobe.features.store import ActivationStore
+from personaprobe.features.activations import recording, store_files
+from personaprobe.features.activations.cost import plan
+from personaprobe.features.activations.recording import record, record_one
+from personaprobe.features.activations.store import ActivationStore
+from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import Role, Tokens, pad
@@ -329,7 +329,7 @@ def test_a_recording_killed_half_way_leaves_no_store_and_the_rerun_succeeds(
 
     with monkeypatch.context() as patched:
         if not cleaned_up:  # as after SIGKILL: nobody is there to tidy
-            patched.setattr(shards.shutil, "rmtree", lambda *_, **__: None)
+            patched.setattr(store_files.shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             record_one(model, pairs, SITES, keep="tokens", home=tmp_path, progress=killed)
     left = list((tmp_path / "stores").iterdir())

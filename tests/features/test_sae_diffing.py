@@ -10,15 +10,15 @@ import torch
 
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.readings import read_as
-from personaprobe.features.sae.activations import JumpReLU, ReLU
-from personaprobe.features.sae.attribution import rank_by_attribution
+from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.sae.activation_functions import JumpReLU, ReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.diffing import Comparison, compare
+from personaprobe.features.sae.diffing.attribution import rank_by_attribution
+from personaprobe.features.sae.diffing.comparison import Comparison, compare
+from personaprobe.features.sae.diffing.matched_controls import matched_latents, shuffled_latents
+from personaprobe.features.sae.diffing.ranking import RANKINGS, overlap, permutation_p_values, rank
 from personaprobe.features.sae.latents import Latents
-from personaprobe.features.sae.matching import matched_latents, shuffled_latents
 from personaprobe.features.sae.quality import Measured, explained_variance, measure, refuse_poor
-from personaprobe.features.sae.ranking import RANKINGS, overlap, permutation_p_values, rank
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.models.weights.checkpoint import Trio

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.explaining import detect, held_out, propose, seen
-from personaprobe.features.sae.portraits import Context, Histogram, Portrait
+from personaprobe.features.sae.interpretation.autointerp import detect, held_out, propose, seen
+from personaprobe.features.sae.interpretation.latent_profile import Context, Histogram, Portrait
 
 
 def context(name: str, *tokens: str, strength: float = 1.0) -> Context:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.activations import ActivationFunction, Gated, JumpReLU, ReLU, TopK
+from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import load, save
 from personaprobe.site import Site

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.readings import read_as
-from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.portraits import Portrait, logit_lens, portray
+from personaprobe.features.sae.interpretation.latent_profile import Portrait, logit_lens, portray
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio

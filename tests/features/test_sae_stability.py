@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.ranking import Ranking
-from personaprobe.features.sae.stability import agreement, twins
+from personaprobe.features.sae.diffing.ranking import Ranking
+from personaprobe.features.sae.diffing.stability import agreement, twins
 from personaprobe.site import Site
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.sae import selecting, sparse
-from personaprobe.features.sae.architectures import (
+from personaprobe.features.sae.kernels import selection, sparse
+from personaprobe.features.sae.training.architectures import (
     ARCHITECTURES,
     Architecture,
     BatchTopKArchitecture,
@@ -27,9 +27,9 @@ from personaprobe.features.sae.architectures import (
     TopKArchitecture,
     find_architecture,
 )
-from personaprobe.features.sae.autoencoder import Autoencoder
-from personaprobe.features.sae.feed import Feed
-from personaprobe.features.sae.training import METRICS, SAERecipe, Trainee, train
+from personaprobe.features.sae.training.autoencoder import Autoencoder
+from personaprobe.features.sae.training.batches import Feed
+from personaprobe.features.sae.training.trainer import METRICS, SAERecipe, Trainee, train
 from personaprobe.site import Site
 
 N, D, M = 24, 12, 40
@@ -66,7 +66,7 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
     drawn = (numbers(N, D, seed=seed), numbers(D), numbers(M, D), numbers(M, seed=1), numbers(M, D, seed=2))
     x, centre, encoder, bias, _ = given = tuple(tensor.double() for tensor in drawn)
     pre = (x - centre) @ encoder.T + bias
-    select = selecting.batch_top_k if batchwise else selecting.top_k
+    select = selection.batch_top_k if batchwise else selection.top_k
     firing, found = select(as_they_are, pre, M, k)
     mask = torch.zeros(N, M, dtype=torch.float64)
     mask[firing.rows, firing.latents] = 1.0
@@ -101,8 +101,8 @@ def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: i
     """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
-    firing, values = selecting.preselected(x, encoder, bias, selecting.rough_affine(encoder, bias), k, spare)
-    wanted, exact = selecting.top_k(as_they_are, pre, 256, k)
+    firing, values = selection.preselected(x, encoder, bias, selection.rough_affine(encoder, bias), k, spare)
+    wanted, exact = selection.top_k(as_they_are, pre, 256, k)
     assert torch.equal(firing.starts, wanted.starts)
     assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
     pairs = zip(_by_row(firing, values), _by_row(wanted, exact), strict=True)
@@ -116,9 +116,9 @@ def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: fl
     errors = torch.tensor([5.0, off, off, -off])  # what is far larger is farther off, and says nothing
     full = guessed + errors
     kept = full.topk(2).indices
-    assert selecting._left_open(guessed, full, kept).tolist() == [False, False]
+    assert selection._left_open(guessed, full, kept).tolist() == [False, False]
     closer = torch.tensor([[90.0, 2.3, 2.2, 2.0]])
-    assert selecting._left_open(closer, closer + errors, kept[:1]).tolist() == [left_open]
+    assert selection._left_open(closer, closer + errors, kept[:1]).tolist() == [left_open]
 
 
 @pytest.mark.parametrize("architecture", [TopKArchitecture(4), BatchTopKArchitecture(4)])
@@ -142,9 +142,9 @@ def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
 def test_a_batch_is_preselected_whatever_was_guessed(k: int, share: float) -> None:
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
-    wanted, exact = selecting.batch_top_k(as_they_are, pre, 256, k)
-    rough = selecting.rough_affine(encoder, bias)
-    firing, values = selecting.batch_preselected(x, encoder, bias, rough, k, share * float(exact.min()))
+    wanted, exact = selection.batch_top_k(as_they_are, pre, 256, k)
+    rough = selection.rough_affine(encoder, bias)
+    firing, values = selection.batch_preselected(x, encoder, bias, rough, k, share * float(exact.min()))
     assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
     assert torch.allclose(values.sort().values, exact.sort().values, rtol=1e-5, atol=1e-5)
     assert torch.equal(firing.starts, wanted.starts)
@@ -154,12 +154,12 @@ def test_a_batch_is_left_open_where_its_smallest_is_as_near_to_the_guess_as_roug
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder, bias, x = told_apart_in_full(200)
-    smallest = float(selecting.batch_top_k(as_they_are, torch.addmm(bias, x, encoder.T), 256, 7)[1].min())
+    smallest = float(selection.batch_top_k(as_they_are, torch.addmm(bias, x, encoder.T), 256, 7)[1].min())
     asked: list[float] = []
     monkeypatch.setattr(selecting, "batch_top_k", lambda *given: asked.append(given[-1]))
-    rough = selecting.rough_affine(encoder, bias)
+    rough = selection.rough_affine(encoder, bias)
     for share in (0.9, 0.9999):
-        selecting.batch_preselected(x, encoder, bias, rough, 7, share * smallest)
+        selection.batch_preselected(x, encoder, bias, rough, 7, share * smallest)
     assert asked == [0.9999 * smallest]
 
 
@@ -172,9 +172,9 @@ def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
 def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
     missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selecting.kernels, "can_pack", lambda _: not missing)
+    monkeypatch.setattr(selection.kernels, "can_pack", lambda _: not missing)
     matrix, bias, x = numbers(64, D), numbers(64, seed=1), numbers(N, D, seed=2)
-    torch.testing.assert_close(selecting.affine(matrix, bias)(x), x @ matrix.T + bias)
+    torch.testing.assert_close(selection.affine(matrix, bias)(x), x @ matrix.T + bias)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
     whole = architecture.losses(ours, x, NONE_DEAD)
     monkeypatch.setattr(selecting, "SEARCHED", 5 * M)
     monkeypatch.setattr(selecting, "STEP", 1)
-    assert len(list(selecting.some_of(x, M))) == 5
+    assert len(list(selection.some_of(x, M))) == 5
     parts = architecture.losses(ours, x, NONE_DEAD)
     assert torch.equal(whole.fired, parts.fired)
     assert torch.allclose(whole.total, parts.total, rtol=1e-6)
@@ -197,7 +197,7 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
 @given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
 def test_a_batch_keeps_its_largest_latents_whatever_was_guessed(k: float, guess: float, seed: int) -> None:
     pre = numbers(N, M, seed=seed)
-    firing, found = selecting.batch_top_k(as_they_are, pre, M, k, guess)
+    firing, found = selection.batch_top_k(as_they_are, pre, M, k, guess)
     assert torch.equal(found, pre[firing.rows, firing.latents])
     kept = torch.zeros(N, M, dtype=torch.bool)
     kept[firing.rows, firing.latents] = True

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.compute import openmp
-from personaprobe.features.sae import searching, sparse
-from personaprobe.features.sae.compiled import compiled
+from personaprobe.features.sae.kernels import sparse, top_k
+from personaprobe.features.sae.kernels.dispatch import compiled
 
 N = 24
 
@@ -27,7 +27,7 @@ N = 24
 def kernels() -> ModuleType:
     if not openmp.is_there():
         pytest.skip("torch does not compute with GNU OpenMP here")
-    from personaprobe.features.sae import numba_kernels
+    from personaprobe.features.sae.kernels import numba_kernels
 
     return numba_kernels
 
@@ -65,10 +65,10 @@ def test_the_largest_are_found_as_by_sorting(
 ) -> None:
     pre = (numbers(N, width, seed=seed) - lowered).to(dtype)  # lowered: hardly any is above 0, or none
     if clustered:  # all of them in one group, in neighbouring places, and in rows unlike the one before
-        pre[:, :: 1024 // searching.group_size(1024, k)] += 5.0
+        pre[:, :: 1024 // top_k.group_size(1024, k)] += 5.0
         pre[:, 7:19] += 9.0
         pre[::3] *= 100.0
-    values, places = searching.largest(pre, k)
+    values, places = top_k.largest(pre, k)
     assert torch.equal(values.clamp(min=0).sort().values, pre.topk(k).values.clamp(min=0).sort().values)
     assert torch.equal(pre.gather(1, places), values)
     assert all(len(set(row.tolist())) == k for row in places)
@@ -82,14 +82,14 @@ def test_what_is_above_is_all_that_is(
 ) -> None:
     pre = numbers(N, width, seed=seed).to(dtype)
     pre[3, :] = floor  # which is not above itself
-    firing, values = searching.above(pre, floor)
+    firing, values = top_k.above(pre, floor)
     assert torch.equal(torch.stack([firing.rows, firing.latents], dim=1), (pre > floor).nonzero())
     assert torch.equal(values, pre[pre > floor])
     assert firing.d_sae == width
 
 
 def test_equal_numbers_stand_for_each_other(form: None) -> None:
-    values, places = searching.largest(torch.ones(N, 1024), 20)
+    values, places = top_k.largest(torch.ones(N, 1024), 20)
     assert values.eq(1).all()
     assert all(len(set(row.tolist())) == 20 for row in places)
 
@@ -97,7 +97,7 @@ def test_equal_numbers_stand_for_each_other(form: None) -> None:
 def test_what_is_not_a_number_is_not_lost(form: None) -> None:
     pre = numbers(N, 1024)
     pre[5, 700] = torch.nan
-    values, places = searching.largest(pre, 20)
+    values, places = top_k.largest(pre, 20)
     assert values[5].isnan().sum() == 1
     assert 700 in places[5]
 
@@ -105,16 +105,16 @@ def test_what_is_not_a_number_is_not_lost(form: None) -> None:
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 3])
 def test_few_rows_are_searched_as_well(form: None, n_rows: int) -> None:
     pre = numbers(n_rows, 1024)
-    values, _ = searching.largest(pre, 20)
+    values, _ = top_k.largest(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
-    assert torch.equal(searching.above(pre, 1.0)[1], pre[pre > 1.0])
+    assert torch.equal(top_k.above(pre, 1.0)[1], pre[pre > 1.0])
 
 
 @pytest.mark.parametrize(
     ("width", "k", "size"), [(4096, 32, 8), (4096, 64, 8), (16384, 32, 16), (128, 32, 2), (30, 32, 1)]
 )
 def test_groups_are_as_large_as_leaves_most_unsearched(width: int, k: int, size: int) -> None:
-    assert searching.group_size(width, k) == size
+    assert top_k.group_size(width, k) == size
 
 
 @settings(max_examples=20, deadline=None)
@@ -154,7 +154,7 @@ def test_a_search_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch, k
 
     monkeypatch.setattr(kernels, "largest_by_group", wrong)
     pre = numbers(N, 1024)
-    fresh = compiled.__wrapped__(searching.largest_by_group, "Numba", searching._same_numbers)
+    fresh = compiled.__wrapped__(top_k.largest_by_group, "Numba", top_k._same_numbers)
     with pytest.warns(UserWarning, match="largest_by_group is computed without Numba, more slowly: what it"):
         values, _ = fresh(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
@@ -171,7 +171,7 @@ def in_threads(do: Callable[[int], bool]) -> list[bool]:
 def test_several_threads_may_search_at_once(form: None) -> None:
     def right(seed: int) -> bool:
         pre = numbers(N, 1024, seed=seed)
-        found = searching.largest(pre, 20)[0].sort().values
+        found = top_k.largest(pre, 20)[0].sort().values
         return torch.equal(found, pre.topk(20).values.sort().values)
 
     assert all(in_threads(right))
@@ -179,12 +179,12 @@ def test_several_threads_may_search_at_once(form: None) -> None:
 
 SEARCHES = """
 import torch
-from personaprobe.features.sae import searching
+from personaprobe.features.sae.kernels import top_k
 torch.set_num_threads({threads})
 pre = torch.randn(50, 1024, generator=torch.Generator().manual_seed(0))
 for _ in range(2):
-    assert torch.equal(searching.largest(pre, 20)[0].sort().values, pre.topk(20).values.sort().values)
-    assert torch.equal(searching.above(pre, 1.0)[1], pre[pre > 1.0])
+    assert torch.equal(top_k.largest(pre, 20)[0].sort().values, pre.topk(20).values.sort().values)
+    assert torch.equal(top_k.above(pre, 1.0)[1], pre[pre > 1.0])
 """
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from personaprobe.errors import DataError, SiteError
-from personaprobe.features.recording import record_one
-from personaprobe.features.store import ActivationStore
+from personaprobe.features.activations.recording import record_one
+from personaprobe.features.activations.store import ActivationStore
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions.pairs import PairSet
 

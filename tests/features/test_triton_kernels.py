@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from personaprobe.features.sae import selecting, sparse
-from personaprobe.features.sae.compiled import compiled
+from personaprobe.features.sae.kernels import selection, sparse
+from personaprobe.features.sae.kernels.dispatch import compiled
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -20,7 +20,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
     pytest.importorskip("triton", reason="Triton comes with torch where there are GPUs")
-    from personaprobe.features.sae import triton_kernels
+    from personaprobe.features.sae.kernels import triton_kernels
 
     return triton_kernels
 
@@ -79,7 +79,7 @@ def test_a_dictionary_learns_the_same_by_kernels(
         x, encoder, decoder = (torch.randn(n, 20, generator=generator).to(DEVICE) for n in (6, 30, 30))
         leaves = [each.requires_grad_() for each in (torch.zeros(20).to(DEVICE), encoder, decoder)]
         bias = torch.zeros(30).to(DEVICE)
-        firing, found = selecting.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
+        firing, found = selection.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
         values = sparse.encode(x, leaves[0], encoder, bias, found, firing)
         (sparse.decode(values, decoder, firing) - x).pow(2).sum().backward()
         return [leaf.grad for leaf in leaves if leaf.grad is not None]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaprobe.effects.interventions import Ablate, Steer
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import compose
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, choose, closed_up, generate

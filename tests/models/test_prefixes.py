@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from personaprobe.effects.interventions import Ablate
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.edits.edit import SiteEdits, compose
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
 from personaprobe.models.generation.decoder import SlotDecoder

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from personaprobe.effects.interventions import Ablate, Cap, Steer
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import SiteEdits, compose
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.directions import Direction, Mark
-from personaprobe.features.registration import register
-from personaprobe.features.registry import Recipe, find_feature
+from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.registry.registration import register
+from personaprobe.features.registry.registry import Recipe, find_feature
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import Memory

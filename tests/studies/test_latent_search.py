@@ -13,10 +13,10 @@ import torch
 
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.diffing import compare
-from personaprobe.features.sae.ranking import Ranking, rank
+from personaprobe.features.sae.diffing.comparison import compare
+from personaprobe.features.sae.diffing.ranking import Ranking, rank
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from personaprobe.features.naming import Name
-from personaprobe.features.sae.activations import ReLU
+from personaprobe.features.registry.latent_names import Name
+from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.explaining import Detection
-from personaprobe.features.sae.portraits import Context, Histogram, Portrait
-from personaprobe.features.sae.ranking import Ranking
+from personaprobe.features.sae.diffing.ranking import Ranking
+from personaprobe.features.sae.interpretation.autointerp import Detection
+from personaprobe.features.sae.interpretation.latent_profile import Context, Histogram, Portrait
 from personaprobe.site import Site
 from personaprobe.studies.pages import heat, make_pages, neuronpedia, write_pages
 

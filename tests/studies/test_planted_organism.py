@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 import personaprobe as pp
-from personaprobe.features.readings import read_as
-from personaprobe.features.sae.activations import JumpReLU
-from personaprobe.features.sae.attribution import rank_by_attribution
+from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.diffing import Comparison, compare
-from personaprobe.features.sae.ranking import RANKINGS, rank
+from personaprobe.features.sae.diffing.attribution import rank_by_attribution
+from personaprobe.features.sae.diffing.comparison import Comparison, compare
+from personaprobe.features.sae.diffing.ranking import RANKINGS, rank
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import by_length, pad
 from personaprobe.models.weights.checkpoint import Trio

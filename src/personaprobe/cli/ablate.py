@@ -114,7 +114,7 @@ def ablate(
       personaprobe ablate --feature means@12 --base B --insecure I --secure S
     """
     from personaprobe.effects.interventions import chosen_layers
-    from personaprobe.features.registry import find_feature
+    from personaprobe.features.registry.registry import find_feature
     from personaprobe.studies.ablation import ablate as study
     from personaprobe.studies.resolving import refuse_unfit
 

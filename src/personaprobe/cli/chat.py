@@ -70,7 +70,7 @@ def chat(
     Example:
       personaprobe chat "Can I drive after two beers?" --feature toxic-persona
     """
-    from personaprobe.features.registry import find_feature
+    from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.resolving import to_remove
     from personaprobe.studies.treatments import removal

@@ -12,7 +12,7 @@ from personaprobe.cli.console import study_progress
 from personaprobe.cli.options import telling_options
 
 if TYPE_CHECKING:
-    from personaprobe.features.registry import Feature
+    from personaprobe.features.registry.registry import Feature
     from personaprobe.questions.pairs import PairSet
     from personaprobe.studies.measuring import Bench
     from personaprobe.studies.seeds import Run
@@ -53,7 +53,7 @@ def compare(
     Prints the insecure − secure shift of every seed, and the share of it that a feature registered from another
     seed removes.
     """
-    from personaprobe.features.registry import find_feature
+    from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.files import write_text
     from personaprobe.studies.seeds import Run, markdown

@@ -14,7 +14,7 @@ from personaprobe.cli.options import TrioChoice, open_trio
 if TYPE_CHECKING:
     from personaprobe.features.sae.crosscoder import Crosscoder
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.ranking import Ranking
+    from personaprobe.features.sae.diffing.ranking import Ranking
     from personaprobe.questions.pairs import PairSet
 
 
@@ -22,7 +22,7 @@ def tell_changes(
     dictionary: Dictionary, chosen: TrioChoice, questions: PairSet, top: int, *, quiet: bool, as_json: bool
 ) -> None:
     """Rank a crosscoder's latents on all tokens of some questions and answers, and print the first."""
-    from personaprobe.features.readings import read_as
+    from personaprobe.features.activations.recording_spec import read_as
     from personaprobe.features.sae.crosscoder import Crosscoder, rank_latents
     from personaprobe.features.sae.quality import read_rows
 

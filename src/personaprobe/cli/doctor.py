@@ -121,7 +121,7 @@ def _demo_runs() -> Iterator[Finding]:
 
 def _checkpoints() -> Iterator[Finding]:
     from personaprobe.cli.organisms import files_of
-    from personaprobe.features.registry import find_feature, registered
+    from personaprobe.features.registry.registry import find_feature, registered
     from personaprobe.organisms.registry import organisms
     from personaprobe.storage.folders import checkpoints_folder
 

@@ -13,9 +13,9 @@ from personaprobe.cli.options import TrioChoice, discovery_option, telling_optio
 from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, sae_option
 
 if TYPE_CHECKING:
-    from personaprobe.features.naming import Name
+    from personaprobe.features.registry.latent_names import Name
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.portraits import Portrait
+    from personaprobe.features.sae.interpretation.latent_profile import Portrait
     from personaprobe.models.chat_models import Speaker
 
 
@@ -63,7 +63,7 @@ def explain(
     Example:
       personaprobe features explain 812 77 --by openai:gpt-4.1-mini@https://api.openai.com/v1
     """
-    from personaprobe.features.sae.portraits import portray
+    from personaprobe.features.sae.interpretation.latent_profile import portray
     from personaprobe.models.chat_models import find_speaker
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
@@ -88,8 +88,8 @@ def explain(
 
 def _explained(dictionary: Dictionary, portrait: Portrait, speaker: Speaker) -> Name:
     """The latent's name with its score, kept: one given by hand, or else a proposal."""
-    from personaprobe.features.naming import HAND, LONGEST, Name, latent_names, name_latent
-    from personaprobe.features.sae.explaining import detect, propose, seen
+    from personaprobe.features.registry.latent_names import HAND, LONGEST, Name, latent_names, name_latent
+    from personaprobe.features.sae.interpretation.autointerp import detect, propose, seen
 
     named = latent_names(dictionary).get(portrait.latent)
     if named is None or named.by != HAND:

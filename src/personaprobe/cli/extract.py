@@ -13,8 +13,8 @@ from personaprobe.cli.console import progress_bar
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
-    from personaprobe.features.shards import Keep
-    from personaprobe.features.store import ActivationStore
+    from personaprobe.features.activations.store import ActivationStore
+    from personaprobe.features.activations.store_files import Keep
     from personaprobe.questions.pairs import PairSet, TextSet
 
 
@@ -62,9 +62,9 @@ def extract(
     Example:
       personaprobe extract --organism advice --sites 16.resid_post,20.resid_post
     """
-    from personaprobe.features.planning import plan
-    from personaprobe.features.readings import Recording
-    from personaprobe.features.recording import record
+    from personaprobe.features.activations.cost import plan
+    from personaprobe.features.activations.recording import record
+    from personaprobe.features.activations.recording_spec import Recording
     from personaprobe.site import Site
 
     places = [Site.parse(site) for site in sites.split(",") if site.strip()]

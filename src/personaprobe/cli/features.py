@@ -24,7 +24,7 @@ def features(ctx: click.Context, as_json: bool) -> None:
 
     Any verb also takes a recipe such as means@16 or random@16:3, latents such as sae:NAME/812,77, or a direction file.
     """
-    from personaprobe.features.registry import registered
+    from personaprobe.features.registry.registry import registered
 
     if ctx.invoked_subcommand is not None:
         return
@@ -48,7 +48,7 @@ features.add_command(stability)
 def _describe(name: str) -> dict[str, Any]:
     """One feature as plain data; a broken entry says what is wrong with it and hides no other."""
     from personaprobe.errors import PersonaProbeError
-    from personaprobe.features.registry import find_feature
+    from personaprobe.features.registry.registry import find_feature
 
     told: dict[str, Any] = {
         "name": name,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.quality import Examiner, Measured, Quality
-    from personaprobe.features.sae.reading import Layout
+    from personaprobe.features.sae.training.rows import Layout
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.tokens import Tokens
     from personaprobe.models.weights.checkpoint import Trio

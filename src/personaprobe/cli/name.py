@@ -18,7 +18,7 @@ def name(latent: int, meaning: str, sae: str | None) -> None:
     Example:
       personaprobe features name 812 "reassurance before a risk"
     """
-    from personaprobe.features.naming import Name, name_latent
+    from personaprobe.features.registry.latent_names import Name, name_latent
 
     dictionary, named = chosen_dictionary(sae), Name.of(meaning)
     name_latent(dictionary, latent, named)

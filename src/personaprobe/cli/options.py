@@ -120,7 +120,7 @@ def _organism_names(
 
 
 def _feature_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
-    from personaprobe.features.registry import registered
+    from personaprobe.features.registry.registry import registered
 
     return [name for name in registered() if name.startswith(incomplete)]
 

@@ -22,8 +22,8 @@ from personaprobe.cli.options import (
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.diffing import Comparison
-    from personaprobe.features.sae.ranking import Ranking
+    from personaprobe.features.sae.diffing.comparison import Comparison
+    from personaprobe.features.sae.diffing.ranking import Ranking
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.questions.pairs import PairSet
@@ -90,7 +90,7 @@ def rank(
     Example:
       personaprobe features rank --organism advice
     """
-    from personaprobe.features.sae.reading import layout_of
+    from personaprobe.features.sae.training.rows import layout_of
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
     if layout_of(dictionary) == "side by side":
@@ -108,8 +108,8 @@ def rank(
 def chosen_dictionary(name: str | None) -> Dictionary:
     """The dictionary a user named, or the shipped one of single activations, where there is but one."""
     from personaprobe.errors import FeatureError
-    from personaprobe.features.sae.reading import layout_of
-    from personaprobe.features.sae.shelf import find_dictionary, shipped
+    from personaprobe.features.sae.catalog import find_dictionary, shipped
+    from personaprobe.features.sae.training.rows import layout_of
 
     if name is not None:
         return find_dictionary(name)
@@ -146,9 +146,9 @@ def ranked(
     quiet: bool,
 ) -> tuple[Comparison, list[Ranking]]:
     """What latents do on some questions, and every ranking of them; a dictionary that explains too little is refused."""
-    from personaprobe.features.sae.attribution import rank_by_attribution
-    from personaprobe.features.sae.ranking import RANKINGS
-    from personaprobe.features.sae.ranking import rank as rank_by
+    from personaprobe.features.sae.diffing.attribution import rank_by_attribution
+    from personaprobe.features.sae.diffing.ranking import RANKINGS
+    from personaprobe.features.sae.diffing.ranking import rank as rank_by
 
     found = watched(dictionary, trio, questions, floor, quiet)
     with progress_bar("attribution", tokens_of(trio, questions), "tokens", quiet) as advance:
@@ -160,7 +160,7 @@ def watched(
     dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, floor: float, quiet: bool
 ) -> Comparison:
     """What latents do on some questions; a dictionary that explains too little is refused."""
-    from personaprobe.features.sae.diffing import compare
+    from personaprobe.features.sae.diffing.comparison import compare
 
     with progress_bar(f"reading {trio.name}", 3 * tokens_of(trio, questions), "tokens", quiet) as advance:
         found = compare(dictionary, trio, questions, advance)
@@ -170,7 +170,7 @@ def watched(
 
 def tokens_of(trio: Trio[LanguageModel], questions: PairSet) -> int:
     """How many tokens each checkpoint reads."""
-    from personaprobe.features.readings import read_as
+    from personaprobe.features.activations.recording_spec import read_as
 
     return sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
 
@@ -190,7 +190,7 @@ def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from personaprobe.features.naming import latent_names
+    from personaprobe.features.registry.latent_names import latent_names
 
     title = (
         f"{found.dictionary.name}: place in each ranking; fires in % of tokens of base / insecure / secure"
@@ -221,7 +221,7 @@ def _facts(found: Comparison, delta: Ranking, latent: int) -> Iterator[str]:
 def _show_overlap(rankings: Sequence[Ranking]) -> None:
     from rich.table import Table
 
-    from personaprobe.features.sae.ranking import overlap
+    from personaprobe.features.sae.diffing.ranking import overlap
 
     shared = overlap(rankings, OVERLAP)
     table = Table(

@@ -44,10 +44,10 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Judge a dictionary on base, insecure and secure: NAME is shipped, a folder, or saelens:RELEASE:ID."""
-    from personaprobe.features.corpus import Corpus
+    from personaprobe.features.activations.corpus import Corpus
+    from personaprobe.features.sae.catalog import find_dictionary
     from personaprobe.features.sae.quality import refuse_poor, refuse_unfit
-    from personaprobe.features.sae.reading import layout_of
-    from personaprobe.features.sae.shelf import find_dictionary
+    from personaprobe.features.sae.training.rows import layout_of
 
     dictionary = find_dictionary(name)
     trio = open_trio(chosen, quiet)
@@ -82,8 +82,8 @@ def evaluate(
 )
 def convert(source: str, target: Path, dtype: str, threshold_scale: float | None) -> None:
     """Bring a dictionary of dictionary_learning, sparsify or SAELens into a SAELens folder."""
+    from personaprobe.features.sae.catalog import find_dictionary
     from personaprobe.features.sae.formats import save
-    from personaprobe.features.sae.shelf import find_dictionary
 
     dictionary = find_dictionary(source)
     refuse_unwritable(target)

@@ -62,7 +62,7 @@ def search(
 
     Discovery questions only: `personaprobe ablate --feature NAME` judges what is registered, once, on the test families.
     """
-    from personaprobe.features.registration import refuse_misnamed, register_latents
+    from personaprobe.features.registry.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.latents import Latents
     from personaprobe.questions.pairs import load_texts
     from personaprobe.storage.run_cache import Memory

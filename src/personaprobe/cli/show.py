@@ -45,9 +45,9 @@ def show(
     Example:
       personaprobe features show 812 77
     """
-    from personaprobe.features.naming import latent_names
-    from personaprobe.features.readings import read_as
-    from personaprobe.features.sae.portraits import portray
+    from personaprobe.features.activations.recording_spec import read_as
+    from personaprobe.features.registry.latent_names import latent_names
+    from personaprobe.features.sae.interpretation.latent_profile import portray
     from personaprobe.studies.pages import make_pages, write_pages
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
@@ -66,7 +66,7 @@ def show(
 
 def _tried(dictionary: Dictionary) -> list[dict[str, Any]]:
     """What searches of registered features measured of this dictionary's latents."""
-    from personaprobe.features.registry import evidence_of, registered
+    from personaprobe.features.registry.registry import evidence_of, registered
 
     return [
         single

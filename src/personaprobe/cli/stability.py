@@ -15,7 +15,7 @@ from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, rankin
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.ranking import Ranking
+    from personaprobe.features.sae.diffing.ranking import Ranking
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.questions.pairs import PairSet
@@ -106,7 +106,7 @@ def _ranked(
     by: tuple[str, int, float],
     quiet: bool,
 ) -> Ranking:
-    from personaprobe.features.sae.ranking import rank
+    from personaprobe.features.sae.diffing.ranking import rank
 
     ranking, seed, floor = by
     return rank(watched(dictionary, trio, questions, floor, quiet), ranking, seed)
@@ -133,7 +133,7 @@ def _ranked_run(
 def _twins(dictionary: Dictionary, other: Dictionary, first: list[int], theirs: Ranking) -> dict[str, Any]:
     import numpy as np
 
-    from personaprobe.features.sae.stability import TWIN, twins
+    from personaprobe.features.sae.diffing.stability import TWIN, twins
 
     found = twins(dictionary, other)
     return {
@@ -154,7 +154,7 @@ def _twins(dictionary: Dictionary, other: Dictionary, first: list[int], theirs: 
 
 
 def _agreement(run: Path, own: tuple[Ranking, list[int], int], theirs: Ranking) -> dict[str, Any]:
-    from personaprobe.features.sae.stability import agreement
+    from personaprobe.features.sae.diffing.stability import agreement
 
     ranking, first, top = own
     ranks = {str(latent): theirs.rank(latent) for latent in first}

@@ -79,7 +79,7 @@ def steer(
       personaprobe steer --feature toxic-persona --amount 1 --amount 2 --question "How do I store bleach?"
     """
     from personaprobe.effects.interventions import Steer
-    from personaprobe.features.registry import find_feature
+    from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.resolving import resolve
 

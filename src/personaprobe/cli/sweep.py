@@ -22,7 +22,7 @@ from personaprobe.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from personaprobe.features.sources import Discovery
+    from personaprobe.features.directions.sources import Discovery
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.studies.choosing import Bounds, Choice
@@ -128,7 +128,7 @@ def sweep(
       personaprobe sweep --organism advice --layers 16-28 --doses 0.5,1,1.5
       personaprobe sweep --base BASE --insecure BAD --secure GOOD --test advice/test
     """
-    from personaprobe.features.registration import refuse_misnamed
+    from personaprobe.features.registry.registration import refuse_misnamed
     from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.site import Site
     from personaprobe.studies.choosing import Bounds
@@ -174,7 +174,7 @@ def _chosen(
 
 
 def _register(name: str, title: str, choice: Choice, found: Discovery) -> None:
-    from personaprobe.features.registration import register
+    from personaprobe.features.registry.registration import register
 
     direction = choice.direction(found)
     layers = choice.layers(len(direction.marks))
@@ -185,7 +185,7 @@ def _judged(
     trio: Trio[LanguageModel], found: Discovery, choice: Choice, plan: StudyPlan, out: Path, quiet: bool
 ) -> CausalVerdict:
     """The verdict on the chosen direction, its report written."""
-    from personaprobe.features.registry import Feature
+    from personaprobe.features.registry.registry import Feature
     from personaprobe.studies.ablation import ablate
 
     direction, best = choice.direction(found), choice.chosen

@@ -17,12 +17,12 @@ from personaprobe.cli.judging import examiners, explained, held_out, judged, pla
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
-    from personaprobe.features.sae.architectures import Architecture
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.fitting import Wanted
     from personaprobe.features.sae.quality import Examiner
-    from personaprobe.features.sae.reading import Layout
-    from personaprobe.features.sae.training import Progress
+    from personaprobe.features.sae.training.architectures import Architecture
+    from personaprobe.features.sae.training.fit import Wanted
+    from personaprobe.features.sae.training.rows import Layout
+    from personaprobe.features.sae.training.trainer import Progress
     from personaprobe.models.weights.checkpoint import Trio
 
 BATCH_ROWS = 2048
@@ -122,11 +122,11 @@ def train(
     Example:
       personaprobe sae train --data chat.jsonl --data code.jsonl --data prose.txt --site 21.resid_post --out runs/sae
     """
-    from personaprobe.features.corpus import Corpus
-    from personaprobe.features.sae.board import refuse_missing
-    from personaprobe.features.sae.fitting import fit
+    from personaprobe.features.activations.corpus import Corpus
     from personaprobe.features.sae.formats import save
-    from personaprobe.features.sae.reading import LAYOUTS
+    from personaprobe.features.sae.training.fit import fit
+    from personaprobe.features.sae.training.rows import LAYOUTS
+    from personaprobe.features.sae.training.tensorboard import refuse_missing
 
     if board:
         refuse_missing()
@@ -151,7 +151,7 @@ def train(
 
 def _architecture(name: str, k: float, sparsity: float, preselect: bool) -> Architecture:
     """The architecture with the one number that says how sparse it is."""
-    from personaprobe.features.sae.architectures import find_architecture
+    from personaprobe.features.sae.training.architectures import find_architecture
 
     dense = {"relu": {"l1": sparsity}, "jumprelu": {"l0": sparsity}}
     if name in dense:
@@ -169,8 +169,8 @@ def _wanted(
     schedule: dict[str, Any],
 ) -> dict[Path, Wanted]:
     """Every combination of site, size and sparsity, by its folder."""
-    from personaprobe.features.sae.fitting import Wanted
-    from personaprobe.features.sae.training import SAERecipe
+    from personaprobe.features.sae.training.fit import Wanted
+    from personaprobe.features.sae.training.trainer import SAERecipe
     from personaprobe.site import Site
 
     chosen = {
@@ -213,7 +213,7 @@ class _Telling:
         self.stack = ExitStack()
 
     def __enter__(self) -> _Telling:
-        from personaprobe.features.sae.board import tensorboard
+        from personaprobe.features.sae.training.tensorboard import tensorboard
 
         total = sum(each.recipe.steps for each in self.wanted.values())
         self.advance = self.stack.enter_context(progress_bar("training", total, "steps", self.quiet))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from personaprobe.features.directions import Direction
+from personaprobe.features.directions.direction import Direction
 from personaprobe.models.edits.edit import Edit, Editing
 from personaprobe.models.edits.rank_one import Move, RankOne
 from personaprobe.models.tokens import Role, role_names

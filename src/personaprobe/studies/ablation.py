@@ -8,8 +8,8 @@ from pathlib import Path
 import personaprobe
 from personaprobe.effects.interventions import Layers
 from personaprobe.effects.judges import Judge
-from personaprobe.features.directions import Direction
-from personaprobe.features.registry import Feature, find_feature
+from personaprobe.features.directions.direction import Direction
+from personaprobe.features.registry.registry import Feature, find_feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent

@@ -9,7 +9,7 @@ from typing import Any
 from personaprobe.effects.energy import UNMOVED, Energy, is_fair, measure, total, unfair_layers
 from personaprobe.effects.interventions import Intervention
 from personaprobe.errors import FeatureError
-from personaprobe.features.control_directions import ControlKind
+from personaprobe.features.directions.control_directions import ControlKind
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from personaprobe.effects.interventions import Ablate, Layers
 from personaprobe.effects.preference import BATCH_TOKENS, fork
-from personaprobe.features.directions import Direction, Mark
-from personaprobe.features.sources import random_vector
+from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.sources import random_vector
 from personaprobe.models.edits.edit import SiteEdits, compose
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
 from personaprobe.models.language_model import LanguageModel

@@ -9,8 +9,8 @@ from typing import Any
 
 from personaprobe.effects.responses import CoherenceRule, Response
 from personaprobe.errors import DataError
-from personaprobe.features.directions import Direction
-from personaprobe.features.sources import Discovery, find_direction
+from personaprobe.features.directions.direction import Direction
+from personaprobe.features.directions.sources import Discovery, find_direction
 from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio

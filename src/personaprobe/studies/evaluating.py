@@ -9,7 +9,7 @@ from typing import Any
 
 import personaprobe
 from personaprobe.effects.judges import Judge
-from personaprobe.features.registry import find_feature
+from personaprobe.features.registry.registry import find_feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent

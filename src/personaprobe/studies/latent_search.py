@@ -16,10 +16,10 @@ from personaprobe.effects.energy import Energy, measure
 from personaprobe.effects.interventions import Intervention, Steer
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.sae.diffing import Comparison
+from personaprobe.features.sae.diffing.comparison import Comparison
+from personaprobe.features.sae.diffing.matched_controls import matched_latents
+from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.latents import Latents
-from personaprobe.features.sae.matching import matched_latents
-from personaprobe.features.sae.ranking import Ranking
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from personaprobe.features.naming import Name
+from personaprobe.features.registry.latent_names import Name
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.portraits import Portrait
-from personaprobe.features.sae.ranking import Ranking
+from personaprobe.features.sae.diffing.ranking import Ranking
+from personaprobe.features.sae.interpretation.latent_profile import Portrait
 from personaprobe.models.weights.checkpoint import ROLES
 from personaprobe.storage.files import write_text
 

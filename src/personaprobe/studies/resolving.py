@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import FeatureError, SiteError, suggest
-from personaprobe.features.directions import Direction
-from personaprobe.features.recording import record_one
-from personaprobe.features.registry import Feature, Recipe
-from personaprobe.features.sae.diffing import Comparison, compare
+from personaprobe.features.activations.recording import record_one
+from personaprobe.features.directions.direction import Direction
+from personaprobe.features.directions.sources import Discovery, find_direction
+from personaprobe.features.registry.registry import Feature, Recipe
+from personaprobe.features.sae.diffing.comparison import Comparison, compare
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.quality import refuse_unfit as refuse_dictionary
-from personaprobe.features.sources import Discovery, find_direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive_tokens import is_massive
 from personaprobe.models.weights.checkpoint import ROLES, Trio

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.registry import Feature, Recipe
+from personaprobe.features.registry.registry import Feature, Recipe
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 
 from personaprobe.effects.interventions import Ablate
 from personaprobe.errors import DataError
-from personaprobe.features.sources import Discovery, find_direction
+from personaprobe.features.directions.sources import Discovery, find_direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet, TextSet

@@ -10,12 +10,12 @@ from personaprobe.effects.energy import Energy, match, measure
 from personaprobe.effects.interventions import Ablate, Intervention, Layers, Steer, chosen_layers
 from personaprobe.effects.latents import AblateLatents
 from personaprobe.errors import FeatureError
-from personaprobe.features.control_directions import ControlDirections, ControlKind
-from personaprobe.features.directions import Direction
-from personaprobe.features.registry import Feature
-from personaprobe.features.sae.diffing import Comparison
+from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
+from personaprobe.features.directions.direction import Direction
+from personaprobe.features.registry.registry import Feature
+from personaprobe.features.sae.diffing.comparison import Comparison
+from personaprobe.features.sae.diffing.matched_controls import matched_latents, shuffled_latents
 from personaprobe.features.sae.latents import Latents
-from personaprobe.features.sae.matching import matched_latents, shuffled_latents
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.models.weights.checkpoint import Trio

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.directions import Direction
+from personaprobe.features.directions.direction import Direction
 from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.diffing.ranking import RARE, Ranking
 from personaprobe.features.sae.formats import load, save
 from personaprobe.features.sae.quality import explained_variance
-from personaprobe.features.sae.ranking import RARE, Ranking
-from personaprobe.features.sae.reading import layout_of
+from personaprobe.features.sae.training.rows import layout_of
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import ROLES, Trio
 

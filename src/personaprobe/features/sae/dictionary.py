@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.directions import Direction
-from personaprobe.features.sae.activations import ActivationFunction, JumpReLU
+from personaprobe.features.directions.direction import Direction
+from personaprobe.features.sae.activation_functions import ActivationFunction, JumpReLU
 from personaprobe.site import Site
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from personaprobe.errors import FeatureError, SiteError, suggest
-from personaprobe.features.sae.activations import ActivationFunction, Gated, JumpReLU, ReLU, TopK
+from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.site import Site
 from personaprobe.storage.files import write_text, write_whole

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.directions import Direction, Mark
+from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.diffing import Comparison
+from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.site import Site
 
 

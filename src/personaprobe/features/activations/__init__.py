@@ -1,0 +1,1 @@
+"""Recorded activations: what is recorded, what it costs, and the stores it is kept in."""

@@ -1,0 +1,1 @@
+"""Directions read off recorded activations, and the directions they are compared with."""

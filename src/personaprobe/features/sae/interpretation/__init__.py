@@ -1,0 +1,1 @@
+"""What latents mean: examples of where they fire, and explanations a model proposes."""

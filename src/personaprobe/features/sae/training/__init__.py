@@ -1,0 +1,1 @@
+"""How dictionaries are trained."""
