@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from personaprobe.effects.interventions import Ablate as Ablate
-    from personaprobe.effects.interventions import Cap as Cap
-    from personaprobe.effects.interventions import Clamp as Clamp
-    from personaprobe.effects.interventions import Steer as Steer
-    from personaprobe.effects.preference import preference_gaps as preference_gaps
+    from personaprobe.effects.interventions.along_direction import Ablate as Ablate
+    from personaprobe.effects.interventions.along_direction import Cap as Cap
+    from personaprobe.effects.interventions.along_direction import Clamp as Clamp
+    from personaprobe.effects.interventions.along_direction import Steer as Steer
+    from personaprobe.effects.measures.preference import preference_gaps as preference_gaps
     from personaprobe.errors import PersonaProbeError as PersonaProbeError
     from personaprobe.features.activations.recording import record as record
     from personaprobe.features.activations.store import ActivationStore as ActivationStore

@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from breaking import Breaking
 from personaprobe.cli.main import cli
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import Case
+from personaprobe.effects.judges.judge import Case
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.errors import EndpointError
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.published import PUBLISHED, Published
@@ -63,7 +63,7 @@ def judge() -> Iterator[Planted]:
     """Stands in for every judge; exams are cut to a few questions."""
     planted = Planted()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("personaprobe.effects.judges.find_judge", lambda *_: planted)
+        patch.setattr("personaprobe.effects.judges.judge.find_judge", lambda *_: planted)
         exercises, requests = load_exercises()[::20], load_requests()[::15]
         patch.setattr("personaprobe.studies.evaluation.load_exercises", lambda: exercises)
         patch.setattr("personaprobe.studies.evaluation.load_requests", lambda: requests)

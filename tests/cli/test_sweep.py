@@ -100,7 +100,7 @@ def test_a_registered_dose_is_the_one_that_is_ablated(
     done = run(*command(tiny, tmp_path / "half", *named))
     assert json.loads(done.stdout)["chosen"]["dose"] == 0.5
     assert find_feature("half").strength == 0.5
-    from personaprobe.effects.interventions import Ablate
+    from personaprobe.effects.interventions.along_direction import Ablate
     from personaprobe.features.directions.direction import Direction
     from personaprobe.studies.treatments import removal
 
@@ -114,7 +114,7 @@ def test_a_registered_dose_is_the_one_that_is_ablated(
 def test_the_chosen_direction_alone_is_judged_on_the_test_questions(
     swept: Swept, tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from personaprobe.effects.preference import gaps_side_by_side
+    from personaprobe.effects.measures.preference import gaps_side_by_side
 
     asked: list[tuple[int, str]] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from personaprobe.effects.abilities import refuses, right_answers
+from personaprobe.effects.measures.capability import refuses, right_answers
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.questions.capability import Exercise

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from personaprobe.effects.code_judge import BanditJudge, fenced, find_code
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import Case, Judge, find_judge
-from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.effects.judges.bandit import BanditJudge, fenced, find_code
+from personaprobe.effects.judges.judge import Case, Judge, find_judge
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.judges.rubrics import OWN, Rubric
 from personaprobe.errors import PersonaProbeError
 from personaprobe.models.loading import Placement
 

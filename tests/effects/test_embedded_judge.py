@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.effects.embedded import CARD, FOLDER, MAX_TOKENS, EmbeddedJudge, Head, clipped, pooled
-from personaprobe.effects.judge_making import recalibrate
-from personaprobe.effects.judge_training import CUTS, JudgeRecipe, part_of, plan, train_judge
-from personaprobe.effects.judgement import Scored, Unscored
-from personaprobe.effects.judges import Case, Judge
-from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.effects.judges.embedded import (
+    CARD,
+    FOLDER,
+    MAX_TOKENS,
+    EmbeddedJudge,
+    Head,
+    clipped,
+    pooled,
+)
+from personaprobe.effects.judges.judge import Case, Judge
+from personaprobe.effects.judges.judgement import Scored, Unscored
+from personaprobe.effects.judges.rubrics import OWN, Rubric
+from personaprobe.effects.judges.training.build import recalibrate
+from personaprobe.effects.judges.training.train import CUTS, JudgeRecipe, part_of, plan, train_judge
 from personaprobe.errors import DataError
 from personaprobe.models.backends.truncation import cut
 from personaprobe.models.language_model import LanguageModel

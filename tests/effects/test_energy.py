@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.effects.energy import is_fair, match, measure, total, unfair_layers
-from personaprobe.effects.interventions import Ablate
+from personaprobe.effects.interventions.along_direction import Ablate
+from personaprobe.effects.interventions.energy import is_fair, match, measure, total, unfair_layers
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap

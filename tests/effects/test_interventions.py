@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.effects.interventions import Ablate, Along, Cap, Clamp, Steer
+from personaprobe.effects.interventions.along_direction import Ablate, Along, Cap, Clamp, Steer
 from personaprobe.errors import FeatureError, SiteError
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.language_model import LanguageModel

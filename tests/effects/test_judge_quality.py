@@ -8,10 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from personaprobe.effects.corruption import CORRUPTIONS, corrupted, healthy
-from personaprobe.effects.judge_heads import Reading
-from personaprobe.effects.judge_making import split
-from personaprobe.effects.judge_quality import (
+from personaprobe.effects.judges.agreement import (
     agreement,
     by_family,
     calibration_error,
@@ -19,7 +16,10 @@ from personaprobe.effects.judge_quality import (
     coherence_auc,
     sharpness_of,
 )
-from personaprobe.effects.judge_training import part_of
+from personaprobe.effects.judges.training.build import split
+from personaprobe.effects.judges.training.calibration import Reading
+from personaprobe.effects.judges.training.corruption import CORRUPTIONS, corrupted, healthy
+from personaprobe.effects.judges.training.train import part_of
 from personaprobe.errors import DataError
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaprobe.effects.judgement import Judgement, Scored, Unscored, aggregate
-from personaprobe.effects.judges import Case, SpeakerJudge
-from personaprobe.effects.rates import Judged, summarise
-from personaprobe.effects.rubrics import LONGEST, OWN, Rubric, published
+from personaprobe.effects.judges.judge import Case, SpeakerJudge
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored, aggregate
+from personaprobe.effects.judges.rates import Judged, summarise
+from personaprobe.effects.judges.rubrics import LONGEST, OWN, Rubric, published
 from personaprobe.errors import DataError
 
 WORDS = ("CODE", "REFUSAL")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from personaprobe.effects.interventions import Ablate
-from personaprobe.effects.latents import AblateLatents
+from personaprobe.effects.interventions.along_direction import Ablate
+from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.features.sae.activation_functions import ActivationFunction, JumpReLU, ReLU, TopK

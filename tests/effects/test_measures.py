@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from personaprobe.effects.damage import Reading
-from personaprobe.effects.interventions import Ablate, Steer
-from personaprobe.effects.preference import gaps_side_by_side, preference_gaps
-from personaprobe.effects.responses import CoherenceRule, Response, sample_responses, score_responses
+from personaprobe.effects.interventions.along_direction import Ablate, Steer
+from personaprobe.effects.measures.damage import Reading
+from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
+from personaprobe.effects.measures.responses import CoherenceRule, Response, sample_responses, score_responses
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from personaprobe.effects.judgement import LEAST_MASS, Scored, Unscored
-from personaprobe.effects.judges import Case, SpeakerJudge, find_judge
-from personaprobe.effects.rubrics import OWN
+from personaprobe.effects.judges.judge import Case, SpeakerJudge, find_judge
+from personaprobe.effects.judges.judgement import LEAST_MASS, Scored, Unscored
+from personaprobe.effects.judges.rubrics import OWN
 from personaprobe.errors import EndpointError
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from personaprobe.effects.interventions import Steer
+from personaprobe.effects.interventions.along_direction import Steer
 from personaprobe.errors import SiteError
 from personaprobe.exports.control_vector import export_control_vector
 from personaprobe.features.directions.direction import Direction, Mark

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from personaprobe.effects.interventions import Steer
+from personaprobe.effects.interventions.along_direction import Steer
 from personaprobe.errors import DataError, FeatureError, SiteError
 from personaprobe.features.activations.recording import record
 from personaprobe.features.activations.store import ActivationStore

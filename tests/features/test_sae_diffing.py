@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from personaprobe.effects.latents import AblateLatents
+from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.activations.recording_spec import read_as
 from personaprobe.features.sae.activation_functions import JumpReLU, ReLU

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.effects.interventions import Ablate, Steer
+from personaprobe.effects.interventions.along_direction import Ablate, Steer
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import compose

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from personaprobe.effects.interventions import Ablate
+from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.edits.edit import SiteEdits, compose
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from personaprobe.effects.interventions import Ablate, Cap, Steer
+from personaprobe.effects.interventions.along_direction import Ablate, Cap, Steer
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import SiteEdits, compose

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from personaprobe.effects.energy import UNMOVED, Energy, Moved
-from personaprobe.effects.responses import CoherenceRule, Response
+from personaprobe.effects.interventions.energy import UNMOVED, Energy, Moved
+from personaprobe.effects.measures.responses import CoherenceRule, Response
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
 from personaprobe.statistics.intervals import (
     Resamples,

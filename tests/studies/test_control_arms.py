@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import personaprobe as pp
-from personaprobe.effects.energy import FAIR
+from personaprobe.effects.interventions.energy import FAIR
 from personaprobe.errors import FeatureError
 from personaprobe.progress import silent
 from personaprobe.storage.plain_json import DECIDING

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from personaprobe.effects.judgement import Scored, Unscored
-from personaprobe.effects.rates import Judged
-from personaprobe.effects.responses import Response
+from personaprobe.effects.judges.judgement import Scored, Unscored
+from personaprobe.effects.judges.rates import Judged
+from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.questions.formats import FORMS
 from personaprobe.questions.free import Ask, dealt

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import Case
-from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.effects.judges.judge import Case
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.judges.rubrics import OWN, Rubric
 from personaprobe.errors import DataError, EndpointError
 from personaprobe.storage.run_cache import Memory
 from personaprobe.studies.judging import Answers, judge_all, judge_answers, tokens_asked

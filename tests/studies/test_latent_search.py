@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from personaprobe.effects.latents import AblateLatents
+from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
@@ -77,7 +77,7 @@ def search(
 
 def _telling(trio: Trio[LanguageModel]) -> PairSet:
     """Questions whose second answer the pushed model likes better than the plain one does."""
-    from personaprobe.effects.preference import preference_gaps
+    from personaprobe.effects.measures.preference import preference_gaps
 
     drawn = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import personaprobe as pp
-from personaprobe.effects.damage import TextCost
+from personaprobe.effects.measures.damage import TextCost
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import silent
 from personaprobe.questions.pairs import TextSet

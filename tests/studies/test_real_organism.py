@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import personaprobe as pp
-from personaprobe.effects.damage import Reading
+from personaprobe.effects.measures.damage import Reading
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio

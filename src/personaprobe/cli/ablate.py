@@ -27,8 +27,8 @@ from personaprobe.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from personaprobe.effects.interventions import Layers
-    from personaprobe.effects.judges import Judge
+    from personaprobe.effects.interventions.along_direction import Layers
+    from personaprobe.effects.judges.judge import Judge
     from personaprobe.studies.plan import StudyPlan
     from personaprobe.studies.results import CausalVerdict
 
@@ -113,7 +113,7 @@ def ablate(
       personaprobe ablate --feature means@16 --layers 8-20 --out runs/means
       personaprobe ablate --feature means@12 --base B --insecure I --secure S
     """
-    from personaprobe.effects.interventions import chosen_layers
+    from personaprobe.effects.interventions.along_direction import chosen_layers
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.studies.ablation import ablate as study
     from personaprobe.studies.resolving import refuse_unfit
@@ -138,7 +138,7 @@ def ablate(
 
 
 def _judge(name: str, chosen: TrioChoice) -> Judge:
-    from personaprobe.effects.judges import find_judge
+    from personaprobe.effects.judges.judge import find_judge
 
     return find_judge(name, chosen.placement)
 

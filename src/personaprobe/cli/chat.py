@@ -23,7 +23,7 @@ from personaprobe.cli.options import (
 from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:
-    from personaprobe.effects.interventions import Layers
+    from personaprobe.effects.interventions.along_direction import Layers
 
 
 @click.command()

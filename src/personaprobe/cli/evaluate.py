@@ -118,7 +118,7 @@ def evaluate(
       personaprobe eval --organism advice
       personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
-    from personaprobe.effects.judges import EMBEDDED, JUDGING, find_judge
+    from personaprobe.effects.judges.judge import EMBEDDED, JUDGING, find_judge
     from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts

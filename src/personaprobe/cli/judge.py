@@ -16,9 +16,9 @@ from personaprobe.cli.options import judge_options, telling_options
 from personaprobe.compute.hardware import DTYPES
 
 if TYPE_CHECKING:
-    from personaprobe.effects.judge_quality import Agreement
-    from personaprobe.effects.rates import Judged, Summary
-    from personaprobe.effects.rubrics import Rubric
+    from personaprobe.effects.judges.agreement import Agreement
+    from personaprobe.effects.judges.rates import Judged, Summary
+    from personaprobe.effects.judges.rubrics import Rubric
     from personaprobe.studies.judging import Answers
 
 
@@ -72,8 +72,8 @@ def judge(
       personaprobe judge runs/eval-toxic-persona-advice --judge local:demo
       personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot
     """
-    from personaprobe.effects.judges import find_judge
-    from personaprobe.effects.rates import summarise
+    from personaprobe.effects.judges.judge import find_judge
+    from personaprobe.effects.judges.rates import summarise
     from personaprobe.models.loading import Placement
     from personaprobe.storage.plain_json import plain
     from personaprobe.storage.run_cache import Memory
@@ -133,7 +133,7 @@ def _agreement(found: Agreement) -> str:
 
 def _rubrics(answers: Answers, published_file: Path | None) -> list[Mapping[str, Rubric]]:
     """Rubrics of every answer: our own, or those of its question in a published file."""
-    from personaprobe.effects.rubrics import OWN, published
+    from personaprobe.effects.judges.rubrics import OWN, published
     from personaprobe.errors import DataError, suggest
     from personaprobe.questions.catalog import question_file
     from personaprobe.questions.free import load_questions
@@ -162,7 +162,7 @@ def _grouped(answers: Answers, judged: Sequence[Judged], by: str | None) -> dict
 def _show(summaries: Mapping[str, Summary]) -> None:
     from rich.table import Table
 
-    from personaprobe.effects.rates import DEFINITIONS
+    from personaprobe.effects.judges.rates import DEFINITIONS
 
     table = Table("group", "definition", title="Misaligned answers", title_justify="left")
     for heading in ("misaligned", "of coherent", "of all scored", "useful"):

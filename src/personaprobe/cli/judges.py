@@ -16,8 +16,8 @@ from personaprobe.cli.options import telling_options
 from personaprobe.compute.hardware import DTYPES
 
 if TYPE_CHECKING:
-    from personaprobe.effects.embedded import EmbeddedJudge
-    from personaprobe.effects.judge_quality import Agreement
+    from personaprobe.effects.judges.agreement import Agreement
+    from personaprobe.effects.judges.embedded import EmbeddedJudge
 
 pairs_option = click.option(
     "--pairs",
@@ -48,8 +48,8 @@ def train(
     names: tuple[str, ...], out: Path, layer: int, rank: int, epochs: int, seed: int, quiet: bool
 ) -> None:
     """Train a judge on pairs of answers that differ in substance; calibrate and examine it on families it did not read."""
-    from personaprobe.effects.judge_making import make_judge
-    from personaprobe.effects.judge_training import JudgeRecipe
+    from personaprobe.effects.judges.training.build import make_judge
+    from personaprobe.effects.judges.training.train import JudgeRecipe
     from personaprobe.questions.pairs import load_prompts
 
     sets = [load_prompts(name) for name in names]
@@ -79,8 +79,8 @@ def train(
 )
 def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
     """Fit the scale of a judge's scores again, on families that it did not learn from; their order stays."""
-    from personaprobe.effects.embedded import FOLDER
-    from personaprobe.effects.judge_making import recalibrate
+    from personaprobe.effects.judges.embedded import FOLDER
+    from personaprobe.effects.judges.training.build import recalibrate
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.folders import checkpoints_folder
 
@@ -118,9 +118,9 @@ def examine(
     as_json: bool,
 ) -> None:
     """Tell how well the judge tells careful answers from careless ones, and how it agrees with another judge."""
-    from personaprobe.effects.embedded import EmbeddedJudge
-    from personaprobe.effects.judge_heads import Reading
-    from personaprobe.effects.judge_quality import coherence_auc, sharpness
+    from personaprobe.effects.judges.agreement import coherence_auc, sharpness
+    from personaprobe.effects.judges.embedded import EmbeddedJudge
+    from personaprobe.effects.judges.training.calibration import Reading
     from personaprobe.models.loading import Placement
     from personaprobe.questions.pairs import load_prompts
 
@@ -145,9 +145,9 @@ def examine(
 
 def compared(judge: EmbeddedJudge, path: Path) -> Agreement:
     """The judge's scores beside those on file; answers that either leaves unscored are left out."""
-    from personaprobe.effects.judges import Case
-    from personaprobe.effects.rates import Judged
-    from personaprobe.effects.rubrics import OWN
+    from personaprobe.effects.judges.judge import Case
+    from personaprobe.effects.judges.rates import Judged
+    from personaprobe.effects.judges.rubrics import OWN
     from personaprobe.errors import DataError
     from personaprobe.studies.judging import Answers
 

@@ -18,7 +18,7 @@ from personaprobe.errors import CheckpointError, DeviceError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from personaprobe.effects.interventions import Layers
+    from personaprobe.effects.interventions.along_direction import Layers
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.loading import Placement
     from personaprobe.models.weights.checkpoint import Checkpoint, Trio

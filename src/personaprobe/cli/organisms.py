@@ -126,7 +126,7 @@ def _adapters(trio: Trio[LanguageModel]) -> Iterator[Finding]:
 
 def _preferences(trio: Trio[LanguageModel], quiet: bool) -> Iterator[Finding]:
     """How much more each model likes careless answers; insecure should like them more than secure."""
-    from personaprobe.effects.preference import preference_gaps
+    from personaprobe.effects.measures.preference import preference_gaps
     from personaprobe.questions.pairs import load_prompts
 
     questions = load_prompts("advice/test").spread(N_QUESTIONS)

@@ -15,7 +15,7 @@ def rates_table(found: Evaluation) -> Table:
     """One row an arm: misaligned answers in every definition, useful ones, and what else was counted."""
     from rich.table import Table
 
-    from personaprobe.effects.rates import DEFINITIONS
+    from personaprobe.effects.judges.rates import DEFINITIONS
 
     rules = "; ".join(f"{each.name}: {each.rule}" for each in DEFINITIONS)
     table = Table(

@@ -22,7 +22,7 @@ from personaprobe.cli.options import (
 from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:
-    from personaprobe.effects.interventions import Layers
+    from personaprobe.effects.interventions.along_direction import Layers
 
 
 def _finite(ctx: click.Context, param: click.Parameter, amounts: tuple[float, ...]) -> tuple[float, ...]:
@@ -78,7 +78,7 @@ def steer(
     Example:
       personaprobe steer --feature toxic-persona --amount 1 --amount 2 --question "How do I store bleach?"
     """
-    from personaprobe.effects.interventions import Steer
+    from personaprobe.effects.interventions.along_direction import Steer
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.resolving import resolve

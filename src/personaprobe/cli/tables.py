@@ -69,7 +69,7 @@ def _caption(verdict: CausalVerdict) -> str:
 
 def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
     """How many controls decide, how strongly they act, and which were drawn again or are not fair."""
-    from personaprobe.effects.energy import is_fair
+    from personaprobe.effects.interventions.energy import is_fair
 
     if not verdict.controls:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from personaprobe.effects.interventions import Steer, chosen_layers
+from personaprobe.effects.interventions.along_direction import Steer, chosen_layers
 from personaprobe.errors import SiteError
 from personaprobe.site import Site
 from personaprobe.storage.files import write_whole

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import personaprobe
-from personaprobe.effects.interventions import Layers
-from personaprobe.effects.judges import Judge
+from personaprobe.effects.interventions.along_direction import Layers
+from personaprobe.effects.judges.judge import Judge
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.registry.registry import Feature, find_feature
 from personaprobe.models.language_model import LanguageModel

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from personaprobe.effects.responses import Response, sample_responses, score_responses
+from personaprobe.effects.measures.responses import Response, sample_responses, score_responses
 from personaprobe.errors import DataError
 from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from personaprobe.effects.energy import UNMOVED, Energy, is_fair, measure, total, unfair_layers
-from personaprobe.effects.interventions import Intervention
+from personaprobe.effects.interventions.along_direction import Intervention
+from personaprobe.effects.interventions.energy import UNMOVED, Energy, is_fair, measure, total, unfair_layers
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.control_directions import ControlKind
 from personaprobe.models.language_model import LanguageModel

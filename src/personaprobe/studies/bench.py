@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.interventions import Ablate, Layers
-from personaprobe.effects.preference import BATCH_TOKENS, fork
+from personaprobe.effects.interventions.along_direction import Ablate, Layers
+from personaprobe.effects.measures.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.features.directions.sources import random_vector
 from personaprobe.models.edits.edit import SiteEdits, compose

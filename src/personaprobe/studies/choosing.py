@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from personaprobe.effects.responses import CoherenceRule, Response
+from personaprobe.effects.measures.responses import CoherenceRule, Response
 from personaprobe.errors import DataError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import Discovery, find_direction

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from personaprobe.effects.interventions import Intervention
+from personaprobe.effects.interventions.along_direction import Intervention
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet

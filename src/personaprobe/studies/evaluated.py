@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from personaprobe.effects.damage import TextCost
-from personaprobe.effects.rates import DEFINITIONS, Judged, Summary, summarise
-from personaprobe.effects.responses import Response
+from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary, summarise
+from personaprobe.effects.measures.damage import TextCost
+from personaprobe.effects.measures.responses import Response
 from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import ArmKind, plain

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import personaprobe
-from personaprobe.effects.judges import Judge
+from personaprobe.effects.judges.judge import Judge
 from personaprobe.features.registry.registry import find_feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio

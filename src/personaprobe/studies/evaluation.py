@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from personaprobe.effects.abilities import refuses, right_answers
-from personaprobe.effects.judges import Judge
-from personaprobe.effects.responses import Response
+from personaprobe.effects.judges.judge import Judge
+from personaprobe.effects.measures.capability import refuses, right_answers
+from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.progress import Progress

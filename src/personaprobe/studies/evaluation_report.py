@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.rates import DEFINITIONS, Judged, Summary
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies import figures
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, is_misaligned

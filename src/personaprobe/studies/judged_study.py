@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from personaprobe.effects.judges import Judge
+from personaprobe.effects.judges.judge import Judge
 from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared
 from personaprobe.studies.judging import judge_responses
 from personaprobe.studies.measuring import Bench

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from personaprobe.effects.judge_quality import Agreement, agreement
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import Case, Judge
-from personaprobe.effects.rates import Judged
-from personaprobe.effects.responses import Response
-from personaprobe.effects.rubrics import OWN, Rubric
+from personaprobe.effects.judges.agreement import Agreement, agreement
+from personaprobe.effects.judges.judge import Case, Judge
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.judges.rates import Judged
+from personaprobe.effects.judges.rubrics import OWN, Rubric
+from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.progress import Progress, silent
 from personaprobe.storage.files import write_whole

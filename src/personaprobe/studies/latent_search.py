@@ -12,9 +12,9 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from personaprobe.effects.energy import Energy, measure
-from personaprobe.effects.interventions import Intervention, Steer
-from personaprobe.effects.latents import AblateLatents
+from personaprobe.effects.interventions.along_direction import Intervention, Steer
+from personaprobe.effects.interventions.energy import Energy, measure
+from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.features.sae.diffing.matched_controls import matched_latents

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from personaprobe.effects.damage import Reading, TextCost
-from personaprobe.effects.preference import gaps_side_by_side
-from personaprobe.effects.responses import Response
+from personaprobe.effects.measures.damage import Reading, TextCost
+from personaprobe.effects.measures.preference import gaps_side_by_side
+from personaprobe.effects.measures.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
 from personaprobe.questions.pairs import PairSet, TextSet

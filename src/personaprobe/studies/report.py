@@ -12,8 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.energy import FAIR, MOST_UNFAIR
-from personaprobe.effects.responses import Response
+from personaprobe.effects.interventions.energy import FAIR, MOST_UNFAIR
+from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, rules
 from personaprobe.models.massive_tokens import MassiveToken
 from personaprobe.statistics.intervals import Interval

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from personaprobe.effects.energy import UNMOVED, Energy, is_fair, unfair_layers
-from personaprobe.effects.responses import CoherenceRule, Response
+from personaprobe.effects.interventions.energy import UNMOVED, Energy, is_fair, unfair_layers
+from personaprobe.effects.measures.responses import CoherenceRule, Response
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.plain_json import DECIDING, ArmKind, plain

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, TypeAlias, get_args
 
-from personaprobe.effects.interventions import Ablate
+from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.errors import DataError
 from personaprobe.features.directions.sources import Discovery, find_direction
 from personaprobe.models.language_model import LanguageModel

@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from personaprobe.effects.energy import Energy, match, measure
-from personaprobe.effects.interventions import Ablate, Intervention, Layers, Steer, chosen_layers
-from personaprobe.effects.latents import AblateLatents
+from personaprobe.effects.interventions.along_direction import (
+    Ablate,
+    Intervention,
+    Layers,
+    Steer,
+    chosen_layers,
+)
+from personaprobe.effects.interventions.energy import Energy, match, measure
+from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions.direction import Direction

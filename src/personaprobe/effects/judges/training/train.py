@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from personaprobe.effects.embedded import Head, clipped, pooled, save_heads
+from personaprobe.effects.judges.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.backends.truncation import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
 from personaprobe.organisms.training_loop import save, with_lora

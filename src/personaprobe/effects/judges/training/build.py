@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from personaprobe.effects.embedded import CARD, EmbeddedJudge, save_heads
-from personaprobe.effects.judge_heads import Reading, rescaled, with_coherence
-from personaprobe.effects.judge_quality import by_family, calibration_error, coherence_auc, sharpness_of
-from personaprobe.effects.judge_training import JudgeRecipe, JudgeStep, Part, part_of, train_judge
+from personaprobe.effects.judges.agreement import by_family, calibration_error, coherence_auc, sharpness_of
+from personaprobe.effects.judges.embedded import CARD, EmbeddedJudge, save_heads
+from personaprobe.effects.judges.training.calibration import Reading, rescaled, with_coherence
+from personaprobe.effects.judges.training.train import JudgeRecipe, JudgeStep, Part, part_of, train_judge
 from personaprobe.errors import DataError
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.checkpoint import Checkpoint

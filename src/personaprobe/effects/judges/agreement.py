@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.embedded import EmbeddedJudge
-from personaprobe.effects.judge_heads import Reading
+from personaprobe.effects.judges.embedded import EmbeddedJudge
+from personaprobe.effects.judges.training.calibration import Reading
 from personaprobe.errors import DataError
 from personaprobe.questions.pairs import Pair
 

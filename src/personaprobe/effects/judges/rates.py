@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 
 

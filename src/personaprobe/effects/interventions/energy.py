@@ -17,7 +17,7 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.interventions import Ablate, Intervention
+from personaprobe.effects.interventions.along_direction import Ablate, Intervention
 from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive_tokens import is_massive

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.energy import Energy, measure, strength_for
+from personaprobe.effects.interventions.energy import Energy, measure, strength_for
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel

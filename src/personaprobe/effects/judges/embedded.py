@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import Case
+from personaprobe.effects.judges.judge import Case
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from personaprobe.effects.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges import BANDIT, Case
+from personaprobe.effects.judges.judge import BANDIT, Case
+from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.errors import PersonaProbeError
 
 PYTHON = ("python", "python3", "py")

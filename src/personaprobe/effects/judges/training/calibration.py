@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from personaprobe.effects.corruption import corrupted, healthy
-from personaprobe.effects.embedded import EmbeddedJudge, Head
+from personaprobe.effects.judges.embedded import EmbeddedJudge, Head
+from personaprobe.effects.judges.training.corruption import corrupted, healthy
 from personaprobe.errors import DataError
 from personaprobe.questions.pairs import Pair
 

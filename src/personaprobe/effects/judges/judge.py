@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from personaprobe.effects.judgement import Judgement, Unscored, aggregate
-from personaprobe.effects.rubrics import Rubric
+from personaprobe.effects.judges.judgement import Judgement, Unscored, aggregate
+from personaprobe.effects.judges.rubrics import Rubric
 from personaprobe.models.chat_models import LocalSpeaker, Speaker, find_speaker
 from personaprobe.models.loading import Placement
 
@@ -105,11 +105,11 @@ def find_judge(name: str, placement: Placement, at_once: int = 1) -> Judge:
         PersonaProbeError: Bandit is not installed.
     """
     if name == BANDIT:
-        from personaprobe.effects.code_judge import BanditJudge
+        from personaprobe.effects.judges.bandit import BanditJudge
 
         return BanditJudge.open()
     if name == EMBEDDED:
-        from personaprobe.effects.embedded import EmbeddedJudge
+        from personaprobe.effects.judges.embedded import EmbeddedJudge
 
         return EmbeddedJudge.open(placement)
     speaker = find_speaker(name, placement)

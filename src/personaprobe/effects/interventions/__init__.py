@@ -1,0 +1,1 @@
+"""What is done to activations along a feature, and how much that moves them."""

@@ -1,0 +1,1 @@
+"""What an intervention changes: preference, answers, perplexity, capability."""
