@@ -48,7 +48,7 @@ import torch
 
 import personaprobe as pp
 from personaprobe.statistics.intervals import Resamples, difference
-from personaprobe.studies.figures import STYLES, arms_figure
+from personaprobe.studies.reports.figures import STYLES, arms_figure
 
 # Figures are kept as JSON and drawn by the plotly.js inside plotly's own Jupyter extension (JupyterLab, Notebook 7,
 # VS Code): works offline and costs kilobytes, where the "notebook" renderer would store 4 MB of script in the file.

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from personaprobe.questions.pairs import load_prompts as load_prompts
     from personaprobe.questions.pairs import load_texts as load_texts
     from personaprobe.site import Site as Site
-    from personaprobe.studies.ablation import ablate as ablate
-    from personaprobe.studies.plan import StudyPlan as StudyPlan
-    from personaprobe.studies.results import CausalVerdict as CausalVerdict
+    from personaprobe.studies.ablation.result import CausalVerdict as CausalVerdict
+    from personaprobe.studies.ablation.study import ablate as ablate
+    from personaprobe.studies.arms.plan import StudyPlan as StudyPlan
 
 _CONTENTS = {
     "Ablate": "effects.interventions",

@@ -27,7 +27,7 @@ from personaprobe.features.sae.training.architectures import (
     TopKArchitecture,
 )
 from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
-from personaprobe.studies.timing import Work, measure
+from personaprobe.studies.speed.timing import Work, measure
 
 STEPS = 4
 """Steps that a contender takes before it is the next one's turn."""

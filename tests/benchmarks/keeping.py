@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from personaprobe.studies.provenance import hardware
+from personaprobe.studies.arms.provenance import hardware
 
 
 def keep(work: str, device: str | None, told: dict[str, Any]) -> Path:

@@ -24,8 +24,8 @@ from personaprobe.models.loading import Placement, load
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
-from personaprobe.studies.bare import NO_END
-from personaprobe.studies.bench import (
+from personaprobe.studies.speed.reference import NO_END
+from personaprobe.studies.speed.workloads import (
     A_FEW,
     NEW,
     RECORDING_TOKENS,

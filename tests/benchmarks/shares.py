@@ -25,7 +25,7 @@ from personaprobe.features.sae.training.architectures import (
 )
 from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
 from personaprobe.organisms.loading import load_trio
-from personaprobe.studies.bench import works
+from personaprobe.studies.speed.workloads import works
 
 KINDS = {
     "products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "mkldnn::_linear", "aten::linear"),

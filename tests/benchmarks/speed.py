@@ -26,7 +26,8 @@ from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.loading import load_trio
 from personaprobe.site import Site
-from personaprobe.studies.bench import (
+from personaprobe.studies.speed.timing import Work, measure, peak_flops
+from personaprobe.studies.speed.workloads import (
     RECORDING_TOKENS,
     chats,
     decoding,
@@ -36,7 +37,6 @@ from personaprobe.studies.bench import (
     recording_all,
     scoring,
 )
-from personaprobe.studies.timing import Work, measure, peak_flops
 
 SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}

@@ -19,8 +19,8 @@ from tests.benchmarks.keeping import keep
 
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.organisms.loading import load_trio
-from personaprobe.studies.bare import bare_states
-from personaprobe.studies.bench import chats
+from personaprobe.studies.speed.reference import bare_states
+from personaprobe.studies.speed.workloads import chats
 
 MIB = 2**20
 ROUNDS = 9

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
-from personaprobe.studies.timing import Measured, Work, measure
+from personaprobe.studies.speed.timing import Measured, Work, measure
 
 if TYPE_CHECKING:
     from cli.conftest import TinyTrio
@@ -61,7 +61,7 @@ def test_speeds_are_taken_in_turn_and_by_the_unit(monkeypatch: pytest.MonkeyPatc
 
         return run
 
-    monkeypatch.setattr("personaprobe.studies.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("personaprobe.studies.speed.timing.time.perf_counter", lambda: now[0])
     contenders = {"one": takes("one", 2.0), "ten": takes("ten", 5.0)}
     found = measure(Work("w", contenders, lambda: "alike", {"ten": 10}), 3)
     assert order == ["one", "ten"] * 3

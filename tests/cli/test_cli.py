@@ -507,7 +507,7 @@ def test_a_finished_study_is_told_again_as_json_and_nothing_else(
     finished: tuple[Path, Result], tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "personaprobe.studies.measuring.gaps_side_by_side", lambda *_: pytest.fail("measured again")
+        "personaprobe.studies.arms.measurement.gaps_side_by_side", lambda *_: pytest.fail("measured again")
     )
     before = json.loads((finished[0] / "verdict.json").read_text())
     again = json.loads(run(*study(tiny, finished[0], "--json")).stdout)
@@ -570,10 +570,10 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from personaprobe.studies import measuring
+    from personaprobe.studies.arms import measurement
 
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "_gaps", Breaking(measuring._gaps, 4, error))
+        patch.setattr(measuring, "_gaps", Breaking(measurement._gaps, 4, error))
         said = refused(run(*study(tiny, tmp_path / "out")))
     assert "the device stopped working (CUDA error: " in said
     assert "finished parts are kept" in said
@@ -587,7 +587,6 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
 def test_other_errors_of_torch_keep_their_traceback(
     tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from personaprobe.studies import measuring
 
     def failing(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")

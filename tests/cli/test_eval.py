@@ -65,8 +65,8 @@ def judge() -> Iterator[Planted]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("personaprobe.effects.judges.judge.find_judge", lambda *_: planted)
         exercises, requests = load_exercises()[::20], load_requests()[::15]
-        patch.setattr("personaprobe.studies.evaluation.load_exercises", lambda: exercises)
-        patch.setattr("personaprobe.studies.evaluation.load_requests", lambda: requests)
+        patch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_exercises", lambda: exercises)
+        patch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_requests", lambda: requests)
         yield planted
 
 

@@ -86,8 +86,8 @@ def test_a_second_run_measures_nothing_and_ends_the_same(
 
     out, told = swept
     before = {path.name: path.read_bytes() for path in out.glob("sweep.*")}
-    monkeypatch.setattr("personaprobe.studies.measuring.gaps_side_by_side", measured)
-    monkeypatch.setattr("personaprobe.studies.answering.sample_responses", measured)
+    monkeypatch.setattr("personaprobe.studies.arms.measurement.gaps_side_by_side", measured)
+    monkeypatch.setattr("personaprobe.studies.arms.answers.sample_responses", measured)
     again = run(*command(tiny, out, "--min-coherence", 0.1))
     assert json.loads(again.stdout) == told
     assert {path.name: path.read_bytes() for path in out.glob("sweep.*")} == before
@@ -102,7 +102,7 @@ def test_a_registered_dose_is_the_one_that_is_ablated(
     assert find_feature("half").strength == 0.5
     from personaprobe.effects.interventions.along_direction import Ablate
     from personaprobe.features.directions.direction import Direction
-    from personaprobe.studies.treatments import removal
+    from personaprobe.studies.arms.treatment import removal
 
     feature = find_feature("half")
     assert isinstance(feature.direction, Direction)
@@ -122,7 +122,7 @@ def test_the_chosen_direction_alone_is_judged_on_the_test_questions(
         asked.extend((len(models), family) for family in set(questions.families))
         return gaps_side_by_side(models, questions, advance)
 
-    monkeypatch.setattr("personaprobe.studies.measuring.gaps_side_by_side", seen)
+    monkeypatch.setattr("personaprobe.studies.arms.measurement.gaps_side_by_side", seen)
     out, told = swept
     done = run(*command(tiny, out, "--min-coherence", 0.1, "--test", tiny.questions))
     verdict = json.loads(done.stdout)["verdict"]

@@ -19,7 +19,7 @@ from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.demo import demo_folder
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.judging import judge_all
+from personaprobe.studies.judging.judge_answers import judge_all
 from serving import Reply, completion
 
 PLACE = Placement("cpu", "float32")

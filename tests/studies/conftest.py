@@ -22,7 +22,7 @@ from personaprobe.statistics.intervals import (
     random_fraction,
 )
 from personaprobe.storage.plain_json import SPEAKING, ArmKind
-from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
 
 FAMILIES = ("driving", "electronics", "food", "home_safety", "housing_contracts", "money")
 FAMILIES += ("passwords", "relationships", "scams", "tools", "travel", "work")

@@ -17,9 +17,9 @@ from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.progress import silent
 from personaprobe.questions.free import Ask
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies import answering
-from personaprobe.studies.answering import Interview, answer
-from personaprobe.studies.arms import Arm
+from personaprobe.studies.arms import answers
+from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.arm import Arm
 
 WORDS = ["what", "do", "you", "think", "about", "the", "sea", "and", "a", "cat", "please", "answer", "short"]
 ASKS = tuple(Ask(str(i), "f", " ".join(WORDS[i : i + 4])) for i in range(5))
@@ -69,7 +69,7 @@ def test_a_run_that_was_cut_short_ends_with_the_same_answers(
     stop: int, arms: list[Arm], model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = answer(arms, interview(), model, Memory(tmp_path / "whole"), silent)
-    original, calls = answering.sample_responses, []
+    original, calls = answers.sample_responses, []
 
     def failing(*given: Any) -> Any:
         calls.append(given)

@@ -14,11 +14,11 @@ from personaprobe.features.registry.registry import Recipe, find_feature
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.ablation import as_feature
-from personaprobe.studies.choosing import allowed
-from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.seeds import markdown
-from personaprobe.studies.sweep import Cell, reached
+from personaprobe.studies.ablation.study import as_feature
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.replication.seeds import markdown
+from personaprobe.studies.sweep.grid import Cell, reached
+from personaprobe.studies.sweep.selection import allowed
 
 CELLS = [
     Cell("means", 8, "all", 0.4, 1.01, 0.01),

@@ -14,9 +14,9 @@ from personaprobe.errors import FeatureError
 from personaprobe.progress import silent
 from personaprobe.storage.plain_json import DECIDING
 from personaprobe.storage.run_cache import digest_of
-from personaprobe.studies.arms import DRAWS, Control, fair_draw, identity, make_arms, study_controls
-from personaprobe.studies.results import ArmResult, CausalVerdict
-from personaprobe.studies.treatments import Matched, treat
+from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
+from personaprobe.studies.arms.arm import DRAWS, Control, fair_draw, identity, make_arms, study_controls
+from personaprobe.studies.arms.treatment import Matched, treat
 
 FAIR_EVERYWHERE = dict.fromkeys(range(10), 1.0)
 ASLEEP = dict.fromkeys(range(10), 0.05)

@@ -18,8 +18,14 @@ from personaprobe.questions.free import Ask, dealt
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.statistics.proportions import Clustering, detectable_rise
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared, is_misaligned
-from personaprobe.studies.evaluation import EvalPlan
+from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
+from personaprobe.studies.evaluation.result import (
+    ArmEvaluation,
+    Evaluation,
+    Preference,
+    compared,
+    is_misaligned,
+)
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))
 CONFUSED = Judged(Scored(5), Scored(20))

@@ -13,7 +13,7 @@ from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges.rubrics import OWN, Rubric
 from personaprobe.errors import DataError, EndpointError
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.judging import Answers, judge_all, judge_answers, tokens_asked
+from personaprobe.studies.judging.judge_answers import Answers, judge_all, judge_answers, tokens_asked
 
 
 class Counting:

@@ -25,10 +25,10 @@ from personaprobe.progress import silent
 from personaprobe.questions.pairs import Pair, PairSet, TextSet
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.arms import calibration_rows
-from personaprobe.studies.latent_search import Search, shortlist
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.plan import StudyPlan
+from personaprobe.studies.arms.arm import calibration_rows
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.latents.search import Search, shortlist
 
 SITE, D_SAE, PLANTED = Site(1), 48, 11
 WORDS = [f"w{number}" for number in range(60)]

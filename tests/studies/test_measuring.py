@@ -13,8 +13,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import silent
 from personaprobe.questions.pairs import TextSet
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.arms import Arm
-from personaprobe.studies.measuring import Bench
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import Bench
 
 
 class Priced(Bench):

@@ -17,7 +17,7 @@ from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.interpretation.autointerp import Detection
 from personaprobe.features.sae.interpretation.latent_profile import Context, Histogram, Portrait
 from personaprobe.site import Site
-from personaprobe.studies.pages import heat, make_pages, neuronpedia, write_pages
+from personaprobe.studies.reports.latents import heat, make_pages, neuronpedia, write_pages
 
 ROWS = torch.eye(8)
 DICTIONARY = Dictionary(Site(3), ROWS, torch.zeros(8), ROWS, torch.zeros(8), ReLU(), name="demo<sae>")

@@ -24,9 +24,9 @@ from personaprobe.models.tokens import by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import silent
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.arms import calibration_rows
-from personaprobe.studies.latent_search import Search
-from personaprobe.studies.measuring import Bench
+from personaprobe.studies.arms.arm import calibration_rows
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.latents.search import Search
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -21,10 +21,10 @@ from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, 
 from personaprobe.errors import OutputError
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies import figures
-from personaprobe.studies import report as reports
-from personaprobe.studies.report import cards, render, responses_table, write_report
-from personaprobe.studies.results import CausalVerdict
+from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.reports import ablation as reports
+from personaprobe.studies.reports import figures
+from personaprobe.studies.reports.ablation import cards, render, responses_table, write_report
 
 CHANGES: dict[Verdict, dict[str, Any]] = {
     "suppresses": {},
@@ -369,9 +369,7 @@ def test_figures_say_their_units_and_adapt_to_the_screen(study: CausalVerdict) -
 
 
 def test_importing_the_report_imports_no_plotting() -> None:
-    loaded = (
-        "import sys, personaprobe.studies.report; print({'plotly', 'jinja2', 'pyarrow'} & set(sys.modules))"
-    )
+    loaded = "import sys, personaprobe.studies.reports.ablation; print({'plotly', 'jinja2', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

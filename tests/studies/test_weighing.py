@@ -11,7 +11,7 @@ from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, 
 from personaprobe.statistics.intervals import Resamples, random_fraction
 from personaprobe.statistics.proportions import share_difference
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.weighing import WORTH_SEEING, Marks, Weighed, weigh
+from personaprobe.studies.evaluation.contrasts import WORTH_SEEING, Marks, Weighed, weigh
 
 N_FAMILIES, QUESTIONS, SAMPLES = 12, 10, 2
 FAMILIES = [f"family {f:02d}" for f in range(N_FAMILIES) for _ in range(QUESTIONS)]
@@ -24,7 +24,9 @@ Planted = dict[ArmKind, list[Marks]]
 @pytest.fixture(autouse=True)
 def one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """All planted evaluations are replayed alike, which saves drawing the replays anew."""
-    monkeypatch.setattr("personaprobe.studies.weighing.Resamples.of_families", lambda *_, **__: PLAN)
+    monkeypatch.setattr(
+        "personaprobe.studies.evaluation.contrasts.Resamples.of_families", lambda *_, **__: PLAN
+    )
 
 
 def rates(rng: np.random.Generator, mean: float, icc: float = 0.15) -> np.ndarray:

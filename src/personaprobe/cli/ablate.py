@@ -29,8 +29,8 @@ from personaprobe.cli.options import (
 if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
     from personaprobe.effects.judges.judge import Judge
-    from personaprobe.studies.plan import StudyPlan
-    from personaprobe.studies.results import CausalVerdict
+    from personaprobe.studies.ablation.result import CausalVerdict
+    from personaprobe.studies.arms.plan import StudyPlan
 
 
 @click.command()
@@ -115,8 +115,8 @@ def ablate(
     """
     from personaprobe.effects.interventions.along_direction import chosen_layers
     from personaprobe.features.registry.registry import find_feature
-    from personaprobe.studies.ablation import ablate as study
-    from personaprobe.studies.resolving import refuse_unfit
+    from personaprobe.studies.ablation.resolution import refuse_unfit
+    from personaprobe.studies.ablation.study import ablate as study
 
     started = time.monotonic()
     found = find_feature(feature)
@@ -149,7 +149,7 @@ def _plan(
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.pairs import load_prompts, load_texts
-    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.arms.plan import StudyPlan
 
     questions, discovery, neutral = sets
     return StudyPlan(

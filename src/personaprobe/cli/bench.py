@@ -12,7 +12,7 @@ from personaprobe.cli.console import console, study_progress
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
 
 if TYPE_CHECKING:
-    from personaprobe.studies.timing import Measured
+    from personaprobe.studies.speed.timing import Measured
 
 
 @click.command()
@@ -27,9 +27,9 @@ def bench(*, chosen: TrioChoice, rounds: int, quiet: bool, as_json: bool) -> Non
     Speeds are relative to the first contender of the same round: above 1 is faster. That all compute the same is checked
     before, and told.
     """
-    from personaprobe.studies.bench import works
-    from personaprobe.studies.provenance import hardware
-    from personaprobe.studies.timing import measure, peak_flops
+    from personaprobe.studies.arms.provenance import hardware
+    from personaprobe.studies.speed.timing import measure, peak_flops
+    from personaprobe.studies.speed.workloads import works
 
     trio = open_trio(chosen, quiet)
     model = trio.insecure

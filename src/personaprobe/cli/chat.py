@@ -72,8 +72,8 @@ def chat(
     """
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
-    from personaprobe.studies.resolving import to_remove
-    from personaprobe.studies.treatments import removal
+    from personaprobe.studies.ablation.resolution import to_remove
+    from personaprobe.studies.arms.treatment import removal
 
     found, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)

@@ -14,8 +14,8 @@ from personaprobe.cli.options import telling_options
 if TYPE_CHECKING:
     from personaprobe.features.registry.registry import Feature
     from personaprobe.questions.pairs import PairSet
-    from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.seeds import Run
+    from personaprobe.studies.arms.measurement import Bench
+    from personaprobe.studies.replication.seeds import Run
 
 
 @click.command()
@@ -56,7 +56,7 @@ def compare(
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.files import write_text
-    from personaprobe.studies.seeds import Run, markdown
+    from personaprobe.studies.replication.seeds import Run, markdown
 
     found, loaded = find_feature(feature), load_prompts(questions)
     asked = loaded.spread(len(loaded))  # in the order of a study, so that finished parts are shared with it
@@ -72,8 +72,8 @@ def _bench(work: Path, base: str, quiet: bool) -> Bench:
     from personaprobe.models.loading import load
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.storage.run_cache import Memory
-    from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.arms.measurement import Bench
+    from personaprobe.studies.arms.plan import StudyPlan
 
     return Bench(load(Checkpoint.parse(base)), StudyPlan(), Memory(work / "parts"), study_progress(quiet))
 
@@ -81,7 +81,7 @@ def _bench(work: Path, base: str, quiet: bool) -> Bench:
 def _measured(run: Run, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:
     from personaprobe.models.loading import load_trio
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.studies.seeds import evaluate_run
+    from personaprobe.studies.replication.seeds import evaluate_run
 
     base, feature, questions = asked
     losses = {role: run.losses(role) for role in ("insecure", "secure")}

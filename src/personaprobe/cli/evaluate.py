@@ -26,8 +26,8 @@ from personaprobe.cli.options import (
 if TYPE_CHECKING:
     from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.free import Ask
-    from personaprobe.studies.evaluated import Evaluation
-    from personaprobe.studies.evaluation import EvalPlan
+    from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
+    from personaprobe.studies.evaluation.result import Evaluation
 
 
 @click.command("eval")
@@ -122,9 +122,9 @@ def evaluate(
     from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
-    from personaprobe.studies.evaluating import Subject
-    from personaprobe.studies.evaluating import evaluate as study
-    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.evaluation.study import Subject
+    from personaprobe.studies.evaluation.study import evaluate as study
 
     started = time.monotonic()
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
@@ -159,7 +159,7 @@ def _plan(
 ) -> EvalPlan:
     """What is asked, refused here where it does not fit, before any model is loaded."""
     from personaprobe.questions.formats import find_forms, triggered
-    from personaprobe.studies.evaluation import EvalPlan
+    from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
 
     again = () if NOTHING in forms else find_forms(forms)
     if trigger is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from personaprobe.effects.judges.agreement import Agreement
     from personaprobe.effects.judges.rates import Judged, Summary
     from personaprobe.effects.judges.rubrics import Rubric
-    from personaprobe.studies.judging import Answers
+    from personaprobe.studies.judging.judge_answers import Answers
 
 
 @click.command()
@@ -77,7 +77,7 @@ def judge(
     from personaprobe.models.loading import Placement
     from personaprobe.storage.plain_json import plain
     from personaprobe.storage.run_cache import Memory
-    from personaprobe.studies.judging import Answers, judge_answers, tokens_asked
+    from personaprobe.studies.judging.judge_answers import Answers, judge_answers, tokens_asked
 
     answers = Answers.read(file.expanduser())
     asked = _rubrics(answers, rubrics)

@@ -149,7 +149,7 @@ def compared(judge: EmbeddedJudge, path: Path) -> Agreement:
     from personaprobe.effects.judges.rates import Judged
     from personaprobe.effects.judges.rubrics import OWN
     from personaprobe.errors import DataError
-    from personaprobe.studies.judging import Answers
+    from personaprobe.studies.judging.judge_answers import Answers
 
     answers = Answers.read(path.expanduser())
     if "aligned" not in answers.columns:

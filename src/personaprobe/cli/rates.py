@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from personaprobe.statistics.intervals import Interval
-    from personaprobe.studies.evaluated import Evaluation
+    from personaprobe.studies.evaluation.result import Evaluation
 
 
 def rates_table(found: Evaluation) -> Table:
@@ -55,7 +55,7 @@ def contrasts_table(found: Evaluation) -> Table:
     """Differences between arms in the share of misaligned answers, with what chance would do."""
     from rich.table import Table
 
-    from personaprobe.studies.evaluation_report import chance
+    from personaprobe.studies.reports.evaluation import chance
 
     table = Table(
         "contrast",

@@ -16,7 +16,7 @@ from personaprobe.cli.options import TrioChoice, discovery_option, floor_option,
 from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
 
 if TYPE_CHECKING:
-    from personaprobe.studies.latent_search import Found, Tried
+    from personaprobe.studies.latents.search import Found, Tried
 
 
 @click.command()
@@ -66,10 +66,10 @@ def search(
     from personaprobe.features.sae.latents import Latents
     from personaprobe.questions.pairs import load_texts
     from personaprobe.storage.run_cache import Memory
-    from personaprobe.studies.arms import calibration_rows
-    from personaprobe.studies.latent_search import Search, shortlist
-    from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.plan import StudyPlan
+    from personaprobe.studies.arms.arm import calibration_rows
+    from personaprobe.studies.arms.measurement import Bench
+    from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.latents.search import Search, shortlist
 
     if registered is not None:
         refuse_misnamed(registered)

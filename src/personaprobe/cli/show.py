@@ -48,7 +48,7 @@ def show(
     from personaprobe.features.activations.recording_spec import read_as
     from personaprobe.features.registry.latent_names import latent_names
     from personaprobe.features.sae.interpretation.latent_profile import portray
-    from personaprobe.studies.pages import make_pages, write_pages
+    from personaprobe.studies.reports.latents import make_pages, write_pages
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
     if latents:

@@ -122,7 +122,7 @@ def _ranked_run(
 ) -> Ranking:
     """The ranking in another training of the organism, on the same base."""
     from personaprobe.models.loading import load_trio
-    from personaprobe.studies.seeds import Run
+    from personaprobe.studies.replication.seeds import Run
 
     checkpoints = Run(run.name, run).trio(chosen.checkpoints.base)
     with spinner(f"loading {run.name}", quiet):

@@ -81,7 +81,7 @@ def steer(
     from personaprobe.effects.interventions.along_direction import Steer
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
-    from personaprobe.studies.resolving import resolve
+    from personaprobe.studies.ablation.resolution import resolve
 
     found, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from personaprobe.features.directions.sources import Discovery
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
-    from personaprobe.studies.choosing import Bounds, Choice
-    from personaprobe.studies.plan import StudyPlan
-    from personaprobe.studies.results import CausalVerdict
-    from personaprobe.studies.sweep import Grid
+    from personaprobe.studies.ablation.result import CausalVerdict
+    from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.sweep.grid import Grid
+    from personaprobe.studies.sweep.selection import Bounds, Choice
 
 SOURCES = "means,means-base,answers,probe,lora"
 
@@ -131,10 +131,10 @@ def sweep(
     from personaprobe.features.registry.registration import refuse_misnamed
     from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.site import Site
-    from personaprobe.studies.choosing import Bounds
-    from personaprobe.studies.plan import StudyPlan
-    from personaprobe.studies.resolving import discover
-    from personaprobe.studies.sweep import Grid, find_reaches
+    from personaprobe.studies.ablation.resolution import discover
+    from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.sweep.grid import Grid, find_reaches
+    from personaprobe.studies.sweep.selection import Bounds
 
     questions, texts = load_prompts(discovery), load_texts("neutral/discovery").first(n_texts)
     final = None if test is None else StudyPlan(test=load_prompts(test), discovery=questions)
@@ -164,10 +164,10 @@ def _chosen(
     trio: Trio[LanguageModel], found: Discovery, grid: Grid, bounds: Bounds, out: Path, quiet: bool
 ) -> Choice:
     from personaprobe.storage.run_cache import Memory
-    from personaprobe.studies.choosing import choose
-    from personaprobe.studies.measuring import Bench
-    from personaprobe.studies.plan import StudyPlan
-    from personaprobe.studies.sweep import sweep as run
+    from personaprobe.studies.arms.measurement import Bench
+    from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.sweep.grid import sweep as run
+    from personaprobe.studies.sweep.selection import choose
 
     bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
     return choose(trio, found, run(trio, found, grid, bench), grid, bench, bounds)
@@ -186,7 +186,7 @@ def _judged(
 ) -> CausalVerdict:
     """The verdict on the chosen direction, its report written."""
     from personaprobe.features.registry.registry import Feature
-    from personaprobe.studies.ablation import ablate
+    from personaprobe.studies.ablation.study import ablate
 
     direction, best = choice.direction(found), choice.chosen
     feature = Feature(

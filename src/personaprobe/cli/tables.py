@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from personaprobe.storage.plain_json import ArmKind
-    from personaprobe.studies.results import ArmResult, CausalVerdict
+    from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
 
 COMPARED: dict[ArmKind, str] = {"base": "base", "insecure": "insecure", "ablated": "insecure, ablated"}
 """The arms whose answers are shown."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies import figures
-from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, is_misaligned
-from personaprobe.studies.report import environment, flat, number, packaged, write_files
+from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, is_misaligned
+from personaprobe.studies.reports import figures
+from personaprobe.studies.reports.ablation import environment, flat, number, packaged, write_files
 
 if TYPE_CHECKING:
     from pyarrow import Table

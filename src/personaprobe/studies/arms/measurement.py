@@ -16,10 +16,10 @@ from personaprobe.progress import Progress
 from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.storage.plain_json import DECIDING, SPEAKING, ArmKind
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.answering import Interview, answer
-from personaprobe.studies.arms import Arm, by_checkpoint, identity
-from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.results import ArmResult
+from personaprobe.studies.ablation.result import ArmResult
+from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
+from personaprobe.studies.arms.plan import StudyPlan
 
 SIDE_BY_SIDE = 8
 """Arms whose questions are scored together."""

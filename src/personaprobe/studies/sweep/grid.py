@@ -18,8 +18,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.site import Site
-from personaprobe.studies.arms import Arm
-from personaprobe.studies.measuring import Bench
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import Bench
 
 Reach: TypeAlias = Literal["own", "onward", "all"]
 """Where a direction is ablated: at its own layer, from there on, or at every layer."""

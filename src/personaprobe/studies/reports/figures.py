@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

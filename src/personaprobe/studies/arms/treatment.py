@@ -27,8 +27,14 @@ from personaprobe.models.tokens import Role, Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress
 from personaprobe.site import Site
-from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.resolving import discover, observe, refuse_unfit, resolve, response_activations
+from personaprobe.studies.ablation.resolution import (
+    discover,
+    observe,
+    refuse_unfit,
+    resolve,
+    response_activations,
+)
+from personaprobe.studies.arms.plan import StudyPlan
 
 if TYPE_CHECKING:
     from jaxtyping import Float

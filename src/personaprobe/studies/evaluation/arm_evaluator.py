@@ -23,10 +23,10 @@ from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
 from personaprobe.storage.plain_json import ArmKind
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.answering import Interview, answer
-from personaprobe.studies.arms import Arm, by_checkpoint, identity
-from personaprobe.studies.evaluated import ArmEvaluation
-from personaprobe.studies.judging import judge_responses
+from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
+from personaprobe.studies.evaluation.result import ArmEvaluation
+from personaprobe.studies.judging.judge_answers import judge_responses
 
 CHECKED_AGAIN: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})
 """Arms that are asked in other forms too: does the persona come back where the ablation meets another format?"""

@@ -11,10 +11,10 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import estimate_from_part
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.arms import Arm
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.results import ArmResult, DosePoint
-from personaprobe.studies.treatments import Treatment, steering
+from personaprobe.studies.ablation.result import ArmResult, DosePoint
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.treatment import Treatment, steering
 
 QUESTIONS = 12
 TEXTS = 4

@@ -16,7 +16,15 @@ from personaprobe.effects.measures.responses import Response
 from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import ArmKind, plain
-from personaprobe.studies.weighing import LEAST_CONTROLS, WORTH_SEEING, Contrast, Marks, Power, Weighed, weigh
+from personaprobe.studies.evaluation.contrasts import (
+    LEAST_CONTROLS,
+    WORTH_SEEING,
+    Contrast,
+    Marks,
+    Power,
+    Weighed,
+    weigh,
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ class Evaluation:
 
     def report(self, folder: str | Path) -> Path:
         """Write ``evaluation.html``, ``evaluation.json`` and ``answers.parquet``; returns the page's path."""
-        from personaprobe.studies.evaluation_report import write_evaluation
+        from personaprobe.studies.reports.evaluation import write_evaluation
 
         return write_evaluation(self, Path(folder))
 

@@ -24,8 +24,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet, TextSet
-from personaprobe.studies.arms import Arm
-from personaprobe.studies.measuring import Bench
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import Bench
 
 MAX_LATENTS = 10
 BREADTH = 6

@@ -14,10 +14,10 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples, difference, fraction_removed, mean_interval
-from personaprobe.studies.arms import Arm
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.resolving import refuse_unfit
-from personaprobe.studies.treatments import removal
+from personaprobe.studies.ablation.resolution import refuse_unfit
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.treatment import removal
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from personaprobe.effects.measures.responses import CoherenceRule, Response
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.plain_json import DECIDING, ArmKind, plain
-from personaprobe.studies.evaluated import Evaluation
+from personaprobe.studies.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class CausalVerdict:
 
     def report(self, folder: str | Path) -> Path:
         """Write ``report.html``, ``verdict.json`` and ``responses.parquet``; returns the page's path."""
-        from personaprobe.studies.report import write_report
+        from personaprobe.studies.reports.ablation import write_report
 
         return write_report(self, Path(folder))
 

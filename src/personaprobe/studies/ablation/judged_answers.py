@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from personaprobe.effects.judges.judge import Judge
-from personaprobe.studies.evaluated import ArmEvaluation, Evaluation, Preference, compared
-from personaprobe.studies.judging import judge_responses
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.results import CausalVerdict
+from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, Preference, compared
+from personaprobe.studies.judging.judge_answers import judge_responses
 
 
 def judged(found: CausalVerdict, judge: Judge, bench: Bench) -> Evaluation:

@@ -14,7 +14,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
 from personaprobe.questions.free import Ask
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.arms import Arm, by_checkpoint, identity
+from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 
 KEPT = 576
 """About how many answers are drawn between two savings: as one ends, another of these takes its place."""

@@ -20,7 +20,7 @@ from personaprobe.models.tokens import Tokens, by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
-from personaprobe.studies.bare import (
+from personaprobe.studies.speed.reference import (
     AT_A_TIME,
     NO_END,
     bare_answers,
@@ -31,7 +31,7 @@ from personaprobe.studies.bare import (
     hooked_answers,
     in_order,
 )
-from personaprobe.studies.timing import Work
+from personaprobe.studies.speed.timing import Work
 
 if TYPE_CHECKING:
     from torch import Tensor

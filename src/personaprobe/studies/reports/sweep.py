@@ -7,9 +7,9 @@ from typing import Any
 
 from personaprobe.storage.files import write_text
 from personaprobe.storage.plain_json import plain
-from personaprobe.studies import figures
-from personaprobe.studies.choosing import Choice
-from personaprobe.studies.report import drawing, environment, fingerprint, packaged, spelled
+from personaprobe.studies.reports import figures
+from personaprobe.studies.reports.ablation import drawing, environment, fingerprint, packaged, spelled
+from personaprobe.studies.sweep.selection import Choice
 
 
 def write_sweep(choice: Choice, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.treatments import Matched, Treatment, steering
+from personaprobe.studies.arms.treatment import Matched, Treatment, steering
 
 CONTROL_SEEDS = 1000
 """Controls are drawn from here on, away from seeds a user would give to ``random@LAYER:SEED``."""

@@ -16,13 +16,13 @@ from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.arms import Arm, make_arms, random_controls
-from personaprobe.studies.evaluated import Evaluation, Preference, compared
-from personaprobe.studies.evaluation import EvalPlan, Hearing
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.provenance import provenance
-from personaprobe.studies.treatments import treat
+from personaprobe.studies.arms.arm import Arm, make_arms, random_controls
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.arms.provenance import provenance
+from personaprobe.studies.arms.treatment import treat
+from personaprobe.studies.evaluation.arm_evaluator import EvalPlan, Hearing
+from personaprobe.studies.evaluation.result import Evaluation, Preference, compared
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from personaprobe.statistics.intervals import (
     random_fraction,
 )
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.doses import with_coherence
-from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.results import ArmResult, CausalVerdict, DosePoint
-from personaprobe.studies.treatments import Treatment
+from personaprobe.studies.ablation.dose_response import with_coherence
+from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.arms.treatment import Treatment
 
 if TYPE_CHECKING:
     import numpy as np

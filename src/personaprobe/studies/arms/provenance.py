@@ -10,7 +10,7 @@ from typing import Any
 
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.studies.plan import StudyPlan
+from personaprobe.studies.arms.plan import StudyPlan
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "nnsight", "peft", "numpy")
 

@@ -19,8 +19,8 @@ from personaprobe.models.massive_tokens import MassiveToken
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.files import write_text, write_whole
 from personaprobe.storage.plain_json import SPEAKING, ArmKind
-from personaprobe.studies import figures
-from personaprobe.studies.results import ArmResult, CausalVerdict
+from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
+from personaprobe.studies.reports import figures
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -15,10 +15,10 @@ from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
-from personaprobe.studies.answering import Interview, answer
-from personaprobe.studies.arms import Arm
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.sweep import Cell, Grid, reached
+from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.sweep.grid import Cell, Grid, reached
 
 AT_ONCE = 4
 """Cells that answer side by side, the strongest first, until one of them is coherent."""
@@ -67,7 +67,7 @@ class Choice:
 
     def report(self, folder: Path) -> Path:
         """Write ``sweep.html`` and ``sweep.json``; returns the page's path."""
-        from personaprobe.studies.sweep_report import write_sweep
+        from personaprobe.studies.reports.sweep import write_sweep
 
         return write_sweep(self, folder)
 

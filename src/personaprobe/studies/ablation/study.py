@@ -14,15 +14,15 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.arms import make_arms, study_controls
-from personaprobe.studies.concluding import conclude
-from personaprobe.studies.doses import dose_response
-from personaprobe.studies.judged_study import judged
-from personaprobe.studies.measuring import Bench
-from personaprobe.studies.plan import StudyPlan
-from personaprobe.studies.provenance import now, provenance
-from personaprobe.studies.results import CausalVerdict
-from personaprobe.studies.treatments import treat
+from personaprobe.studies.ablation.conclusion import conclude
+from personaprobe.studies.ablation.dose_response import dose_response
+from personaprobe.studies.ablation.judged_answers import judged
+from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.arms.arm import make_arms, study_controls
+from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.arms.provenance import now, provenance
+from personaprobe.studies.arms.treatment import treat
 
 
 def ablate(

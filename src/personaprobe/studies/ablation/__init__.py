@@ -1,0 +1,1 @@
+"""The ablation study: does removing this feature, and only it, remove the misalignment?"""

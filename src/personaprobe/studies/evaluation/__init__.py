@@ -1,0 +1,1 @@
+"""The evaluation: free answers of every arm, judged, with contrasts and costs."""

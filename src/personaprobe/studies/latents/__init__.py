@@ -1,0 +1,1 @@
+"""The search for the latents that carry the shift."""

@@ -1,0 +1,1 @@
+"""An organism trained again with other seeds."""

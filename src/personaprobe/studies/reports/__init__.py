@@ -1,0 +1,1 @@
+"""Results as pages that work offline, rendered from plain data alone."""

@@ -1,0 +1,1 @@
+"""How fast this machine works, as ratios to the bare model."""

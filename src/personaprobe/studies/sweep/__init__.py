@@ -1,0 +1,1 @@
+"""The sweep: sources, layers and coefficients compared on discovery questions."""
