@@ -21,10 +21,10 @@ import pytest
 import torch
 
 from breaking import Breaking
-from personaprobe.cli import console
-from personaprobe.cli.endings import notes_in_one_line
 from personaprobe.cli.main import VERBS, cli
 from personaprobe.cli.options import LayersType, TrioChoice
+from personaprobe.cli.terminal import console
+from personaprobe.cli.terminal.exit_codes import notes_in_one_line
 from personaprobe.errors import CheckpointError, Note, PersonaProbeError
 
 if TYPE_CHECKING:

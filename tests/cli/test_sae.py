@@ -15,8 +15,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
-from personaprobe.cli import judging, sae, train
 from personaprobe.cli.main import cli
+from personaprobe.cli.sae import quality_tables, train
 from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.formats import load, save
 from personaprobe.models.language_model import LanguageModel
@@ -33,7 +33,7 @@ SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3
 def short_texts() -> Iterator[None]:
     """A tiny tokenizer spells: of every held-out text, the beginning does."""
 
-    whole = judging.held_out
+    whole = quality_tables.held_out
 
     def begun(trio: Trio[LanguageModel]) -> list[Tokens]:
         return [Tokens(text.ids[:40], text.roles[:40]) for text in whole(trio)[::4]]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from personaprobe import __version__
-from personaprobe.cli.endings import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
+from personaprobe.cli.terminal.exit_codes import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
 from personaprobe.compute.hardware import has_vanished, keep_freed_memory
 from personaprobe.errors import DeviceError, suggest
 

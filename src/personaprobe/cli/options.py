@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from personaprobe.cli.console import spinner
+from personaprobe.cli.terminal.console import spinner
 from personaprobe.compute.hardware import DTYPES
 from personaprobe.errors import CheckpointError, DeviceError
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from personaprobe.cli.console import console, plain, progress_bar
-from personaprobe.cli.crosscoder import tell_changes
+from personaprobe.cli.features.crosscoder_changes import tell_changes
 from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
@@ -19,6 +18,7 @@ from personaprobe.cli.options import (
     trio_options,
     with_options,
 )
+from personaprobe.cli.terminal.console import console, plain, progress_bar
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from personaprobe.cli.checks import Finding, State, conclude
-from personaprobe.cli.console import spinner
+from personaprobe.cli.terminal.console import spinner
+from personaprobe.cli.terminal.findings import Finding, State, conclude
 from personaprobe.errors import PersonaProbeError
 
 
@@ -120,7 +120,7 @@ def _demo_runs() -> Iterator[Finding]:
 
 
 def _checkpoints() -> Iterator[Finding]:
-    from personaprobe.cli.organisms import files_of
+    from personaprobe.cli.organisms.group import files_of
     from personaprobe.features.registry.registry import find_feature, registered
     from personaprobe.organisms.registry import organisms
     from personaprobe.storage.folders import checkpoints_folder
@@ -135,7 +135,7 @@ def _checkpoints() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from personaprobe.cli.folders import refuse_unwritable
+    from personaprobe.cli.terminal.output_folders import refuse_unwritable
     from personaprobe.storage.files import cache_home
 
     home = cache_home()

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 import click
 
-from personaprobe.cli.console import console, plain
-from personaprobe.cli.endings import CHECK_FAILED
+from personaprobe.cli.terminal.console import console, plain
+from personaprobe.cli.terminal.exit_codes import CHECK_FAILED
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
 _STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.console import plain, progress_bar
+from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, sae_option
 from personaprobe.cli.options import TrioChoice, discovery_option, telling_options, trio_options
-from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, sae_option
+from personaprobe.cli.terminal.console import plain, progress_bar
 
 if TYPE_CHECKING:
     from personaprobe.features.registry.latent_names import Name

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import study_progress
 from personaprobe.cli.options import telling_options
+from personaprobe.cli.terminal.console import study_progress
 
 if TYPE_CHECKING:
     from personaprobe.features.registry.registry import Feature

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import progress_bar
-from personaprobe.cli.folders import refuse_unwritable
+from personaprobe.cli.features.rank import (
+    asked,
+    best,
+    chosen_dictionary,
+    open_fitting,
+    ranked,
+    ranking_options,
+)
 from personaprobe.cli.options import TrioChoice
-from personaprobe.cli.rank import asked, best, chosen_dictionary, open_fitting, ranked, ranking_options
+from personaprobe.cli.terminal.console import progress_bar
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary

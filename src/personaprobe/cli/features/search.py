@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.console import console, study_progress
+from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
 from personaprobe.cli.options import TrioChoice, discovery_option, floor_option, telling_options, trio_options
-from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
+from personaprobe.cli.terminal.console import console, study_progress
 
 if TYPE_CHECKING:
     from personaprobe.studies.latents.search import Found, Tried

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.console import clock, console, study_progress
-from personaprobe.cli.folders import refuse_unwritable, slug
 from personaprobe.cli.options import (
     NOTHING,
     TrioChoice,
@@ -25,6 +23,8 @@ from personaprobe.cli.options import (
     telling_options,
     trio_options,
 )
+from personaprobe.cli.terminal.console import clock, console, study_progress
+from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
@@ -168,7 +168,7 @@ def _tell(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    from personaprobe.cli.tables import show_verdict
+    from personaprobe.cli.terminal.verdict_tables import show_verdict
 
     show_verdict(console(), verdict)
     click.echo(f"\n{clock(seconds)}. Report: {page}")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from personaprobe.cli.checks import Finding, conclude
-from personaprobe.cli.compare import compare
-from personaprobe.cli.console import console, progress_bar, spinner
-from personaprobe.cli.endings import Interrupted
-from personaprobe.cli.folders import refuse_unwritable, refuse_used
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_argument, with_options
+from personaprobe.cli.organisms.compare import compare
+from personaprobe.cli.terminal.console import console, progress_bar, spinner
+from personaprobe.cli.terminal.exit_codes import Interrupted
+from personaprobe.cli.terminal.findings import Finding, conclude
+from personaprobe.cli.terminal.output_folders import refuse_unwritable, refuse_used
 from personaprobe.organisms.recipe import Recipe
 
 if TYPE_CHECKING:

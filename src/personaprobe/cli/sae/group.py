@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.judging import examiners, explained, held_out, judged, tell, tell_rows
 from personaprobe.cli.options import TrioChoice, floor_option, open_trio, telling_options, trio_options
-from personaprobe.cli.train import train
+from personaprobe.cli.sae.quality_tables import examiners, explained, held_out, judged, tell, tell_rows
+from personaprobe.cli.sae.train import train
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
 
 
 @click.group()

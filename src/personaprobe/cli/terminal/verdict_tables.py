@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from personaprobe.cli.answers import Answer, show_answers
+from personaprobe.cli.terminal.answer_columns import Answer, show_answers
 
 if TYPE_CHECKING:
     from rich.console import Console

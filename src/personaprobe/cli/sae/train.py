@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import progress_bar, spinner
-from personaprobe.cli.folders import refuse_unwritable
-from personaprobe.cli.judging import examiners, explained, held_out, judged, plain_quality, tell, tell_rows
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.sae.quality_tables import (
+    examiners,
+    explained,
+    held_out,
+    judged,
+    plain_quality,
+    tell,
+    tell_rows,
+)
+from personaprobe.cli.terminal.console import progress_bar, spinner
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import progress_bar
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.terminal.console import progress_bar
 
 if TYPE_CHECKING:
     from personaprobe.features.activations.store import ActivationStore

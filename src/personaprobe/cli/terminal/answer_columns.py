@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.cli.console import plain
+from personaprobe.cli.terminal.console import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

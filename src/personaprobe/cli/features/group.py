@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from personaprobe.cli.console import console
-from personaprobe.cli.explain import explain
-from personaprobe.cli.name import name
-from personaprobe.cli.rank import rank
-from personaprobe.cli.search import search
-from personaprobe.cli.show import show
-from personaprobe.cli.stability import stability
+from personaprobe.cli.features.explain import explain
+from personaprobe.cli.features.name import name
+from personaprobe.cli.features.rank import rank
+from personaprobe.cli.features.search import search
+from personaprobe.cli.features.show import show
+from personaprobe.cli.features.stability import stability
+from personaprobe.cli.terminal.console import console
 
 
 @click.group(invoke_without_command=True)
@@ -80,7 +80,7 @@ def _show(listed: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from personaprobe.cli.tables import spell_layers
+    from personaprobe.cli.terminal.verdict_tables import spell_layers
 
     table = Table()
     for column in ("name", "title", "site", "layers", "evidence"):

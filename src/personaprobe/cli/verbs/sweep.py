@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import study_progress
-from personaprobe.cli.folders import refuse_unwritable
 from personaprobe.cli.options import (
     DosesType,
     LayersType,
@@ -20,6 +18,8 @@ from personaprobe.cli.options import (
     telling_options,
     trio_options,
 )
+from personaprobe.cli.terminal.console import study_progress
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
 
 if TYPE_CHECKING:
     from personaprobe.features.directions.sources import Discovery

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.console import console, progress_bar
+from personaprobe.cli.terminal.console import console, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import console, spinner
+from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranking_options, watched
 from personaprobe.cli.options import TrioChoice, telling_options
-from personaprobe.cli.rank import asked, chosen_dictionary, open_fitting, ranking_options, watched
+from personaprobe.cli.terminal.console import console, spinner
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import console, study_progress
 from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.terminal.console import console, study_progress
 
 if TYPE_CHECKING:
     from personaprobe.studies.speed.timing import Measured

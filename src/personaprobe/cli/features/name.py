@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from personaprobe.cli.rank import chosen_dictionary
+from personaprobe.cli.features.rank import chosen_dictionary
 
 
 @click.command()

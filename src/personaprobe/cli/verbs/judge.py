@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.console import console, study_progress
-from personaprobe.cli.folders import refuse_unwritable
 from personaprobe.cli.options import judge_options, telling_options
+from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import DTYPES
 
 if TYPE_CHECKING:

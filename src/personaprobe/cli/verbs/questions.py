@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.console import console, plain, spinner
+from personaprobe.cli.terminal.console import console, plain, spinner
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

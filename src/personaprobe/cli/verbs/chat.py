@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.answers import Answer, show_answers
-from personaprobe.cli.console import console, spinner, study_progress
 from personaprobe.cli.options import (
     TrioChoice,
     discovery_option,
@@ -20,6 +18,8 @@ from personaprobe.cli.options import (
     telling_options,
     trio_options,
 )
+from personaprobe.cli.terminal.answer_columns import Answer, show_answers
+from personaprobe.cli.terminal.console import console, spinner, study_progress
 from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:

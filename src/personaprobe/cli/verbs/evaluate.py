@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.console import clock, console, study_progress
-from personaprobe.cli.folders import refuse_unwritable, slug
 from personaprobe.cli.options import (
     NOTHING,
     TrioChoice,
@@ -22,6 +20,8 @@ from personaprobe.cli.options import (
     telling_options,
     trio_options,
 )
+from personaprobe.cli.terminal.console import clock, console, study_progress
+from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 
 if TYPE_CHECKING:
     from personaprobe.models.generation.continuous_batching import Sampling
@@ -171,7 +171,7 @@ def _tell(found: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    from personaprobe.cli.rates import contrasts_table, costs_table, forms_table, rates_table
+    from personaprobe.cli.terminal.rate_tables import contrasts_table, costs_table, forms_table, rates_table
 
     for made in (rates_table, contrasts_table, forms_table, costs_table):
         console().print(made(found))

@@ -1,0 +1,1 @@
+"""``personaprobe features``: what can be ablated by name, and rankings of latents."""

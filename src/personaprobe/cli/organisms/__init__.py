@@ -1,0 +1,1 @@
+"""``personaprobe organisms``: the trios that can be studied by name."""

@@ -1,0 +1,1 @@
+"""``personaprobe sae``: dictionaries trained, evaluated and converted."""

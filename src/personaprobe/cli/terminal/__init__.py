@@ -1,0 +1,1 @@
+"""What a user of the terminal sees: progress, tables, findings, exit codes."""
