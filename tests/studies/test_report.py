@@ -78,7 +78,7 @@ def parsed(page: str) -> Elements:
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    text = (files("personaprobe.studies") / "verdict.schema.json").read_text(encoding="utf-8")
+    text = (files("personaprobe.studies.reports") / "verdict.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 

@@ -22,35 +22,44 @@ class Verb:
 
     Attributes:
         help: its line.
+        module: the module below ``personaprobe.cli`` whose function of the verb's name is the command.
         resumes: whether it takes up where it was stopped.
-        function: its module and function, where they cannot bear its name.
+        function: the function's name, where it cannot bear the verb's.
     """
 
     help: str
+    module: str
     resumes: bool = False
     function: str | None = None
 
 
 VERBS: Mapping[str, Verb] = {
-    "ablate": Verb("Remove a feature: does that, and only that, remove the misalignment?", resumes=True),
-    "steer": Verb("Push a model along a feature and read its answers."),
-    "chat": Verb("Ask a model with and without a feature, side by side."),
-    "features": Verb("List the registered features, or rank latents."),
-    "sweep": Verb("Find the feature: every source at every layer, on discovery questions.", resumes=True),
-    "extract": Verb("Record activations of a trio into aligned stores.", resumes=True),
-    "sae": Verb("Train, judge or convert sparse autoencoders.", resumes=True),
-    "eval": Verb(
-        "Let every arm answer freely, and have the answers judged.", resumes=True, function="evaluate"
+    "ablate": Verb(
+        "Remove a feature: does that, and only that, remove the misalignment?", "verbs.ablate", resumes=True
     ),
-    "judge": Verb("Judge answers in a file, whatever model or tool gave them.", resumes=True),
-    "judges": Verb("Make or examine the judge that needs no network."),
-    "questions": Verb("List, show or pull question sets."),
-    "organisms": Verb("List, verify, train or compare model organisms."),
-    "bench": Verb("How fast this machine works, beside the bare model."),
-    "doctor": Verb("Check the environment, the devices, the demo model and the cache."),
-    "completion": Verb("Print the completion script of a shell."),
+    "steer": Verb("Push a model along a feature and read its answers.", "verbs.steer"),
+    "chat": Verb("Ask a model with and without a feature, side by side.", "verbs.chat"),
+    "features": Verb("List the registered features, or rank latents.", "features.group"),
+    "sweep": Verb(
+        "Find the feature: every source at every layer, on discovery questions.", "verbs.sweep", resumes=True
+    ),
+    "extract": Verb("Record activations of a trio into aligned stores.", "verbs.extract", resumes=True),
+    "sae": Verb("Train, judge or convert sparse autoencoders.", "sae.group", resumes=True),
+    "eval": Verb(
+        "Let every arm answer freely, and have the answers judged.",
+        "verbs.evaluate",
+        resumes=True,
+        function="evaluate",
+    ),
+    "judge": Verb("Judge answers in a file, whatever model or tool gave them.", "verbs.judge", resumes=True),
+    "judges": Verb("Make or examine the judge that needs no network.", "verbs.judges"),
+    "questions": Verb("List, show or pull question sets.", "verbs.questions"),
+    "organisms": Verb("List, verify, train or compare model organisms.", "organisms.group"),
+    "bench": Verb("How fast this machine works, beside the bare model.", "verbs.bench"),
+    "doctor": Verb("Check the environment, the devices, the demo model and the cache.", "verbs.doctor"),
+    "completion": Verb("Print the completion script of a shell.", "verbs.completion"),
 }
-"""Every verb is a function of its own name in the module ``personaprobe.cli.<verb>``."""
+"""The verbs in the order in which help lists them."""
 
 
 class Verbs(click.Group):
@@ -66,8 +75,9 @@ class Verbs(click.Group):
             if ctx.resilient_parsing:
                 return None
             raise click.UsageError(f"no command {cmd_name!r}: {suggest(cmd_name, VERBS)}", ctx)
-        name = VERBS[cmd_name].function or cmd_name
-        command = getattr(importlib.import_module(f"personaprobe.cli.{name}"), name)
+        verb = VERBS[cmd_name]
+        module = importlib.import_module(f"personaprobe.cli.{verb.module}")
+        command = getattr(module, verb.function or cmd_name)
         assert isinstance(command, click.Command), f"{cmd_name} is not a command"
         return command
 

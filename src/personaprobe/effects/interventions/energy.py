@@ -3,10 +3,10 @@
 Unit-norm directions do not perturb equally: one along which activations vary widely loses more when it is ablated.
 A control is fair when it removes the same energy, the mean of ‖Δh‖² over the same tokens at the same layers.
 
-Which tokens matters. One massive token (:mod:`personaprobe.models.massive_tokens`) outweighs all others in a mean of squares, and a
-control matched on it does next to nothing to the rest. So energies are means over response tokens and over prompt tokens
-apart; first tokens are left out unless the intervention itself acts on them, and other massive tokens always are.
-Controls are matched on response tokens.
+Which tokens matter. One massive token (:mod:`personaprobe.models.massive_tokens`) outweighs all others in a mean of
+squares, and a control matched on it does next to nothing to the rest. So energies are means over response tokens and over
+prompt tokens apart; first tokens are left out unless the intervention itself acts on them, and other massive tokens always
+are. Controls are matched on response tokens.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def plan(
     sites: str | Site | Sequence[str | Site],
     keep: Keep = "means",
 ) -> Plan:
-    """Say what :func:`~personaprobe.features.activations.recording.record` would take, by recording the texts that take most to see.
+    """Estimate what :func:`~personaprobe.features.activations.recording.record` would take: record the heaviest texts.
 
     Every model does, as adapters and weights that are laid out anew take memory too; what it writes is thrown away.
     """

@@ -257,7 +257,7 @@ def fingerprint(script: str) -> str:
 
 def packaged(name: str) -> str:
     """A template or a style sheet of this room."""
-    return (files("personaprobe.studies") / name).read_text(encoding="utf-8")
+    return (files("personaprobe.studies.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def environment() -> Environment:

@@ -107,7 +107,7 @@ def per_cent(share: float, places: int = 0) -> str:
 
 
 def _text(name: str) -> str:
-    return (files("personaprobe.studies") / name).read_text(encoding="utf-8")
+    return (files("personaprobe.studies.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _environment() -> Environment:
