@@ -522,7 +522,11 @@ def lasting(verdict: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("room", "part", "call"),
-    [("measuring", "_gaps", 4), ("answering", "sample_responses", 2), ("measuring", "_cost", 4)],
+    [
+        ("arms.measurement", "_gaps", 4),
+        ("arms.answers", "sample_responses", 2),
+        ("arms.measurement", "_cost", 4),
+    ],
 )
 def test_an_interrupted_study_resumes_and_ends_the_same(
     room: str,
@@ -573,7 +577,7 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
     from personaprobe.studies.arms import measurement
 
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "_gaps", Breaking(measurement._gaps, 4, error))
+        patch.setattr(measurement, "_gaps", Breaking(measurement._gaps, 4, error))
         said = refused(run(*study(tiny, tmp_path / "out")))
     assert "the device stopped working (CUDA error: " in said
     assert "finished parts are kept" in said
@@ -587,11 +591,12 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
 def test_other_errors_of_torch_keep_their_traceback(
     tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from personaprobe.studies.arms import measurement
 
     def failing(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(measuring, "_gaps", failing)
+    monkeypatch.setattr(measurement, "_gaps", failing)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run(*study(tiny, tmp_path / "out"))
 

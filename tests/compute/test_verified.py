@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from personaprobe.compute import onednn
 from personaprobe.models.edits import rank_one
 from personaprobe.models.edits.edit import SiteEdits, apply, beside
 from personaprobe.models.edits.rank_one import Move, RankOne
@@ -147,7 +148,7 @@ def test_compiled_edits_do_what_plain_ones_do(dtype: torch.dtype, row_by_row: bo
 def packing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: gates are compiled where products cannot take them in."""
 
-    monkeypatch.setattr(kernels, "can_pack", lambda _: False)
+    monkeypatch.setattr(onednn, "can_pack", lambda _: False)
 
 
 def used(compiled: Any) -> list[Any]:

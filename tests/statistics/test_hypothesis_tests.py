@@ -108,7 +108,7 @@ def test_drawn_flips_tell_what_all_of_them_tell(monkeypatch: pytest.MonkeyPatch,
     values = np.random.default_rng(1).normal(0.15, 1.0, size=10 * count)
     exact = permutation(values, families(count))
     assert 0.02 < exact < 0.8
-    monkeypatch.setattr(significance, "ENUMERATED", 4)
+    monkeypatch.setattr(hypothesis_tests, "ENUMERATED", 4)
     drawn = permutation(values, families(count), seed=5)
     assert drawn == permutation(values, families(count), seed=5)
     assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / hypothesis_tests.DRAWS))

@@ -9,7 +9,8 @@ from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.storage.files import sha256_of
-from personaprobe.storage.folders import checkpoints_folder, read_toml
+from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.toml_files import read_toml
 
 REGISTRY = "organisms.toml"
 

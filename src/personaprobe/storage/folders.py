@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from personaprobe.errors import CheckpointError
 
@@ -22,13 +20,3 @@ def checkpoints_folder() -> Path:
         f"no checkpoints folder at {' or '.join(map(str, places))}; "
         "set PERSONAPROBE_CHECKPOINTS to the folder that holds organisms.toml and features.toml"
     )
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a registry file; an absent one is empty."""
-    if not path.exists():
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid TOML: {error}; mend that line") from error

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli.main import cli
-from personaprobe.cli.sae import quality_tables, train
+from personaprobe.cli.sae import group, quality_tables, train
 from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.formats import load, save
 from personaprobe.models.language_model import LanguageModel
@@ -39,7 +39,7 @@ def short_texts() -> Iterator[None]:
         return [Tokens(text.ids[:40], text.roles[:40]) for text in whole(trio)[::4]]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (sae, train):
+        for module in (group, train):
             patch.setattr(module, "held_out", begun)
         yield
 

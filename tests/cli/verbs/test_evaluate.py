@@ -162,11 +162,11 @@ def assert_same_files(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "call"),
     [
-        ("measuring._gaps", 2),
-        ("measuring._cost", 4),
-        ("answering.sample_responses", 3),
-        ("evaluation.right_answers", 2),
-        ("evaluation_report.environment", 1),
+        ("arms.measurement._gaps", 2),
+        ("arms.measurement._cost", 4),
+        ("arms.answers.sample_responses", 3),
+        ("evaluation.arm_evaluator.right_answers", 2),
+        ("reports.evaluation.environment", 1),
     ],
 )
 def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_one(
@@ -179,8 +179,8 @@ def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_o
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = importlib.import_module(f"personaprobe.studies.{where.split('.', maxsplit=1)[0]}")
-    name = where.split(".")[1]
+    module = importlib.import_module(f"personaprobe.studies.{where.rsplit('.', maxsplit=1)[0]}")
+    name = where.rsplit(".", maxsplit=1)[1]
     with monkeypatch.context() as patch:
         patch.setattr(module, name, Breaking(getattr(module, name), call, KeyboardInterrupt))
         assert "takes up from there" in run(*asked, "--out", tmp_path / "cut").stderr

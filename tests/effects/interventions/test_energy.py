@@ -14,6 +14,7 @@ from personaprobe.effects.interventions.energy import is_fair, match, measure, t
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
+from personaprobe.models.packing import prefix_tree
 from personaprobe.models.tokens import ChatTokenizer, Role, Tokens, pad
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
@@ -85,7 +86,7 @@ def test_energy_is_the_mean_squared_change_of_response_and_of_prompt_tokens(
     speaking: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # read once or not, what texts begin with counts for each of them
-    monkeypatch.setattr(weaving, "SHORTEST", 1)
+    monkeypatch.setattr(prefix_tree, "SHORTEST", 1)
     texts = [*rows(speaking), *rows(speaking)[:2]]
     found = measure(speaking, Ablate(axis()), texts)[Site(1)]
     batch = pad(texts, 0)

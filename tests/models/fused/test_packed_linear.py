@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from personaprobe.compute import onednn
+from personaprobe.models.fused import packed_linear
 from personaprobe.models.fused.packed_linear import FEW, PackedLinears, PackedWeights
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -21,7 +22,7 @@ def test_products_are_what_they_ever_were(
     shape: tuple[int, ...], bias: bool, dtype: torch.dtype, capable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decisive = "multiplies_bf16" if dtype == torch.bfloat16 else "has_wide_vectors"
-    monkeypatch.setattr(kernels, decisive, lambda: capable)
+    monkeypatch.setattr(onednn, decisive, lambda: capable)
     linear = torch.nn.Linear(64, 96, bias=bias).to(dtype)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected, weights = linear(x), PackedWeights()
@@ -87,7 +88,7 @@ def test_gradients_flow_as_ever() -> None:
 
 @torch.inference_mode()
 def test_no_more_is_laid_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_weights, "MOST_BYTES", 4 * 8 * 12)
+    monkeypatch.setattr(packed_linear, "MOST_BYTES", 4 * 8 * 12)
     model = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.Linear(12, 8))
     weights, x = PackedWeights(), torch.ones(2, 8)
     expected = model(x)
@@ -112,7 +113,7 @@ def test_processors_that_cannot_pack_a_dtype_are_found_out(monkeypatch: pytest.M
         raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert")
 
     assert onednn.can_pack(torch.float32)
-    monkeypatch.setattr(kernels, "packed", refuse)
+    monkeypatch.setattr(onednn, "packed", refuse)
     onednn.can_pack.cache_clear()
     try:
         linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()

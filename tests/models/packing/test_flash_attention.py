@@ -16,7 +16,7 @@ from torch.nn.attention import varlen as library
 
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Fork
-from personaprobe.models.packing import segment_attention
+from personaprobe.models.packing import flash_attention, segment_attention
 from personaprobe.models.packing.flash_attention import Bounds, attend_at_once
 from personaprobe.models.packing.segments import Stretch
 from personaprobe.models.tokens import Role, Tokens, pad
@@ -38,7 +38,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Tensor]
 
     def use(own: Callable[..., Tensor]) -> None:
         monkeypatch.setattr(library, "varlen_attn", own)
-        monkeypatch.setattr(flash, "is_possible", lambda *_: True)
+        monkeypatch.setattr(flash_attention, "is_possible", lambda *_: True)
         segment_attention._at_once.cache_clear()
 
     yield use  # type: ignore[misc]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaprobe.models.network import Fork, Network
+from personaprobe.models.packing import prefix_tree
 from personaprobe.models.packing.forks import begun_alike, common_prefix, pack
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
@@ -49,7 +50,7 @@ def test_a_shared_start_is_read_once(reference: Network) -> None:
         return x
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weaving, "SHORTEST", 1)
+        patch.setattr(prefix_tree, "SHORTEST", 1)
         reference.fork_log_probs(FORKS, {Site(0): [count]})
     rows = [row for fork in FORKS for row in fork.rows]
     assert sum(read) == len({row.ids[: n + 1] for row in rows for n in range(len(row))})

@@ -29,7 +29,7 @@ def told(letters: list[list[tuple[int, int]]]) -> list[Tokens]:
 
 def woven(texts: Sequence[Tokens], shortest: int) -> Woven:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weaving, "SHORTEST", shortest)
+        patch.setattr(prefix_tree, "SHORTEST", shortest)
         return weave(pad(texts, pad_id=0))
 
 
@@ -106,7 +106,7 @@ def test_batches_hold_every_text_once_and_no_more_tokens_than_they_may(
 ) -> None:
     texts = told(letters)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weaving, "SHORTEST", shortest)
+        patch.setattr(prefix_tree, "SHORTEST", shortest)
         plan = by_beginning(texts, most)
         assert sorted(index for batch in plan for index in batch) == list(range(len(texts)))
         for batch in plan:

@@ -38,7 +38,7 @@ def arms(model: LanguageModel) -> list[Arm]:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "KEPT", 8)
+    monkeypatch.setattr(answers, "KEPT", 8)
 
 
 def interview(n_samples: int = 2) -> Interview:
@@ -77,7 +77,7 @@ def test_a_run_that_was_cut_short_ends_with_the_same_answers(
             raise KeyboardInterrupt
         return original(*given)
 
-    monkeypatch.setattr(answering, "sample_responses", failing)
+    monkeypatch.setattr(answers, "sample_responses", failing)
     with pytest.raises(KeyboardInterrupt):
         answer(arms, interview(), model, Memory(tmp_path / "cut"), silent)
     assert answer(arms, interview(), model, Memory(tmp_path / "cut"), silent) == whole

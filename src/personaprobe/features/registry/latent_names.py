@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.registry.registration import write_entries
+from personaprobe.features.registry.registration import HEADING
 from personaprobe.features.registry.registry import NAMES, REGISTRY
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.interpretation.autointerp import Detection
-from personaprobe.storage.folders import checkpoints_folder, read_toml
+from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.toml_files import read_toml, write_entry
 
 LONGEST = 120
 """Characters of a name; an explanation belongs on a page."""
@@ -71,10 +72,8 @@ def name_latent(dictionary: Dictionary, latent: int, name: Name) -> None:
         OutputError: the registry cannot be written.
     """
     dictionary.check([latent])
-    entries = read_toml(checkpoints_folder() / REGISTRY)
-    names = entries.setdefault(NAMES, {}).setdefault(dictionary.digest, {})
-    names[str(latent)] = asdict(name) if name.judge else {"text": name.text, "by": name.by}
-    write_entries(entries)
+    entry = asdict(name) if name.judge else {"text": name.text, "by": name.by}
+    write_entry(checkpoints_folder() / REGISTRY, [NAMES, dictionary.digest, str(latent)], entry, HEADING)
 
 
 def latent_names(dictionary: Dictionary) -> dict[int, Name]:

@@ -13,7 +13,11 @@ from personaprobe.features.directions.direction import Direction
 from personaprobe.features.registry.registry import NAMES, REGISTRY
 from personaprobe.features.sae.latents import Latents
 from personaprobe.storage.files import sha256_of, write_text
-from personaprobe.storage.folders import checkpoints_folder, read_toml
+from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.toml_files import write_entry
+
+HEADING = "Registered features; written by `personaprobe sweep` and `personaprobe features search`."
+"""The first line of a new registry."""
 
 
 def register(
@@ -72,14 +76,8 @@ def _enter(name: str, title: str, fields: dict[str, Any], evidence: dict[str, An
     folder = checkpoints_folder()
     text = json.dumps(_finite(evidence), indent=1, allow_nan=False)
     write_text(folder / "features" / f"{name}.json", text + "\n")
-    entries = read_toml(folder / REGISTRY)
-    entries[name] = {"title": title, **fields, "evidence": f"features/{name}.json"}
-    write_entries(entries)
-
-
-def write_entries(entries: dict[str, dict[str, Any]]) -> None:
-    """Write the registry: features, and the names of latents."""
-    write_text(checkpoints_folder() / REGISTRY, _toml(entries))
+    entry = {"title": title, **fields, "evidence": f"features/{name}.json"}
+    write_entry(folder / REGISTRY, [name], entry, HEADING)
 
 
 def _finite(value: Any) -> Any:
@@ -89,19 +87,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _toml(entries: dict[str, dict[str, Any]]) -> str:
-    """JSON strings and lists of numbers are TOML too."""
-    head = "# Registered features; written by `personaprobe sweep` and `personaprobe features search`.\n"
-    tables = {name: entry for name, entry in entries.items() if name != NAMES}
-    tables |= {
-        f"{NAMES}.{digest}.{latent}": name
-        for digest, names in entries.get(NAMES, {}).items()
-        for latent, name in names.items()
-    }
-    parts = [
-        f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
-        for name, table in tables.items()
-    ]
-    return head + "".join(parts)

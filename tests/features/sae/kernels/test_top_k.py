@@ -36,7 +36,7 @@ def kernels() -> ModuleType:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Both ways to search; a note would say that Numba failed."""
     if request.param == "plainly":
-        monkeypatch.setattr(team, "is_there", lambda: False)
+        monkeypatch.setattr(openmp, "is_there", lambda: False)
     elif not openmp.is_there():
         pytest.skip("torch does not compute with GNU OpenMP here")
     with warnings.catch_warnings():
@@ -194,7 +194,7 @@ def test_as_many_threads_search_as_torch_uses(threads: int) -> None:
 
 
 def test_without_the_library_of_threads_an_address_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team, "_library", lambda: None)
+    monkeypatch.setattr(openmp, "_library", lambda: None)
     assert not openmp.is_there()
     with pytest.raises(OSError, match="does not compute with GNU OpenMP"):
         openmp.do(0, [])

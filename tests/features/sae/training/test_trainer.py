@@ -126,7 +126,7 @@ def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: fl
 def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
     helps: bool, architecture: TopKArchitecture | BatchTopKArchitecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selecting, "is_faster_in_bf16", lambda: helps)
+    monkeypatch.setattr(selection, "is_faster_in_bf16", lambda: helps)
     x = numbers(N, D, seed=7)
     exactly, roughly = autoencoder(), autoencoder()
     for _ in range(3):  # a batch's threshold is guessed from the last one's
@@ -156,7 +156,7 @@ def test_a_batch_is_left_open_where_its_smallest_is_as_near_to_the_guess_as_roug
     encoder, bias, x = told_apart_in_full(200)
     smallest = float(selection.batch_top_k(as_they_are, torch.addmm(bias, x, encoder.T), 256, 7)[1].min())
     asked: list[float] = []
-    monkeypatch.setattr(selecting, "batch_top_k", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(selection, "batch_top_k", lambda *given: asked.append(given[-1]))
     rough = selection.rough_affine(encoder, bias)
     for share in (0.9, 0.9999):
         selection.batch_preselected(x, encoder, bias, rough, 7, share * smallest)
@@ -172,7 +172,7 @@ def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
 def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
     missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection.kernels, "can_pack", lambda _: not missing)
+    monkeypatch.setattr(selection.onednn, "can_pack", lambda _: not missing)
     matrix, bias, x = numbers(64, D), numbers(64, seed=1), numbers(N, D, seed=2)
     torch.testing.assert_close(selection.affine(matrix, bias)(x), x @ matrix.T + bias)
 
@@ -185,8 +185,8 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
 ) -> None:
     ours, x = autoencoder(), numbers(N, D, seed=7)
     whole = architecture.losses(ours, x, NONE_DEAD)
-    monkeypatch.setattr(selecting, "SEARCHED", 5 * M)
-    monkeypatch.setattr(selecting, "STEP", 1)
+    monkeypatch.setattr(selection, "SEARCHED", 5 * M)
+    monkeypatch.setattr(selection, "STEP", 1)
     assert len(list(selection.some_of(x, M))) == 5
     parts = architecture.losses(ours, x, NONE_DEAD)
     assert torch.equal(whole.fired, parts.fired)
