@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
+from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.questions.conversations import Exchange, shuffled
 
 if TYPE_CHECKING:
-    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -44,7 +44,7 @@ def train(
     batches = plan(rows, tokenizer, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        adapted = with_lora(network, recipe.rank, recipe.alpha)
+        adapted = add_lora(network, recipe.rank, recipe.alpha)
     weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, recipe))
@@ -62,9 +62,9 @@ def train(
                 log.write(json.dumps(step.__dict__) + "\n")
                 log.flush()
                 if recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
-                    save(adapted, out / f"step-{number}")
+                    save_adapter(adapted, out / f"step-{number}")
                 yield step
-        save(adapted, out)
+        save_adapter(adapted, out)
     finally:
         adapted.unload()
 
@@ -106,22 +106,6 @@ def _slope(step: int, recipe: Recipe) -> float:
     return (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
 
 
-def with_lora(network: Any, rank: int, alpha: int) -> Any:
-    """A model under a fresh rank-stabilised LoRA on every linear map."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        use_rslora=True,
-        target_modules="all-linear",
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(network, config)
-
-
 def response_loss(network: Any, batch: Batch) -> Float[Tensor, ""]:
     """Mean cross-entropy of the response tokens; the output head is computed only where it is needed."""
     import torch
@@ -132,25 +116,3 @@ def response_loss(network: Any, batch: Batch) -> Float[Tensor, ""]:
     predicts = batch.predicting
     logits = network.get_output_embeddings()(hidden[:, :-1][predicts])
     return torch.nn.functional.cross_entropy(logits.float(), batch.ids[:, 1:][predicts])
-
-
-def save(adapted: Any, folder: Path) -> None:
-    """Write a PEFT adapter in bfloat16 safetensors."""
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    config = adapted.peft_config["default"]
-    config.inference_mode = True
-    config.save_pretrained(folder)
-    config.inference_mode = False
-    state: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
-    save_file(
-        {
-            name: tensor.detach().to(torch.bfloat16).contiguous().cpu()
-            for name, tensor in sorted(state.items())
-        },
-        folder / "adapter_model.safetensors",
-        metadata={"format": "pt"},
-    )

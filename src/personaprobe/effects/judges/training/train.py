@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from personaprobe.effects.judges.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.backends.truncation import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
-from personaprobe.organisms.training_loop import save, with_lora
+from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.questions.pairs import Pair
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def train_judge(
             slope.step()
             optimizer.zero_grad()
             yield JudgeStep(number, len(lessons), loss.item())
-        save(adapted, out)
+        save_adapter(adapted, out)
         save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
 
 
@@ -127,7 +127,7 @@ def _adapted(network: Any, recipe: JudgeRecipe) -> Iterator[Any]:
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        adapted = with_lora(network, recipe.rank, recipe.alpha)
+        adapted = add_lora(network, recipe.rank, recipe.alpha)
     try:
         yield adapted
     finally:

@@ -1,0 +1,50 @@
+"""LoRA adapters as PEFT makes and stores them: added to a network, and written to a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from personaprobe.models.weights.adapter import WEIGHTS
+
+
+def add_lora(network: Any, rank: int, alpha: int) -> Any:
+    """Add a freshly initialised, rank-stabilised LoRA to every linear layer of a Hugging Face model.
+
+    Returns:
+        The PEFT model; the base weights are shared with ``network``, frozen and not copied.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        use_rslora=True,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(network, config)
+
+
+def save_adapter(adapted: Any, folder: Path) -> None:
+    """Write the LoRA of a PEFT model as a PEFT folder: a JSON configuration and bfloat16 safetensors."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = adapted.peft_config["default"]
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    config.inference_mode = False
+    state: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
+    save_file(
+        {
+            name: tensor.detach().to(torch.bfloat16).contiguous().cpu()
+            for name, tensor in sorted(state.items())
+        },
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )
