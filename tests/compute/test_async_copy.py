@@ -1,4 +1,4 @@
-"""What leaves a device arrives as it was, one piece behind what is computed."""
+"""Copies from a device arrive unchanged, and each job is awaited only after the next has been started."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from personaprobe.compute.async_copy import leaving, one_ahead
+from personaprobe.compute.async_copy import copy_to_cpu_async, prefetch
 
 DEVICES = [
     "cpu",
@@ -18,29 +18,29 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_what_leaves_arrives_on_the_cpu_though_the_device_goes_on(device: str) -> None:
-    sent = {name: torch.arange(10_000.0, device=device) + name for name in range(3)}
-    expected = {name: tensor.cpu() for name, tensor in sent.items()}
-    landed = leaving({name: tensor * 1.0 for name, tensor in sent.items()})
-    for _ in range(20):  # takes the memory of what was sent, if it was given away
+def test_copies_arrive_unchanged_while_the_device_goes_on_computing(device: str) -> None:
+    sources = {name: torch.arange(10_000.0, device=device) + name for name in range(3)}
+    expected = {name: tensor.cpu() for name, tensor in sources.items()}
+    wait = copy_to_cpu_async({name: tensor * 1.0 for name, tensor in sources.items()})
+    for _ in range(20):  # would overwrite the sources' memory if it had been freed
         torch.full((10_000,), -1.0, device=device)
-    found = landed()
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
+    copies = wait()
+    assert copies.keys() == expected.keys()
+    for name, tensor in copies.items():
         assert tensor.device.type == "cpu"
         assert torch.equal(tensor, expected[name])
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 4])
-def test_each_piece_is_waited_for_when_the_next_was_begun(n: int) -> None:
-    told: list[str] = []
+def test_each_job_is_awaited_only_after_the_next_was_started(n: int) -> None:
+    events: list[str] = []
 
-    def begun() -> Iterator[tuple[int, Callable[[], int]]]:
+    def jobs() -> Iterator[tuple[int, Callable[[], int]]]:
         for number in range(n):
-            told.append(f"begin {number}")
-            yield number, lambda number=number: told.append(f"wait {number}") or 10 * number
+            events.append(f"start {number}")
+            yield number, lambda number=number: events.append(f"wait {number}") or 10 * number
 
-    assert list(one_ahead(begun())) == [(number, 10 * number) for number in range(n)]
-    begins, waits = ([f"{what} {number}" for number in range(n)] for what in ("begin", "wait"))
-    woven = [each for pair in zip(begins[1:], waits, strict=False) for each in pair]
-    assert told == [*begins[:1], *woven, *waits[-1:]]
+    assert list(prefetch(jobs())) == [(number, 10 * number) for number in range(n)]
+    starts, waits = ([f"{event} {number}" for number in range(n)] for event in ("start", "wait"))
+    interleaved = [event for pair in zip(starts[1:], waits, strict=False) for event in pair]
+    assert events == [*starts[:1], *interleaved, *waits[-1:]]

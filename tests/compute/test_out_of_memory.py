@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.compute.out_of_memory import in_halves
+from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.errors import DeviceError
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
 from personaprobe.models.generation.decoder import SlotDecoder
@@ -107,4 +107,4 @@ def test_where_nothing_fits_the_error_says_what_to_do(
     with pytest.warns(UserWarning, match="did not fit"), pytest.raises(DeviceError, match="another device"):
         generate(model.network, draws, Sampling(batch_size=4), [{}] * len(draws), NO_END)
     with pytest.warns(UserWarning, match="did not fit"), pytest.raises(DeviceError, match="another device"):
-        in_halves(full, [1, 2, 3], "things")
+        split_on_oom(full, [1, 2, 3], "things")

@@ -12,7 +12,7 @@ import click
 
 from personaprobe import __version__
 from personaprobe.cli.terminal.exit_codes import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
-from personaprobe.compute.hardware import has_vanished, keep_freed_memory
+from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
 from personaprobe.errors import DeviceError, suggest
 
 
@@ -104,7 +104,7 @@ class Verbs(click.Group):
             except (KeyboardInterrupt, click.Abort) as error:
                 raise Interrupted(_how_to_go_on(ctx)) from error
             except RuntimeError as error:
-                if "torch" not in sys.modules or not has_vanished(error):
+                if "torch" not in sys.modules or not is_device_loss(error):
                     raise
                 raise DeviceError(
                     f"the device stopped working ({str(error).splitlines()[0]}){_how_to_go_on(ctx)}; if it stays away, "

@@ -1,1 +1,1 @@
-"""What the machine can do: devices, dtypes, memory, and faster kernels that are verified before they are used."""
+"""Devices, dtypes and memory of the machine, and faster kernels that are verified before they are used."""

@@ -1,4 +1,4 @@
-"""Whether a faster way to compute a part of a model gives what the part itself gives; found by trying one of each kind."""
+"""Check that a faster forward pass of a module computes the same as the module itself, by running one of each class."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def agreeing(
-    modules: Sequence[Any], faster: Callable[[Any], Callable[[Tensor], Tensor]], width: Callable[[Any], int]
+def equivalent_modules(
+    modules: Sequence[Any],
+    faster_forward: Callable[[Any], Callable[[Tensor], Tensor]],
+    input_width: Callable[[Any], int],
 ) -> list[Any]:
-    """Those modules of whose kind one was found to give the same both ways.
+    """Select the modules for whose class the faster forward pass gives the same output.
 
     Args:
-        modules: that map ``(row, width)`` to something.
-        faster: another forward for a module.
-        width: of what a module reads.
+        modules: candidates; each maps ``(row, width)`` to a tensor.
+        faster_forward: builds the faster forward pass of a module.
+        input_width: width of a module's input.
     """
-    found = {kind: next(m for m in modules if type(m) is kind) for kind in set(map(type, modules))}
-    agree = {kind: _agrees(module, faster(module), width(module)) for kind, module in found.items()}
-    return [module for module in modules if agree[type(module)]]
+    # one module of each class is enough: modules of a class differ in their weights only
+    examples = {kind: next(m for m in modules if type(m) is kind) for kind in set(map(type, modules))}
+    equivalent = {
+        kind: _is_equivalent(module, faster_forward(module), input_width(module))
+        for kind, module in examples.items()
+    }
+    return [module for module in modules if equivalent[type(module)]]
 
 
-def _agrees(module: Any, faster: Callable[[Tensor], Tensor], width: int) -> bool:
+def _is_equivalent(module: Any, faster: Callable[[Tensor], Tensor], width: int) -> bool:
     import torch
 
     weight = next(module.parameters())
     with torch.inference_mode():
         probe = torch.linspace(-3, 2, 2 * width, device=weight.device).view(2, -1).to(weight.dtype)
-        return close(module.forward(probe), faster(probe))  # whatever hooks there are
+        # .forward, not a call: hooks on the module must not see the probe
+        return equal_up_to_rounding(module.forward(probe), faster(probe))
 
 
-def close(one: Tensor, other: Tensor) -> bool:
-    """Whether two results are the same but for rounding."""
+def equal_up_to_rounding(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors agree to 4 machine epsilons of their dtype, relative to the largest entry of ``first``."""
     import torch
 
-    if one.dtype != other.dtype or one.shape != other.shape:
+    if first.dtype != second.dtype or first.shape != second.shape:
         return False
-    few = 4 * torch.finfo(one.dtype).eps
-    size = float(one.float().abs().max())
-    return torch.allclose(one, other, rtol=few, atol=few * max(size, 1e-30))
+    tolerance = 4 * torch.finfo(first.dtype).eps
+    largest = float(first.float().abs().max())
+    return torch.allclose(first, second, rtol=tolerance, atol=tolerance * max(largest, 1e-30))

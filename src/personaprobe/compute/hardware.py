@@ -1,9 +1,10 @@
-"""Device and dtype, chosen by what the machine can do."""
+"""Choose device and dtype by what the machine can do, and measure its memory."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import DeviceError, suggest
@@ -12,67 +13,79 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+"""Dtypes that models can be loaded in."""
+
+DEVICE_TYPES = ("cpu", "cuda", "mps")
+"""Types of device that models can run on."""
 
 
-def choose_device(asked: str | None = None) -> torch.device:
-    """The device asked for, or CUDA where there is one, else the CPU.
+def choose_device(name: str | None = None) -> torch.device:
+    """Return the named device; without a name CUDA where there is a GPU, else the CPU.
 
     Raises:
-        DeviceError: the device asked for is not on this machine.
+        DeviceError: this machine does not have the device.
     """
     import torch
 
-    if asked is None:
+    if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = asked.partition(":")
-    if kind not in ("cpu", "cuda", "mps"):
-        raise DeviceError(f"unknown device {asked!r}: {suggest(kind, ('cpu', 'cuda', 'mps'))}")
-    mps = int(torch.backends.mps.is_available())
-    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}[kind]
-    if not present:
-        raise DeviceError(f"device {asked!r} was asked for and this machine has none; use --device cpu")
-    if index and not (index.isdecimal() and int(index) < present):
-        raise DeviceError(f"device {asked!r} was asked for and this machine counts {present}, from {kind}:0")
-    return torch.device(asked)
+    kind, _, index = name.partition(":")
+    if kind not in DEVICE_TYPES:
+        raise DeviceError(f"unknown device {name!r}: {suggest(kind, DEVICE_TYPES)}")
+    n_mps = int(torch.backends.mps.is_available())
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": n_mps}[kind]
+    if not count:
+        raise DeviceError(f"device {name!r} does not exist: this machine has no {kind}; use --device cpu")
+    if index and not (index.isdecimal() and int(index) < count):
+        raise DeviceError(
+            f"device {name!r} does not exist: this machine has {count} of type {kind}; "
+            f"use an index from 0 to {count - 1}, such as {kind}:0"
+        )
+    return torch.device(name)
 
 
-def choose_dtype(device: torch.device, asked: str | None = None) -> torch.dtype:
-    """The dtype asked for, or bfloat16 on CUDA and on processors that multiply it faster, else float32."""
+def choose_dtype(device: torch.device, name: str | None = None) -> torch.dtype:
+    """Return the named dtype; without a name bfloat16 where the device multiplies it faster, else float32.
+
+    Raises:
+        DeviceError: models cannot be loaded in the dtype.
+    """
     import torch
 
-    if asked is not None:
-        if asked not in DTYPES:
-            raise DeviceError(f"unknown dtype {asked!r}: {suggest(asked, DTYPES)}")
-        dtype: torch.dtype = getattr(torch, asked)
+    if name is not None:
+        if name not in DTYPES:
+            raise DeviceError(f"unknown dtype {name!r}: {suggest(name, DTYPES)}")
+        dtype: torch.dtype = getattr(torch, name)
         return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if device.type == "cpu" and is_faster_in_bf16() else torch.float32
 
 
+@cache
 def is_faster_in_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 faster than float32: in tiles (AMX), or by AVX512-BF16 outside Intel's.
+    """Whether the processor multiplies bfloat16 faster than float32.
 
-    Elsewhere it is emulated. Intel's processors with AVX512-BF16 whose tiles are switched off, as virtual machines do,
-    multiply it at half the speed of float32.
+    True with AMX tiles, and with AVX512-BF16 except on Intel processors: with their tiles switched off, as in virtual
+    machines, they multiply bfloat16 at half the speed of float32 (``tests/benchmarks/README.md``). Other processors emulate it.
     """
     import torch
 
     if torch.cpu._is_amx_tile_supported():
         return True
-    by_intel = str(torch.cpu.get_capabilities().get("cpu_name", "")).startswith("Intel")
-    return torch.cpu._is_avx512_bf16_supported() and not by_intel
+    is_intel = str(torch.cpu.get_capabilities().get("cpu_name", "")).startswith("Intel")
+    return torch.cpu._is_avx512_bf16_supported() and not is_intel
 
 
-def has_vanished(error: RuntimeError) -> bool:
-    """Whether an error says that a device stopped working, such as one that was unplugged, reset or taken away."""
+def is_device_loss(error: RuntimeError) -> bool:
+    """Whether an error means that a device stopped working: it was unplugged, reset or taken away."""
     import torch
 
     return isinstance(error, torch.AcceleratorError) or str(error).startswith("CUDA error")
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that were held so far: by tensors on a CUDA device, else by this process."""
+    """Return the largest memory use so far in bytes: of tensors on a CUDA device, else of this process."""
     import torch
 
     if device.type == "cuda":
@@ -87,15 +100,16 @@ def peak_memory(device: torch.device) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what tensors give back, for the next ones, in place of returning it to the system.
+    """Make glibc keep freed memory for the next allocation, in place of returning it to the operating system.
 
-    Large tensors that come and go are otherwise mapped and zeroed anew, page by page, every time. Only programs of our own
-    ask for it, not the library: it holds for the whole process. Nothing happens where the C library is not glibc.
+    The logits of 192 rows, 37 MB, exceed the largest block that glibc keeps by default: each decoding step would map and
+    zero them anew, page by page (``tests/benchmarks/README.md``). The setting holds for the whole process, so that only
+    our command line and benchmarks call this. It does nothing where the C library is not glibc.
     """
     import ctypes
 
-    trim_threshold, mmap_max, most = -1, -4, 2**31 - 1  # as malloc.h numbers them
+    trim_threshold, mmap_max, largest = -1, -4, 2**31 - 1  # parameter numbers of malloc.h
     with suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, most)
+        libc.mallopt(trim_threshold, largest)

@@ -1,6 +1,7 @@
-"""Work of our own for the threads that torch computes with on CPUs.
+"""Run our own C functions on the OpenMP threads that PyTorch already uses.
 
-Between products they wait for more by spinning, so that threads beside them would have to share the cores with them.
+These threads spin while they wait for the next operation. Threads of our own would have to share the cores with them, and
+gained nothing (``tests/benchmarks/README.md``).
 """
 
 from __future__ import annotations
@@ -15,50 +16,55 @@ if TYPE_CHECKING:
     from ctypes import CDLL
 
 
-def is_there() -> bool:
-    """Whether torch computes with GNU OpenMP, which takes work from anybody."""
+def is_available() -> bool:
+    """Whether torch computes with GNU OpenMP, whose thread team any library may use."""
     return _library() is not None
 
 
-def address(name: str) -> int:
-    """Where one of the library's functions is.
+def function_address(name: str) -> int:
+    """Return the address of one of the OpenMP library's functions.
 
     Raises:
-        OSError: there is no such library.
+        OSError: torch does not compute with GNU OpenMP.
     """
-    found = ctypes.cast(getattr(_there(), name), ctypes.c_void_p).value
-    assert found is not None, "a function has an address"
-    return found
+    address = ctypes.cast(getattr(_loaded_library(), name), ctypes.c_void_p).value
+    assert address is not None, "a function has an address"
+    return address
 
 
-def do(work: int, given: Sequence[int]) -> None:
-    """Have every thread do a piece of work.
+def run_on_threads(address: int, arguments: Sequence[int]) -> None:
+    """Run a C function once on every thread (an OpenMP parallel region), and wait for all of them.
 
     Args:
-        work: address of a C function of one argument, a pointer to ``given`` as 64-bit integers. It may ask for the
-            number of its thread (``omp_get_thread_num``), and of all (``omp_get_num_threads``).
-        given: numbers and addresses.
+        address: of a C function of one parameter, a pointer to ``arguments`` as 64-bit integers. The function may
+            call ``omp_get_thread_num`` and ``omp_get_num_threads``.
+        arguments: numbers and addresses.
 
     Raises:
-        OSError: there is no such library.
+        OSError: torch does not compute with GNU OpenMP.
     """
     import torch
 
-    told = (ctypes.c_int64 * len(given))(*given)
-    _there().GOMP_parallel(ctypes.c_void_p(work), told, ctypes.c_uint(torch.get_num_threads()), 0)
+    array = (ctypes.c_int64 * len(arguments))(*arguments)
+    _loaded_library().GOMP_parallel(
+        ctypes.c_void_p(address), array, ctypes.c_uint(torch.get_num_threads()), 0
+    )
 
 
-def _there() -> CDLL:
+def _loaded_library() -> CDLL:
     library = _library()
     if library is None:
-        raise OSError("torch does not compute with GNU OpenMP here")
+        raise OSError(
+            "torch does not compute with GNU OpenMP on this machine; call is_available() before kernels that need it"
+        )
     return library
 
 
 @cache
 def _library() -> CDLL | None:
-    import torch  # noqa: F401  # which brings the library
+    import torch  # noqa: F401  # loads the library
 
+    # a second copy of the library would have a thread team of its own: only the one already loaded will do
     already_loaded = getattr(os, "RTLD_NOLOAD", None)
     if already_loaded is None:  # Windows
         return None

@@ -1,4 +1,4 @@
-"""What does not fit into memory at once is done in smaller parts: nothing finished is lost, and the user is told."""
+"""Split batches that do not fit into memory, keep finished results, and warn the user."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_halves(
-    run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], what: str
+def split_on_oom(
+    run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], items_name: str
 ) -> list[Result]:
-    """Run a batch, or its halves where it does not fit, and join what comes of them in the order of the items.
+    """Run a batch, or its two halves where it does not fit into memory, recursively.
 
     Args:
-        run: works on several items.
-        items: as many as one would like to run together.
-        what: the items are, for the note.
+        run: computes one result for each item.
+        items: the batch.
+        items_name: plural noun for the items, for messages.
+
+    Returns:
+        Results in the order of the items.
 
     Raises:
         DeviceError: a single item does not fit.
@@ -31,20 +34,21 @@ def in_halves(
         return run(items)
     except torch.OutOfMemoryError as error:
         if len(items) < 2:
-            raise refused(what) from error
-    # outside the handler, so that the failed pass's tensors are free by now
-    tell(f"{len(items)} {what} did not fit into memory together and are read in halves")
+            raise oom_error(items_name) from error
+    # outside the handler: the exception's traceback would keep the failed pass's tensors alive
+    warn_fallback(f"{len(items)} {items_name} did not fit into memory together and are read in halves")
     middle = len(items) // 2
-    return in_halves(run, items[:middle], what) + in_halves(run, items[middle:], what)
+    return split_on_oom(run, items[:middle], items_name) + split_on_oom(run, items[middle:], items_name)
 
 
-def refused(what: str) -> DeviceError:
-    """What is said where a single one is too much."""
+def oom_error(items_name: str) -> DeviceError:
+    """Return the error for a single item that does not fit into memory."""
     return DeviceError(
-        f"one of the {what} alone does not fit into memory; shorten it, use --dtype bfloat16, or another device"
+        f"one of the {items_name} alone does not fit into memory; "
+        "shorten it, use --dtype bfloat16, or another device"
     )
 
 
-def tell(note: str) -> None:
-    """Say what is done in another way than it was begun; work goes on."""
-    warnings.warn(note, Note, stacklevel=3)
+def warn_fallback(message: str) -> None:
+    """Warn that work continues in another, slower way than requested."""
+    warnings.warn(message, Note, stacklevel=3)

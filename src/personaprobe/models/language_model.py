@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from personaprobe.compute.out_of_memory import in_halves
+from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.models.edits.edit import Editing, SiteEdits, compose
 from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
 from personaprobe.models.network import Fork, Network
@@ -123,13 +123,13 @@ class LanguageModel:
     def fork_log_probs(self, forks: Sequence[Fork]) -> list[list[Tensor]]:
         """Log-probabilities of the tokens of several answers to each prompt."""
         network, edits = self._worn(), self._site_edits
-        return in_halves(lambda few: network.fork_log_probs(few, edits), forks, QUESTIONS)
+        return split_on_oom(lambda few: network.fork_log_probs(few, edits), forks, QUESTIONS)
 
     def fork_states(self, forks: Sequence[Fork], site: Site) -> list[list[Tensor]]:
         """Activations ``(token, d_model)`` at a site on the tokens of several answers to each prompt, read once."""
         network, edits = self._worn(), self._site_edits
         site = site.within(self.n_layers)
-        return in_halves(lambda few: network.fork_states(few, site, edits), forks, QUESTIONS)
+        return split_on_oom(lambda few: network.fork_states(few, site, edits), forks, QUESTIONS)
 
     def answer(
         self, draws: Sequence[Draw], sampling: Sampling, progress: Callable[[int], None] = lambda _: None
@@ -199,7 +199,7 @@ def score_side_by_side(models: Sequence[LanguageModel], forks: Sequence[Fork]) -
     def scored(few: Sequence[Fork]) -> list[tuple[list[Tensor], ...]]:
         return list(zip(*network.fork_log_probs_each(few, edits), strict=True))
 
-    by_fork = in_halves(scored, forks, QUESTIONS)
+    by_fork = split_on_oom(scored, forks, QUESTIONS)
     return [[own[index] for own in by_fork] for index in range(len(models))]
 
 

@@ -21,8 +21,8 @@ PACKABLE = [dtype for dtype in DTYPES if onednn.can_pack(dtype)]
 def test_products_are_what_they_ever_were(
     shape: tuple[int, ...], bias: bool, dtype: torch.dtype, capable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decisive = "multiplies_bf16" if dtype == torch.bfloat16 else "has_wide_vectors"
-    monkeypatch.setattr(onednn, decisive, lambda: capable)
+    monkeypatch.setattr(packed_linear, "is_faster_in_bf16", lambda: capable)
+    monkeypatch.setattr(onednn, "has_avx512", lambda: capable)
     linear = torch.nn.Linear(64, 96, bias=bias).to(dtype)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected, weights = linear(x), PackedWeights()
@@ -42,7 +42,7 @@ def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dt
     x, weights = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).to(dtype), PackedWeights()
     packed = weights.of(x, *linears)
     assert packed is not None
-    torch.testing.assert_close(onednn.multiply(x, *packed), torch.cat([linear(x) for linear in linears], -1))
+    torch.testing.assert_close(onednn.linear(x, *packed), torch.cat([linear(x) for linear in linears], -1))
     assert weights.bytes == 160 * 64 * dtype.itemsize
 
 
@@ -113,7 +113,7 @@ def test_processors_that_cannot_pack_a_dtype_are_found_out(monkeypatch: pytest.M
         raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert")
 
     assert onednn.can_pack(torch.float32)
-    monkeypatch.setattr(onednn, "packed", refuse)
+    monkeypatch.setattr(onednn, "pack_weight", refuse)
     onednn.can_pack.cache_clear()
     try:
         linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()

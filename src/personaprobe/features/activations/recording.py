@@ -9,8 +9,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personaprobe.compute.async_copy import leaving, one_ahead
-from personaprobe.compute.out_of_memory import in_halves
+from personaprobe.compute.async_copy import copy_to_cpu_async, prefetch
+from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.errors import DataError
 from personaprobe.features.activations.recording_spec import DTYPES, Reading, Recording, Texts, identity
 from personaprobe.features.activations.store import ActivationStore
@@ -117,7 +117,7 @@ def _written(folder: Path, pieces: Iterable[dict[Site, Tensor]]) -> tuple[Shard,
             (number, writer.submit(write_shard, folder, number, rows).result)
             for number, rows in enumerate(pieces)
         )
-        return tuple(shard for _, shard in one_ahead(begun))
+        return tuple(shard for _, shard in prefetch(begun))
 
 
 def _manifest(model: LanguageModel, recording: Recording, digest: str) -> Manifest:
@@ -162,7 +162,7 @@ def _piece(
         )
         for indices in model.plan(texts, batch_tokens(model))
     )
-    for indices, read in one_ahead(begun):
+    for indices, read in prefetch(begun):
         rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])
         for site, values in read.items():
             piece[site][rows] = values
@@ -179,10 +179,10 @@ def _reading(model: LanguageModel, recording: Recording) -> Callable[[], dict[Si
         seen = model.activations(batch.to(model.network.device), recording.sites)
         return [{site: _kept(seen[site], batch, recording.keep) for site in recording.sites}]
 
-    parts = in_halves(read, recording.readings, "texts")
+    parts = split_on_oom(read, recording.readings, "texts")
     rows = {site: torch.cat([part[site] for part in parts]) for site in recording.sites}
-    rows_landed = leaving(rows)
-    finite_landed = leaving({site: values.isfinite().all(-1) for site, values in rows.items()})
+    rows_landed = copy_to_cpu_async(rows)
+    finite_landed = copy_to_cpu_async({site: values.isfinite().all(-1) for site, values in rows.items()})
 
     def landed() -> dict[Site, Tensor]:
         for site, finite in finite_landed().items():

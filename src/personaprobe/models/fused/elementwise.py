@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from personaprobe.compute.verified import Proven
+from personaprobe.compute.verified import VerifiedKernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,13 +57,13 @@ def gelu_gated(gate: Tensor, up: Tensor) -> Tensor:
 
 
 @cache
-def compiled(function: Callable[..., Tensor]) -> Proven:
+def compiled(function: Callable[..., Tensor]) -> VerifiedKernel:
     """A function's compiled form, the same for all models."""
     return by_compiler(function)
 
 
-def by_compiler(function: Callable[..., Tensor]) -> Proven:
+def by_compiler(function: Callable[..., Tensor]) -> VerifiedKernel:
     """A function that ``torch.compile`` makes one kernel of."""
     import torch
 
-    return Proven(function, lambda: torch.compile(function, dynamic=True), "torch.compile")
+    return VerifiedKernel(function, lambda: torch.compile(function, dynamic=True), "torch.compile")

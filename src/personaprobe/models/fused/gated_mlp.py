@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute import onednn
-from personaprobe.compute.equivalence import agreeing
+from personaprobe.compute.equivalence import equivalent_modules
 from personaprobe.models.backends.shared_blocks import all_replaced
 from personaprobe.models.fused.elementwise import MANY, compiled, gelu_gated, silu_gated
 from personaprobe.models.fused.packed_linear import PackedWeights, is_plain
@@ -47,7 +47,7 @@ class FusedGates:
     def __init__(self, model: nn.Module, weights: PackedWeights, *, compiles: bool = False) -> None:
         self._weights = weights
         self._compiles = compiles
-        self._mlps = agreeing([module for module in model.modules() if _fits(module)], self._fused, _width)
+        self._mlps = equivalent_modules([module for module in model.modules() if _fits(module)], self._fused, _width)
 
     def __len__(self) -> int:
         return len(self._mlps)
@@ -75,8 +75,8 @@ class FusedGates:
         activation = ACTIVATIONS[type(mlp.act_fn).__name__]
         gate, up = (self._weights.of(x, linear) for linear in (mlp.gate_proj, mlp.up_proj))
         if gate is not None and up is not None:
-            opened = onednn.multiply(x, *gate, activation.name, activation.algorithm)
-            return onednn.multiply_by(x, opened, *up)
+            opened = onednn.linear(x, *gate, activation.name, activation.algorithm)
+            return onednn.linear_times(x, opened, *up)
         if torch.is_grad_enabled() or x[..., 0].numel() < MANY:
             return None
         if self._compiles:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute import onednn
+from personaprobe.compute.hardware import is_faster_in_bf16
 from personaprobe.models.backends.shared_blocks import all_replaced
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class PackedLinears:
 
         def forward(x: Tensor) -> Tensor:
             packed = self._weights.of(x, linear)
-            return usual(x) if packed is None else onednn.multiply(x, *packed)
+            return usual(x) if packed is None else onednn.linear(x, *packed)
 
         return forward
 
@@ -92,10 +93,10 @@ def _laid_out(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     import torch
 
     if len(linears) == 1:
-        return onednn.packed(linears[0].weight), linears[0].bias
+        return onednn.pack_weight(linears[0].weight), linears[0].bias
     weights: list[Tensor] = [linear.weight for linear in linears]
     biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
-    return onednn.packed(torch.cat(weights)), torch.cat(biases) if biases else None
+    return onednn.pack_weight(torch.cat(weights)), torch.cat(biases) if biases else None
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -103,7 +104,7 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
 
     if weight.device.type != "cpu" or x.dtype != weight.dtype or not x.numel():
         return False
-    pays_for_many = {torch.float32: onednn.has_wide_vectors, torch.bfloat16: onednn.multiplies_bf16}
+    pays_for_many = {torch.float32: onednn.has_avx512, torch.bfloat16: is_faster_in_bf16}
     if weight.dtype not in pays_for_many or not onednn.can_pack(weight.dtype):
         return False
     return x.numel() // x.shape[-1] <= FEW or pays_for_many[weight.dtype]()

@@ -66,7 +66,7 @@ class _Shared:
             if packed is None:
                 own: Tensor = usual(x)
                 return own
-            parts = torch.split(onednn.multiply(x, *packed), widths, -1)
+            parts = torch.split(onednn.linear(x, *packed), widths, -1)
             self._read, self._found = x, dict(zip(self._linears[1:], parts[1:], strict=True))
             return parts[0]
 

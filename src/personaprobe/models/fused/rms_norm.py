@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.compute.equivalence import agreeing
+from personaprobe.compute.equivalence import equivalent_modules
 from personaprobe.models.backends.shared_blocks import all_replaced
 from personaprobe.models.fused.elementwise import MANY, compiled, rms_norm
 
@@ -23,7 +23,7 @@ class FusedNorms:
     def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
         self._compiles = compiles
         norms = [module for module in model.modules() if _is_rms(module)]
-        self._norms = agreeing(norms, _fused, lambda norm: len(norm.weight))
+        self._norms = equivalent_modules(norms, _fused, lambda norm: len(norm.weight))
 
     def __len__(self) -> int:
         return len(self._norms)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from personaprobe.compute.equivalence import close
+from personaprobe.compute.equivalence import equal_up_to_rounding
 from personaprobe.models.fused.elementwise import MANY, compiled, rotated, rotated_by_halves
 
 if TYPE_CHECKING:
@@ -87,4 +87,4 @@ def _agrees(usual: Rotation, model: nn.Module) -> bool:
             own = usual(query, key, cos, sin)
         except (TypeError, RuntimeError, ValueError):
             return False
-        return all(map(close, own, rotating(usual)(query, key, cos, sin)))
+        return all(map(equal_up_to_rounding, own, rotating(usual)(query, key, cos, sin)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.compute.out_of_memory import refused, tell
+from personaprobe.compute.out_of_memory import oom_error, warn_fallback
 from personaprobe.models.edits.edit import SiteEdits
 from personaprobe.models.network import Decoder, Network
 from personaprobe.models.tokens import Tokens
@@ -98,10 +98,10 @@ def generate(
                     progress(len(ended))
         except torch.OutOfMemoryError as error:
             if sampling.batch_size == 1:
-                raise refused("conversations") from error
+                raise oom_error("conversations") from error
             fewer = min(sampling.batch_size, len(draws)) // 2 or 1
             sampling = replace(sampling, batch_size=fewer)
-            tell(f"answers go on {fewer} side by side: more did not fit into memory")
+            warn_fallback(f"answers go on {fewer} side by side: more did not fit into memory")
     return [answers[index] for index in range(len(draws))]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from personaprobe.compute.verified import Proven
+from personaprobe.compute.verified import VerifiedKernel
 from personaprobe.models.generation.kv_cache import GROWTH, Reach, Slots, rounded_up
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class RecordedSteps:
             recorder: makes what records, anew for other tables.
         """
         self._compute, self._slots, self._recorder = compute, slots, recorder
-        self._steps = Proven(self.decoding_step, lambda: self._replay, "recording it")
+        self._steps = VerifiedKernel(self.decoding_step, lambda: self._replay, "recording it")
         self._made = 0  # of the tables that recordings are of; there are some before the first step
 
     def step(self, ids: Int[Tensor, "row"], kinds: Int[Tensor, "row"]) -> Float[Tensor, "row vocab"]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.compute.verified import Proven
+from personaprobe.compute.verified import VerifiedKernel
 from personaprobe.models.packing import flash_attention
 from personaprobe.models.packing.attention import attending_by
 from personaprobe.models.packing.segments import Stretch
@@ -97,13 +97,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, _: 
 
 
 @cache
-def _at_once(goes_on: bool) -> Proven:
+def _at_once(goes_on: bool) -> VerifiedKernel:
     """All stretches in one call, tried first by themselves and first where some look at others."""
 
     def faster(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row: _Row) -> Tensor:
         return flash_attention.attend_at_once(query, key, value, scaling, row.bounds, row.end)
 
-    return Proven(attention_in_turn, lambda: faster, "flash attention")
+    return VerifiedKernel(attention_in_turn, lambda: faster, "flash attention")
 
 
 def attention_in_turn(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row: _Row) -> Tensor:

@@ -25,7 +25,7 @@ N = 24
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    if not openmp.is_there():
+    if not openmp.is_available():
         pytest.skip("torch does not compute with GNU OpenMP here")
     from personaprobe.features.sae.kernels import numba_kernels
 
@@ -36,8 +36,8 @@ def kernels() -> ModuleType:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Both ways to search; a note would say that Numba failed."""
     if request.param == "plainly":
-        monkeypatch.setattr(openmp, "is_there", lambda: False)
-    elif not openmp.is_there():
+        monkeypatch.setattr(openmp, "is_available", lambda: False)
+    elif not openmp.is_available():
         pytest.skip("torch does not compute with GNU OpenMP here")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -155,7 +155,7 @@ def test_a_search_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch, k
     monkeypatch.setattr(kernels, "largest_by_group", wrong)
     pre = numbers(N, 1024)
     fresh = compiled.__wrapped__(top_k.largest_by_group, "Numba", top_k._same_numbers)
-    with pytest.warns(UserWarning, match="largest_by_group is computed without Numba, more slowly: what it"):
+    with pytest.warns(UserWarning, match="largest_by_group is computed without Numba, more slowly: its result differs"):
         values, _ = fresh(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
 
@@ -195,9 +195,9 @@ def test_as_many_threads_search_as_torch_uses(threads: int) -> None:
 
 def test_without_the_library_of_threads_an_address_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, "_library", lambda: None)
-    assert not openmp.is_there()
+    assert not openmp.is_available()
     with pytest.raises(OSError, match="does not compute with GNU OpenMP"):
-        openmp.do(0, [])
+        openmp.run_on_threads(0, [])
 
 
 def test_a_system_that_cannot_say_what_is_loaded_has_no_such_library(monkeypatch: pytest.MonkeyPatch) -> None:

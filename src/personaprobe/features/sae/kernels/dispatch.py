@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from personaprobe.compute import openmp
-from personaprobe.compute.equivalence import close
-from personaprobe.compute.verified import Proven
+from personaprobe.compute.equivalence import equal_up_to_rounding
+from personaprobe.compute.verified import VerifiedKernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ KERNELS = {"Triton": "triton_kernels", "Numba": "numba_kernels"}
 
 @cache
 def compiled(
-    plain: Callable[..., Any], maker: str, agree: Callable[[Any, Any], bool] = close
+    plain: Callable[..., Any], maker: str, agree: Callable[[Any, Any], bool] = equal_up_to_rounding
 ) -> Callable[..., Any]:
     """A function as one of our kernels computes it.
 
@@ -36,7 +36,7 @@ def compiled(
         kernel: Callable[..., Any] = getattr(import_module(f"{__package__}.{KERNELS[maker]}"), plain.__name__)
         return kernel
 
-    return Proven(plain, make, maker, agree)
+    return VerifiedKernel(plain, make, maker, agree)
 
 
 def fits_triton(x: Tensor) -> bool:
@@ -50,5 +50,5 @@ def fits_numba(x: Tensor, *more: torch.dtype) -> bool:
         x.device.type == "cpu"
         and x.dtype in (torch.float32, *more)
         and x.is_contiguous()
-        and openmp.is_there()
+        and openmp.is_available()
     )

@@ -38,8 +38,8 @@ TYPICAL = 4
 def affine(matrix: Float[Tensor, "d_sae d"], bias: Float[Tensor, "d_sae"]) -> Project:
     """``x @ matrix.T + bias`` of many ``x``, without a graph."""
     if matrix.device.type == "cpu" and onednn.can_pack(matrix.dtype):
-        laid_out = onednn.packed(matrix)
-        return lambda x: onednn.multiply(x, laid_out, bias)
+        laid_out = onednn.pack_weight(matrix)
+        return lambda x: onednn.linear(x, laid_out, bias)
     return lambda x: torch.addmm(bias, x, matrix.T)
 
 
