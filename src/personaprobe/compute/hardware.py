@@ -67,7 +67,8 @@ def is_faster_in_bf16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32.
 
     True with AMX tiles, and with AVX512-BF16 except on Intel processors: with their tiles switched off, as in virtual
-    machines, they multiply bfloat16 at half the speed of float32 (``tests/benchmarks/README.md``). Other processors emulate it.
+    machines, they multiply bfloat16 at half the speed of float32 (``tests/benchmarks/README.md``). Other processors
+    emulate it.
     """
     import torch
 
