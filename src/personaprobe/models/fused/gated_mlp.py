@@ -47,7 +47,9 @@ class FusedGates:
     def __init__(self, model: nn.Module, weights: PackedWeights, *, compiles: bool = False) -> None:
         self._weights = weights
         self._compiles = compiles
-        self._mlps = equivalent_modules([module for module in model.modules() if _fits(module)], self._fused, _width)
+        self._mlps = equivalent_modules(
+            [module for module in model.modules() if _fits(module)], self._fused, _width
+        )
 
     def __len__(self) -> int:
         return len(self._mlps)

@@ -155,7 +155,9 @@ def test_a_search_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch, k
     monkeypatch.setattr(kernels, "largest_by_group", wrong)
     pre = numbers(N, 1024)
     fresh = compiled.__wrapped__(top_k.largest_by_group, "Numba", top_k._same_numbers)
-    with pytest.warns(UserWarning, match="largest_by_group is computed without Numba, more slowly: its result differs"):
+    with pytest.warns(
+        UserWarning, match="largest_by_group is computed without Numba, more slowly: its result differs"
+    ):
         values, _ = fresh(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
 

@@ -75,7 +75,9 @@ def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -
 
 def _do(work: Any, *given: int | Tensor) -> None:
     """Have threads do a piece of work, each on some of the rows, whose number comes first."""
-    openmp.run_on_threads(work.address, [each.data_ptr() if isinstance(each, Tensor) else each for each in given])
+    openmp.run_on_threads(
+        work.address, [each.data_ptr() if isinstance(each, Tensor) else each for each in given]
+    )
 
 
 add_symbol("omp_get_thread_num", openmp.function_address("omp_get_thread_num"))
