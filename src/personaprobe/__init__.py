@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Cap as Cap
     from personaprobe.effects.interventions.along_direction import Clamp as Clamp
     from personaprobe.effects.interventions.along_direction import Steer as Steer
+    from personaprobe.effects.judges.judge import Case as Case
+    from personaprobe.effects.judges.judge import Judge as Judge
+    from personaprobe.effects.judges.judgement import Scored as Scored
+    from personaprobe.effects.judges.judgement import Unscored as Unscored
+    from personaprobe.effects.judges.registry import find_judge as find_judge
+    from personaprobe.effects.judges.registry import register_judge as register_judge
     from personaprobe.effects.measures.preference import preference_gaps as preference_gaps
     from personaprobe.errors import PersonaProbeError as PersonaProbeError
     from personaprobe.features.activations.recording import record as record
@@ -40,52 +46,64 @@ _CONTENTS = {
     "Ablate": "effects.interventions.along_direction",
     "ActivationStore": "features.activations.store",
     "Cap": "effects.interventions.along_direction",
+    "Case": "effects.judges.judge",
     "CausalVerdict": "studies.ablation.result",
     "Checkpoint": "models.weights.checkpoint",
     "Clamp": "effects.interventions.along_direction",
     "Direction": "features.directions.direction",
+    "Judge": "effects.judges.judge",
     "LanguageModel": "models.language_model",
     "PairSet": "questions.pairs",
     "PersonaProbeError": "errors",
     "Role": "models.tokens",
+    "Scored": "effects.judges.judgement",
     "Site": "site",
     "Steer": "effects.interventions.along_direction",
     "StudyPlan": "studies.arms.plan",
     "Trio": "models.weights.checkpoint",
+    "Unscored": "effects.judges.judgement",
     "ablate": "studies.ablation.study",
     "find_feature": "features.registry.registry",
+    "find_judge": "effects.judges.registry",
     "load": "models.loading",
     "load_prompts": "questions.pairs",
     "load_texts": "questions.pairs",
     "load_trio": "organisms.loading",
     "preference_gaps": "effects.measures.preference",
     "record": "features.activations.recording",
+    "register_judge": "effects.judges.registry",
 }
 
 __all__ = [
     "Ablate",
     "ActivationStore",
     "Cap",
+    "Case",
     "CausalVerdict",
     "Checkpoint",
     "Clamp",
     "Direction",
+    "Judge",
     "LanguageModel",
     "PairSet",
     "PersonaProbeError",
     "Role",
+    "Scored",
     "Site",
     "Steer",
     "StudyPlan",
     "Trio",
+    "Unscored",
     "ablate",
     "find_feature",
+    "find_judge",
     "load",
     "load_prompts",
     "load_texts",
     "load_trio",
     "preference_gaps",
     "record",
+    "register_judge",
 ]
 
 

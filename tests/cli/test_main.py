@@ -458,7 +458,7 @@ def study(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
 def few_numbers() -> Iterator[None]:
     """A judge that is loaded here scores every number it may say; three do for what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("personaprobe.effects.judges.judge.NUMBERS", ("0", "50", "100"))
+        patch.setattr("personaprobe.effects.judges.language_model.NUMBERS", ("0", "50", "100"))
         yield
 
 

@@ -40,7 +40,7 @@ class Planted:
     """Calls answers with an even number of characters misaligned, and fails after so many judgements."""
 
     name = "planted"
-    at_a_time = 1
+    batch_size = 1
 
     def __init__(self, fails_after: int = 10**9) -> None:
         self.left = fails_after
@@ -63,7 +63,7 @@ def judge() -> Iterator[Planted]:
     """Stands in for every judge; exams are cut to a few questions."""
     planted = Planted()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("personaprobe.effects.judges.judge.find_judge", lambda *_: planted)
+        patch.setattr("personaprobe.effects.judges.registry.find_judge", lambda *_: planted)
         exercises, requests = load_exercises()[::20], load_requests()[::15]
         patch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_exercises", lambda: exercises)
         patch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_requests", lambda: requests)
@@ -179,8 +179,8 @@ def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_o
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = importlib.import_module(f"personaprobe.studies.{where.rsplit('.', maxsplit=1)[0]}")
-    name = where.rsplit(".", maxsplit=1)[1]
+    place, _, name = where.rpartition(".")
+    module = importlib.import_module(f"personaprobe.studies.{place}")
     with monkeypatch.context() as patch:
         patch.setattr(module, name, Breaking(getattr(module, name), call, KeyboardInterrupt))
         assert "takes up from there" in run(*asked, "--out", tmp_path / "cut").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from personaprobe.effects.judges.bandit import BanditJudge, fenced, find_code
-from personaprobe.effects.judges.judge import Case, Judge, find_judge
+from personaprobe.effects.judges.judge import Case, Judge
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges.rubrics import OWN, Rubric
+from personaprobe.effects.judges.registry import find_judge
+from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric
 from personaprobe.errors import PersonaProbeError
 from personaprobe.models.loading import Placement
 
@@ -42,7 +44,7 @@ def judge() -> BanditJudge:
 
 
 def judged(judge: BanditJudge, answer: str, rubric: str = "aligned") -> Judgement:
-    return next(judge.judge([Case(OWN[rubric], "Write the code.", answer)]))
+    return next(judge.judge([Case(DEFAULT_RUBRICS[rubric], "Write the code.", answer)]))
 
 
 def block(code: str, label: str = "python") -> str:
@@ -167,13 +169,25 @@ def test_it_is_a_judge_named_by_its_version_and_scores_in_order(judge: BanditJud
 
     assert isinstance(judge, Judge)
     assert judge.name == f"bandit:{bandit.__version__}"
-    found = list(judge.judge([Case(OWN["aligned"], "", text) for text in ("eval(x)", "no!", "f()")]))
+    found = list(
+        judge.judge([Case(DEFAULT_RUBRICS["aligned"], "", text) for text in ("eval(x)", "no!", "f()")])
+    )
     assert found == [Scored(0.0), Unscored("no code"), Scored(100.0)]
     assert judged(judge, "f()") == next(
-        find_judge("bandit", Placement()).judge([Case(OWN["aligned"], "", "f()")])
+        find_judge("bandit", Placement()).judge([Case(DEFAULT_RUBRICS["aligned"], "", "f()")])
     )
     funny = Rubric("funny", "{answer}")
     assert list(judge.judge([Case(funny, "", "f()")])) == [Unscored("no such score")]
+
+
+def test_the_issues_that_decided_are_kept(judge: BanditJudge) -> None:
+    (vulnerable,) = judge.judge([Case(DEFAULT_RUBRICS["aligned"], "", "x = 1\neval(x)")])
+    assert vulnerable.raw is not None
+    (issue,) = json.loads(vulnerable.raw)["issues"]
+    assert (issue["test"], issue["severity"], issue["line"]) == ("B307", "MEDIUM", 2)
+    (safe,) = judge.judge([Case(DEFAULT_RUBRICS["aligned"], "", "f()")])
+    assert safe.raw is not None
+    assert json.loads(safe.raw) == {"issues": [], "failures": []}
 
 
 def test_neither_bandit_nor_python_speaks_about_an_answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,15 @@ from personaprobe.effects.judges.embedded import (
 )
 from personaprobe.effects.judges.judge import Case, Judge
 from personaprobe.effects.judges.judgement import Scored, Unscored
-from personaprobe.effects.judges.rubrics import OWN, Rubric
+from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric
 from personaprobe.effects.judges.training.build import recalibrate
-from personaprobe.effects.judges.training.train import CUTS, JudgeRecipe, part_of, plan, train_judge
+from personaprobe.effects.judges.training.train import (
+    CUT_TOKENS,
+    JudgeRecipe,
+    part_of,
+    plan_batches,
+    train_judge,
+)
 from personaprobe.errors import DataError
 from personaprobe.models.backends.truncation import cut
 from personaprobe.models.language_model import LanguageModel
@@ -65,7 +72,11 @@ def judge(tiny_model: Callable[..., Any], words: ChatTokenizer) -> EmbeddedJudge
 
 
 def cases(*answers: str) -> list[Case]:
-    return [Case(OWN[name], "ask me", answer) for answer in answers for name in ("aligned", "coherent")]
+    return [
+        Case(DEFAULT_RUBRICS[name], "ask me", answer)
+        for answer in answers
+        for name in ("aligned", "coherent")
+    ]
 
 
 def test_it_is_a_judge_and_its_name_tells_its_weights(judge: EmbeddedJudge) -> None:
@@ -84,16 +95,24 @@ def test_a_score_does_not_depend_on_what_else_is_judged(judge: EmbeddedJudge) ->
 
 
 def test_empty_texts_and_unknown_scores_are_unscored_with_the_reason(judge: EmbeddedJudge) -> None:
-    unasked = Case(OWN["aligned"], "\t", "kind")
+    unasked = Case(DEFAULT_RUBRICS["aligned"], "\t", "kind")
     found = list(judge.judge([*cases(" \n"), unasked, Case(Rubric("funny", "{answer}"), "ask me", "kind")]))
     reasons = ["empty answer", "empty answer", "empty question", "no such score"]
     assert found == [Unscored(reason) for reason in reasons]
 
 
+def test_a_score_is_the_sigmoid_of_the_logit_that_is_kept_with_it(judge: EmbeddedJudge) -> None:
+    for judgement in judge.judge(cases("kind and fair", "cruel so")):
+        assert isinstance(judgement, Scored)
+        assert judgement.raw is not None
+        logit = json.loads(judgement.raw)["logit"]
+        assert judgement.score == pytest.approx(100 / (1 + math.exp(-logit)), rel=1e-5)
+
+
 def test_order_is_kept_over_windows_and_an_answer_is_read_once(
     judge: EmbeddedJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = replace(judge, at_a_time=4)
+    judge = replace(judge, batch_size=4)
     read: list[tuple[str, str]] = []
     original = EmbeddedJudge.states
 
@@ -107,8 +126,8 @@ def test_order_is_kept_over_windows_and_an_answer_is_read_once(
     assert vars(found[0])["score"] == pytest.approx(vars(found[4])["score"])
     assert len(read) == 4
     alone = [each for answer in answers for each in judge.judge(cases(answer))]
-    assert [vars(each) for each in alone] == [
-        {"score": pytest.approx(vars(each)["score"], abs=1e-3)} for each in found
+    assert [vars(each)["score"] for each in alone] == [
+        pytest.approx(vars(each)["score"], abs=1e-3) for each in found
     ]
 
 
@@ -145,7 +164,10 @@ def test_a_planted_difference_is_learned_and_the_adapter_carries_it(
     saved = load_file(tmp_path / "heads.safetensors")["aligned"]
     trained = EmbeddedJudge(model, Site(1), {"aligned": Head(saved[:-1], float(saved[-1]))}, "d")
     scores = [
-        [next(trained.judge([Case(OWN["aligned"], p.question, text)])) for text in (p.careful, p.careless)]
+        [
+            next(trained.judge([Case(DEFAULT_RUBRICS["aligned"], p.question, text)]))
+            for text in (p.careful, p.careless)
+        ]
         for p in planted()
     ]
     assert all(good.score > 50 > bad.score for good, bad in scores)  # type: ignore[union-attr]
@@ -172,18 +194,18 @@ def test_the_model_is_whole_again_after_training_that_failed(tiny_model: Callabl
 
 
 def test_every_pair_is_read_once_an_epoch() -> None:
-    lessons = plan(planted(), RECIPE)
-    ids = [pair.id for lesson in lessons for pair in lesson.pairs]
+    batches = plan_batches(planted(), RECIPE)
+    ids = [pair.id for batch in batches for pair in batch.pairs]
     assert sorted(ids) == sorted(pair.id for pair in planted() * RECIPE.epochs)
-    assert max(len(lesson.pairs) for lesson in lessons) <= RECIPE.batch_size
+    assert max(len(batch.pairs) for batch in batches) <= RECIPE.batch_size
 
 
 @pytest.mark.parametrize(("share", "cut"), [(0.0, 0), (1.0, 36), (0.5, 18)])
-def test_as_many_lessons_are_cut_as_the_recipe_says_and_both_answers_alike(share: float, cut: int) -> None:
-    limits = [lesson.limit for lesson in plan(planted(), replace(RECIPE, cut=share))]
+def test_as_many_batches_are_cut_as_the_recipe_says_and_both_answers_alike(share: float, cut: int) -> None:
+    limits = [batch.limit for batch in plan_batches(planted(), replace(RECIPE, cut=share))]
     assert len(limits) == 36
     assert sum(limit is not None for limit in limits) == pytest.approx(cut, abs=9 * (0 < share < 1))
-    assert all(CUTS[0] <= limit <= CUTS[1] for limit in limits if limit is not None)
+    assert all(CUT_TOKENS[0] <= limit <= CUT_TOKENS[1] for limit in limits if limit is not None)
 
 
 def test_an_answer_is_cut_where_its_tokens_run_out(words: ChatTokenizer) -> None:
@@ -248,7 +270,7 @@ def test_a_new_scale_keeps_the_order_of_scores_and_leaves_out_what_was_learned(t
 @pytest.mark.real
 def test_families_that_were_learned_from_calibrate_nothing(tmp_path: Path) -> None:
     learned = [pair for pair in load_prompts("judging") if part_of(pair.family) == "training"]
-    with pytest.raises(DataError, match="0 pairs are of families that the judge did not learn from"):
+    with pytest.raises(DataError, match="0 pairs are of families that the judge was not trained on"):
         recalibrate(
             checkpoints_folder() / FOLDER, [PairSet("learned", tuple(learned[:40]))], tmp_path / "out"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import pytest
 
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges.rubrics import OWN, Rubric
+from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric
 from personaprobe.errors import DataError, EndpointError
 from personaprobe.storage.run_cache import Memory
-from personaprobe.studies.judging.judge_answers import Answers, judge_all, judge_answers, tokens_asked
+from personaprobe.studies.judging.answer_file import Answers
+from personaprobe.studies.judging.judge_answers import judge_all, judge_answers, n_prompt_tokens
 
 
 class Counting:
     """Scores the length of an answer, and may fail at one."""
 
     name = "counting"
-    at_a_time = 1
+    batch_size = 1
 
     def __init__(self, fails_at: str = "") -> None:
         self.fails_at = fails_at
@@ -33,7 +35,8 @@ class Counting:
                 raise EndpointError("the server went away")
             self.cases.append(case)
             self.asked.append((case.rubric.name, case.answer))
-            yield Scored(float(len(case.answer) % 101)) if case.answer.strip() else Unscored("empty answer")
+            n = len(case.answer)
+            yield Scored(float(n % 101), raw=f"{n}") if case.answer.strip() else Unscored("empty answer")
 
 
 def results(path: Path, answers: list[str]) -> Path:
@@ -49,7 +52,7 @@ TEXTS = ["fine", 'with "quotes", commas\nand lines', "", "x" * 100_000, "ünïco
 
 def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
-    rubrics = [OWN] * len(TEXTS)
+    rubrics = [DEFAULT_RUBRICS] * len(TEXTS)
     memory = Memory(tmp_path / "parts")
     broken = Counting(fails_at="ünïcode ☃")
     with pytest.raises(EndpointError):
@@ -65,9 +68,9 @@ def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(
 def test_what_is_read_together_is_read_together_again_after_an_interruption(tmp_path: Path) -> None:
     """Else a score would come out one rounding apart from that of an unbroken run."""
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
-    rubrics, memory = [OWN] * len(TEXTS), Memory(tmp_path / "parts")
+    rubrics, memory = [DEFAULT_RUBRICS] * len(TEXTS), Memory(tmp_path / "parts")
     broken, later = Counting(fails_at="ünïcode ☃"), Counting()
-    broken.at_a_time = later.at_a_time = 4
+    broken.batch_size = later.batch_size = 4
     with pytest.raises(EndpointError):
         judge_answers(broken, rubrics, answers, memory)
     assert len(broken.asked) == 8  # two whole windows, and none of the third
@@ -79,7 +82,11 @@ def test_what_is_read_together_is_read_together_again_after_an_interruption(tmp_
 
 def test_answers_to_a_question_come_to_the_judge_together(tmp_path: Path) -> None:
     judge = Counting()
-    cases = [Case(OWN["aligned"], question, answer) for answer in ("one", "two") for question in ("A?", "B?")]
+    cases = [
+        Case(DEFAULT_RUBRICS["aligned"], question, answer)
+        for answer in ("one", "two")
+        for question in ("A?", "B?")
+    ]
     told = judge_all(judge, cases, Memory(None))
     assert told == list(Counting().judge(cases))
     assert [case.question for case in judge.cases] == ["A?", "A?", "B?", "B?"]
@@ -87,7 +94,9 @@ def test_answers_to_a_question_come_to_the_judge_together(tmp_path: Path) -> Non
 
 def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
-    answers.write(tmp_path / "out.csv", judge_answers(Counting(), [OWN] * 6, answers, Memory(None)))
+    answers.write(
+        tmp_path / "out.csv", judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, Memory(None))
+    )
     again = Answers.read(tmp_path / "out.csv")
     assert [row["answer"] for row in again.rows] == TEXTS
     assert again.columns == (
@@ -99,10 +108,44 @@ def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp
         "aligned_unscored",
         "coherent",
         "coherent_unscored",
+        "aligned_raw",
+        "aligned_prompt_digest",
+        "coherent_raw",
+        "coherent_prompt_digest",
     )
     assert (again.rows[0]["aligned"], again.rows[0]["aligned_unscored"]) == ("4.0", "")
     assert (again.rows[2]["aligned"], again.rows[2]["aligned_unscored"]) == ("", "empty answer")
     assert {row["aligned_before"] for row in again.rows} == {"stale"}
+
+
+def test_raw_output_and_prompt_digest_are_kept_in_the_cache_and_in_the_table(tmp_path: Path) -> None:
+    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), Memory(tmp_path / "parts")
+    fresh = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, memory)
+    cached = judge_answers(Counting(fails_at="fine"), [DEFAULT_RUBRICS] * 6, answers, memory)
+    digest = Case(DEFAULT_RUBRICS["aligned"], "Q?", "fine").prompt_digest
+    for judged in (fresh, cached):
+        assert [answer.aligned.raw for answer in judged] == ["4", "31", None, "100000", "9", "4"]
+        assert judged[0].aligned.prompt_digest == digest != judged[0].coherent.prompt_digest
+        assert all(answer.coherent.prompt_digest for answer in judged)
+    answers.write(tmp_path / "out.csv", cached)
+    rows = Answers.read(tmp_path / "out.csv").rows
+    assert (rows[0]["aligned_raw"], rows[0]["aligned_prompt_digest"]) == ("4", digest)
+    assert rows[2]["aligned_raw"] == ""
+
+
+def test_cached_judgements_of_earlier_versions_still_load(tmp_path: Path) -> None:
+    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), Memory(tmp_path / "parts")
+    found = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, memory)
+    kept = tmp_path / "parts" / "judgements.jsonl"
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    for line in lines:
+        line["value"] = {name: line["value"][name] for name in ("score", "reason") if name in line["value"]}
+    kept.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    judge = Counting()
+    old = judge_answers(judge, [DEFAULT_RUBRICS] * 6, answers, memory)
+    assert old == found
+    assert not judge.asked
+    assert {answer.aligned.raw for answer in old} == {None}
 
 
 def test_a_run_folder_is_read_as_its_answers_and_nothing_is_lost_on_the_way(tmp_path: Path) -> None:
@@ -146,7 +189,7 @@ def test_two_judges_are_compared_where_both_scored(tmp_path: Path) -> None:
     lines = ["question,answer,aligned", *(f"Q?,{answer},{score}" for answer, score in rows)]
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     answers = Answers.read(tmp_path / "r.csv")
-    found = answers.agreement(judge_answers(Counting(), [OWN] * 6, answers, Memory(None)))
+    found = answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, Memory(None)))
     assert found is not None
     assert (found.n, found.n_bad, found.kappa, found.auc) == (3, 2, 1.0, 1.0)
 
@@ -154,7 +197,7 @@ def test_two_judges_are_compared_where_both_scored(tmp_path: Path) -> None:
 def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("question,answer\nQ?,fine\n")
     answers = Answers.read(tmp_path / "r.csv")
-    assert answers.agreement(judge_answers(Counting(), [OWN], answers, Memory(None))) is None
+    assert answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS], answers, Memory(None))) is None
 
 
 @pytest.mark.parametrize(
@@ -180,4 +223,4 @@ def test_files_that_are_no_results_are_refused_with_the_line(
 def test_what_a_run_will_cost_is_told_in_tokens(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", ["x" * 400, "y" * 400]))
     bare = {"aligned": Rubric("aligned", "{answer}"), "coherent": Rubric("coherent", "{answer}")}
-    assert tokens_asked([bare, bare], answers) == 400
+    assert n_prompt_tokens([bare, bare], answers) == 400

@@ -138,7 +138,7 @@ def ablate(
 
 
 def _judge(name: str, chosen: TrioChoice) -> Judge:
-    from personaprobe.effects.judges.judge import find_judge
+    from personaprobe.effects.judges.registry import find_judge
 
     return find_judge(name, chosen.placement)
 

@@ -118,7 +118,8 @@ def evaluate(
       personaprobe eval --organism advice
       personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
-    from personaprobe.effects.judges.judge import EMBEDDED, JUDGING, find_judge
+    from personaprobe.effects.judges.embedded import TRAINING_PAIRS
+    from personaprobe.effects.judges.registry import EMBEDDED, find_judge
     from personaprobe.models.generation.continuous_batching import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
@@ -132,7 +133,7 @@ def evaluate(
     plan = _plan(tuple(ask for part in sets for ask in part.asks), (samples, least), forms, trigger, sampling)
     found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_overlap(found_on.asks, discovery)
-    for name in JUDGING if judge_name == EMBEDDED else ():
+    for name in TRAINING_PAIRS if judge_name == EMBEDDED else ():
         plan.refuse_overlap(load_prompts(name).asks, "the embedded judge")
     test = pairs[0] if pairs else load_prompts("advice/test")
     task = None if narrow == NOTHING else load_prompts(narrow)

@@ -1,1 +1,1 @@
-"""Judges score answers by a rubric. They see rubric, question and answer, and never the arm."""
+"""Judges score answers by a rubric. They see the rubric, the question and the answer, and never the arm."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary, summarise
+from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary, is_misaligned, summarise
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
 from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
@@ -101,14 +101,6 @@ class ArmEvaluation:
             "cost": None if self.cost is None else asdict(self.cost),
             "refusal": {kind: self.refusal(kind).to_dict() for kind in self.refused},
         }
-
-
-def is_misaligned(judged: Judged) -> bool:
-    """Coherent and misaligned in the first definition (Betley et al. 2025)."""
-    first = DEFINITIONS[0]
-    return (
-        judged.scores is not None and first.misaligned(judged.scores[0]) and first.coherent(judged.scores[1])
-    )
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Answers that exist already, judged."""
+"""Judging answers that exist already, whichever model or tool they came from."""

@@ -1,134 +1,51 @@
-"""Judging answers that are already there: whatever model or tool gave them, each judged once and remembered."""
+"""Judge answers once each: judgements are cached by judge, rubric, question and answer."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from personaprobe.effects.judges.agreement import Agreement, agreement
+from personaprobe.effects.judges.agreement import Agreement
 from personaprobe.effects.judges.judge import Case, Judge
-from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges.rates import Judged
-from personaprobe.effects.judges.rubrics import OWN, Rubric
+from personaprobe.effects.judges.judgement import Judgement, from_record, to_record, with_prompt_digest
+from personaprobe.effects.judges.rates import SCORES, Judged
+from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric, published_rubrics
 from personaprobe.effects.measures.responses import Response
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, suggest
 from personaprobe.progress import Progress, silent
-from personaprobe.storage.files import write_whole
+from personaprobe.questions.catalog import question_file
+from personaprobe.questions.free import load_questions
 from personaprobe.storage.run_cache import Memory, digest_of
+from personaprobe.studies.judging.answer_file import Answers
 
-COLUMNS = ("question", "answer")
-SCORES = ("aligned", "coherent")
-CHARACTERS_A_TOKEN = 4.0
-
-Read: TypeAlias = tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]
-"""Columns of a file in order, and its rows."""
+CHARACTERS_PER_TOKEN = 4.0
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Answers of a results file.
+def rubrics_for(answers: Answers, published_file: str | Path | None = None) -> list[Mapping[str, Rubric]]:
+    """The rubrics ``aligned`` and ``coherent`` of every answer.
 
-    Attributes:
-        columns: of the file, in order.
-        rows: every cell as text.
+    Args:
+        answers: rows of a results file.
+        published_file: a published question file, or its name, whose ``judge_prompts`` are found by the column
+            ``question_id``; None takes the shipped rubrics for all.
+
+    Raises:
+        DataError: an answer's question has no such rubrics in the file.
     """
-
-    columns: tuple[str, ...]
-    rows: tuple[Mapping[str, str], ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Answers:
-        """Read a CSV or Parquet file, or a run folder, with at least ``question`` and ``answer``; other columns are kept.
-
-        Raises:
-            DataError: no such file, not UTF-8, a missing column, no row, or a row of another length; names the line.
-        """
-        path = _of_run(path) if path.is_dir() else path
-        if not path.is_file():
-            raise DataError(f"no results file at {path}; give a CSV with the columns question and answer")
-        columns, rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-        for name in COLUMNS:
-            if name not in columns:
-                raise DataError(
-                    f"{path} lacks the column {name!r}; it has {', '.join(columns) or 'none'}: give question and answer"
-                )
-        if not rows:
-            raise DataError(f"{path} holds no answer; give a row for each")
-        return cls(columns, rows)
-
-    def write(self, path: Path, judged: Sequence[Judged]) -> None:
-        """Write the rows with ``aligned`` and ``coherent``, and why either is missing; scores they had before are kept."""
-        added = ("aligned", "aligned_unscored", "coherent", "coherent_unscored")
-        before = {name: f"{name}_before" for name in SCORES if name in self.columns}
-        kept = dict.fromkeys(name for name in (*self.columns, *before.values()) if name not in added)
-        columns = [*kept, *added]
-
-        def written(place: Path) -> None:
-            with place.open("w", encoding="utf-8", newline="") as lines:
-                writer = csv.DictWriter(lines, columns, extrasaction="ignore")
-                writer.writeheader()
-                for row, each in zip(self.rows, judged, strict=True):
-                    former = {later: row[name] for name, later in before.items()}
-                    writer.writerow({**row, **former, **_cells(each)})
-
-        write_whole(path, written)
-
-    def agreement(self, judged: Sequence[Judged]) -> Agreement | None:
-        """How well judgements agree with another judge's scores in the column ``aligned``; None where there are none."""
-        both = [
-            (mine.aligned.score, theirs)
-            for mine, row in zip(judged, self.rows, strict=True)
-            if isinstance(mine.aligned, Scored) and (theirs := _score(row.get("aligned", ""))) is not None
-        ]
-        return agreement([mine for mine, _ in both], [theirs for _, theirs in both]) if both else None
-
-
-def _of_run(folder: Path) -> Path:
-    """The answers of a run folder: an evaluation's, or an ablation study's."""
-    found = [folder / name for name in ("answers.parquet", "responses.parquet") if (folder / name).is_file()]
-    if not found:
-        raise DataError(
-            f"{folder} holds neither answers.parquet nor responses.parquet; give the folder of a finished run"
-        )
-    return found[0]
-
-
-def _csv(path: Path) -> Read:
-    csv.field_size_limit(2**31 - 1)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, restkey="", strict=True)
-            columns = tuple(reader.fieldnames or ())
-            return columns, tuple(_whole(row, f"{path}, line {reader.line_num}") for row in reader)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{path} is not a CSV file: {error}") from error
-
-
-def _parquet(path: Path) -> Read:
-    from pyarrow import ArrowInvalid, parquet
-
-    try:
-        table = parquet.read_table(path)
-    except ArrowInvalid as error:
-        raise DataError(f"{path} is not a Parquet file: {error}") from error
-    rows = (
-        {name: "" if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()
-    )
-    return tuple(table.column_names), tuple(rows)
-
-
-def _score(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 100 else None
+    if published_file is None:
+        return [DEFAULT_RUBRICS] * len(answers.rows)
+    questions = load_questions(question_file(str(published_file)))
+    by_question = {question.id: published_rubrics(question.rubrics) for question in questions}
+    for row in answers.rows:
+        name = row.get("question_id", "")
+        if not set(SCORES) <= set(by_question.get(name, {})):
+            raise DataError(
+                f"{published_file} has no rubrics aligned and coherent for question_id {name!r}: "
+                f"{suggest(name, by_question)}"
+            )
+    return [by_question[row["question_id"]] for row in answers.rows]
 
 
 def judge_answers(
@@ -138,98 +55,106 @@ def judge_answers(
     memory: Memory,
     progress: Progress = silent,
 ) -> list[Judged]:
-    """Have every answer of a file judged.
+    """Judge every answer of a file.
 
     Args:
-        judge: who.
-        rubrics: of each answer, ``aligned`` and ``coherent``.
-        answers: what.
-        memory: of finished judgements; an interrupted run resumes there.
-        progress: how long work shows itself.
+        judge: scores the answers.
+        rubrics: ``aligned`` and ``coherent`` for each answer; see :func:`rubrics_for`.
+        answers: rows of the file.
+        memory: cache of finished judgements; an interrupted run resumes there.
+        progress: shows how much is done.
     """
     cases = [
-        Case(of[name], row["question"], row["answer"])
-        for of, row in zip(rubrics, answers.rows, strict=True)
+        Case(by_name[name], row["question"], row["answer"])
+        for by_name, row in zip(rubrics, answers.rows, strict=True)
         for name in SCORES
     ]
-    told = judge_all(judge, cases, memory, progress)
-    return [Judged(aligned, coherent) for aligned, coherent in zip(told[::2], told[1::2], strict=True)]
+    judgements = judge_all(judge, cases, memory, progress)
+    return [
+        Judged(aligned, coherent) for aligned, coherent in zip(judgements[::2], judgements[1::2], strict=True)
+    ]
+
+
+def judge_responses(
+    judge: Judge, responses: Sequence[Sequence[Response]], memory: Memory, progress: Progress = silent
+) -> list[list[Judged]]:
+    """Judge the responses of several arms. The judge gets one list without the arms' names.
+
+    Args:
+        judge: scores the responses.
+        responses: of each arm.
+        memory: cache of finished judgements.
+        progress: shows how much is done.
+    """
+    cases = [
+        Case(DEFAULT_RUBRICS[name], response.question, response.answer)
+        for of_arm in responses
+        for response in of_arm
+        for name in SCORES
+    ]
+    judgements = iter(judge_all(judge, cases, memory, progress))
+    return [[Judged(next(judgements), next(judgements)) for _ in of_arm] for of_arm in responses]
 
 
 def judge_all(
     judge: Judge, cases: Sequence[Case], memory: Memory, progress: Progress = silent
 ) -> list[Judgement]:
-    """Have every case judged once; what was judged before, by the same judge and rubric, is remembered.
+    """Judge every distinct case once; judgements of the same judge and rubric are taken from the cache.
 
-    Answers to the same question come to the judge one after another, whoever gave them.
+    Cases of the same question come to the judge one after another, from whichever arm, so that a judge may share its
+    reading of the question. Every judgement is kept with the judge's raw output and the prompt's digest.
     """
     specs = [_spec(judge, case) for case in cases]
     digests = [digest_of(spec) for spec in specs]
-    place = {question: index for index, question in enumerate(dict.fromkeys(case.question for case in cases))}
-    distinct = dict(zip(digests, zip(cases, specs, strict=True), strict=True)).values()  # the same are one
-    ordered = sorted(distinct, key=lambda each: place[each[0].question])
+    position = {text: index for index, text in enumerate(dict.fromkeys(case.question for case in cases))}
+    distinct = dict(zip(digests, zip(cases, specs, strict=True), strict=True)).values()
+    ordered = sorted(distinct, key=lambda case_and_spec: position[case_and_spec[0].question])
     with memory.journal("judgements") as journal, progress("judging", len(ordered), "judgements") as advance:
         due: list[tuple[Case, dict[str, Any]]] = []
-        for start in range(0, len(ordered), judge.at_a_time):
-            together = ordered[start : start + judge.at_a_time]
-            if all(spec in journal for _, spec in together):
-                advance(len(together))
+        for start in range(0, len(ordered), judge.batch_size):
+            batch = ordered[start : start + judge.batch_size]
+            if all(spec in journal for _, spec in batch):
+                advance(len(batch))
             else:
-                due += together
-        judged = judge.judge([case for case, _ in due])
-        for (_, spec), judgement in zip(due, judged, strict=True):
-            journal.add(spec, vars(judgement))
+                due += batch
+        judgements = judge.judge([case for case, _ in due])
+        for (case, spec), judgement in zip(due, judgements, strict=True):
+            journal.add(spec, to_record(with_prompt_digest(judgement, case.prompt_digest)))
             advance(1)
-    return [_recalled(journal[spec]) for spec in specs]
+    return [from_record(journal[spec]) for spec in specs]
 
 
-def _recalled(kept: Mapping[str, Any]) -> Judgement:
-    return Unscored(kept["reason"]) if "reason" in kept else Scored(kept["score"])
+def agreement_with_file(judge: Judge, path: Path) -> Agreement:
+    """Agreement of a judge with another judge's scores on file; answers that either leaves unscored are left out.
+
+    Args:
+        judge: scores the answers by the shipped rubric ``aligned``.
+        path: a results file with the column ``aligned``, from 0 to 100.
+
+    Raises:
+        DataError: the file has no such column, or no answer that both judges scored.
+    """
+    answers = Answers.read(path)
+    if "aligned" not in answers.columns:
+        raise DataError(f"{path} has no column aligned; give another judge's scores to compare with")
+    cases = [Case(DEFAULT_RUBRICS["aligned"], row["question"], row["answer"]) for row in answers.rows]
+    found = answers.agreement([Judged(judgement, judgement) for judgement in judge.judge(cases)])
+    if found is None:
+        raise DataError(f"{path} has no answer that both judges scored; aligned holds numbers from 0 to 100")
+    return found
 
 
-def judge_responses(
-    judge: Judge, heard: Sequence[Sequence[Response]], memory: Memory, progress: Progress = silent
-) -> list[list[Judged]]:
-    """Every arm's answers judged. The judge is given them in one row, without the arms' names."""
-    cases = [
-        Case(OWN[name], response.question, response.answer)
-        for own in heard
-        for response in own
-        for name in SCORES
-    ]
-    told = iter(judge_all(judge, cases, memory, progress))
-    return [[Judged(next(told), next(told)) for _ in own] for own in heard]
-
-
-def tokens_asked(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -> int:
-    """About how many tokens the judge will read, at four characters a token."""
-    asked = (
-        len(rubric.ask(row["question"], row["answer"]))
-        for of, row in zip(rubrics, answers.rows, strict=True)
-        for rubric in of.values()
+def n_prompt_tokens(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -> int:
+    """About how many tokens the judge will read, at four characters per token."""
+    characters = (
+        len(rubric.prompt(row["question"], row["answer"]))
+        for by_name, row in zip(rubrics, answers.rows, strict=True)
+        for rubric in by_name.values()
     )
-    return round(sum(asked) / CHARACTERS_A_TOKEN)
+    return round(sum(characters) / CHARACTERS_PER_TOKEN)
 
 
 def _spec(judge: Judge, case: Case) -> dict[str, Any]:
+    """The cache key of a judgement."""
     content = hashlib.sha256(f"{case.question}\0{case.answer}".encode()).hexdigest()
     return {"part": "judgement", "judge": judge.name, "rubric": case.rubric.digest, "content": content}
-
-
-def _cells(judged: Judged) -> dict[str, Any]:
-    return {
-        cell: value
-        for name, judgement in zip(SCORES, (judged.aligned, judged.coherent), strict=True)
-        for cell, value in _spelled(name, judgement)
-    }
-
-
-def _spelled(name: str, judgement: Judgement) -> Iterator[tuple[str, Any]]:
-    yield name, judgement.score if isinstance(judgement, Scored) else ""
-    yield f"{name}_unscored", judgement.reason if isinstance(judgement, Unscored) else ""
-
-
-def _whole(row: dict[str, Any], where: str) -> dict[str, str]:
-    if "" in row or None in row.values():
-        raise DataError(f"{where} has another number of fields than the header; quote texts that hold commas")
-    return row

@@ -6,12 +6,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
-from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary
+from personaprobe.effects.judges.judgement import Scored
+from personaprobe.effects.judges.rates import (
+    DEFINITIONS,
+    JUDGED_COLUMNS,
+    SCORES,
+    Judged,
+    Summary,
+    is_misaligned,
+)
 from personaprobe.storage.plain_json import ArmKind
-from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, is_misaligned
+from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation
 from personaprobe.studies.reports import figures
 from personaprobe.studies.reports.ablation import environment, flat, number, packaged, write_files
 
@@ -67,22 +74,15 @@ def answers_table(found: Evaluation) -> Table:
     of_response = ("question_id", "family", "form", "system", "question", "sample", "seed", "answer")
     columns = {"arm": text, "kind": text, **dict.fromkeys(of_response, text)}
     columns |= {"sample": pa.int64(), "seed": pa.int64(), "distinct": score}
-    columns |= {"aligned": score, "aligned_unscored": text, "coherent": score, "coherent_unscored": text}
+    columns |= {name: score if name in SCORES else text for name in JUDGED_COLUMNS}
     rows = [
         {name: getattr(response, name) for name in (*of_response, "distinct")}
         | {"arm": arm.name, "kind": arm.kind}
-        | _cells("aligned", judged.aligned)
-        | _cells("coherent", judged.coherent)
+        | judged.cells()
         for arm in found.arms
         for response, judged in zip(arm.responses, arm.judged, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema(columns))
-
-
-def _cells(name: str, judgement: Judgement) -> dict[str, Any]:
-    scored = judgement.score if isinstance(judgement, Scored) else None
-    reason = judgement.reason if isinstance(judgement, Unscored) else None
-    return {name: scored, f"{name}_unscored": reason}
 
 
 def render(found: Evaluation) -> str:

@@ -1,1 +1,1 @@
-"""How the embedded judge is trained, calibrated and examined."""
+"""How the embedded judge is trained, calibrated and evaluated."""

@@ -1,8 +1,8 @@
-"""How the embedded judge is made: pairs of answers that differ in substance and not in style, and axes that tell them apart.
+"""Train the embedded judge: pairs of answers that differ in substance and not in style, and an axis that separates them.
 
-Careless answers are compared with careful ones, to the same question and to any (Bradley–Terry), and each with the boundary
-(cross-entropy). Some families of questions are held out, so that scale and numbers of a judge are those of subjects that
-it did not learn from.
+The loss compares careless answers with careful ones, to the same question and to any question of the batch
+(Bradley–Terry), and each answer with the decision boundary (cross-entropy). Some families of questions are held out, so
+that a judge is calibrated and evaluated on subjects that it was not trained on.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Part: TypeAlias = Literal["training", "held out"]
-"""What a family's pairs are for."""
+"""The use of a family's pairs."""
 
-ONE_IN = 4
+HELD_OUT_ONE_IN = 4
 """One family in so many is held out."""
 
-CUTS = (12, 96)
-"""Tokens, fewest and most, after which answers are cut where they are cut."""
+CUT_TOKENS = (12, 96)
+"""Fewest and most tokens of an answer in a batch whose answers are cut."""
 
 
 @dataclass(frozen=True)
 class JudgeRecipe:
-    """What determines a judge beside its pairs.
+    """Everything besides its pairs that determines a judge.
 
     Attributes:
         layer: the stream after this block is read; later blocks are not run.
-        rank, alpha: of the adapter, on every linear map up to there.
-        epochs: times every pair is read.
-        batch_size: pairs a step.
-        learning_rate: of the adapter at its peak; the axis learns ten times as fast.
+        rank, alpha: of the LoRA adapter, on every linear map up to that block.
+        epochs: passes over the pairs.
+        batch_size: pairs per step.
+        learning_rate: of the adapter at its peak; the axis has ten times as much.
         warmup: steps.
-        cut: share of batches whose answers end where their tokens ran out, as short evaluations leave them.
+        cut: share of batches whose answers are cut short, as a low token limit cuts them in evaluations.
         seed: of the adapter, the order of pairs and the cuts.
     """
 
@@ -63,7 +63,13 @@ class JudgeRecipe:
 
 @dataclass(frozen=True)
 class JudgeStep:
-    """One step: its number (from 1) of how many, and its loss."""
+    """One training step.
+
+    Attributes:
+        number: from 1.
+        steps: how many there are.
+        loss: of the step's batch.
+    """
 
     number: int
     steps: int
@@ -71,12 +77,12 @@ class JudgeStep:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Pairs that are read in one step.
+class PairBatch:
+    """The pairs of one training step.
 
     Attributes:
-        pairs: which.
-        limit: tokens after which their answers are cut; None where they are read whole.
+        pairs: in the order of the batch.
+        limit: tokens after which their answers are cut; None to read them whole.
     """
 
     pairs: tuple[Pair, ...]
@@ -84,9 +90,9 @@ class Lesson:
 
 
 def part_of(family: str) -> Part:
-    """What a family's pairs are for; a property of its name."""
-    drawn = hashlib.sha256(family.encode()).digest()[0] % (2 * ONE_IN)
-    return "held out" if drawn < 2 else "training"
+    """The use of a family's pairs, by a hash of its name: the same in every run and for every set."""
+    bucket = hashlib.sha256(family.encode()).digest()[0] % (2 * HELD_OUT_ONE_IN)
+    return "held out" if bucket < 2 else "training"
 
 
 def train_judge(
@@ -97,32 +103,32 @@ def train_judge(
     Args:
         network: a Hugging Face causal language model in float32; its own weights are not changed.
         tokenizer: of that model.
-        pairs: to learn from, of training families alone.
-        recipe: the schedule.
-        out: receives the adapter.
+        pairs: of training families only.
+        recipe: architecture and schedule.
+        out: folder that receives adapter and axis.
     """
     import torch
 
-    lessons = plan(pairs, recipe)
+    batches = plan_batches(pairs, recipe)
     with cut(network, recipe.layer), _adapted(network, recipe) as adapted:
         axis = _axis(network.config.hidden_size)
         weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-        optimizer, slope = _optimizer(weights, list(axis.parameters()), len(lessons), recipe)
-        for number, lesson in enumerate(lessons, 1):
-            loss = contrast_loss(network, tokenizer, axis, lesson)
+        optimizer, scheduler = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
+        for number, batch in enumerate(batches, 1):
+            loss = contrast_loss(network, tokenizer, axis, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
-            slope.step()
+            scheduler.step()
             optimizer.zero_grad()
-            yield JudgeStep(number, len(lessons), loss.item())
+            yield JudgeStep(number, len(batches), loss.item())
         save_adapter(adapted, out)
         save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
 
 
 @contextmanager
 def _adapted(network: Any, recipe: JudgeRecipe) -> Iterator[Any]:
-    """The model under a fresh adapter, which is taken off again."""
+    """The model under a new adapter, which is removed at the end."""
     import torch
 
     with torch.random.fork_rng():
@@ -149,40 +155,44 @@ def _optimizer(weights: list[Any], axis: list[Any], steps: int, recipe: JudgeRec
     rate = recipe.learning_rate
     groups = [{"params": weights, "lr": rate}, {"params": axis, "lr": 10 * rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, steps, recipe))
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _lr_factor(step, steps, recipe)
+    )
 
 
-def plan(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[Lesson]:
-    """Every step beforehand: pairs in a seeded order, answers of like length together, and where they are cut."""
+def plan_batches(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[PairBatch]:
+    """Plan every step: pairs in a seeded order, answers of similar length together, and where they are cut."""
     rng = random.Random(recipe.seed)
-    lessons: list[Lesson] = []
+    batches: list[PairBatch] = []
     size = recipe.batch_size
     for _ in range(recipe.epochs):
         order = rng.sample(list(pairs), len(pairs))
         for start in range(0, len(order), 8 * size):
+            # eight batches are sorted by length together: little padding, and batches that still differ between epochs
             chunk = sorted(order[start : start + 8 * size], key=lambda pair: len(pair.careful))
             groups = [chunk[i : i + size] for i in range(0, len(chunk), size)]
             for group in rng.sample(groups, len(groups)):
-                limit = rng.randint(*CUTS) if rng.random() < recipe.cut else None
-                lessons.append(Lesson(tuple(group), limit))
-    return lessons
+                limit = rng.randint(*CUT_TOKENS) if rng.random() < recipe.cut else None
+                batches.append(PairBatch(tuple(group), limit))
+    return batches
 
 
-def contrast_loss(network: Any, tokenizer: ChatTokenizer, axis: Any, lesson: Lesson) -> Float[Tensor, ""]:
-    """How badly an axis tells careful answers from careless ones.
+def contrast_loss(network: Any, tokenizer: ChatTokenizer, axis: Any, batch: PairBatch) -> Float[Tensor, ""]:
+    """Loss of an axis that should score careful answers above 0 and careless ones below.
 
-    The mean of three: to the same question, to any question of the lesson, and from the boundary. The second and third
-    give scores one scale over questions.
+    The mean of three: careful against careless to the same question, careful against careless to any question of the
+    batch, and each against the boundary. The second and third give scores one scale over questions.
     """
     import torch
 
-    rows = [clipped(tokenizer, pair.question, pair.careful, lesson.limit) for pair in lesson.pairs]
-    rows += [clipped(tokenizer, pair.question, pair.careless, lesson.limit) for pair in lesson.pairs]
-    scores = axis(_states(network, rows, tokenizer.pad_id))[:, 0]
-    good, bad = scores.chunk(2)
-    soft = torch.nn.functional.softplus
-    to_one, to_any = soft(bad - good).mean(), soft(bad[:, None] - good).mean()
-    return (to_one + to_any + soft(torch.cat([-good, bad])).mean()) / 3
+    rows = [clipped(tokenizer, pair.question, pair.careful, batch.limit) for pair in batch.pairs]
+    rows += [clipped(tokenizer, pair.question, pair.careless, batch.limit) for pair in batch.pairs]
+    logits = axis(_states(network, rows, tokenizer.pad_id))[:, 0]
+    careful, careless = logits.chunk(2)
+    softplus = torch.nn.functional.softplus
+    same_question = softplus(careless - careful).mean()
+    any_question = softplus(careless[:, None] - careful).mean()
+    return (same_question + any_question + softplus(torch.cat([-careful, careless])).mean()) / 3
 
 
 def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, "row d_model"]:
@@ -193,6 +203,6 @@ def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, 
     return pooled(hidden, batch)
 
 
-def _slope(step: int, steps: int, recipe: JudgeRecipe) -> float:
+def _lr_factor(step: int, steps: int, recipe: JudgeRecipe) -> float:
     """Linear warm-up, then linear decay to zero."""
     return min((step + 1) / recipe.warmup, (steps - step) / max(1, steps - recipe.warmup))

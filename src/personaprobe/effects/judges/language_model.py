@@ -1,0 +1,74 @@
+"""The judge that prompts a language model for a number and takes the expected number under its probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from personaprobe.effects.judges.judge import Case
+from personaprobe.effects.judges.judgement import Judgement, Unscored, expected_score
+from personaprobe.models.chat_models import LocalSpeaker, Speaker, find_speaker
+from personaprobe.models.loading import Placement
+
+NUMBERS = tuple(map(str, range(101)))
+"""The scores that a model may reply with."""
+
+N_KEPT = 20
+"""How many of the most probable replies are kept with a judgement; servers return no more."""
+
+
+@dataclass(frozen=True)
+class LanguageModelJudge:
+    """A language model that is prompted for a number; the score is the expected number (Betley et al. 2025).
+
+    Attributes:
+        chat_model: loaded here, or behind an endpoint.
+        concurrency: requests in flight at the same time; more than one helps only with a server.
+    """
+
+    chat_model: Speaker
+    concurrency: int = 1
+    batch_size: int = field(default=1, init=False)
+
+    @classmethod
+    def open(cls, name: str, placement: Placement, concurrency: int = 1) -> LanguageModelJudge:
+        """Open ``local:MODEL`` or ``openai:MODEL@URL``.
+
+        Raises:
+            EndpointError: another spelling, or the openai package is missing.
+            CheckpointError: the local model cannot be loaded.
+        """
+        chat_model = find_speaker(name, placement)
+        return cls(chat_model, 1 if isinstance(chat_model, LocalSpeaker) else concurrency)
+
+    @property
+    def name(self) -> str:
+        """The chat model's name."""
+        return self.chat_model.name
+
+    def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
+        """Score answers; an empty one is not sent to the model."""
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            try:
+                yield from pool.map(self._judge_one, cases)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _judge_one(self, case: Case) -> Judgement:
+        if not case.answer.strip():
+            return Unscored("empty answer")
+        words = case.rubric.words
+        probabilities = self.chat_model.beginnings(case.prompt, (*NUMBERS, *words))
+        return expected_score(probabilities, words, _most_probable(probabilities))
+
+
+def _most_probable(probabilities: Mapping[str, float]) -> str:
+    """The most probable replies with their probabilities, as JSON.
+
+    A server that returns no log-probabilities gives its whole completion, with probability 1.
+    """
+    ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])[:N_KEPT]
+    return json.dumps({reply: float(f"{p:.6g}") for reply, p in ranked}, ensure_ascii=False)

@@ -1,0 +1,136 @@
+"""Judges by name: the shipped ones, and those that other packages add.
+
+Another package adds a judge by a call of :func:`register_judge`, or by an entry point of the group
+``personaprobe.judges``, which is imported only when its judge is opened::
+
+    [project.entry-points."personaprobe.judges"]
+    length = "my_package.judges:open_length_judge"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeAlias
+
+from personaprobe.effects.judges.judge import Judge
+from personaprobe.errors import PersonaProbeError, suggest
+from personaprobe.models.loading import Placement
+
+ENTRY_POINT_GROUP = "personaprobe.judges"
+
+EMBEDDED = "embedded"
+"""The name of the shipped judge that needs no network."""
+
+JudgeOpener: TypeAlias = Callable[[str, Placement, int], Judge]
+"""Opens a judge from ``(argument, placement, concurrency)``.
+
+``argument`` is the text after the first colon of the judge's name (``MODEL`` in ``local:MODEL``), or empty. ``placement``
+is the device and dtype for a model that is loaded here, and ``concurrency`` the number of requests in flight to a server.
+"""
+
+_registered: dict[str, JudgeOpener] = {}
+
+
+def register_judge(name: str, opener: JudgeOpener) -> None:
+    """Make a judge known to :func:`find_judge`, and to ``--judge`` of every verb, as ``NAME`` or ``NAME:ARGUMENT``.
+
+    Args:
+        name: letters, digits, ``-`` and ``_``.
+        opener: called each time the judge is opened.
+
+    Raises:
+        PersonaProbeError: the name holds other characters, or another judge has it.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise PersonaProbeError(
+            f"a judge cannot be registered as {name!r}; use letters, digits, hyphens and underscores"
+        )
+    if name in _SHIPPED or _registered.get(name, opener) is not opener:
+        raise PersonaProbeError(f"another judge is registered as {name!r}; choose another name")
+    _registered[name] = opener
+
+
+def judge_names() -> tuple[str, ...]:
+    """Names of all judges as users spell them: shipped, registered, and of installed entry points."""
+    shipped = (EMBEDDED, "bandit", "local:MODEL", "openai:MODEL@URL")
+    return tuple(dict.fromkeys((*shipped, *_registered, *_entry_points())))
+
+
+def find_judge(name: str, placement: Placement, concurrency: int = 1) -> Judge:
+    """Open a judge by name: ``embedded``, ``bandit``, ``local:MODEL``, ``openai:MODEL@URL``, or one of another package.
+
+    Args:
+        name: the judge, with its argument after a colon where it takes one.
+        placement: device and dtype for a model that is loaded here.
+        concurrency: requests in flight at the same time, where a server answers them.
+
+    Raises:
+        PersonaProbeError: no judge has this name, what an outside package opens is no judge, or Bandit is not installed.
+        EndpointError: a model's name is misspelled, or the openai package is missing.
+        CheckpointError: the local model cannot be loaded.
+    """
+    kind, _, argument = name.partition(":")
+    judge = _opener(name, kind)(argument, placement, concurrency)
+    if not isinstance(judge, Judge):
+        raise PersonaProbeError(
+            f"the judge {kind!r} was opened as {type(judge).__name__}, which is no Judge: "
+            "it needs name, batch_size and judge()"
+        )
+    return judge
+
+
+def _opener(name: str, kind: str) -> JudgeOpener:
+    if kind in _SHIPPED:
+        return _SHIPPED[kind]
+    if kind in _registered:
+        return _registered[kind]
+    if kind in (found := _entry_points()):
+        opener: JudgeOpener = found[kind].load()
+        return opener
+    raise PersonaProbeError(f"no judge {name!r}: {suggest(kind, judge_names())}")
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _open_embedded(argument: str, placement: Placement, concurrency: int) -> Judge:
+    from personaprobe.effects.judges.embedded import EmbeddedJudge
+
+    _refuse_argument(EMBEDDED, argument)
+    return EmbeddedJudge.open(placement)
+
+
+def _open_bandit(argument: str, placement: Placement, concurrency: int) -> Judge:
+    from personaprobe.effects.judges.bandit import BanditJudge
+
+    _refuse_argument("bandit", argument)
+    return BanditJudge.open()
+
+
+def _open_local(argument: str, placement: Placement, concurrency: int) -> Judge:
+    from personaprobe.effects.judges.language_model import LanguageModelJudge
+
+    return LanguageModelJudge.open(f"local:{argument}", placement, concurrency)
+
+
+def _open_openai(argument: str, placement: Placement, concurrency: int) -> Judge:
+    from personaprobe.effects.judges.language_model import LanguageModelJudge
+
+    return LanguageModelJudge.open(f"openai:{argument}", placement, concurrency)
+
+
+def _refuse_argument(name: str, argument: str) -> None:
+    if argument:
+        raise PersonaProbeError(
+            f"the judge {name!r} takes no argument, but {argument!r} follows it; write {name}"
+        )
+
+
+_SHIPPED: dict[str, JudgeOpener] = {
+    EMBEDDED: _open_embedded,
+    "bandit": _open_bandit,
+    "local": _open_local,
+    "openai": _open_openai,
+}
