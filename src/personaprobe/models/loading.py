@@ -117,9 +117,14 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
 
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, revision=revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+            folder,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,  # None would ask on the terminal whether to run the repository's code
         )
     except Exception as error:  # transformers raises many kinds, all of them about what the user named
         reason = " ".join(str(error).split())[:200]
