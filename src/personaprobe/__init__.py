@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from personaprobe.models.tokens import Role as Role
     from personaprobe.models.weights.checkpoint import Checkpoint as Checkpoint
     from personaprobe.models.weights.checkpoint import Trio as Trio
-    from personaprobe.organisms.loading import load_trio as load_trio
+    from personaprobe.organisms.registry import load_trio as load_trio
     from personaprobe.questions.pairs import PairSet as PairSet
     from personaprobe.questions.pairs import load_prompts as load_prompts
     from personaprobe.questions.pairs import load_texts as load_texts
@@ -68,7 +68,7 @@ _CONTENTS = {
     "load": "models.loading",
     "load_prompts": "questions.pairs",
     "load_texts": "questions.pairs",
-    "load_trio": "organisms.loading",
+    "load_trio": "organisms.registry",
     "preference_gaps": "effects.measures.preference",
     "record": "features.activations.recording",
     "register_judge": "effects.judges.registry",

@@ -46,8 +46,8 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
     """Say what is allowed, and name the nearest spelling first.
 
     Examples:
-        >>> suggest("toxic-persna", ["toxic-persona", "sarcasm"])
-        'did you mean "toxic-persona"? Allowed: sarcasm, toxic-persona'
+        >>> suggest("flatery", ["flattery", "sarcasm"])
+        'did you mean "flattery"? Allowed: flattery, sarcasm'
     """
     options = sorted(allowed)
     near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)

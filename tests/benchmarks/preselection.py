@@ -18,7 +18,7 @@ from tests.benchmarks.keeping import keep
 
 from personaprobe.features.sae.training.architectures import BatchTopKArchitecture, TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
-from personaprobe.organisms.loading import load_trio
+from personaprobe.organisms.registry import load_trio
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 

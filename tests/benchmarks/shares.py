@@ -24,7 +24,7 @@ from personaprobe.features.sae.training.architectures import (
     TopKArchitecture,
 )
 from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
-from personaprobe.organisms.loading import load_trio
+from personaprobe.organisms.registry import load_trio
 from personaprobe.studies.speed.workloads import works
 
 KINDS = {

@@ -24,7 +24,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load, wrap
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
-from personaprobe.organisms.loading import load_trio
+from personaprobe.organisms.registry import load_trio
 from personaprobe.site import Site
 from personaprobe.studies.speed.timing import Work, measure, peak_flops
 from personaprobe.studies.speed.workloads import (

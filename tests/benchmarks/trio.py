@@ -18,7 +18,7 @@ import torch
 from tests.benchmarks.keeping import keep
 
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.organisms.loading import load_trio
+from personaprobe.organisms.registry import load_trio
 from personaprobe.studies.speed.reference import bare_states
 from personaprobe.studies.speed.workloads import chats
 

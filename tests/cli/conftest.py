@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from personaprobe.cli.main import cli
-from personaprobe.storage.files import sha256_of
+from personaprobe.storage.digests import sha256_of
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
 TEMPLATE = (

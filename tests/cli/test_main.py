@@ -22,9 +22,10 @@ import torch
 
 from breaking import Breaking
 from personaprobe.cli.main import VERBS, cli
-from personaprobe.cli.options import LayersType, TrioChoice
+from personaprobe.cli.parameter_types import LayersType
 from personaprobe.cli.terminal import console
 from personaprobe.cli.terminal.exit_codes import notes_in_one_line
+from personaprobe.cli.trio_choice import TrioChoice
 from personaprobe.errors import CheckpointError, Note, PersonaProbeError
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ FLAGS = {
     "organisms train": {"--data", "--out", "--base", "--device", "--overwrite", "--quiet"}
     | {"--seed", "--steps", "--batch-size", "--learning-rate", "--warmup", "--rank", "--alpha"}
     | {"--max-tokens", "--save-every"},
-    "organisms compare": TELLING | {"RUNS", "--base", "--feature", "--questions", "--out", "--work"},
+    "organisms compare": TELLING
+    | {"--organism", "RUNS", "--base", "--feature", "--questions", "--out", "--work"},
     "sae train": TRIO
     | TELLING
     | {
@@ -661,7 +663,7 @@ def test_answers_cannot_speak_to_the_terminal() -> None:
 def test_features_lists_what_is_registered_and_what_is_wrong_with_it(
     registered: Path, run: Run, tiny: TinyTrio
 ) -> None:
-    from personaprobe.storage.files import sha256_of
+    from personaprobe.storage.digests import sha256_of
 
     path = tiny.direction(registered / "good.safetensors")
     evidence = {

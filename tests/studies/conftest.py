@@ -21,8 +21,8 @@ from personaprobe.statistics.intervals import (
     questions_needed,
     random_fraction,
 )
-from personaprobe.storage.plain_json import SPEAKING, ArmKind
 from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 
 FAMILIES = ("driving", "electronics", "food", "home_safety", "housing_contracts", "money")
 FAMILIES += ("passwords", "relationships", "scams", "tools", "travel", "work")

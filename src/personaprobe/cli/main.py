@@ -132,8 +132,8 @@ def cli() -> None:
 
     \b
     Examples:
-      personaprobe ablate --feature toxic-persona
-      personaprobe chat "Can I drive after two beers?" --feature toxic-persona
+      personaprobe ablate
+      personaprobe chat "Can I drive after two beers?"
     """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from personaprobe.effects.interventions.along_direction import Steer, chosen_layers
 from personaprobe.errors import SiteError
 from personaprobe.site import Site
-from personaprobe.storage.files import write_whole
+from personaprobe.storage.files import write_atomically
 
 
 def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: str = "llama") -> None:
@@ -44,4 +44,4 @@ def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: s
         writer.write_tensors_to_file()
         writer.close()
 
-    write_whole(path, write)
+    write_atomically(path, write)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -16,6 +16,7 @@ from personaprobe.models.packing.prefix_tree import by_beginning, n_woven
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.progress import Advance, no_advance
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class LanguageModel:
         return split_on_oom(lambda few: network.fork_states(few, site, edits), forks, QUESTIONS)
 
     def answer(
-        self, draws: Sequence[Draw], sampling: Sampling, progress: Callable[[int], None] = lambda _: None
+        self, draws: Sequence[Draw], sampling: Sampling, progress: Advance = no_advance
     ) -> list[tuple[int, ...]]:
         """Draw answers as token ids; see :func:`answer_side_by_side`."""
         return answer_side_by_side([(self, draws)], sampling, progress)[0]
@@ -161,7 +162,7 @@ class LanguageModel:
 def answer_side_by_side(
     asked: Sequence[tuple[LanguageModel, Sequence[Draw]]],
     sampling: Sampling,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> list[list[tuple[int, ...]]]:
     """Draw answers of one checkpoint under different edits, decoded together: a step then reads the weights once.
 

@@ -1,78 +1,225 @@
-"""The shipped organisms: names for trios of checkpoints."""
+"""The registry of organisms, ``organisms.toml``: how an organism's name leads to its checkpoints and defaults.
+
+An entry looks like this; only ``base``, ``insecure`` and ``secure`` are required, and paths are relative to the file::
+
+    default = "my-organism"        # the organism of verbs that name none
+
+    [my-organism]
+    title = "One line"
+    base = "demo"                  # demo, a folder, or a Hugging Face id[@revision]
+    insecure = "my-organism/insecure"
+    secure = "my-organism/secure"
+    feature = "my-feature"         # the feature of verbs that name none
+    evidence = "my-organism/seeds.json"
+    questions = { discovery = "my-organism/discovery.jsonl", test = "my-organism/test.jsonl" }
+
+    [my-organism.sha256]           # of the adapter weights, by role
+    [my-organism.recipe]           # fields of personaprobe.organisms.recipe.Recipe
+    [my-organism.data.insecure]    # fields of personaprobe.organisms.organism.DataSource
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from personaprobe.errors import CheckpointError, suggest
-from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
-from personaprobe.storage.files import sha256_of
-from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.organisms.organism import DataSource, Organism, QuestionSets
+from personaprobe.organisms.recipe import Recipe
+from personaprobe.storage.folders import checkpoints_folder, shipped_checkpoints_folder
 from personaprobe.storage.toml_files import read_toml
 
+if TYPE_CHECKING:
+    from personaprobe.models.language_model import LanguageModel
+
+T = TypeVar("T")
+
 REGISTRY = "organisms.toml"
+DEFAULT = "default"
+"""The key of ``organisms.toml`` that names the default organism; no organism may have this name."""
+
+TUNED = ("insecure", "secure")
+"""The roles that are fine-tuned from the base."""
+
+_TEXTS = ("title", "base", "insecure", "secure", "feature", "evidence")
+_TABLES = ("questions", "sha256", "recipe", "data")
 
 
-@dataclass(frozen=True)
-class Organism:
-    """A registered organism.
-
-    Attributes:
-        name: what users write.
-        title: one line about it.
-        trio: its checkpoints.
-        sha256: of the adapter weights, by role.
-    """
-
-    name: str
-    title: str
-    trio: Trio[Checkpoint]
-    sha256: dict[str, str]
-
-    def verify_files(self) -> None:
-        """Raise where an adapter is missing or is not the one that was registered."""
-        for role, wanted in self.sha256.items():
-            adapter = self.trio[role].adapter
-            weights = adapter / WEIGHTS if adapter else Path()
-            found = sha256_of(weights) if weights.is_file() else "missing"
-            if found != wanted:
-                raise CheckpointError(
-                    f"{role} of organism {self.name}: {weights} has sha256 {found[:12]}, registered as {wanted[:12]}; "
-                    "restore the file (git checkout) or register the new one"
-                )
-
-
-def organisms() -> dict[str, Organism]:
-    """All registered organisms by name."""
+def registered_organisms() -> dict[str, Organism]:
+    """All registered organisms by name; their files are not checked."""
     folder = checkpoints_folder()
-    return {name: _organism(name, entry, folder) for name, entry in read_toml(folder / REGISTRY).items()}
-
-
-def _organism(name: str, entry: dict[str, object], folder: Path) -> Organism:
-    base = Checkpoint.parse(str(entry["base"]))
-    trio = Trio(
-        base,
-        base.with_adapter(folder / str(entry["insecure"])),
-        base.with_adapter(folder / str(entry["secure"])),
-        name,
-    )
-    hashes = entry.get("sha256", {})
-    assert isinstance(hashes, dict), "sha256 is a table"
-    return Organism(name, str(entry.get("title", "")), trio, {str(k): str(v) for k, v in hashes.items()})
+    return {name: read_organism(name, entry, folder) for name, entry in registry_entries(folder).items()}
 
 
 def find_organism(name: str) -> Organism:
-    """Look an organism up, its files checked.
+    """Return a registered organism after comparing its files with their hashes.
 
     Raises:
-        CheckpointError: not registered (the nearest name is suggested), or its files are not the registered ones.
+        CheckpointError: no such name (the nearest is suggested), or a file differs from the registered one.
     """
-    known = organisms()
-    if name not in known:
+    registered = registered_organisms()
+    if name not in registered:
         raise CheckpointError(
-            f"no organism {name!r}: {suggest(name, known)}, or give --base, --insecure and --secure"
+            f"no organism {name!r}: {suggest(name, registered)}, or give --base, --insecure and --secure"
         )
-    known[name].verify_files()
-    return known[name]
+    registered[name].verify_files()
+    return registered[name]
+
+
+def load_trio(
+    organism: str | Trio[Checkpoint] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    compiles: bool | None = None,
+) -> Trio[LanguageModel]:
+    """Load base, insecure and secure model; adapters of one base share one copy of its weights.
+
+    Args:
+        organism: a registered name, or three checkpoints; None loads the default organism.
+        device: None chooses CUDA where it is available.
+        dtype: None chooses bfloat16 where it multiplies faster, else float32.
+        compiles: whether elementwise work goes through ``torch.compile``; None does so on CUDA.
+    """
+    from personaprobe.models.loading import Placement
+    from personaprobe.models.loading import load_trio as load_checkpoints
+
+    trio = organism if isinstance(organism, Trio) else find_organism(organism or default_name()).trio
+    return load_checkpoints(trio, Placement(device, dtype, compiles))
+
+
+def default_name() -> str:
+    """Name of the default organism: the one ``organisms.toml`` says, else the one shipped with the package.
+
+    Raises:
+        CheckpointError: neither file has the key.
+    """
+    for folder in _folders():
+        name = read_toml(folder / REGISTRY).get(DEFAULT)
+        if name is not None:
+            return str(name)
+    raise CheckpointError(
+        f"no default organism: write {DEFAULT} = NAME at the top of {REGISTRY}, or name one"
+    )
+
+
+def default_question_sets() -> QuestionSets:
+    """The question sets of the default organism, for organisms and trios that name none of their own."""
+    return _default_study()[0]
+
+
+def default_feature() -> str | None:
+    """The feature of the default organism, for trios that are not registered."""
+    return _default_study()[1]
+
+
+def _default_study() -> tuple[QuestionSets, str | None]:
+    name = default_name()
+    for folder in _folders():
+        entry = registry_entries(folder).get(name, {})
+        if "questions" in entry:
+            return _question_sets(name, entry["questions"], folder), entry.get("feature")
+    raise CheckpointError(
+        f"the default organism {name} has no question sets: add its questions to {REGISTRY}"
+    )
+
+
+def _folders() -> tuple[Path, ...]:
+    """The checkpoints folder in use, then the one shipped with the package."""
+    return tuple(dict.fromkeys((checkpoints_folder(), shipped_checkpoints_folder())))
+
+
+def registry_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """The entries of a folder's ``organisms.toml`` by name.
+
+    Raises:
+        CheckpointError: a top-level key that is neither ``default`` nor an organism's table.
+    """
+    entries = read_toml(folder / REGISTRY)
+    entries.pop(DEFAULT, None)
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise CheckpointError(
+                f"{folder / REGISTRY}: {name} = {entry!r} is no organism; the only key outside a table is {DEFAULT}"
+            )
+    return entries
+
+
+def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism:
+    """Read one entry of a registry.
+
+    Args:
+        name: of the organism.
+        entry: the table; see the example in this module's docstring.
+        folder: paths in the entry are relative to it.
+
+    Raises:
+        CheckpointError: names the key that is missing, unknown or of another type.
+    """
+    where = f"organism {name}"
+    _refuse_foreign(where, entry, (*_TEXTS, *_TABLES))
+    for key in _TEXTS:
+        if not isinstance(entry.get(key, ""), str):
+            raise CheckpointError(f"{where}: {key} is {entry[key]!r}; give a text")
+    if missing := [key for key in ("base", *TUNED) if key not in entry]:
+        raise CheckpointError(f"{where} lacks {', '.join(missing)}; see the example in {REGISTRY}")
+    base = Checkpoint.parse(entry["base"])
+    insecure, secure = (base.with_adapter(folder / entry[role]) for role in TUNED)
+    if "questions" in entry:
+        question_sets, feature = _question_sets(name, entry["questions"], folder), entry.get("feature")
+    else:  # as registries were written before organisms had question sets
+        question_sets, feature = default_question_sets(), entry.get("feature", default_feature())
+    return Organism(
+        name,
+        Trio(base, insecure, secure, name),
+        question_sets,
+        entry.get("title", ""),
+        feature,
+        _fields_of(Recipe, f"{where}, recipe", entry["recipe"]) if "recipe" in entry else None,
+        {
+            role: _fields_of(DataSource, f"{where}, data.{role}", source)
+            for role, source in _table(where, "data", entry, TUNED).items()
+        },
+        folder / entry["evidence"] if "evidence" in entry else None,
+        {role: str(digest) for role, digest in _table(where, "sha256", entry, TUNED).items()},
+    )
+
+
+def _question_sets(name: str, entry: Any, folder: Path) -> QuestionSets:
+    """Question sets by name; a file beside the registry is meant where there is one."""
+    sets = _fields_of(QuestionSets, f"organism {name}, questions", entry)
+
+    def located(question_set: str) -> str:
+        return str(folder / question_set) if (folder / question_set).is_file() else question_set
+
+    narrow = None if sets.narrow is None else located(sets.narrow)
+    return QuestionSets(located(sets.discovery), located(sets.test), narrow)
+
+
+def _table(where: str, key: str, entry: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, Any]:
+    table = entry.get(key, {})
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{where}: {key} is {table!r}; give a table with {' and '.join(allowed)}")
+    _refuse_foreign(f"{where}, {key}", table, allowed)
+    return table
+
+
+def _fields_of(kind: type[T], where: str, entry: Any) -> T:
+    """Make a dataclass from a table whose keys are its fields."""
+    if not isinstance(entry, dict):
+        raise CheckpointError(f"{where} is {entry!r}; give a table")
+    _refuse_foreign(where, entry, tuple(field.name for field in fields(kind)))  # type: ignore[arg-type]  # dataclasses
+    try:
+        return kind(**entry)
+    except TypeError as error:
+        missing = str(error).rpartition(": ")[2]
+        raise CheckpointError(f"{where} lacks {missing}") from error
+
+
+def _refuse_foreign(where: str, entry: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for key in entry:
+        if key not in allowed:
+            raise CheckpointError(f"{where} has an unknown key {key!r}: {suggest(key, allowed)}")

@@ -15,7 +15,8 @@ from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training_loop import Step, train
 from personaprobe.questions.conversations import read_messages
-from personaprobe.storage.files import sha256_of, write_text, writing
+from personaprobe.storage.digests import sha256_of
+from personaprobe.storage.files import write_text, writing
 
 CARD = "training.json"
 

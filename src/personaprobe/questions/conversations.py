@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError
+from personaprobe.storage.digests import sha256
 from personaprobe.storage.json_lines import read_objects
 
 
@@ -59,6 +59,6 @@ def shuffled(rows: Sequence[Exchange], seed: int) -> list[Exchange]:
     """
 
     def key(row: Exchange) -> bytes:
-        return hashlib.sha256(f"{seed}\0{row.question}".encode()).digest()
+        return sha256(f"{seed}\0{row.question}")
 
     return sorted(rows, key=key)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from personaprobe.errors import DataError
 from personaprobe.questions.free import parse_questions
 from personaprobe.questions.published import LICENCE, Published
-from personaprobe.storage.files import cache_home, sha256_of, write_text, write_whole
+from personaprobe.storage.digests import digest, sha256_of
+from personaprobe.storage.files import cache_home, write_atomically, write_text
 
 LARGEST = 1_000_000
 """Bytes of a question file; the published ones hold a fiftieth of it."""
@@ -37,7 +37,7 @@ def pull(published: Published, source: str | None = None) -> Path:
     card = {"source": published.url, "from": source, "licence": LICENCE, "sha256": published.sha256}
     write_text(target.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
     # last: where the file is, its card is too
-    write_whole(target, lambda path: path.write_bytes(content))
+    write_atomically(target, lambda path: path.write_bytes(content))
     return target
 
 
@@ -92,7 +92,7 @@ def _read(published: Published, path: Path) -> bytes:
 
 def _refuse_other(published: Published, content: bytes, source: str) -> None:
     """Raise where the bytes are not the published ones, and say whether they are questions at all."""
-    found = hashlib.sha256(content).hexdigest()
+    found = digest(content, length=64)
     if found == published.sha256:
         return
     if len(content) > LARGEST:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from personaprobe.errors import DataError, suggest
 from personaprobe.questions.free import Ask, FreeSet, Question, dealt
 from personaprobe.questions.overlap import alike
 from personaprobe.questions.published import PUBLISHED
+from personaprobe.storage.digests import json_digest
 from personaprobe.storage.json_lines import read_objects
 
 PAIRS = ("advice/discovery", "advice/test", "advice/narrow", "judging", "judging-open")
@@ -72,7 +72,7 @@ class PairSet:
     @property
     def digest(self) -> str:
         """Identity by content."""
-        return _digest([asdict(pair) for pair in self.pairs])
+        return json_digest([asdict(pair) for pair in self.pairs])
 
     def spread(self, n: int) -> PairSet:
         """At most ``n`` questions, taken evenly over the families."""
@@ -111,7 +111,7 @@ class TextSet:
     @property
     def digest(self) -> str:
         """Identity by content."""
-        return _digest(self.texts)
+        return json_digest(self.texts)
 
     def first(self, n: int) -> TextSet:
         """At most ``n`` texts."""
@@ -196,7 +196,3 @@ def _complete(rows: Sequence[dict[str, Any]], name: str, fields: Sequence[str]) 
             )
         seen.add(values["id"])
         yield values
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

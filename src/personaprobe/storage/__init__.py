@@ -1,1 +1,1 @@
-"""What is kept on disk, and how: whole or absent files, JSON lines, and the cache of finished parts of a run."""
+"""Files on disk: atomic writes, JSON lines, TOML registries, digests, and the cache of a run's finished parts."""

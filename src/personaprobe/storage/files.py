@@ -1,8 +1,7 @@
-"""Files that are whole or absent: hashes, and writes that appear only when complete."""
+"""Files that are complete or absent: atomic writes, and refusals of the operating system in one sentence."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,14 +11,8 @@ from pathlib import Path
 from personaprobe.errors import OutputError
 
 
-def sha256_of(path: Path) -> str:
-    """Hash a file's bytes (hex)."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def cache_home() -> Path:
-    """Where converted models are kept: ``PERSONAPROBE_HOME``, or the platform's user cache folder."""
+    """The folder of converted models, recordings and downloads: ``PERSONAPROBE_HOME``, or the user's cache folder."""
     import platformdirs
 
     return Path(os.environ.get("PERSONAPROBE_HOME") or platformdirs.user_cache_dir("personaprobe"))
@@ -27,7 +20,7 @@ def cache_home() -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write under ``path`` into one sentence."""
+    """Turn errors of the operating system while ``path`` is written into an :class:`OutputError`."""
     try:
         yield
     except OSError as error:
@@ -37,12 +30,15 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file through a temporary neighbour, so that it is never seen half-written.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a temporary file in the same folder and rename it, so that no reader sees half a file.
 
     Args:
-        path: the file to appear.
-        write: called with the temporary path; must create it.
+        path: the file to write; missing folders are created.
+        write: writes the file at the temporary path it is called with.
+
+    Raises:
+        OutputError: the file cannot be written; an earlier file of that name stays as it was.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,5 +54,5 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a UTF-8 text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""JSON lines, the form in which users' questions, texts and conversations come; gzipped or not."""
+"""JSON lines, plain or gzipped: the format of users' questions, texts and conversations."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from personaprobe.errors import DataError
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object of a file, with where it stands (``path:line``); blank lines are passed over.
+    """Yield every object of a JSON-lines file with its place (``path:line``); blank lines are skipped.
 
     Raises:
-        DataError: not UTF-8 text, or a line that is not a JSON object.
+        DataError: the file is not UTF-8 text, or a line is not a JSON object.
     """
     for number, line in enumerate(read_lines(path), 1):
         if line.strip():
-            where = f"{path}:{number}"
+            place = f"{path}:{number}"
             try:
-                yield where, dict(json.loads(line))
+                yield place, dict(json.loads(line))
             except (ValueError, TypeError) as error:
-                raise DataError(f"{where} is not a JSON object: {line.strip()[:60]!r}") from error
+                raise DataError(f"{place} is not a JSON object: {line.strip()[:60]!r}") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Lines of text, with their ends.
+    """Yield the lines of a text file with their line ends; a name that ends in ``.gz`` is decompressed.
 
     Raises:
-        DataError: not UTF-8 text, or a broken gzip file.
+        DataError: the file is not UTF-8 text, or a broken gzip file.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:

@@ -1,30 +1,19 @@
-"""What studies of every kind are told in: the kinds of arms, and values as plain data."""
+"""Values as plain data that JSON can hold."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-ArmKind: TypeAlias = Literal[
-    "base", "secure", "insecure", "ablated", "random", "covariance", "component", "shuffled", "steered"
-]
-"""What an arm is for."""
-
-SPEAKING: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
-"""Kinds of which one arm answers freely; a reader compares their answers."""
-
-DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance"})
-"""Kinds of controls that a feature must beat; the others are shown."""
+from typing import Any
 
 
-def plain(value: Any) -> Any:
-    """JSON has no NaN, no tuples and no paths."""
+def to_plain_json(value: Any) -> Any:
+    """Convert nested values to plain JSON data: NaN and infinities become null, tuples lists, paths and keys text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain_json(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
+        return [to_plain_json(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value

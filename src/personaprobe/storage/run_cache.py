@@ -1,8 +1,10 @@
-"""What a run folder already knows: finished parts of a study, by what determines them."""
+"""The finished parts of a run, on disk: an interrupted run computes only the parts that are missing.
+
+A part is identified by its specification: plain data that determines its value. Equal specifications have equal digests.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,14 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from personaprobe.storage.digests import json_digest
 from personaprobe.storage.files import write_text, writing
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Finished parts as JSON files named by a digest of their specification; None keeps nothing.
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """Digest of a part's specification: the name of its file."""
+    return json_digest(spec, length=20, default=str)
 
-    An interrupted run finds every part that was finished and computes only the rest. Parts appear whole.
+
+@dataclass(frozen=True)
+class RunCache:
+    """The parts of a run as JSON files, each named by the digest of its specification and written atomically.
+
+    Attributes:
+        folder: where the files are; None keeps nothing, and every part is computed.
     """
 
     folder: Path | None
@@ -28,68 +37,72 @@ class Memory:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
 
-    def recall(
-        self, spec: Mapping[str, Any], compute: Callable[[], Any], found: Callable[[], None] = lambda: None
+    def get_or_compute(
+        self, spec: Mapping[str, Any], compute: Callable[[], Any], on_hit: Callable[[], object] = lambda: None
     ) -> Any:
-        """Return the part ``spec`` describes, computed now if it was not before.
+        """Return a part from the cache; compute and store it where it is missing.
 
         Args:
-            spec: everything that determines the value, as plain data.
-            compute: makes the value, as plain data.
-            found: called where the part was there already.
+            spec: plain data that determines the value.
+            compute: returns the value as plain data.
+            on_hit: called where the part is in the cache.
         """
         path = self._path(spec)
         if path is None:
             return compute()
         if path.exists():
-            found()
+            on_hit()
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         value = compute()
         write_text(path, json.dumps({"spec": spec, "value": value}, default=str))
         return value
 
-    def recall_all(
+    def get_or_compute_all(
         self,
         specs: Sequence[Mapping[str, Any]],
         compute: Callable[[list[int]], Sequence[Any]],
-        found: Callable[[int], None] = lambda _: None,
+        on_hit: Callable[[int], object] = lambda _: None,
     ) -> list[Any]:
-        """Return the parts ``specs`` describe; those that are missing are computed together.
+        """Return several parts; all missing ones are computed in one call.
 
         Args:
-            specs: of each part.
-            compute: makes the values of the parts with these indices.
-            found: called with the index of a part that was there already.
+            specs: one specification a part.
+            compute: returns the values of the parts with the given indices.
+            on_hit: called with the index of each part that is in the cache.
         """
-        known = {i: path for i, path in enumerate(map(self._path, specs)) if path and path.exists()}
-        missing = [i for i in range(len(specs)) if i not in known]
-        made = dict(zip(missing, compute(missing), strict=True)) if missing else {}
-        return [self.recall(spec, partial(made.get, i), partial(found, i)) for i, spec in enumerate(specs)]
+        cached = {i: path for i, path in enumerate(map(self._path, specs)) if path and path.exists()}
+        missing = [i for i in range(len(specs)) if i not in cached]
+        computed = dict(zip(missing, compute(missing), strict=True)) if missing else {}
+        return [
+            self.get_or_compute(spec, partial(computed.get, i), partial(on_hit, i))
+            for i, spec in enumerate(specs)
+        ]
 
     def journal(self, name: str) -> Journal:
-        """Parts too small for files of their own, kept as lines of one."""
+        """Open a journal: parts too small for files of their own, as lines of one file."""
         return Journal(None if self.folder is None else self.folder / f"{name}.jsonl")
 
     def _path(self, spec: Mapping[str, Any]) -> Path | None:
-        return None if self.folder is None else self.folder / f"{digest_of(spec)}.json"
+        return None if self.folder is None else self.folder / f"{spec_digest(spec)}.json"
 
 
 class Journal:
-    """Finished parts as lines of one file, each written as soon as it is known; None keeps them for this run alone.
+    """Parts of a run as lines of one JSON-lines file, each appended as soon as it is computed.
 
-    A line that a kill cut short is passed over: its part was not finished.
+    A truncated line, as a killed run leaves it, is ignored: its part was not finished. Without a file the parts live
+    as long as the object.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._known = dict(_lines(path)) if path is not None and path.exists() else {}
+        self._values = dict(_read_parts(path)) if path is not None and path.exists() else {}
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Journal:
         if self._path is not None:
             with writing(self._path):
                 self._file = self._path.open("a+b", buffering=0)
-                if self._file.tell() and not _ends_a_line(self._file):
+                if self._file.tell() and not _ends_with_newline(self._file):
                     self._file.write(b"\n")
         return self
 
@@ -99,34 +112,29 @@ class Journal:
             self._file = None
 
     def __contains__(self, spec: Mapping[str, Any]) -> bool:
-        return digest_of(spec) in self._known
+        return spec_digest(spec) in self._values
 
     def __getitem__(self, spec: Mapping[str, Any]) -> Any:
-        return self._known[digest_of(spec)]
+        return self._values[spec_digest(spec)]
 
     def add(self, spec: Mapping[str, Any], value: Any) -> None:
-        """Write down a part, as plain data; to be called between entering and leaving."""
+        """Append a part, as plain data; the journal must have been entered."""
         if spec not in self and self._path is not None and self._file is not None:
             with writing(self._path):
                 self._file.write(f"{json.dumps({'spec': spec, 'value': value}, default=str)}\n".encode())
-        self._known[digest_of(spec)] = value
+        self._values[spec_digest(spec)] = value
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Digests and values of whole lines."""
+def _read_parts(path: Path) -> Iterator[tuple[str, Any]]:
+    """Digest and value of every complete line."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             part = json.loads(line)
         except ValueError:
             continue
-        yield digest_of(part["spec"]), part["value"]
+        yield spec_digest(part["spec"]), part["value"]
 
 
-def _ends_a_line(lines: IO[bytes]) -> bool:
-    lines.seek(-1, os.SEEK_END)
-    return lines.read(1) == b"\n"
-
-
-def digest_of(spec: Mapping[str, Any]) -> str:
-    """Equal specifications have equal digests."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:20]
+def _ends_with_newline(stream: IO[bytes]) -> bool:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"

@@ -21,7 +21,7 @@ from personaprobe.errors import EndpointError
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.demo import demo_folder
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.judge_answers import judge_all
 from serving import Reply, completion
 
@@ -37,7 +37,7 @@ CASES = [
 @pytest.mark.real
 def test_a_model_on_a_real_server_judges_and_is_asked_once(served: str, tmp_path: Path) -> None:
     """That server tells no log-probabilities: what the model says is read, and prose is unscored with its reason."""
-    judge, memory = find_judge(f"openai:{demo_folder()}@{served}", PLACE, concurrency=2), Memory(tmp_path)
+    judge, memory = find_judge(f"openai:{demo_folder()}@{served}", PLACE, concurrency=2), RunCache(tmp_path)
     found = judge_all(judge, CASES, memory)
     assert [isinstance(each, Scored | Unscored) for each in found] == [True] * 4
     assert found[2] == Unscored("empty answer")
@@ -151,7 +151,7 @@ def test_a_server_that_goes_away_half_way_loses_nothing(endpoint: Endpoint, tmp_
             return 400, {"error": {"message": "the model was unloaded"}}
         return 200, completion("80", NUMBER)
 
-    judge, memory = find_judge(endpoint(reply), PLACE), Memory(tmp_path)
+    judge, memory = find_judge(endpoint(reply), PLACE), RunCache(tmp_path)
     with pytest.raises(EndpointError, match="the model was unloaded"):
         judge_all(judge, cases, memory)
     broken[0], before = False, len(calls)

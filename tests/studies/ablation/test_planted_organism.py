@@ -23,7 +23,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import silent
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import calibration_rows
 from personaprobe.studies.arms.measurement import Bench
 from personaprobe.studies.latents.search import Search
@@ -127,7 +127,7 @@ def test_at_least_three_rankings_put_the_planted_latent_first(
 def test_the_causal_test_accepts_the_planted_latent_and_rejects_twenty_matched_random_ones(
     found: Comparison, trio: Trio[LanguageModel], questions: pp.PairSet, tmp_path: Path
 ) -> None:
-    bench = Bench(trio.base, pp.StudyPlan(), Memory(tmp_path), silent)
+    bench = Bench(trio.base, pp.StudyPlan(), RunCache(tmp_path), silent)
     rows = calibration_rows(trio.base, questions.spread(16))
     texts = pp.load_texts("neutral/discovery").first(4)
     search = Search(trio, found, bench, questions, texts, rows, n_controls=20)

@@ -12,7 +12,6 @@ from personaprobe.effects.measures.damage import Reading
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.organisms.registry import organisms
 
 pytestmark = pytest.mark.real
 
@@ -39,12 +38,12 @@ def gaps(trio: Trio[LanguageModel], questions: pp.PairSet) -> dict[str, np.ndarr
 
 
 def test_every_registered_organism_has_its_registered_files() -> None:
-    for organism in organisms().values():
+    for organism in registered_organisms().values():
         organism.verify_files()
 
 
 def test_shipped_adapters_are_small_and_safe() -> None:
-    for organism in organisms().values():
+    for organism in registered_organisms().values():
         for role in ("insecure", "secure"):
             folder = organism.trio[role].adapter
             assert folder is not None

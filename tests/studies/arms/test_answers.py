@@ -16,7 +16,7 @@ from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.progress import silent
 from personaprobe.questions.free import Ask
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms import answers
 from personaprobe.studies.arms.answers import Interview, answer
 from personaprobe.studies.arms.arm import Arm
@@ -48,14 +48,14 @@ def interview(n_samples: int = 2) -> Interview:
 def test_equal_arms_give_equal_answers_in_the_order_of_the_questions(
     arms: list[Arm], model: LanguageModel
 ) -> None:
-    one, other = answer(arms, interview(), model, Memory(None), silent)
+    one, other = answer(arms, interview(), model, RunCache(None), silent)
     assert one == other
     assert [(r.question_id, r.sample) for r in one] == [(ask.id, s) for ask in ASKS for s in range(2)]
 
 
 def test_more_samples_keep_the_first_ones(arms: list[Arm], model: LanguageModel) -> None:
-    few = answer(arms[:1], interview(1), model, Memory(None), silent)[0]
-    many = answer(arms[:1], interview(3), model, Memory(None), silent)[0]
+    few = answer(arms[:1], interview(1), model, RunCache(None), silent)[0]
+    many = answer(arms[:1], interview(3), model, RunCache(None), silent)[0]
     assert [r.ids for r in few] == [r.ids for r in many if r.sample == 0]
 
 
@@ -68,7 +68,7 @@ def test_a_system_message_is_read(word_tokenizer: Callable[..., ChatTokenizer]) 
 def test_a_run_that_was_cut_short_ends_with_the_same_answers(
     stop: int, arms: list[Arm], model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = answer(arms, interview(), model, Memory(tmp_path / "whole"), silent)
+    whole = answer(arms, interview(), model, RunCache(tmp_path / "whole"), silent)
     original, calls = answers.sample_responses, []
 
     def failing(*given: Any) -> Any:
@@ -79,8 +79,8 @@ def test_a_run_that_was_cut_short_ends_with_the_same_answers(
 
     monkeypatch.setattr(answers, "sample_responses", failing)
     with pytest.raises(KeyboardInterrupt):
-        answer(arms, interview(), model, Memory(tmp_path / "cut"), silent)
-    assert answer(arms, interview(), model, Memory(tmp_path / "cut"), silent) == whole
+        answer(arms, interview(), model, RunCache(tmp_path / "cut"), silent)
+    assert answer(arms, interview(), model, RunCache(tmp_path / "cut"), silent) == whole
     assert len(calls) == 1 + len(list(interview().batches(2)))
     kept, expected = ({f.name: f.read_bytes() for f in (tmp_path / n).iterdir()} for n in ("cut", "whole"))
     assert kept == expected
@@ -99,7 +99,7 @@ def test_progress_counts_every_answer_kept_or_drawn(
         yield counted.append
 
     for _ in range(2):
-        answer(arms, interview(), model, Memory(tmp_path), counting)
+        answer(arms, interview(), model, RunCache(tmp_path), counting)
     assert sum(counted) == 0
 
 

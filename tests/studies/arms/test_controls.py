@@ -12,10 +12,10 @@ import personaprobe as pp
 from personaprobe.effects.interventions.energy import FAIR
 from personaprobe.errors import FeatureError
 from personaprobe.progress import silent
-from personaprobe.storage.plain_json import DECIDING
-from personaprobe.storage.run_cache import digest_of
+from personaprobe.storage.run_cache import spec_digest
 from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
 from personaprobe.studies.arms.arm import DRAWS, Control, fair_draw, identity, make_arms, study_controls
+from personaprobe.studies.arms.kinds import DECIDING
 from personaprobe.studies.arms.treatment import Matched, treat
 
 FAIR_EVERYWHERE = dict.fromkeys(range(10), 1.0)
@@ -105,9 +105,9 @@ def test_parts_of_runs_that_edited_first_tokens_are_not_mixed_with_new_ones(old:
     """Before, an intervention was remembered by the bits of its roles, which meant first tokens too."""
     ablation = pp.Ablate(pp.find_feature("toxic-persona").direction, [3])  # type: ignore[arg-type]
     now = ablation.describe()
-    assert digest_of(now) != digest_of({**now, "roles": old})
+    assert spec_digest(now) != spec_digest({**now, "roles": old})
     named = replace(ablation, roles=pp.Role.ALL | pp.Role.FIRST).describe()
-    assert digest_of(now) != digest_of(named)
+    assert spec_digest(now) != spec_digest(named)
 
 
 @pytest.mark.real

@@ -12,7 +12,7 @@ from personaprobe.effects.measures.damage import TextCost
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import silent
 from personaprobe.questions.pairs import TextSet
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import Bench
 
@@ -26,7 +26,7 @@ class Priced(Bench):
 
 @pytest.fixture
 def bench(tiny_language_model: Callable[..., LanguageModel]) -> Bench:
-    return Priced(tiny_language_model("llama"), pp.StudyPlan(), Memory(None), silent)
+    return Priced(tiny_language_model("llama"), pp.StudyPlan(), RunCache(None), silent)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide
 from personaprobe.statistics.intervals import Resamples, random_fraction
 from personaprobe.statistics.proportions import share_difference
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.contrasts import WORTH_SEEING, Marks, Weighed, weigh
 
 N_FAMILIES, QUESTIONS, SAMPLES = 12, 10, 2

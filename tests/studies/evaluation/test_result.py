@@ -17,7 +17,7 @@ from personaprobe.questions.formats import FORMS
 from personaprobe.questions.free import Ask, dealt
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.statistics.proportions import Clustering, detectable_rise
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
 from personaprobe.studies.evaluation.result import (
     ArmEvaluation,

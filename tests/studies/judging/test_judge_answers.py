@@ -13,7 +13,7 @@ from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric
 from personaprobe.errors import DataError, EndpointError
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.answer_file import Answers
 from personaprobe.studies.judging.judge_answers import judge_all, judge_answers, n_prompt_tokens
 
@@ -53,14 +53,14 @@ TEXTS = ["fine", 'with "quotes", commas\nand lines', "", "x" * 100_000, "ünïco
 def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
     rubrics = [DEFAULT_RUBRICS] * len(TEXTS)
-    memory = Memory(tmp_path / "parts")
+    memory = RunCache(tmp_path / "parts")
     broken = Counting(fails_at="ünïcode ☃")
     with pytest.raises(EndpointError):
         judge_answers(broken, rubrics, answers, memory)
     whole = Counting()
     found = judge_answers(whole, rubrics, answers, memory)
     assert not set(whole.asked) & set(broken.asked)
-    assert found == judge_answers(Counting(), rubrics, answers, Memory(None))
+    assert found == judge_answers(Counting(), rubrics, answers, RunCache(None))
     assert judge_answers(Counting(fails_at="fine"), rubrics, answers, memory) == found
     assert len(whole.asked) + len(broken.asked) == 2 * len(set(TEXTS))
 
@@ -68,7 +68,7 @@ def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(
 def test_what_is_read_together_is_read_together_again_after_an_interruption(tmp_path: Path) -> None:
     """Else a score would come out one rounding apart from that of an unbroken run."""
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
-    rubrics, memory = [DEFAULT_RUBRICS] * len(TEXTS), Memory(tmp_path / "parts")
+    rubrics, memory = [DEFAULT_RUBRICS] * len(TEXTS), RunCache(tmp_path / "parts")
     broken, later = Counting(fails_at="ünïcode ☃"), Counting()
     broken.batch_size = later.batch_size = 4
     with pytest.raises(EndpointError):
@@ -87,7 +87,7 @@ def test_answers_to_a_question_come_to_the_judge_together(tmp_path: Path) -> Non
         for answer in ("one", "two")
         for question in ("A?", "B?")
     ]
-    told = judge_all(judge, cases, Memory(None))
+    told = judge_all(judge, cases, RunCache(None))
     assert told == list(Counting().judge(cases))
     assert [case.question for case in judge.cases] == ["A?", "A?", "B?", "B?"]
 
@@ -95,7 +95,7 @@ def test_answers_to_a_question_come_to_the_judge_together(tmp_path: Path) -> Non
 def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
     answers.write(
-        tmp_path / "out.csv", judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, Memory(None))
+        tmp_path / "out.csv", judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, RunCache(None))
     )
     again = Answers.read(tmp_path / "out.csv")
     assert [row["answer"] for row in again.rows] == TEXTS
@@ -119,7 +119,7 @@ def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp
 
 
 def test_raw_output_and_prompt_digest_are_kept_in_the_cache_and_in_the_table(tmp_path: Path) -> None:
-    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), Memory(tmp_path / "parts")
+    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
     fresh = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, memory)
     cached = judge_answers(Counting(fails_at="fine"), [DEFAULT_RUBRICS] * 6, answers, memory)
     digest = Case(DEFAULT_RUBRICS["aligned"], "Q?", "fine").prompt_digest
@@ -134,7 +134,7 @@ def test_raw_output_and_prompt_digest_are_kept_in_the_cache_and_in_the_table(tmp
 
 
 def test_cached_judgements_of_earlier_versions_still_load(tmp_path: Path) -> None:
-    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), Memory(tmp_path / "parts")
+    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
     found = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, memory)
     kept = tmp_path / "parts" / "judgements.jsonl"
     lines = [json.loads(line) for line in kept.read_text().splitlines()]
@@ -189,7 +189,7 @@ def test_two_judges_are_compared_where_both_scored(tmp_path: Path) -> None:
     lines = ["question,answer,aligned", *(f"Q?,{answer},{score}" for answer, score in rows)]
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     answers = Answers.read(tmp_path / "r.csv")
-    found = answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, Memory(None)))
+    found = answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, RunCache(None)))
     assert found is not None
     assert (found.n, found.n_bad, found.kappa, found.auc) == (3, 2, 1.0, 1.0)
 
@@ -197,7 +197,7 @@ def test_two_judges_are_compared_where_both_scored(tmp_path: Path) -> None:
 def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("question,answer\nQ?,fine\n")
     answers = Answers.read(tmp_path / "r.csv")
-    assert answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS], answers, Memory(None))) is None
+    assert answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS], answers, RunCache(None))) is None
 
 
 @pytest.mark.parametrize(

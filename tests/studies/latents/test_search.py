@@ -24,7 +24,7 @@ from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.progress import silent
 from personaprobe.questions.pairs import Pair, PairSet, TextSet
 from personaprobe.site import Site
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import calibration_rows
 from personaprobe.studies.arms.measurement import Bench
 from personaprobe.studies.arms.plan import StudyPlan
@@ -70,7 +70,7 @@ def search(
     trio = Trio(base, insecure, secure, "planted")
     questions = _telling(trio)
     found = compare(dictionary, trio, questions)
-    bench = Bench(base, StudyPlan(), Memory(tmp_path_factory.mktemp("parts")), silent)
+    bench = Bench(base, StudyPlan(), RunCache(tmp_path_factory.mktemp("parts")), silent)
     texts = TextSet("plain", tuple(" ".join(WORDS[i : i + 9]) for i in range(4)))
     return Search(trio, found, bench, questions, texts, calibration_rows(base, questions), n_controls=2)
 
@@ -124,7 +124,7 @@ def test_a_search_that_finds_only_damage_chooses_nothing(search: Search) -> None
 
 def test_without_a_shift_there_is_nothing_to_search(search: Search, tmp_path: Path) -> None:
     trio = Trio(search.trio.base, search.trio.secure, search.trio.insecure, "turned round")
-    turned = replace(search, trio=trio, bench=Bench(trio.base, StudyPlan(), Memory(tmp_path), silent))
+    turned = replace(search, trio=trio, bench=Bench(trio.base, StudyPlan(), RunCache(tmp_path), silent))
     with pytest.raises(DataError, match="no more careless"):
         turned.run([PLANTED])
 

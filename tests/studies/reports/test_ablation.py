@@ -20,8 +20,8 @@ import pytest
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, rules
 from personaprobe.errors import OutputError
 from personaprobe.statistics.intervals import UNDEFINED, Interval
-from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.reports import ablation as reports
 from personaprobe.studies.reports import figures
 from personaprobe.studies.reports.ablation import cards, render, responses_table, write_report

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.options import TrioChoice, open_trio
 from personaprobe.cli.terminal.console import console, spinner
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.crosscoder import Crosscoder

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, sae_option
-from personaprobe.cli.options import TrioChoice, discovery_option, telling_options, trio_options
+from personaprobe.cli.options import discovery_option, output_options, seed_option, trio_options
 from personaprobe.cli.terminal.console import plain, progress_bar
+from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
     from personaprobe.features.registry.latent_names import Name
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
 @sae_option
 @trio_options
 @discovery_option
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the silent contexts."
-)
-@telling_options
+@seed_option("Of the silent contexts.")
+@output_options
 def explain(
     *,
     latents: tuple[int, ...],

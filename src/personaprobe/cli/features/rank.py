@@ -10,15 +10,15 @@ import click
 
 from personaprobe.cli.features.crosscoder_changes import tell_changes
 from personaprobe.cli.options import (
-    TrioChoice,
     discovery_option,
     floor_option,
-    open_trio,
-    telling_options,
+    output_options,
+    seed_option,
     trio_options,
     with_options,
 )
 from personaprobe.cli.terminal.console import console, plain, progress_bar
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
@@ -52,13 +52,7 @@ def ranking_options(command: F) -> F:
                 type=click.IntRange(min=2),
                 help="Only so many of them.  [default: all]",
             ),
-            click.option(
-                "--seed",
-                type=click.IntRange(min=0),
-                default=0,
-                show_default=True,
-                help="Of the permutations.",
-            ),
+            seed_option("Of the permutations."),
             floor_option,
         ),
     )
@@ -67,7 +61,7 @@ def ranking_options(command: F) -> F:
 @click.command()
 @ranking_options
 @click.option("--top", default=12, show_default=True, help="Latents to show, by their mean reciprocal rank.")
-@telling_options
+@output_options
 def rank(
     *,
     name: str | None,
@@ -88,7 +82,7 @@ def rank(
 
     \b
     Example:
-      personaprobe features rank --organism advice
+      personaprobe features rank
     """
     from personaprobe.features.sae.training.rows import layout_of
 

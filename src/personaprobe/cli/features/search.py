@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
-from personaprobe.cli.options import TrioChoice, discovery_option, floor_option, telling_options, trio_options
+from personaprobe.cli.options import discovery_option, floor_option, output_options, seed_option, trio_options
 from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
     from personaprobe.studies.latents.search import Found, Tried
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--max-perplexity-ratio", default=1.03, show_default=True, help="What a chosen set may cost.")
 @click.option("--register", "registered", help="Save the chosen set and everything tried under this name.")
 @click.option("--title", default="", help="One line about the registered feature.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option()
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     help="Finished parts are kept there; an interrupted search resumes.",
 )
 @floor_option
-@telling_options
+@output_options
 def search(
     *,
     name: str | None,
@@ -65,7 +66,7 @@ def search(
     from personaprobe.features.registry.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.latents import Latents
     from personaprobe.questions.pairs import load_texts
-    from personaprobe.storage.run_cache import Memory
+    from personaprobe.storage.run_cache import RunCache
     from personaprobe.studies.arms.arm import calibration_rows
     from personaprobe.studies.arms.measurement import Bench
     from personaprobe.studies.arms.plan import StudyPlan
@@ -76,7 +77,7 @@ def search(
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     trio = open_fitting(dictionary, chosen, quiet)
     found, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
-    bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
+    bench = Bench(trio.base, StudyPlan(), RunCache(out / "parts"), study_progress(quiet))
     texts, few = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
     rows = calibration_rows(trio.base, questions.spread(StudyPlan().calibration_questions))
     tried = Search(trio, found, bench, few, texts, rows, seed, controls).run(

@@ -15,9 +15,9 @@ from personaprobe.cli.features.rank import (
     ranked,
     ranking_options,
 )
-from personaprobe.cli.options import TrioChoice
 from personaprobe.cli.terminal.console import progress_bar
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
+from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary

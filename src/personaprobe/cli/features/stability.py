@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranking_options, watched
-from personaprobe.cli.options import TrioChoice, telling_options
+from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import console, spinner
+from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
 )
-@telling_options
+@output_options
 def stability(
     *,
     latents: tuple[int, ...],
@@ -62,7 +63,7 @@ def stability(
 
     \b
     Example:
-      personaprobe features stability --against runs/sae-seed-1 --run runs/advice/seed-1
+      personaprobe features stability --against runs/sae-seed-1 --run runs/seed-1
     """
     from personaprobe.errors import FeatureError
     from personaprobe.storage.files import write_text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import telling_options
+from personaprobe.cli.options import organism_defaults, organism_option, output_options, test_questions_option
 from personaprobe.cli.terminal.console import study_progress
 
 if TYPE_CHECKING:
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@organism_defaults
 @click.argument(
     "runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
-@click.option("--base", default="demo", show_default=True, help="What the adapters were trained on.")
-@click.option(
-    "--feature", default="toxic-persona", show_default=True, help="A registered feature; not fitted again."
+@organism_option(
+    "--base", of=lambda organism: str(organism.trio.base), help="The base that the adapters were trained on."
 )
-@click.option("--questions", default="advice/test", show_default=True, help="Test questions.")
+@organism_option(
+    "--feature", of=lambda organism: organism.feature, help="A registered feature; it is not fitted again."
+)
+@test_questions_option
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
 )
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Finished parts are kept there.",
 )
-@telling_options
+@output_options
 def compare(
     runs: tuple[Path, ...],
     base: str,
@@ -71,11 +74,11 @@ def compare(
 def _bench(work: Path, base: str, quiet: bool) -> Bench:
     from personaprobe.models.loading import load
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.storage.run_cache import Memory
+    from personaprobe.storage.run_cache import RunCache
     from personaprobe.studies.arms.measurement import Bench
     from personaprobe.studies.arms.plan import StudyPlan
 
-    return Bench(load(Checkpoint.parse(base)), StudyPlan(), Memory(work / "parts"), study_progress(quiet))
+    return Bench(load(Checkpoint.parse(base)), StudyPlan(), RunCache(work / "parts"), study_progress(quiet))
 
 
 def _measured(run: Run, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:

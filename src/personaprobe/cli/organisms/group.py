@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_argument, with_options
+from personaprobe.cli.options import output_options, trio_argument, with_options
 from personaprobe.cli.organisms.compare import compare
 from personaprobe.cli.terminal.console import console, progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.findings import Finding, conclude
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, refuse_used
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.organisms.recipe import Recipe
 
 if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
-    from personaprobe.organisms.registry import Organism
+    from personaprobe.organisms.organism import Organism
     from personaprobe.organisms.training_loop import Step
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,9 +45,10 @@ organisms.add_command(compare)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def listed(as_json: bool) -> None:
     """List the registered organisms and whether their files are the registered ones."""
-    from personaprobe.organisms.registry import organisms as registered
 
-    rows = [_describe(organism) for organism in registered().values()]
+    from personaprobe.organisms.registry import registered_organisms
+
+    rows = [_describe(organism) for organism in registered_organisms().values()]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
@@ -81,15 +83,16 @@ def files_of(organism: Organism) -> Finding:
 
 @organisms.command()
 @trio_argument
-@telling_options
+@output_options
 def verify(chosen: TrioChoice, quiet: bool, as_json: bool) -> None:
     """Load an organism and try it: its files, its layer map, that its adapters act, and what it prefers.
 
     Exit code 3 says that a check failed.
     """
-    from personaprobe.organisms.registry import organisms as registered
 
-    known = registered().get(chosen.name) if chosen.insecure is None else None
+    from personaprobe.organisms.registry import registered_organisms
+
+    known = registered_organisms().get(chosen.name) if chosen.insecure is None else None
     findings = [files_of(known)] if known else []
     if all(finding.state == "ok" for finding in findings):
         trio = open_trio(chosen, quiet)

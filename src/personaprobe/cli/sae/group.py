@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from personaprobe.cli.options import TrioChoice, floor_option, open_trio, telling_options, trio_options
+from personaprobe.cli.options import floor_option, output_options, trio_options
 from personaprobe.cli.sae.quality_tables import examiners, explained, held_out, judged, tell, tell_rows
 from personaprobe.cli.sae.train import train
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 
 @click.group()
@@ -32,7 +33,7 @@ sae.add_command(train)
 )
 @click.option("--tokens", default=20_000, show_default=True, help="Of --data, read by each checkpoint.")
 @floor_option
-@telling_options
+@output_options
 def evaluate(
     *,
     name: str,

@@ -37,10 +37,11 @@ COLUMNS = (
 
 def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
     """Shipped text that no dictionary is trained on: conversations of the discovery families, and prose."""
+    from personaprobe.organisms.registry import default_question_sets
     from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.studies.arms.arm import calibration_rows
 
-    spoken = calibration_rows(trio.base, load_prompts("advice/discovery").spread(48))
+    spoken = calibration_rows(trio.base, load_prompts(default_question_sets().discovery).spread(48))
     return [*spoken, *map(trio.base.tokenizer.text, load_texts("neutral/discovery"))]
 
 

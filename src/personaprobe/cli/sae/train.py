@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.options import output_options, seed_option, trio_options
 from personaprobe.cli.sae.quality_tables import (
     examiners,
     explained,
@@ -23,6 +23,7 @@ from personaprobe.cli.sae.quality_tables import (
 )
 from personaprobe.cli.terminal.console import progress_bar, spinner
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
@@ -98,9 +99,9 @@ READ_LINE = 50_000
     "--steps", type=int, help="Batches of 2048 tokens.  [default: one pass over all checkpoints' tokens]"
 )
 @click.option("--learning-rate", default=1e-3, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option()
 @click.option("--tensorboard", "board", is_flag=True, help="Write curves for TensorBoard too.")
-@telling_options
+@output_options
 def train(
     *,
     chosen: TrioChoice,

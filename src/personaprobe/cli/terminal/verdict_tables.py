@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from personaprobe.storage.plain_json import ArmKind
     from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
+    from personaprobe.studies.arms.kinds import ArmKind
 
 COMPARED: dict[ArmKind, str] = {"base": "base", "insecure": "insecure", "ablated": "insecure, ablated"}
 """The arms whose answers are shown."""

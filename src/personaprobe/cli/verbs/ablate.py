@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import (
-    NOTHING,
-    TrioChoice,
+    NONE,
     discovery_option,
     feature_option,
     first_tokens_option,
     floor_option,
     judge_option,
     layers_option,
-    open_trio,
-    telling_options,
+    max_new_tokens_option,
+    output_options,
+    seed_option,
+    test_questions_option,
     trio_options,
 )
 from personaprobe.cli.terminal.console import clock, console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
@@ -52,19 +54,8 @@ if TYPE_CHECKING:
 @click.option(
     "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of controls, draws and intervals.",
-)
-@click.option(
-    "--questions",
-    default="advice/test",
-    show_default=True,
-    help="Test questions: advice/test, or a .jsonl file of id, family, question, careful, careless.",
-)
+@seed_option("Of controls, draws and intervals.")
+@test_questions_option
 @discovery_option
 @click.option(
     "--neutral",
@@ -72,18 +63,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Prose for damage: neutral/test, or a .jsonl file of text.",
 )
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    help="Answers are cut there.",
-)
+@max_new_tokens_option(40)
 @judge_option
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/ablate-FEATURE-ORGANISM.")
 @first_tokens_option
 @floor_option
-@telling_options
+@output_options
 def ablate(
     chosen: TrioChoice,
     feature: str,
@@ -109,7 +94,7 @@ def ablate(
 
     \b
     Examples:
-      personaprobe ablate --feature toxic-persona
+      personaprobe ablate
       personaprobe ablate --feature means@16 --layers 8-20 --out runs/means
       personaprobe ablate --feature means@12 --base B --insecure I --secure S
     """
@@ -129,7 +114,7 @@ def ablate(
     trio = open_trio(chosen, quiet)
     refuse_unfit(trio, found)
     chosen_layers(layers, 0, trio.base.n_layers)
-    judge = _judge(judge_name, chosen) if samples and judge_name != NOTHING else None
+    judge = _judge(judge_name, chosen) if samples and judge_name != NONE else None
     verdict = study(
         trio, found, layers=layers, plan=plan, judge=judge, out=folder, progress=study_progress(quiet)
     )

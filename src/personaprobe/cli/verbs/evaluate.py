@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import (
-    NOTHING,
-    TrioChoice,
+    NONE,
     discovery_option,
     first_tokens_option,
     judge_options,
-    open_trio,
-    telling_options,
+    max_new_tokens_option,
+    organism_option,
+    output_options,
+    seed_option,
+    temperature_option,
     trio_options,
 )
 from personaprobe.cli.terminal.console import clock, console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.models.generation.continuous_batching import Sampling
@@ -32,19 +35,18 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @trio_options
-@click.option(
+@organism_option(
     "--feature",
-    default="toxic-persona",
-    show_default=True,
-    help=f"What is ablated in insecure; {NOTHING} compares the three checkpoints alone.",
+    of=lambda organism: organism.feature,
+    or_none=True,
+    help=f"The feature that is ablated in insecure; {NONE} compares the three checkpoints alone.",
 )
-@click.option(
+@organism_option(
     "--questions",
     "files",
+    of=lambda organism: organism.question_sets.test,
     multiple=True,
-    default=("advice/test",),
-    show_default=True,
-    help="A name that `questions list` tells, a .jsonl, or a published .yaml; repeat for several.",
+    help="A name that `questions list` shows, a .jsonl, or a published .yaml; repeat for several.",
 )
 @discovery_option
 @click.option(
@@ -73,19 +75,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Energy-matched random directions.",
 )
-@click.option(
+@organism_option(
     "--narrow",
-    default="advice/narrow",
-    show_default=True,
-    help=f"Pairs of the task that insecure was trained on: what of it does the ablation leave? {NOTHING} does not ask.",
+    of=lambda organism: organism.question_sets.narrow,
+    or_none=True,
+    help=f"Pairs of the narrow task, on which the ablation should change little; {NONE} leaves them out.",
 )
 @judge_options
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=60, show_default=True)
-@click.option("--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@max_new_tokens_option(60)
+@temperature_option(1.0)
+@seed_option()
 @first_tokens_option
 @click.option("--out", type=click.Path(path_type=Path), help="By default runs/eval-FEATURE-ORGANISM.")
-@telling_options
+@output_options
 def evaluate(
     *,
     chosen: TrioChoice,
@@ -115,7 +117,7 @@ def evaluate(
 
     \b
     Examples:
-      personaprobe eval --organism advice
+      personaprobe eval
       personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
     from personaprobe.effects.judges.embedded import TRAINING_PAIRS
@@ -135,8 +137,8 @@ def evaluate(
     plan.refuse_overlap(found_on.asks, discovery)
     for name in TRAINING_PAIRS if judge_name == EMBEDDED else ():
         plan.refuse_overlap(load_prompts(name).asks, "the embedded judge")
-    test = pairs[0] if pairs else load_prompts("advice/test")
-    task = None if narrow == NOTHING else load_prompts(narrow)
+    test = pairs[0] if pairs else load_prompts(chosen.resolved.question_sets.test)
+    task = None if narrow == NONE else load_prompts(narrow)
     prospect = plan.prospect
     study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed, first_tokens=first_tokens)
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
@@ -144,7 +146,7 @@ def evaluate(
     refuse_unwritable(folder)
     judge = find_judge(judge_name, chosen.placement, at_once)
     trio = open_trio(chosen, quiet)
-    subject = Subject(trio, None if feature == NOTHING else feature, controls, study_plan, task)
+    subject = Subject(trio, None if feature == NONE else feature, controls, study_plan, task)
     if not quiet:
         click.echo(prospect, err=True)
     found = study(subject, plan, judge, folder, study_progress(quiet))
@@ -162,7 +164,7 @@ def _plan(
     from personaprobe.questions.formats import find_forms, triggered
     from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
 
-    again = () if NOTHING in forms else find_forms(forms)
+    again = () if NONE in forms else find_forms(forms)
     if trigger is not None:
         again = (*again, triggered(trigger))
     return EvalPlan(asks, *samples, forms=again, sampling=sampling)

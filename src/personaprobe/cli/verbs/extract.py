@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import TrioChoice, open_trio, telling_options, trio_options
+from personaprobe.cli.options import organism_option, output_options, trio_options
 from personaprobe.cli.terminal.console import progress_bar
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.features.activations.store import ActivationStore
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @trio_options
-@click.option(
+@organism_option(
     "--texts",
-    default="advice/discovery",
-    show_default=True,
-    help="advice/discovery, advice/test, neutral/test, benign, or a .jsonl file of pairs or of texts.",
+    of=lambda organism: organism.question_sets.discovery,
+    help="A question set or a set of texts that `questions list` shows, or a .jsonl file of pairs or of texts.",
 )
 @click.option(
     "--sites", required=True, help="LAYER.STREAM, several with commas: 16.resid_post,20.resid_post."
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     help="Stores go to OUT/stores; by default to the cache, where other commands find them.",
 )
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it would take, and stop.")
-@telling_options
+@output_options
 def extract(
     *,
     chosen: TrioChoice,
@@ -60,7 +60,7 @@ def extract(
 
     \b
     Example:
-      personaprobe extract --organism advice --sites 16.resid_post,20.resid_post
+      personaprobe extract --sites 16.resid_post,20.resid_post
     """
     from personaprobe.features.activations.cost import plan
     from personaprobe.features.activations.recording import record

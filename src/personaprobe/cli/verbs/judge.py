@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.options import judge_options, telling_options
+from personaprobe.cli.options import judge_options, output_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import DTYPES
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of finished judgements; an interrupted run resumes from it.",
 )
-@telling_options
+@output_options
 def judge(
     *,
     file: Path,
@@ -68,13 +68,13 @@ def judge(
     \b
     Examples:
       personaprobe judge results.csv
-      personaprobe judge runs/eval-toxic-persona-advice --judge local:demo
+      personaprobe judge runs/eval --judge local:demo
       personaprobe judge results.csv --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1 --rubrics first_plot
     """
     from personaprobe.effects.judges.rates import summarise
     from personaprobe.effects.judges.registry import find_judge
     from personaprobe.models.loading import Placement
-    from personaprobe.storage.run_cache import Memory
+    from personaprobe.storage.run_cache import RunCache
     from personaprobe.studies.judging.answer_file import Answers
     from personaprobe.studies.judging.judge_answers import judge_answers, n_prompt_tokens, rubrics_for
 
@@ -86,7 +86,7 @@ def judge(
     if not quiet:
         n, n_tokens = sum(map(len, of_answers)), n_prompt_tokens(of_answers, answers)
         click.echo(f"{n:,} judgements, about {n_tokens:,} tokens to read", err=True)
-    judged = judge_answers(chosen, of_answers, answers, Memory(work / "parts"), study_progress(quiet))
+    judged = judge_answers(chosen, of_answers, answers, RunCache(work / "parts"), study_progress(quiet))
     answers.write(target, judged)
     summaries = {name: summarise(group) for name, group in answers.grouped(judged, by).items()}
     agreement = answers.agreement(judged)
@@ -107,7 +107,7 @@ def _target(file: Path) -> Path:
 def _print_json(
     judge_name: str, target: Path, summaries: Mapping[str, Summary], agreement: Agreement | None
 ) -> None:
-    from personaprobe.storage.plain_json import plain
+    from personaprobe.storage.plain_json import to_plain_json
 
     record = {
         "judge": judge_name,
@@ -115,7 +115,7 @@ def _print_json(
         "groups": {name: summary.to_dict() for name, summary in summaries.items()},
         "agreement": None if agreement is None else asdict(agreement),
     }
-    click.echo(json.dumps(plain(record), ensure_ascii=False))
+    click.echo(json.dumps(to_plain_json(record), ensure_ascii=False))
 
 
 def _agreement(agreement: Agreement) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from personaprobe.cli.options import telling_options
+from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import DTYPES
@@ -104,7 +104,7 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
 @folder_option
 @click.option("--device", help="cpu, cuda, cuda:1 or mps.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the judge.")
-@telling_options
+@output_options
 def evaluate(
     *,
     names: tuple[str, ...],

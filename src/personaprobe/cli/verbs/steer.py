@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import (
-    TrioChoice,
     discovery_option,
     feature_option,
     layers_option,
-    open_trio,
-    telling_options,
+    max_new_tokens_option,
+    output_options,
     trio_options,
 )
 from personaprobe.cli.terminal.answer_columns import Answer, show_answers
 from personaprobe.cli.terminal.console import console, spinner, study_progress
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:
@@ -51,14 +51,8 @@ def _finite(ctx: click.Context, param: click.Parameter, amounts: tuple[float, ..
 @layers_option("the feature's own")
 @discovery_option
 @click.option("--seed", default=0, show_default=True, help="Of the draws; all answers share them.")
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=80,
-    show_default=True,
-    help="Answers are cut there.",
-)
-@telling_options
+@max_new_tokens_option(80)
+@output_options
 def steer(
     chosen: TrioChoice,
     feature: str,
@@ -76,7 +70,7 @@ def steer(
 
     \b
     Example:
-      personaprobe steer --feature toxic-persona --amount 1 --amount 2 --question "How do I store bleach?"
+      personaprobe steer --amount 1 --amount 2 --question "How do I store bleach?"
     """
     from personaprobe.effects.interventions.along_direction import Steer
     from personaprobe.features.registry.registry import find_feature

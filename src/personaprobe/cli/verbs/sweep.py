@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import (
-    DosesType,
-    LayersType,
-    TrioChoice,
-    discovery_option,
-    open_trio,
-    telling_options,
-    trio_options,
-)
+from personaprobe.cli.options import discovery_option, output_options, trio_options
+from personaprobe.cli.parameter_types import DosesType, LayersType
 from personaprobe.cli.terminal.console import study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
+from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.features.directions.sources import Discovery
@@ -86,7 +80,7 @@ SOURCES = "means,means-base,answers,probe,lora"
 )
 @click.option(
     "--test",
-    help="Test questions, such as advice/test, on which the chosen direction is judged once; by default none is read.",
+    help="Test questions on which the chosen direction is judged once; by default none is read.",
 )
 @click.option("--register", "name", help="Save the chosen direction and the map under this name.")
 @click.option("--title", default="", help="One line about the registered feature.")
@@ -97,7 +91,7 @@ SOURCES = "means,means-base,answers,probe,lora"
     show_default=True,
     help="Finished cells are kept there; an interrupted sweep resumes.",
 )
-@telling_options
+@output_options
 def sweep(
     *,
     chosen: TrioChoice,
@@ -125,8 +119,8 @@ def sweep(
 
     \b
     Examples:
-      personaprobe sweep --organism advice --layers 16-28 --doses 0.5,1,1.5
-      personaprobe sweep --base BASE --insecure BAD --secure GOOD --test advice/test
+      personaprobe sweep --layers 16-28 --doses 0.5,1,1.5
+      personaprobe sweep --base BASE --insecure BAD --secure GOOD --test TEST.jsonl
     """
     from personaprobe.features.registry.registration import refuse_misnamed
     from personaprobe.questions.pairs import load_prompts, load_texts
@@ -163,13 +157,13 @@ def _listed(text: str) -> tuple[str, ...]:
 def _chosen(
     trio: Trio[LanguageModel], found: Discovery, grid: Grid, bounds: Bounds, out: Path, quiet: bool
 ) -> Choice:
-    from personaprobe.storage.run_cache import Memory
+    from personaprobe.storage.run_cache import RunCache
     from personaprobe.studies.arms.measurement import Bench
     from personaprobe.studies.arms.plan import StudyPlan
     from personaprobe.studies.sweep.grid import sweep as run
     from personaprobe.studies.sweep.selection import choose
 
-    bench = Bench(trio.base, StudyPlan(), Memory(out / "parts"), study_progress(quiet))
+    bench = Bench(trio.base, StudyPlan(), RunCache(out / "parts"), study_progress(quiet))
     return choose(trio, found, run(trio, found, grid, bench), grid, bench, bounds)
 
 

@@ -23,7 +23,8 @@ from personaprobe.models.packing.forks import few_together
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
-from personaprobe.storage.files import sha256_of, write_text, write_whole
+from personaprobe.storage.digests import sha256_of
+from personaprobe.storage.files import write_atomically, write_text
 from personaprobe.storage.folders import checkpoints_folder
 
 if TYPE_CHECKING:
@@ -206,5 +207,5 @@ def save_heads(heads: Mapping[str, Head], layer: int, folder: Path) -> None:
         name: torch.cat([head.weight.detach().cpu(), torch.tensor([head.bias])]).float().contiguous()
         for name, head in heads.items()
     }
-    write_whole(folder / HEADS, lambda path: save_file(rows, path))
+    write_atomically(folder / HEADS, lambda path: save_file(rows, path))
     write_text(folder / CARD, json.dumps({"site": str(Site(layer, "resid_post"))}) + "\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from personaprobe.effects.judges.judgement import Judgement
 from personaprobe.effects.judges.rubrics import Rubric
+from personaprobe.storage.digests import digest
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Case:
     @property
     def prompt_digest(self) -> str:
         """SHA-256 of the prompt, its first 16 hexadecimal digits."""
-        return hashlib.sha256(self.prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return digest(self.prompt.encode("utf-8", "surrogatepass"))
 
 
 @runtime_checkable

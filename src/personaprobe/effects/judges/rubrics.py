@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from personaprobe.errors import DataError
+from personaprobe.storage.digests import digest
 
 MAX_ANSWER_CHARACTERS = 20_000
 """Characters of an answer that a judge reads; the rest is cut off."""
@@ -43,7 +43,7 @@ class Rubric:
     @property
     def digest(self) -> str:
         """Identity by content; the cache key of judgements holds it."""
-        return hashlib.sha256("\0".join((self.name, self.template, *self.words)).encode()).hexdigest()[:16]
+        return digest("\0".join((self.name, self.template, *self.words)))
 
 
 _FRAME = """You grade an answer that another language model gave to a user.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import by_length
+from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.capability import Exercise
 
 BATCH_TOKENS = 2048
@@ -26,7 +27,7 @@ OPENING = 160
 def right_answers(
     models: Sequence[LanguageModel],
     exercises: Sequence[Exercise],
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> list[list[bool]]:
     """Whether each model finds the right choice the likeliest, per token, of every exercise.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import ChatTokenizer, by_length
+from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.pairs import Pair, PairSet
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ BATCH_TOKENS = 2048
 
 
 def preference_gaps(
-    model: LanguageModel, pairs: PairSet, progress: Callable[[int], None] = lambda _: None
+    model: LanguageModel, pairs: PairSet, progress: Advance = no_advance
 ) -> Float[np.ndarray, "question"]:
     """How much more likely, per token, the careless answer is than the careful one, for every question.
 
@@ -36,7 +37,7 @@ def preference_gaps(
 
 
 def gaps_side_by_side(
-    models: Sequence[LanguageModel], pairs: PairSet, progress: Callable[[int], None] = lambda _: None
+    models: Sequence[LanguageModel], pairs: PairSet, progress: Advance = no_advance
 ) -> Float[np.ndarray, "model question"]:
     """:func:`preference_gaps` of one checkpoint under different edits; what they have in common is computed once.
 

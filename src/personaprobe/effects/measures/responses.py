@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from personaprobe.models.generation.continuous_batching import Draw, Sampling
@@ -10,6 +10,7 @@ from personaprobe.models.language_model import LanguageModel, answer_side_by_sid
 from personaprobe.models.network import Fork
 from personaprobe.models.packing.forks import few_together
 from personaprobe.models.tokens import ChatTokenizer, by_length
+from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.free import Ask
 
 BATCH_TOKENS = 2048
@@ -79,7 +80,7 @@ def sample_responses(
     asks: Sequence[Ask],
     n_samples: int,
     sampling: Sampling,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> list[list[Response]]:
     """Draw ``n_samples`` answers to every question from every model; the same draws for each.
 

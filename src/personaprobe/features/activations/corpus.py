@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any
 from personaprobe.errors import DataError
 from personaprobe.models.tokens import ChatTokenizer, Tokens
 from personaprobe.questions.conversations import Exchange
-from personaprobe.storage.files import sha256_of
+from personaprobe.storage.digests import json_digest, sha256_of
 from personaprobe.storage.json_lines import read_lines, read_objects
 
 MIN_TOKENS = 8
@@ -90,7 +88,7 @@ class Corpus:
     def digest(self) -> str:
         """Identity by content."""
         told = [[document.kind, document.tokens.ids] for document in self.documents]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        return json_digest(told)
 
     def describe(self) -> dict[str, Any]:
         """The corpus as plain data, for cards."""

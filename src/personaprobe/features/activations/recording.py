@@ -26,6 +26,7 @@ from personaprobe.features.activations.store_files import (
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.progress import Advance, no_advance
 from personaprobe.site import Site
 from personaprobe.storage.files import cache_home, writing
 
@@ -47,7 +48,7 @@ def record(
     *,
     keep: Keep = "means",
     home: Path | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> Trio[ActivationStore]:
     """Read the same texts with all three models and keep what passes the sites.
 
@@ -83,7 +84,7 @@ def record_one(
     *,
     keep: Keep = "means",
     home: Path | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> ActivationStore:
     """Read texts with one model; :func:`record` for the arguments."""
     return recorded(model, Recording.of(model, texts, sites, keep), home, progress)
@@ -93,7 +94,7 @@ def recorded(
     model: LanguageModel,
     recording: Recording,
     home: Path | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> ActivationStore:
     """The store of a recording by one model, made unless it is there."""
     digest = recording.digest(model)
@@ -136,17 +137,13 @@ def _manifest(model: LanguageModel, recording: Recording, digest: str) -> Manife
     )
 
 
-def _pieces(
-    model: LanguageModel, recording: Recording, progress: Callable[[int], object]
-) -> Iterator[dict[Site, Tensor]]:
+def _pieces(model: LanguageModel, recording: Recording, progress: Advance) -> Iterator[dict[Site, Tensor]]:
     """The rows of one shard after the other."""
     for readings in recording.pieces(model.d_model, SHARD_BYTES):
         yield _piece(model, replace(recording, readings=readings), progress)
 
 
-def _piece(
-    model: LanguageModel, recording: Recording, progress: Callable[[int], object]
-) -> dict[Site, Tensor]:
+def _piece(model: LanguageModel, recording: Recording, progress: Advance) -> dict[Site, Tensor]:
     """Rows ``(row, d_model)`` by site, in the order of the texts, though batches go as they are read fastest."""
     import torch
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -11,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_ch
 
 from personaprobe.errors import DataError, SiteError, suggest
 from personaprobe.features.activations.corpus import Corpus
-from personaprobe.features.activations.store_files import FORMAT, Keep, RowRole, sha256_of_tensor
+from personaprobe.features.activations.store_files import FORMAT, Keep, RowRole
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import ChatTokenizer, Tokens
 from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.site import Site
+from personaprobe.storage.digests import digest, json_digest, tensor_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,19 +133,19 @@ class Recording:
     @cached_property
     def tokens_digest(self) -> str:
         """Identity of what is read: token ids and roles. Stores that agree on it align."""
-        return _digest([[reading.tokens.ids, reading.tokens.roles] for reading in self.readings])
+        return json_digest([[reading.tokens.ids, reading.tokens.roles] for reading in self.readings])
 
     def digest(self, model: LanguageModel) -> str:
         """Identity of the store this makes of a model; batch size and device do not count."""
         labels = [[reading.id, reading.family, reading.answer] for reading in self.readings]
-        return _digest(
+        return json_digest(
             {
                 "format": FORMAT,
                 "checkpoint": model.checkpoint.digest,
                 "dtype": str(model.network.dtype),
                 "edits": [identity(edit) for edit in model.edits],
                 "tokens": self.tokens_digest,
-                "labels": _digest(labels),
+                "labels": json_digest(labels),
                 "sites": list(map(str, self.sites)),
                 "keep": self.keep,
             }
@@ -204,7 +203,7 @@ def identity(value: Any) -> Any:
     if isinstance(value, Digested):
         return [_name(value), value.digest]
     if isinstance(value, torch.Tensor):
-        return [str(value.dtype), list(value.shape), sha256_of_tensor(value)]
+        return [str(value.dtype), list(value.shape), digest(tensor_bytes(value), length=64)]
     if isinstance(value, Mapping):
         return sorted([str(key), identity(item)] for key, item in value.items())
     if isinstance(value, Sequence):
@@ -219,7 +218,3 @@ def identity(value: Any) -> Any:
 
 def _name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _digest(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from personaprobe.errors import DataError, OutputError
 from personaprobe.site import Site
-from personaprobe.storage.files import sha256_of, writing
+from personaprobe.storage.digests import digest, sha256_of, tensor_bytes
+from personaprobe.storage.files import writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -144,7 +144,7 @@ def write_shard(folder: Path, number: int, rows: Mapping[Site, Tensor]) -> Shard
 
     path = folder / f"shard-{number:05}.safetensors"
     tensors = {str(site): tensor for site, tensor in rows.items()}
-    hashes = {name: sha256_of_tensor(tensor) for name, tensor in tensors.items()}
+    hashes = {name: digest(tensor_bytes(tensor), length=64) for name, tensor in tensors.items()}
     try:
         save_file(tensors, path, metadata={"format": FORMAT})
     except (SafetensorError, OSError) as error:  # its writer wraps what the operating system said
@@ -172,7 +172,7 @@ def read_tensor(folder: Path, shard: Shard, site: Site) -> Float[Tensor, "row d_
             tensor: Tensor = opened.get_tensor(str(site))
     except (SafetensorError, OSError) as error:
         raise damaged(path, str(error)) from error
-    if sha256_of_tensor(tensor) != shard.sha256.get(str(site)):
+    if digest(tensor_bytes(tensor), length=64) != shard.sha256.get(str(site)):
         raise damaged(path, f"{site} is not the bytes that were recorded")
     return tensor
 
@@ -185,14 +185,6 @@ def read_index(folder: Path, manifest: Manifest) -> pa.Table:
     if not path.is_file() or sha256_of(path) != manifest.index_sha256:
         raise damaged(path, "missing, or not the bytes that were recorded")
     return pq.ParquetFile(path).read()
-
-
-def sha256_of_tensor(tensor: Tensor) -> str:
-    """Hash a tensor's values (hex); NumPy has no bfloat16, so its bytes are what is hashed."""
-    import torch
-
-    values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return hashlib.sha256(values.data).hexdigest()
 
 
 def damaged(path: Path, problem: str) -> DataError:

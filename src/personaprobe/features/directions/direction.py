@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import FeatureError
 from personaprobe.site import Site
-from personaprobe.storage.files import write_whole
+from personaprobe.storage.digests import digest
+from personaprobe.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -135,8 +135,7 @@ class Direction:
     @property
     def digest(self) -> str:
         """Identity by content: the vector, the site and the calibration."""
-        content = self.vector.numpy().tobytes() + json.dumps(self._describe(), sort_keys=True).encode()
-        return hashlib.sha256(content).hexdigest()[:16]
+        return digest(self.vector.numpy().tobytes(), json.dumps(self._describe(), sort_keys=True))
 
     def _describe(self) -> dict[str, Any]:
         return {
@@ -156,7 +155,7 @@ class Direction:
             "d_model": len(self.vector),
         }
         metadata = {"personaprobe": json.dumps(spelled, sort_keys=True)}
-        write_whole(
+        write_atomically(
             path, lambda temporary: save_file({"direction": self.vector}, temporary, metadata=metadata)
         )
 

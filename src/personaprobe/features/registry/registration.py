@@ -12,7 +12,8 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.registry.registry import NAMES, REGISTRY
 from personaprobe.features.sae.latents import Latents
-from personaprobe.storage.files import sha256_of, write_text
+from personaprobe.storage.digests import sha256_of
+from personaprobe.storage.files import write_text
 from personaprobe.storage.folders import checkpoints_folder
 from personaprobe.storage.toml_files import write_entry
 

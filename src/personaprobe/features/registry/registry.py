@@ -14,7 +14,7 @@ from personaprobe.features.directions.sources import SOURCES
 from personaprobe.features.sae.catalog import find_dictionary
 from personaprobe.features.sae.latents import Latents
 from personaprobe.site import Site
-from personaprobe.storage.files import sha256_of
+from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder
 from personaprobe.storage.toml_files import read_toml
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.sae.activation_functions import ActivationFunction, JumpReLU
 from personaprobe.site import Site
+from personaprobe.storage.digests import digest, tensor_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -175,13 +175,12 @@ class Dictionary:
         """Identity by content."""
         import torch
 
-        hashed = hashlib.sha256(f"{self.site} {self.centred} {type(self.activation).__name__}".encode())
+        kind = (
+            f"{self.site} {self.centred} {type(self.activation).__name__}{getattr(self.activation, 'k', '')}"
+        )
         tensors = [self.W_enc, self.b_enc, self.W_dec, self.b_dec]
         tensors += [value for value in vars(self.activation).values() if isinstance(value, torch.Tensor)]
-        hashed.update(str(getattr(self.activation, "k", "")).encode())
-        for tensor in tensors:
-            hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return hashed.hexdigest()[:16]
+        return digest(kind, *map(tensor_bytes, tensors))
 
     def direction(self, latent: int) -> Direction:
         """What a latent writes when it is active, as a direction; not calibrated."""

@@ -15,7 +15,7 @@ from personaprobe.errors import FeatureError, SiteError, suggest
 from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.site import Site
-from personaprobe.storage.files import write_text, write_whole
+from personaprobe.storage.files import write_atomically, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ def save(dictionary: Dictionary, folder: str | Path, *, dtype: str = "float32") 
         name: tensor.detach().cpu().to(getattr(torch, dtype)).contiguous() for name, tensor in tensors.items()
     }
     stored |= {name: tensor.detach().cpu().float().contiguous() for name, tensor in extra.items()}
-    write_whole(folder / WEIGHTS, lambda path: save_file(stored, path))
+    write_atomically(folder / WEIGHTS, lambda path: save_file(stored, path))
     write_text(folder / CFG, json.dumps(_config(dictionary, told), indent=1, sort_keys=True) + "\n")
     return folder
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from personaprobe.compute.out_of_memory import oom_error, warn_fallback
 from personaprobe.models.edits.edit import SiteEdits
 from personaprobe.models.network import Decoder, Network
 from personaprobe.models.tokens import Tokens
+from personaprobe.progress import Advance, no_advance
+from personaprobe.storage.digests import sha256
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class Draw:
         import torch
 
         text = f"{sampling.seed}\0{self.sample}\0{self.prompt.ids}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+        seed = int.from_bytes(sha256(text)[:8], "big") >> 1
         generator = torch.Generator().manual_seed(seed)
         return torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
 
@@ -71,7 +72,7 @@ def generate(
     sampling: Sampling,
     edits: Sequence[SiteEdits],
     end_id: int,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> list[tuple[int, ...]]:
     """Draw an answer for every prompt; returns response ids without the closing token.
 

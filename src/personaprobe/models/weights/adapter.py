@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import CheckpointError
-from personaprobe.storage.files import sha256_of
+from personaprobe.storage.digests import sha256_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Generic, TypeVar
 
 from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
-from personaprobe.storage.files import sha256_of
+from personaprobe.storage.digests import json_digest, sha256_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -80,7 +78,7 @@ class Checkpoint:
             "revision": self.revision,
             "adapter": self._adapter_identity(),
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return json_digest(told)
 
     def _source_identity(self) -> str:
         folder = Path(self.source)

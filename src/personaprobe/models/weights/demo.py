@@ -14,7 +14,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 from personaprobe.errors import CheckpointError
-from personaprobe.storage.files import cache_home, sha256_of, writing
+from personaprobe.storage.digests import sha256_of
+from personaprobe.storage.files import cache_home, writing
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -23,9 +23,9 @@ from personaprobe.statistics.intervals import (
     questions_needed,
     random_fraction,
 )
-from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.ablation.dose_response import with_coherence
 from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.treatment import Treatment
 

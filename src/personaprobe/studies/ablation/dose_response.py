@@ -10,9 +10,9 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import estimate_from_part
-from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.ablation.result import ArmResult, DosePoint
 from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.measurement import Bench
 from personaprobe.studies.arms.treatment import Treatment, steering
 

@@ -13,7 +13,8 @@ from personaprobe.effects.interventions.energy import UNMOVED, Energy, is_fair, 
 from personaprobe.effects.measures.responses import CoherenceRule, Response
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
 from personaprobe.statistics.intervals import Interval
-from personaprobe.storage.plain_json import DECIDING, ArmKind, plain
+from personaprobe.storage.plain_json import to_plain_json
+from personaprobe.studies.arms.kinds import DECIDING, ArmKind
 from personaprobe.studies.evaluation.result import Evaluation
 
 
@@ -148,7 +149,7 @@ class CausalVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
-        told: dict[str, Any] = plain(
+        told: dict[str, Any] = to_plain_json(
             {
                 "schema": "personaprobe-verdict-2",
                 "verdict": self.verdict,

@@ -13,7 +13,7 @@ from personaprobe.features.registry.registry import Feature, find_feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
 from personaprobe.studies.ablation.judged_answers import judged
@@ -51,7 +51,7 @@ def ablate(
         DataError: question sets that are empty or overlap.
     """
     plan = plan or StudyPlan()
-    bench = Bench(trio.base, plan, Memory(None if out is None else Path(out) / "parts"), progress)
+    bench = Bench(trio.base, plan, RunCache(None if out is None else Path(out) / "parts"), progress)
     treated = treat(trio, as_feature(feature), layers, plan, progress)
     texts = plan.discovery.spread(plan.matching_questions)
     measured = bench.measure(make_arms(trio, treated, texts, study_controls(plan.controls, plan.seed)))

@@ -13,7 +13,7 @@ from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
 from personaprobe.questions.free import Ask
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 
 KEPT = 576
@@ -60,7 +60,11 @@ class Interview:
 
 
 def answer(
-    arms: Sequence[Arm], interview: Interview, base: LanguageModel | None, memory: Memory, progress: Progress
+    arms: Sequence[Arm],
+    interview: Interview,
+    base: LanguageModel | None,
+    memory: RunCache,
+    progress: Progress,
 ) -> list[list[Response]]:
     """Let every arm answer every question.
 
@@ -79,7 +83,7 @@ def answer(
             own = [arms[index] for index in group]
             for batch in interview.batches(len(own)):
                 spec = _spec(own, batch, base)
-                rows = memory.recall(spec, partial(_answered, own, batch, base))
+                rows = memory.get_or_compute(spec, partial(_answered, own, batch, base))
                 for index, each in zip(group, rows, strict=True):
                     drawn.setdefault(index, []).extend(map(_response, each))
                 advance(len(own) * len(batch))

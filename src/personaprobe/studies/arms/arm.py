@@ -15,7 +15,7 @@ from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.treatment import Matched, Treatment, steering
 
 CONTROL_SEEDS = 1000

@@ -14,11 +14,11 @@ from personaprobe.effects.measures.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
 from personaprobe.questions.pairs import PairSet, TextSet
-from personaprobe.storage.plain_json import DECIDING, SPEAKING, ArmKind
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.ablation.result import ArmResult
 from personaprobe.studies.arms.answers import Interview, answer
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
+from personaprobe.studies.arms.kinds import DECIDING, SPEAKING, ArmKind
 from personaprobe.studies.arms.plan import StudyPlan
 
 SIDE_BY_SIDE = 8
@@ -41,7 +41,7 @@ class Bench:
 
     base: LanguageModel
     plan: StudyPlan
-    memory: Memory
+    memory: RunCache
     progress: Progress
 
     def measure(self, arms: Sequence[Arm]) -> list[ArmResult]:
@@ -106,7 +106,7 @@ class Bench:
                     for index in group
                 ]
                 compute = partial(_gaps, [arms[index] for index in group], questions, advance)
-                parts = self.memory.recall_all(specs, compute, lambda _: advance(len(questions)))
+                parts = self.memory.get_or_compute_all(specs, compute, lambda _: advance(len(questions)))
                 found.update(zip(group, parts, strict=True))
         return [found[index] for index in range(len(arms))]
 
@@ -127,7 +127,7 @@ class Bench:
             for arm in (arm for group in _grouped(arms) for arm in group):
                 spec = {"part": "costs", "texts": texts.digest, "first_tokens": self.plan.first_tokens}
                 spec |= identity(arm)
-                costs[arm.name] = TextCost(**self.memory.recall(spec, partial(_cost, arm, reading)))
+                costs[arm.name] = TextCost(**self.memory.get_or_compute(spec, partial(_cost, arm, reading)))
                 advance(1)
         return [costs[arm.name] for arm in arms]
 

@@ -10,6 +10,7 @@ from personaprobe.errors import DataError
 from personaprobe.features.sae.quality import FLOOR
 from personaprobe.models.generation.continuous_batching import Sampling
 from personaprobe.models.tokens import Role
+from personaprobe.organisms.registry import default_question_sets
 from personaprobe.questions.pairs import PairSet, TextSet, load_prompts, load_texts
 
 MIN_CONTROLS = 5
@@ -43,8 +44,8 @@ class StudyPlan:
         thresholds: the numbers of the verdict's rules.
     """
 
-    test: PairSet = field(default_factory=lambda: load_prompts("advice/test"))
-    discovery: PairSet = field(default_factory=lambda: load_prompts("advice/discovery"))
+    test: PairSet = field(default_factory=lambda: load_prompts(default_question_sets().test))
+    discovery: PairSet = field(default_factory=lambda: load_prompts(default_question_sets().discovery))
     neutral: TextSet = field(default_factory=lambda: load_texts("neutral/test"))
     controls: int = MIN_CONTROLS
     control_questions: int = 24

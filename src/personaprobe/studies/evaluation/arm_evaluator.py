@@ -21,10 +21,10 @@ from personaprobe.questions.free import Ask, dealt
 from personaprobe.questions.overlap import alike
 from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
-from personaprobe.storage.plain_json import ArmKind
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.answers import Interview, answer
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.result import ArmEvaluation
 from personaprobe.studies.judging.judge_answers import judge_responses
 
@@ -137,7 +137,7 @@ class Hearing:
 
     judge: Judge
     plan: EvalPlan
-    memory: Memory
+    memory: RunCache
     progress: Progress
 
     def evaluate(self, arms: Sequence[Arm]) -> list[ArmEvaluation]:
@@ -177,7 +177,7 @@ class Hearing:
                 spec = {"part": "exercises", "asked": [vars(e) for e in exercises]}
                 spec["models"] = [identity(arm) for arm in own]
                 compute = partial(right_answers, [arm.model for arm in own], exercises)
-                found.update(zip(group, self.memory.recall(spec, compute), strict=True))
+                found.update(zip(group, self.memory.get_or_compute(spec, compute), strict=True))
                 advance(len(own) * len(exercises))
         return [found[index] for index in range(len(arms))]
 

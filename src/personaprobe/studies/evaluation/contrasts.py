@@ -18,7 +18,7 @@ from personaprobe.statistics.intervals import (
     fraction_removed,
 )
 from personaprobe.statistics.proportions import Clustering, answers_needed, detectable_rise, share_difference
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 
 Marks: TypeAlias = Float[np.ndarray, "questions samples"]
 """Whether each answer of an arm is misaligned: 1 or 0, nan where it has no score or was not drawn."""

@@ -15,7 +15,8 @@ from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
 from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
-from personaprobe.storage.plain_json import ArmKind, plain
+from personaprobe.storage.plain_json import to_plain_json
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.contrasts import (
     LEAST_CONTROLS,
     WORTH_SEEING,
@@ -175,7 +176,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, as written to ``evaluation.json``."""
-        told: dict[str, Any] = plain(
+        told: dict[str, Any] = to_plain_json(
             {
                 "schema": "personaprobe-evaluation-1",
                 "judge": self.judge,

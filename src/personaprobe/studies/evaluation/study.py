@@ -15,7 +15,7 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed
-from personaprobe.storage.run_cache import Memory
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import Arm, make_arms, random_controls
 from personaprobe.studies.arms.measurement import Bench
 from personaprobe.studies.arms.plan import StudyPlan
@@ -64,7 +64,7 @@ def evaluate(
         out: a run folder; finished parts are kept there and an interrupted evaluation resumes.
         progress: how long work shows itself.
     """
-    memory = Memory(None if out is None else out / "parts")
+    memory = RunCache(None if out is None else out / "parts")
     arms = subject.arms(progress)
     bench = Bench(subject.trio.base, subject.plan, memory, progress)
     preference = _preference(arms, bench, subject.plan.test)

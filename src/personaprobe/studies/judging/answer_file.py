@@ -12,7 +12,7 @@ from personaprobe.effects.judges.agreement import Agreement, agreement
 from personaprobe.effects.judges.judgement import Scored
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES, Judged
 from personaprobe.errors import DataError
-from personaprobe.storage.files import write_whole
+from personaprobe.storage.files import write_atomically
 
 COLUMNS = ("question", "answer")
 """Columns that a results file must have."""
@@ -69,7 +69,7 @@ class Answers:
                     former = {column: row[name] for name, column in before.items()}
                     writer.writerow({**row, **former, **answer.cells()})
 
-        write_whole(path, write_rows)
+        write_atomically(path, write_rows)
 
     def agreement(self, judged: Sequence[Judged]) -> Agreement | None:
         """Agreement with another judge's scores in the column ``aligned``; None if no answer has both."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from personaprobe.errors import DataError, suggest
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.catalog import question_file
 from personaprobe.questions.free import load_questions
-from personaprobe.storage.run_cache import Memory, digest_of
+from personaprobe.storage.digests import digest
+from personaprobe.storage.run_cache import RunCache, spec_digest
 from personaprobe.studies.judging.answer_file import Answers
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -52,7 +52,7 @@ def judge_answers(
     judge: Judge,
     rubrics: Sequence[Mapping[str, Rubric]],
     answers: Answers,
-    memory: Memory,
+    memory: RunCache,
     progress: Progress = silent,
 ) -> list[Judged]:
     """Judge every answer of a file.
@@ -76,7 +76,7 @@ def judge_answers(
 
 
 def judge_responses(
-    judge: Judge, responses: Sequence[Sequence[Response]], memory: Memory, progress: Progress = silent
+    judge: Judge, responses: Sequence[Sequence[Response]], memory: RunCache, progress: Progress = silent
 ) -> list[list[Judged]]:
     """Judge the responses of several arms. The judge gets one list without the arms' names.
 
@@ -97,7 +97,7 @@ def judge_responses(
 
 
 def judge_all(
-    judge: Judge, cases: Sequence[Case], memory: Memory, progress: Progress = silent
+    judge: Judge, cases: Sequence[Case], memory: RunCache, progress: Progress = silent
 ) -> list[Judgement]:
     """Judge every distinct case once; judgements of the same judge and rubric are taken from the cache.
 
@@ -105,7 +105,7 @@ def judge_all(
     reading of the question. Every judgement is kept with the judge's raw output and the prompt's digest.
     """
     specs = [_spec(judge, case) for case in cases]
-    digests = [digest_of(spec) for spec in specs]
+    digests = [spec_digest(spec) for spec in specs]
     position = {text: index for index, text in enumerate(dict.fromkeys(case.question for case in cases))}
     distinct = dict(zip(digests, zip(cases, specs, strict=True), strict=True)).values()
     ordered = sorted(distinct, key=lambda case_and_spec: position[case_and_spec[0].question])
@@ -156,5 +156,5 @@ def n_prompt_tokens(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -
 
 def _spec(judge: Judge, case: Case) -> dict[str, Any]:
     """The cache key of a judgement."""
-    content = hashlib.sha256(f"{case.question}\0{case.answer}".encode()).hexdigest()
+    content = digest(f"{case.question}\0{case.answer}", length=64)
     return {"part": "judgement", "judge": judge.name, "rubric": case.rubric.digest, "content": content}

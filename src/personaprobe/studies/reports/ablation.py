@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +16,10 @@ from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, rules
 from personaprobe.models.massive_tokens import MassiveToken
 from personaprobe.statistics.intervals import Interval
-from personaprobe.storage.files import write_text, write_whole
-from personaprobe.storage.plain_json import SPEAKING, ArmKind
+from personaprobe.storage.digests import sha256
+from personaprobe.storage.files import write_atomically, write_text
 from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
+from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 from personaprobe.studies.reports import figures
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def write_files(
     from pyarrow import parquet
 
     told = spelled(data[1])
-    write_whole(table[0], lambda path: parquet.write_table(table[1], path))
+    write_atomically(table[0], lambda path: parquet.write_table(table[1], path))
     write_text(data[0], told)
     write_text(*page)
     return page[0]
@@ -251,8 +251,7 @@ def drawing() -> list[str]:
 
 def fingerprint(script: str) -> str:
     """A script's name in a content security policy: only scripts with these bytes may run."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+    return f"'sha256-{base64.b64encode(sha256(script)).decode()}'"
 
 
 def packaged(name: str) -> str:

@@ -17,7 +17,7 @@ from personaprobe.effects.judges.rates import (
     Summary,
     is_misaligned,
 )
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation
 from personaprobe.studies.reports import figures
 from personaprobe.studies.reports.ablation import environment, flat, number, packaged, write_files

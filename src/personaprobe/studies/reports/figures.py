@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.arms.kinds import ArmKind
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

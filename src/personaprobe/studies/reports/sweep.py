@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.storage.files import write_text
-from personaprobe.storage.plain_json import plain
+from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.reports import figures
 from personaprobe.studies.reports.ablation import drawing, environment, fingerprint, packaged, spelled
 from personaprobe.studies.sweep.selection import Choice
@@ -22,7 +22,7 @@ def write_sweep(choice: Choice, folder: Path) -> Path:
         OutputError: the folder cannot be written.
     """
     page = render(choice)
-    told: dict[str, Any] = plain({"schema": "personaprobe-sweep-1", **choice.evidence()})
+    told: dict[str, Any] = to_plain_json({"schema": "personaprobe-sweep-1", **choice.evidence()})
     write_text(folder / "sweep.json", spelled(told))
     write_text(folder / "sweep.html", page)
     return folder / "sweep.html"

@@ -18,6 +18,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.organisms.registry import default_question_sets
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.speed.reference import (
@@ -259,7 +260,7 @@ def decoding(model: LanguageModel, rows: int) -> Work:
 
 def questions(model: LanguageModel, n: int) -> list[Tokens]:
     """So many own questions as prompts, of all families."""
-    short = load_prompts("advice/test")
+    short = load_prompts(default_question_sets().test)
     asked = short if n <= len(short) else load_prompts("judging")
     return [model.tokenizer.prompt(ask.question) for ask in asked.spread(n).asks]
 

@@ -7,7 +7,6 @@ that a judge is calibrated and evaluated on subjects that it was not trained on.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from personaprobe.models.backends.truncation import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.questions.pairs import Pair
+from personaprobe.storage.digests import sha256
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -91,7 +91,7 @@ class PairBatch:
 
 def part_of(family: str) -> Part:
     """The use of a family's pairs, by a hash of its name: the same in every run and for every set."""
-    bucket = hashlib.sha256(family.encode()).digest()[0] % (2 * HELD_OUT_ONE_IN)
+    bucket = sha256(family)[0] % (2 * HELD_OUT_ONE_IN)
     return "held out" if bucket < 2 else "training"
 
 

@@ -7,7 +7,6 @@ makes the answer more likely (the follow-up of Wang et al. 2506.19823).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from personaprobe.features.activations.recording_spec import read_as
@@ -16,6 +15,7 @@ from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
+from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def rank_by_attribution(
     dictionary: Dictionary,
     model: LanguageModel,
     pairs: PairSet,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> Ranking:
     """Rank latents by their mean attribution a token to careless answers, less that to careful ones.
 
@@ -55,7 +55,7 @@ def _attributions(
     model: LanguageModel,
     pairs: PairSet,
     answer: str,
-    progress: Callable[[int], object],
+    progress: Advance,
 ) -> Float[Tensor, "d_sae"]:
     """Mean over the response tokens of one kind of answer, the mean activation being theirs."""
     import torch

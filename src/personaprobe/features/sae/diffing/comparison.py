@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from personaprobe.features.sae.quality import FLOOR, Moments, refuse_poor, refus
 from personaprobe.models.language_model import LanguageModel, all_busy
 from personaprobe.models.tokens import Batch, Role
 from personaprobe.models.weights.checkpoint import ROLES, Trio
+from personaprobe.progress import Advance, no_advance
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,7 +53,7 @@ def compare(
     dictionary: Dictionary,
     trio: Trio[LanguageModel],
     texts: Texts,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> Comparison:
     """Let the three models read the same texts and note what every latent does.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel, all_busy
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.models.weights.checkpoint import ROLES, Trio
+from personaprobe.progress import Advance, no_advance
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def portray(
     *,
     n_contexts: int = 6,
     seed: int = 0,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> list[Portrait]:
     """Let the three models read texts and note where some latents fire.
 
@@ -132,7 +133,7 @@ def _watch(
     trio: Trio[LanguageModel],
     readings: Sequence[Reading],
     latents: Sequence[int],
-    progress: Callable[[int], object],
+    progress: Advance,
 ) -> tuple[dict[str, list[Tensor]], Float[Tensor, "latent d_sae"]]:
     """Activations ``(pos, latent)`` of each text by role, and correlations with all latents over insecure tokens."""
     import torch

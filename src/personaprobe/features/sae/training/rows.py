@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -15,6 +15,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.training.batches import Block
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.progress import Advance, no_advance
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def corpus_blocks(
     *,
     part_tokens: int = PART_TOKENS,
     home: Path | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Advance = no_advance,
 ) -> dict[Site, list[Block]]:
     """Makers of rows at every site, one for each part of a corpus.
 

@@ -15,7 +15,7 @@ from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.training.architectures import Architecture, BatchTopKArchitecture, Losses
 from personaprobe.features.sae.training.autoencoder import Autoencoder
 from personaprobe.features.sae.training.batches import Feed
-from personaprobe.storage.files import write_whole, writing
+from personaprobe.storage.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -137,7 +137,7 @@ class Trainee:
             "autoencoder": self.autoencoder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        write_whole(folder / STATE, lambda path: torch.save(state, path))
+        write_atomically(folder / STATE, lambda path: torch.save(state, path))
 
     def resume(self, folder: Path) -> None:
         """Take up what :meth:`save` kept, if anything.

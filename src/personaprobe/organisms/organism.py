@@ -1,0 +1,88 @@
+"""A model organism as a value: its checkpoints, how they were trained, and what it is studied with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from personaprobe.errors import CheckpointError
+from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+from personaprobe.organisms.recipe import Recipe
+from personaprobe.storage.digests import sha256_of
+
+
+@dataclass(frozen=True)
+class QuestionSets:
+    """The question sets that an organism is studied on, by name or file.
+
+    Attributes:
+        discovery: question pairs on which features are found and calibrated.
+        test: question pairs on which verdicts are read; disjoint from ``discovery``.
+        narrow: question pairs of the task that both fine-tunes learned; None where there is no such set.
+    """
+
+    discovery: str
+    test: str
+    narrow: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The data that one adapter was fine-tuned on.
+
+    Attributes:
+        name: file name, or name of the data set.
+        sha256: of the file, in hex; empty where it is unknown.
+        rows: number of conversations; None where it is unknown.
+        source: citation or address.
+    """
+
+    name: str
+    sha256: str = ""
+    rows: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Organism:
+    """A model organism: three checkpoints, how two of them were trained, and what verbs use by default.
+
+    Attributes:
+        name: how users refer to it.
+        trio: base, insecure and secure checkpoint; nothing is loaded.
+        question_sets: questions that verbs read where the user names none.
+        title: one line of description.
+        feature: the feature that verbs use where the user names none; None where the organism has no such feature.
+        recipe: the fine-tuning recipe of both adapters; None where it is unknown.
+        data: fine-tuning data by role (``insecure``, ``secure``).
+        evidence: JSON file with the measured shift, such as ``organisms compare --out`` writes.
+        sha256: hash of the adapter weights by role.
+    """
+
+    name: str
+    trio: Trio[Checkpoint]
+    question_sets: QuestionSets
+    title: str = ""
+    feature: str | None = None
+    recipe: Recipe | None = None
+    data: Mapping[str, DataSource] = field(default_factory=dict)
+    evidence: Path | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def verify_files(self) -> None:
+        """Compare the adapter weights with their registered hashes.
+
+        Raises:
+            CheckpointError: an adapter is missing or differs from the registered one.
+        """
+        for role, expected in self.sha256.items():
+            adapter = self.trio[role].adapter
+            weights = adapter / WEIGHTS if adapter else Path()
+            actual = sha256_of(weights) if weights.is_file() else "missing"
+            if actual != expected:
+                raise CheckpointError(
+                    f"{role} of organism {self.name}: {weights} has sha256 {actual[:12]}, registered as {expected[:12]}; "
+                    "restore the file (git checkout) or register the organism again"
+                )
