@@ -1,4 +1,4 @@
-"""Tests hold their level where nothing happens, see what is planted, and agree with published numbers."""
+"""Tests hold their level under the null hypothesis, detect planted differences, and agree with published numbers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scipy import stats
 from personaprobe.errors import DataError
 from personaprobe.statistics import hypothesis_tests
 from personaprobe.statistics.hypothesis_tests import (
-    ENUMERATED,
-    LEAST_FAMILIES,
+    MAX_ENUMERATED,
+    MIN_FAMILIES,
     false_discovery,
     fisher,
     mcnemar,
-    permutation,
+    permutation_test,
 )
 
 LEVELS = np.array([0.01, 0.05, 0.1, 0.25, 0.5])
@@ -40,7 +40,7 @@ def families(count: int, size: int = 10) -> list[str]:
 
 
 @pytest.mark.parametrize(("other", "p"), [((12, 80), 0.027), ((10, 80), 0.079)])
-def test_fishers_test_gives_what_a_published_ablation_came_to(other: tuple[int, int], p: float) -> None:
+def test_fishers_test_gives_the_p_values_of_a_published_ablation(other: tuple[int, int], p: float) -> None:
     # 12 of 80 misaligned, 3 of 80 with persona latents ablated, 10 of 80 with random ones
     assert fisher((3, 80), other) == pytest.approx(p, abs=5e-4)
 
@@ -54,7 +54,7 @@ def test_fishers_test_holds_its_level_over_all_tables(n: int, rate: float) -> No
 
 
 @given(n=st.integers(1, 60), data=st.data())
-def test_neither_exact_test_cares_which_arm_comes_first(n: int, data: st.DataObject) -> None:
+def test_both_exact_tests_are_symmetric_in_the_arms(n: int, data: st.DataObject) -> None:
     a, b = (data.draw(st.integers(0, n)) for _ in range(2))
     assert fisher((a, n), (b, n)) == pytest.approx(fisher((b, n), (a, n)))
     assert fisher((a, n), (b, n)) == pytest.approx(fisher((n - a, n), (n - b, n)))
@@ -83,35 +83,47 @@ def test_mcnemars_test_holds_its_level_where_questions_differ_and_arms_do_not() 
 
 @settings(max_examples=30, deadline=None)
 @given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=8))
-def test_every_flip_of_few_families_is_gone_through(values: list[int]) -> None:
+def test_all_flips_of_few_families_are_enumerated(values: list[int]) -> None:
     flipped = [
         abs(sum(s * v for s, v in zip(signs, values, strict=True)))
         for signs in product((1, -1), repeat=len(values))
     ]
     expected = np.mean([each >= abs(sum(values)) for each in flipped])
-    assert permutation(values, [str(i) for i in range(len(values))]) == pytest.approx(expected)
+    assert permutation_test(values, [str(i) for i in range(len(values))]) == pytest.approx(expected)
 
 
-def test_what_points_one_way_in_every_family_is_as_rare_as_equal_tosses() -> None:
-    for count in (2, 5, LEAST_FAMILIES, ENUMERATED):
-        assert permutation([0.1] * 10 * count, families(count)) == 2 / 2**count
-    assert permutation([0.1] * 10 * (LEAST_FAMILIES - 1), families(LEAST_FAMILIES - 1)) > 0.05
-    assert permutation([0.1] * 10 * LEAST_FAMILIES, families(LEAST_FAMILIES)) < 0.05
+def test_a_difference_of_one_sign_in_every_family_is_as_rare_as_equal_coin_tosses() -> None:
+    for count in (2, 5, MIN_FAMILIES, MAX_ENUMERATED):
+        assert permutation_test([0.1] * 10 * count, families(count)) == 2 / 2**count
+    assert permutation_test([0.1] * 10 * (MIN_FAMILIES - 1), families(MIN_FAMILIES - 1)) > 0.05
+    assert permutation_test([0.1] * 10 * MIN_FAMILIES, families(MIN_FAMILIES)) < 0.05
 
 
-def test_a_drawn_p_is_never_zero_and_counts_what_was_seen() -> None:
-    assert permutation([1.0] * 300, families(30)) == 1 / (hypothesis_tests.DRAWS + 1)
+@pytest.mark.parametrize("count", [3, 8, 14])
+def test_scipys_own_permutation_test_gives_the_same_p_value(count: int) -> None:
+    rng = np.random.default_rng(count)
+    sums = rng.normal(0.3, 1.0, size=count)
+    exact = stats.permutation_test(
+        (sums,), np.sum, permutation_type="samples", n_resamples=2**count, alternative="two-sided"
+    ).pvalue
+    own = permutation_test(sums, families(count, size=1))
+    tolerance = 4 * math.sqrt(exact * (1 - exact) / hypothesis_tests.N_DRAWS)
+    assert own == exact if count <= MAX_ENUMERATED else own == pytest.approx(exact, abs=tolerance)
+
+
+def test_a_drawn_p_is_never_zero_since_it_counts_the_observed_signs() -> None:
+    assert permutation_test([1.0] * 300, families(30)) == 1 / (hypothesis_tests.N_DRAWS + 1)
 
 
 @pytest.mark.parametrize("count", [8, 11])
-def test_drawn_flips_tell_what_all_of_them_tell(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_drawn_flips_estimate_the_p_value_of_all_flips(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     values = np.random.default_rng(1).normal(0.15, 1.0, size=10 * count)
-    exact = permutation(values, families(count))
+    exact = permutation_test(values, families(count))
     assert 0.02 < exact < 0.8
-    monkeypatch.setattr(hypothesis_tests, "ENUMERATED", 4)
-    drawn = permutation(values, families(count), seed=5)
-    assert drawn == permutation(values, families(count), seed=5)
-    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / hypothesis_tests.DRAWS))
+    monkeypatch.setattr(hypothesis_tests, "MAX_ENUMERATED", 4)
+    drawn = permutation_test(values, families(count), seed=5)
+    assert drawn == permutation_test(values, families(count), seed=5)
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / hypothesis_tests.N_DRAWS))
 
 
 @pytest.mark.parametrize("count", [6, 12, 20])
@@ -121,29 +133,29 @@ def test_p_values_are_uniform_or_larger_where_arms_do_not_differ(count: int) -> 
     for _ in range(500):
         rates = np.repeat(rng.beta(0.1 * 3, 0.9 * 3, size=(2, count)), 10, axis=1)  # correlation 0.25
         a, b = rng.binomial(2, rates) / 2
-        p_values.append(permutation(a - b, families(count)))
+        p_values.append(permutation_test(a - b, families(count)))
     assert held(p_values)
     assert np.mean(np.array(p_values) <= 0.25) > 0.1  # and not so large that nothing is ever seen
 
 
-def test_to_flip_questions_instead_of_families_would_find_differences_that_are_not_there() -> None:
+def test_flipping_questions_instead_of_families_would_find_differences_that_are_not_there() -> None:
     rng = np.random.default_rng(3)
     p_values = []
     for _ in range(100):
         rates = np.repeat(rng.beta(0.3, 0.7, size=(2, 12)), 10, axis=1)
         a, b = rng.binomial(2, rates) / 2
-        p_values.append(permutation(a - b, [str(i) for i in range(120)]))
+        p_values.append(permutation_test(a - b, [str(i) for i in range(120)]))
     assert np.mean(np.array(p_values) <= 0.05) > 0.2
 
 
 @settings(max_examples=25, deadline=None)
 @given(factor=st.floats(0.1, 10), seed=st.integers(0, 99))
-def test_p_knows_no_unit_no_order_and_no_sign(factor: float, seed: int) -> None:
+def test_p_does_not_depend_on_unit_order_or_sign(factor: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values, order = rng.binomial(2, 0.4, size=60) / 2 - 0.3, rng.permutation(60)
-    here, names = permutation(values, families(6)), families(6)
-    assert permutation(-factor * values, names) == here
-    assert permutation(values[order], [names[i] for i in order]) == here
+    here, names = permutation_test(values, families(6)), families(6)
+    assert permutation_test(-factor * values, names) == here
+    assert permutation_test(values[order], [names[i] for i in order]) == here
 
 
 # False discoveries
@@ -168,14 +180,14 @@ def test_q_is_no_smaller_than_p_and_keeps_the_order(ps: list[float]) -> None:
         (lambda: fisher((3, 2), (0, 2)), "3 of 2"),
         (lambda: fisher((0, 2), (0, 0)), "0 of 0"),
         (lambda: mcnemar(-1, 2), "-1 and 2 discordant"),
-        (lambda: permutation([0.0], ["a", "b"]), r"shape \(1,\) came for 2"),
-        (lambda: permutation([0.0, math.nan], ["a", "b"]), "one finite number"),
-        (lambda: permutation([], []), "one finite number"),
+        (lambda: permutation_test([0.0], ["a", "b"]), r"shape \(1,\) came for 2"),
+        (lambda: permutation_test([0.0, math.nan], ["a", "b"]), "one finite number"),
+        (lambda: permutation_test([], []), "one finite number"),
         (lambda: false_discovery([]), "no p-values"),
         (lambda: false_discovery([0.1, 1.1]), "no p-values"),
         (lambda: false_discovery([math.nan]), "no p-values"),
     ],
 )
-def test_what_cannot_be_tested_is_refused_with_what_came(attempt: Callable[[], object], message: str) -> None:
+def test_invalid_input_is_refused_by_its_value(attempt: Callable[[], object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         attempt()

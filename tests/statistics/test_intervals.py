@@ -125,7 +125,7 @@ def test_a_narrower_level_gives_a_narrower_interval() -> None:
     assert (half.low, half.high) == pytest.approx((249.75, 749.25))
 
 
-# The plan of replays
+# The plan of resamples
 
 
 @settings(max_examples=25, deadline=None)
@@ -237,10 +237,10 @@ def test_a_fraction_of_no_shift_is_not_defined() -> None:
     assert not difference_in_differences(insecure, same, ablated, [ablated, same], PLAN).defined
 
 
-def test_replays_without_a_shift_widen_the_fraction_at_both_ends() -> None:
+def test_resamples_without_a_shift_widen_the_fraction_at_both_ends() -> None:
     insecure = clustered(np.random.default_rng(13), 0.3, spread=10.0)
-    replays = PLAN.means(insecure)
-    secure = np.full(len(insecure), np.quantile(replays, 0.02))  # 2 % of the replays have no shift
+    resamples = PLAN.means(insecure)
+    secure = np.full(len(insecure), np.quantile(resamples, 0.02))  # 2 % of the resamples have no shift
     assert (PLAN.means(insecure - secure) <= 0).mean() == pytest.approx(0.02, abs=0.002)
     ablated = insecure - 0.5 * insecure.std()
     found = fraction_removed(insecure, secure, ablated, PLAN)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaprobe.errors import DataError
-from personaprobe.statistics.hypothesis_tests import permutation
+from personaprobe.statistics.hypothesis_tests import permutation_test
 from personaprobe.statistics.intervals import Interval, Resamples, difference
 from personaprobe.statistics.proportions import (
     INDEPENDENT,
@@ -68,7 +68,7 @@ def test_intervals_of_judged_shares_cover_the_truth_in_many_studies(
     assert 0.92 <= coverage(rates, icc, 4000) <= 0.999
 
 
-def test_replays_alone_would_cover_rare_answers_far_too_rarely() -> None:
+def test_resamples_alone_would_cover_rare_answers_far_too_rarely() -> None:
     rng = np.random.default_rng(0)
     both = list(zip(judged(rng, 300, 0.05, 0.3), judged(rng, 300, 0.01, 0.3), strict=True))
     assert np.mean([not difference(a, b, PLAN).excludes(0.04) for a, b in both]) < 0.87
@@ -88,15 +88,15 @@ def test_families_without_a_misaligned_answer_tell_nothing_of_the_spread() -> No
     a, b = np.zeros((2, N_FAMILIES, QUESTIONS))
     a[:8] = np.random.default_rng(4).binomial(SAMPLES, 0.3, size=(8, QUESTIONS)) / SAMPLES
     clustered = Clustering.measured(a.ravel(), b.ravel(), FAMILIES, N)
-    assert (clustered.n_families, clustered.n_telling) == (12, 8)
-    all_tell = replace(clustered, n_telling=12)
+    assert (clustered.n_families, clustered.n_informative) == (12, 8)
+    all_tell = replace(clustered, n_informative=12)
     narrow, wide = (share_difference(a.ravel(), b.ravel(), PLAN, c, N) for c in (all_tell, clustered))
     assert wide.high > narrow.high
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 99), rate=st.sampled_from([0.0, 0.02, 0.2, 0.6]))
-def test_the_interval_is_no_narrower_than_the_replays_and_turns_round(seed: int, rate: float) -> None:
+def test_the_interval_is_no_narrower_than_the_resamples_and_turns_round(seed: int, rate: float) -> None:
     rng = np.random.default_rng(seed)
     (a,), (b,) = judged(rng, 1, rate, 0.2), judged(rng, 1, 0.1, 0.2)
     found, back, replayed = apart(a, b), apart(b, a), difference(a, b, PLAN)
@@ -176,7 +176,7 @@ def power(rate: float, icc: float, studies: int) -> float:
     rise = detectable_rise(rate, N, Clustering.assumed([20] * N_FAMILIES, icc))
     rng = np.random.default_rng(2)
     both = zip(judged(rng, studies, rate + rise, icc), judged(rng, studies, rate, icc), strict=True)
-    return float(np.mean([permutation(a - b, FAMILIES) <= 0.05 for a, b in both]))
+    return float(np.mean([permutation_test(a - b, FAMILIES) <= 0.05 for a, b in both]))
 
 
 @pytest.mark.parametrize(("rate", "icc"), [(0.02, 0.1), (0.05, 0.1), (0.3, 0.1), (0.05, 0.3)])

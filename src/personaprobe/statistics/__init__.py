@@ -1,1 +1,1 @@
-"""How sure are we: intervals, comparisons of proportions, and hypothesis tests."""
+"""Intervals, comparisons of proportions, and hypothesis tests for answers that cluster in families of questions."""

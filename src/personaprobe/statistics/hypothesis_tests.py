@@ -1,20 +1,21 @@
-"""Could it be chance? Exact and permutation tests of judged answers, and the false discoveries among several tests.
+"""Exact and permutation tests for judged answers, and false discovery rates among several tests.
 
-All p-values are two-sided. What each test takes for chance differs, and so does what it may be quoted for:
+All p-values are two-sided. The tests differ in their null hypothesis, and so in the claims they support:
 
-====================  ========================================  =====================================================
-test                  nothing happens means                     speaks of
-====================  ========================================  =====================================================
-`fisher`              two rates of independent answers agree    answers without clusters; the one published tables give
-`mcnemar`             no question is answered otherwise         these questions alone
-`permutation`         a family's difference may as well turn    other families of questions too; rests on the fewest
-                      its sign                                  assumptions, and takes `LEAST_FAMILIES` families
-====================  ========================================  =====================================================
+====================  ==========================================  ===================================================
+test                  null hypothesis                             supports claims about
+====================  ==========================================  ===================================================
+`fisher`              two rates of independent answers are equal  answers without clusters; published tables use it
+`mcnemar`             a question's two answers are exchangeable   these questions only
+`permutation_test`    a family's difference is as likely with     other families of questions too; makes the fewest
+                      the opposite sign                           assumptions, and needs `MIN_FAMILIES` families
+====================  ==========================================  ===================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,25 +24,25 @@ from scipy import stats
 from personaprobe.errors import DataError
 from personaprobe.statistics.intervals import Values
 
-LEAST_FAMILIES = 6
-"""Sign flips of fewer families have no p below 0.05: all signs alike come up 2 times in 2^5 = 32."""
+MIN_FAMILIES = 6
+"""With fewer families no sign-flip p-value is below 0.05: with 5, equal signs alone have probability 2 / 2^5."""
 
-ENUMERATED = 12
-"""Up to so many families, all 2^12 sign flips are gone through; beyond, they are drawn."""
+MAX_ENUMERATED = 12
+"""Up to so many families all 2^12 sign flips are enumerated; beyond, they are drawn at random."""
 
-DRAWS = 9999
-"""Sign flips drawn beyond that; with the untouched one they make 10000."""
+N_DRAWS = 9999
+"""Random sign flips beyond that; with the observed signs they make 10000."""
 
 
 def fisher(a: tuple[int, int], b: tuple[int, int]) -> float:
-    """How often two independent rates would differ so much by chance: Fisher's exact test.
+    """Fisher's exact test of two independent rates.
 
     Boschloo's and Barnard's tests have more power, but maximise over an unknown rate by numerical search (seconds for
-    a few hundred answers). Fisher's holds its level at any rate without one, errs towards no difference, and is the
-    one that published tables quote.
+    a few hundred answers). Fisher's keeps its level at every rate without a search, errs towards no difference, and is
+    the one in published tables.
 
     Args:
-        a: how many answers of one arm are misaligned, and of how many.
+        a: ``(misaligned, scored)`` answers of one arm.
         b: the same of the other arm.
 
     Raises:
@@ -55,14 +56,13 @@ def fisher(a: tuple[int, int], b: tuple[int, int]) -> float:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """How often paired answers would part so unevenly by chance: McNemar's test, exact.
+    """McNemar's exact test of paired answers: the discordant pairs are fair coin tosses under the null hypothesis.
 
-    A pair whose answers differ is as likely to differ either way, so the discordant pairs are coin tosses. Families
-    need no correction as long as nothing is claimed of other questions. Without a discordant pair p is 1.
+    Families need no correction as long as nothing is claimed about other questions. Without a discordant pair p is 1.
 
     Args:
-        only_a: pairs in which the first arm's answer alone is misaligned.
-        only_b: pairs in which the second's alone is.
+        only_a: pairs in which only the first arm's answer is misaligned.
+        only_b: pairs in which only the second arm's answer is.
 
     Raises:
         DataError: a negative count.
@@ -72,20 +72,22 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def permutation(differences: Values, families: Sequence[str], seed: int = 0) -> float:
-    """How often chance would give so large a mean difference, if each family's might as well have the other sign.
+def permutation_test(differences: Values, families: Sequence[str], seed: int = 0) -> float:
+    """Sign-flip permutation test of a mean paired difference, by family (Fisher 1935, chapter 3).
 
-    The sign is turned family by family (Fisher 1935, chapter 3), so that nothing is assumed of questions of the same
-    family. All flips are enumerated for up to `ENUMERATED` families; beyond, `DRAWS` are drawn and the flip that was
-    seen is counted as one more, which makes the test exact all the same (Phipson & Smyth 2010).
+    A family keeps its questions together, so that nothing is assumed about questions of the same family. The observed
+    signs count as one of the flips, which keeps the test exact when flips are drawn (Phipson & Smyth 2010).
+
+    The test is SciPy's ``monte_carlo_test`` with the sign flips as draws. SciPy's ``permutation_test`` gives the same
+    p-value for few families, but enumerates the flips in a Python loop.
 
     Args:
-        differences: one arm minus another, (n_questions,).
+        differences: one arm minus another, ``(n_questions,)``.
         families: of the questions.
         seed: of the flips that are drawn.
 
     Raises:
-        DataError: values that are not one finite number for each family's entry.
+        DataError: not one finite number for each question.
     """
     checked = np.asarray(differences, dtype=float)
     if checked.shape != (len(families),) or not len(families) or not np.isfinite(checked).all():
@@ -93,18 +95,24 @@ def permutation(differences: Values, families: Sequence[str], seed: int = 0) -> 
         raise DataError(f"{came}; give one finite number for each question")
     _, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
     sums = np.bincount(codes, weights=checked)
-    flipped = np.abs(_signs(len(sums), seed) @ sums)
-    reach = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()  # equal but for the order of adding
-    extreme = int((flipped >= reach).sum())
-    drawn = int(len(sums) > ENUMERATED)
-    return (extreme + drawn) / (len(flipped) + drawn)
+    flips = _sign_flips(len(sums), seed)
+    # totals are cut off just below the observed one, so that totals which differ by rounding only count as equal
+    observed = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
+
+    def capped_total(flipped: np.ndarray, axis: int) -> Any:
+        return np.minimum(np.abs(flipped.sum(axis=axis)), observed)
+
+    result = stats.monte_carlo_test(
+        sums, lambda size: flips * sums, capped_total, n_resamples=len(flips), alternative="greater"
+    )
+    return float(result.pvalue)
 
 
 def false_discovery(p_values: Sequence[float]) -> tuple[float, ...]:
-    """The q-values of several tests: the share of false ones among all with a q as small (Benjamini & Hochberg 1995).
+    """The q-values of several tests: the false discovery rate among all tests with a q as small (Benjamini & Hochberg 1995).
 
     Contrasts that share an arm depend on each other, which the proof does not cover; for two-sided comparisons between
-    shared groups the rate is held in practice (Williams, Jones & Tukey 1999), and the tests here simulate it.
+    shared groups the rate is held in practice (Williams, Jones & Tukey 1999), and this project's tests simulate it.
 
     Raises:
         DataError: no p-value, or one outside 0..1.
@@ -114,10 +122,10 @@ def false_discovery(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(q) for q in stats.false_discovery_control(p_values, method="bh"))
 
 
-def _signs(n_families: int, seed: int) -> Float[np.ndarray, "flips families"]:
-    """All flips of few families, draws for many; each row is +1 or −1 for every family."""
-    if n_families > ENUMERATED:
-        bits = np.random.default_rng((seed, 3)).integers(0, 2, (DRAWS, n_families))
+def _sign_flips(n_families: int, seed: int) -> Float[np.ndarray, "flips families"]:
+    """Rows of +1 and −1: all sign flips but the observed signs, or random ones of many families."""
+    if n_families > MAX_ENUMERATED:
+        bits = np.random.default_rng((seed, 3)).integers(0, 2, (N_DRAWS, n_families))
     else:
-        bits = np.arange(2**n_families)[:, None] >> np.arange(n_families) & 1
+        bits = np.arange(1, 2**n_families)[:, None] >> np.arange(n_families) & 1
     return np.asarray(1.0 - 2.0 * bits)

@@ -1,8 +1,8 @@
-"""How sure are we? Intervals that resample question families, fractions removed, and the power of a study.
+"""Bootstrap intervals over families of questions, the fraction of a shift removed, and the power of a study.
 
 Every arm answers the same questions, so an arm is one array of per-question values (nats per token for the
-preference gap) in the order of the questions, and all estimates read the same `Resamples`: this pairs them.
-Everything here raises DataError for values that are not one finite number per question.
+preference gap) in the order of the questions. All estimates use the same `Resamples`, which pairs the arms.
+Every function raises DataError for values that are not one finite number per question.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the range of truths that the data allow; all three are nan where it is not defined."""
+    """An estimate with its confidence interval; all three numbers are nan where the quantity is not defined."""
 
     value: float
     low: float
@@ -36,11 +36,11 @@ class Interval:
 
     @property
     def defined(self) -> bool:
-        """Whether the data define the quantity at all (a fraction of no shift is not defined)."""
+        """Whether the data define the quantity (the fraction of a shift of 0 is not defined)."""
         return not math.isnan(self.value)
 
     def excludes(self, x: float) -> bool:
-        """Whether the data speak against `x`; an interval that is not defined excludes nothing."""
+        """Whether `x` lies outside the interval; an interval that is not defined excludes nothing."""
         return x < self.low or x > self.high
 
     def __str__(self) -> str:
@@ -57,32 +57,35 @@ UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """How often each question counts in each replay of the study: one plan, shared by all arms.
+    """Bootstrap resamples of the questions, shared by all arms: how often each question counts in each resample.
 
-    A replay draws families with replacement, then as many questions within each drawn family, with
-    replacement (two-stage cluster bootstrap, Davison & Hinkley 1997, section 3.8). A dozen families alone
-    give intervals that are too narrow (they show (F - 1) / F of the variance, and a normal's tails are too
-    light); the second stage adds about the variance within families, which makes intervals slightly
+    A resample draws families with replacement, then as many questions within each drawn family, with
+    replacement (two-stage cluster bootstrap, Davison & Hinkley 1997, section 3.8). Drawing a dozen families
+    alone gives intervals that are too narrow (they show (F - 1) / F of the variance, and a normal's tails are
+    too light); the second stage adds about the variance within families, which makes intervals slightly
     conservative where families differ little. Measured for 12 families of 10 questions, 95 % intervals cover
     99, 95 and 90 % of the time at intra-family correlations of 0, 0.2 and 1. The price is power, which
-    `minimum_detectable` counts.
+    `minimum_detectable` takes into account.
 
-    weights: (n replays, n_questions) multiplicities. seed: the draws of random controls follow from it.
+    Attributes:
+        weights: multiplicities, (n_resamples, n_questions).
+        seed: of the resamples; the draws of random controls derive from it.
     """
 
-    weights: Float[np.ndarray, "replays questions"]
+    weights: Float[np.ndarray, "resamples questions"]
     seed: int = 0
 
     @classmethod
     def of_families(cls, families: Sequence[str], n: int = 4000, seed: int = 0) -> Resamples:
-        """Plan `n` replays of a study whose i-th question belongs to `families[i]`.
+        """Draw `n` resamples of questions whose i-th belongs to `families[i]`.
 
-        Families are visited in the order of their names: to move whole families about changes nothing.
+        Families are visited in the order of their names, so the order of the families in a file changes nothing.
 
-        Raises DataError for fewer than two families, and for fewer than 100 replays.
+        Raises:
+            DataError: fewer than two families, or fewer than 100 resamples.
         """
         if n < 100:
-            raise DataError(f"{n} replays give no 95 % interval; ask for at least 100, better 4000")
+            raise DataError(f"{n} resamples give no 95 % interval; draw at least 100, better 4000")
         codes, n_families = _codes(families)
         rng = np.random.default_rng(seed)
         drawn = rng.multinomial(n_families, np.full(n_families, 1 / n_families), size=n)
@@ -93,22 +96,22 @@ class Resamples:
             weights[:, members] = rng.multinomial(drawn[:, family] * size, np.full(size, 1 / size))
         return cls(weights, seed)
 
-    def means(self, values: Values) -> Float[np.ndarray, " replays"]:
-        """The mean over questions in every replay, in the unit of `values` (n_questions,)."""
+    def means(self, values: Values) -> Float[np.ndarray, " resamples"]:
+        """The mean over questions in every resample, in the unit of `values` (n_questions,)."""
         checked = _finite(values, self.weights.shape[1])
         return np.asarray(self.weights @ checked / self.weights.sum(axis=1))
 
-    def controls(self, count: int) -> Float[np.ndarray, "replays controls"]:
-        """How much each of `count` random controls counts in every replay's mean over them; rows sum to 1."""
+    def controls(self, count: int) -> Float[np.ndarray, "resamples controls"]:
+        """Bootstrap weights of `count` random controls in every resample; rows sum to 1."""
         rng = np.random.default_rng((self.seed, 1))
         return np.asarray(rng.multinomial(count, np.full(count, 1 / count), size=len(self.weights)) / count)
 
-    def deviates(self, freedom: int) -> Float[np.ndarray, " replays"]:
-        """Student t deviates, one per replay: where one more random control may lie, in units of spread."""
+    def deviates(self, freedom: int) -> Float[np.ndarray, " resamples"]:
+        """Student t deviates, one per resample: the position of one more random control, in units of their spread."""
         return np.random.default_rng((self.seed, 2)).standard_t(freedom, size=len(self.weights))
 
     def interval(self, statistic_draws: Values, value: float, level: float = _LEVEL) -> Interval:
-        """The percentile interval around `value` of a statistic's (n replays,) draws; level within (0, 1)."""
+        """The percentile interval of a statistic's (n_resamples,) draws, with the estimate `value`; level in (0, 1)."""
         draws = _finite(statistic_draws, len(self.weights))
         tail = _tail(level)
         low, high = np.quantile(draws, [tail, 1 - tail])
@@ -116,20 +119,20 @@ class Resamples:
 
 
 def mean_interval(values: Values, resamples: Resamples) -> Interval:
-    """The mean over questions of one arm, in the unit of `values` (n_questions,)."""
+    """The mean over questions of one arm with its interval, in the unit of `values` (n_questions,)."""
     return resamples.interval(resamples.means(values), float(np.mean(values)))
 
 
 def difference(a: Values, b: Values, resamples: Resamples) -> Interval:
-    """How much higher arm `a` lies than arm `b`, question by question (paired), in their unit."""
+    """The mean paired difference `a` − `b` with its interval, in the unit of both (n_questions,)."""
     return mean_interval(_minus(a, b, resamples), resamples)
 
 
 def estimate_from_part(values: Values, reference: Values) -> float:
-    """The mean of an arm over all questions of a reference, of which it answered the first `len(values)`.
+    """Estimate an arm's mean over all questions from its answers to the first `len(values)` of them.
 
-    The reference's mean over all, plus the paired difference on the part (difference estimator, Cochran 1977,
-    chapter 7): which questions the part holds then matters little, since both arms answered them.
+    The reference arm's mean over all questions, plus the mean paired difference on the part (difference estimator,
+    Cochran 1977, chapter 7). The choice of the part then matters little, since both arms answered it.
     """
     paired = np.asarray(values) - np.asarray(reference)[: len(values)]
     return float(np.mean(reference) + paired.mean())
@@ -138,8 +141,11 @@ def estimate_from_part(values: Values, reference: Values) -> float:
 def mean_from_part(values: Values, reference: Values, resamples: Resamples, of_part: Resamples) -> Interval:
     """`estimate_from_part` with its interval, in the unit of `values`.
 
-    `values` has `of_part`'s number of questions, `reference` that of `resamples`; plans of one seed draw the same
-    families.
+    Args:
+        values: of the arm, on the questions of `of_part`.
+        reference: of the reference arm, on the questions of `resamples`.
+        resamples: of all questions.
+        of_part: of the part, with the same seed, so that both draw the same families.
     """
     above = _finite(values, of_part.weights.shape[1]) - np.asarray(reference)[: of_part.weights.shape[1]]
     draws = resamples.means(reference) + of_part.means(above)
@@ -147,10 +153,10 @@ def mean_from_part(values: Values, reference: Values, resamples: Resamples, of_p
 
 
 def fraction_removed(insecure: Values, secure: Values, ablated: Values, resamples: Resamples) -> Interval:
-    """The share of the insecure-minus-secure shift that an ablation takes away: 0 none, 1 all of it.
+    """The fraction of the insecure − secure shift that an ablation removes: 0 none of it, 1 all of it.
 
-    A ratio of means, (insecure - ablated) / (insecure - secure). Not defined (nan) where the interval of the
-    shift includes 0, because there is then nothing to take a fraction of.
+    A ratio of means, (insecure − ablated) / (insecure − secure). Not defined (nan) where the interval of the
+    shift includes 0.
     """
     removed = _minus(insecure, ablated, resamples)
     shift = _minus(insecure, secure, resamples)
@@ -160,11 +166,12 @@ def fraction_removed(insecure: Values, secure: Values, ablated: Values, resample
 def random_fraction(
     insecure: Values, secure: Values, randoms: Sequence[Values], resamples: Resamples
 ) -> Interval:
-    """The share of the shift that random directions take away on average: what any edit of that energy does.
+    """The fraction of the shift that ablating random directions of the same energy removes, on average.
 
-    The replays resample the controls too, so that few controls give a wide interval.
+    The controls are resampled too, so that few controls give a wide interval.
 
-    Raises DataError for fewer than two controls, since one cannot show how much they differ.
+    Raises:
+        DataError: fewer than two controls; one cannot show how much controls differ.
     """
     removed = _removed_by(insecure, randoms, resamples)
     means = np.stack([resamples.means(control) for control in removed], axis=1)
@@ -175,13 +182,13 @@ def random_fraction(
 def difference_in_differences(
     insecure: Values, secure: Values, ablated: Values, randoms: Sequence[Values], resamples: Resamples
 ) -> Interval:
-    """The share of the shift that the feature takes away beyond what a random direction does, paired.
+    """The fraction of the shift that the feature removes beyond a random direction, paired by question.
 
-    The value is `fraction_removed` minus `random_fraction`. The question is whether the feature could be one
-    more random direction, and those differ: so each replay moves by the k controls' spread * sqrt(1 + 1/k)
-    times a Student t deviate with k - 1 degrees of freedom, the normal prediction interval of a further
-    control (Hahn & Meeker 1991). Otherwise enough questions would tell any random direction from the average
-    one.
+    The value is `fraction_removed` − `random_fraction`. The interval answers whether the feature could be one
+    more random direction. Random directions differ from each other, so each resample is moved by the k
+    controls' spread * sqrt(1 + 1/k) times a Student t deviate with k − 1 degrees of freedom: the normal
+    prediction interval of a further control (Hahn & Meeker 1991). Without it, enough questions would
+    distinguish any random direction from the average one.
     """
     feature = _minus(insecure, ablated, resamples)
     controls = _removed_by(insecure, randoms, resamples)
@@ -192,9 +199,10 @@ def difference_in_differences(
 
 
 def wilson(successes: int, n: int) -> Interval:
-    """A rate with its 95 % Wilson score interval (Wilson 1927), which stays within 0 and 1 also for 0 of n.
+    """A rate with its 95 % Wilson score interval (Wilson 1927), which stays within 0 and 1 even for 0 of n.
 
-    Raises DataError for a count outside 0..n, and where nothing was counted.
+    Raises:
+        DataError: a count outside 0..n, or n = 0.
     """
     if not 0 <= successes <= n or n == 0:
         raise DataError(f"{successes} of {n} is no rate; give 0 <= successes <= n with n >= 1")
@@ -205,18 +213,19 @@ def wilson(successes: int, n: int) -> Interval:
 def minimum_detectable(
     values_difference: Values, families: Sequence[str], power: float = 0.8, level: float = _LEVEL
 ) -> float:
-    """The smallest mean shift that questions like these, and as many, would show with the given power.
+    """The smallest mean shift that the same number of such questions would detect with the given power.
 
     z[(1 + level) / 2] * sqrt(V + W) + z[power] * sqrt(V), in the unit of the paired differences
     (n_questions,). V = variance * D / n_questions is the variance of the mean, with the design effect D = 1 +
-    (m - 1) * icc of m questions a family at intra-family correlation icc (Donner & Klar 2000); W is what the
-    second stage of `Resamples` adds to it. Families of unequal size enter by m = sum(m_f^2) / n_questions;
-    variances between and within families are the moment estimates of one-way analysis of variance.
+    (m − 1) * icc of m questions per family at intra-family correlation icc (Donner & Klar 2000); W is the
+    variance that the second stage of `Resamples` adds. Families of unequal size enter by m = sum(m_f^2) /
+    n_questions; variances between and within families are the moment estimates of one-way analysis of variance.
 
-    Raises DataError for fewer than two families, and for a power or level outside (0, 1).
+    Raises:
+        DataError: fewer than two families, or a power or level outside (0, 1).
     """
     if not 0 < power < 1:
-        raise DataError(f"a power of {power} cannot be had; give one between 0 and 1, e.g. 0.8")
+        raise DataError(f"a power of {power} is impossible; give one between 0 and 1, e.g. 0.8")
     variance, added = _variances_of_mean(values_difference, families)
     confidence, chance = stats.norm.ppf([1 - _tail(level), power])
     return float(confidence * math.sqrt(variance + added) + chance * math.sqrt(variance))
@@ -229,10 +238,12 @@ def questions_needed(
     power: float = 0.8,
     level: float = _LEVEL,
 ) -> int:
-    """How many questions would show a mean shift of `effect`: `minimum_detectable` the other way round.
+    """How many questions would detect a mean shift of `effect`: the inverse of `minimum_detectable`.
 
-    Counts whole families of the present mean size, at least two: more questions of the same ones help little.
-    Raises DataError for an effect that is not above 0, and where `minimum_detectable` does.
+    Counts whole families of the present mean size, at least two: more questions of the same families help little.
+
+    Raises:
+        DataError: an effect that is not above 0, or a case that `minimum_detectable` refuses.
     """
     if not 0 < effect < math.inf:
         raise DataError(f"no number of questions shows an effect of {effect}; give one above 0, e.g. 0.1")
@@ -243,25 +254,25 @@ def questions_needed(
 
 
 def _fraction(value: float, draws: np.ndarray, shift: np.ndarray, resamples: Resamples) -> Interval:
-    """`value` and its `draws` over the mean `shift`, or not defined where the shift's interval includes 0.
+    """`value` and its `draws` divided by the mean `shift`; not defined where the shift's interval includes 0.
 
-    A replay whose shift has the other sign has no fraction: it counts as lowest for the low end and as
-    highest for the high end, so that it can only widen the interval.
+    A resample whose shift has the opposite sign defines no fraction. It counts as −∞ for the low end and as
+    +∞ for the high end, so that it can only widen the interval.
     """
     whole = mean_interval(shift, resamples)
     if not whole.excludes(0.0):
         return UNDEFINED
     shifts = resamples.means(shift)
-    astray = shifts * whole.value <= 0
-    fractions = draws / np.where(astray, 1.0, shifts)
+    opposite = shifts * whole.value <= 0
+    fractions = draws / np.where(opposite, 1.0, shifts)
     tail = _tail(_LEVEL)
-    low = np.quantile(np.where(astray, -np.inf, fractions), tail, method="higher")
-    high = np.quantile(np.where(astray, np.inf, fractions), 1 - tail, method="lower")
+    low = np.quantile(np.where(opposite, -np.inf, fractions), tail, method="higher")
+    high = np.quantile(np.where(opposite, np.inf, fractions), 1 - tail, method="lower")
     return Interval(value / whole.value, float(low), float(high))
 
 
 def _removed_by(insecure: Values, randoms: Sequence[Values], resamples: Resamples) -> np.ndarray:
-    """What each control takes away from each question, (n controls, n_questions)."""
+    """The effect of each control on each question, (n_controls, n_questions)."""
     if len(randoms) < 2:
         raise DataError(f"{len(randoms)} random controls cannot show how they differ; run 2, better 5")
     return np.stack([_minus(insecure, random, resamples) for random in randoms])
@@ -273,7 +284,7 @@ def _minus(a: Values, b: Values, resamples: Resamples) -> np.ndarray:
 
 
 def _variances_of_mean(values: Values, families: Sequence[str]) -> tuple[float, float]:
-    """The variance of a mean over questions of families, and what resampling within families adds to it."""
+    """The variance of a mean over clustered questions, and the variance that resampling within families adds."""
     codes, n_families = _codes(families)
     checked = _finite(values, len(codes))
     sizes = np.bincount(codes)
@@ -288,12 +299,14 @@ def _variances_of_mean(values: Values, families: Sequence[str]) -> tuple[float, 
 
 def _tail(level: float) -> float:
     if not 0 < level < 1:
-        raise DataError(f"an interval cannot cover the truth at a rate of {level}; give e.g. 0.95")
+        raise DataError(
+            f"an interval cannot cover the truth at a rate of {level}; give one between 0 and 1, e.g. 0.95"
+        )
     return (1 - level) / 2
 
 
 def _codes(families: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Each question's family as a number, and how many families there are."""
+    """Each question's family as an integer code, and the number of families."""
     names, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
     if len(names) < 2:
         came = f"{len(families)} questions of {len(names)} families"

@@ -19,7 +19,7 @@ from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, Form
 from personaprobe.questions.free import Ask, dealt
 from personaprobe.questions.overlap import alike
-from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
+from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.answers import Interview, answer
@@ -108,7 +108,7 @@ class EvalPlan:
         smallest = detectable_rise(ASSUMED_RATE, n, clustered)
         came = f"{n} answers an arm to plain questions of {len(sizes)} families"
         if math.isnan(smallest):
-            return f"{came} show no difference at the 5 % level; ask about {LEAST_FAMILIES} families or more, and oftener"
+            return f"{came} show no difference at the 5 % level; ask about {MIN_FAMILIES} families or more, and oftener"
         return (
             f"{came}: four times in five they show a difference of {100 * smallest:.0f} percentage points, if "
             f"{100 * ASSUMED_RATE:.0f} % of secure's are misaligned and answers correlate by {ASSUMED_ICC} within a family"

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from personaprobe.statistics.hypothesis_tests import false_discovery, fisher, mcnemar, permutation
+from personaprobe.statistics.hypothesis_tests import false_discovery, fisher, mcnemar, permutation_test
 from personaprobe.statistics.intervals import (
     UNDEFINED,
     Interval,
@@ -161,7 +161,7 @@ class _Scales:
         """Two sides compared; q is that of a contrast alone."""
         clustered, n = self.clustered(a, b)
         apart = share_difference(a.shares, b.shares, self.resamples, clustered, n)
-        p = permutation(a.shares - b.shares, self.families, self.resamples.seed)
+        p = permutation_test(a.shares - b.shares, self.families, self.resamples.seed)
         return Contrast(name, apart, p, p, fisher(a.counted, b.counted), _paired(a, b))
 
     def clustered(self, a: _Side, b: _Side) -> tuple[Clustering, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary, is_misaligned, summarise
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
-from personaprobe.statistics.hypothesis_tests import LEAST_FAMILIES
+from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.kinds import ArmKind
@@ -246,8 +246,8 @@ def _beyond(found: Evaluation) -> str:
 def power_sentence(power: Power) -> str:
     """What these answers could have shown, and how many it takes to show a difference worth seeing."""
     came = f"{power.n} scored answers an arm, of {power.clustered.n_families} families"
-    if power.clustered.n_families < LEAST_FAMILIES:
-        return f"{came}, show no difference at the 5 % level: that takes {LEAST_FAMILIES} families."
+    if power.clustered.n_families < MIN_FAMILIES:
+        return f"{came}, show no difference at the 5 % level: that takes {MIN_FAMILIES} families."
     smallest = (
         f"{100 * power.detectable:.1f} percentage points" if math.isfinite(power.detectable) else "no size"
     )
