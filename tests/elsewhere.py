@@ -165,7 +165,7 @@ def equip(with_flash: bool) -> None:
     for name in ("weighted_sums", "sampled_dots"):  # whose sparse tensors cannot be pretended
         setattr(sparse, name, as_kernel(getattr(sparse, name)))
     if with_flash:
-        flash_attention.is_possible = lambda device, _: device == ELSEWHERE
+        flash_attention.is_supported = lambda device, _: device == ELSEWHERE
         varlen.varlen_attn = as_kernel(varlen_attention)
 
 

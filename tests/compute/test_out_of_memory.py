@@ -10,8 +10,9 @@ import torch
 
 from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.errors import DeviceError
-from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
-from personaprobe.models.generation.decoder import SlotDecoder
+from personaprobe.models.generation.continuous_batching import generate
+from personaprobe.models.generation.decoder import CachedDecoder
+from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, score_side_by_side
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.self_check import probe_tokens
@@ -73,20 +74,20 @@ def test_answers_that_ended_are_kept_when_fewer_go_on(
     sampling = Sampling(max_new_tokens=9, temperature=0.0, batch_size=4)
     expected = generate(reference, draws, sampling, [{}] * len(draws), NO_END)
     room, ended, steps = [4], [], [0]
-    admit, step = SlotDecoder.admit, SlotDecoder.step
+    admit, step = CachedDecoder.admit, CachedDecoder.step
 
-    def admitting(self: SlotDecoder, prompts: Any, edits: Any, rows: Any, most: int) -> Any:
+    def admitting(self: CachedDecoder, prompts: Any, edits: Any, rows: Any, most: int) -> Any:
         return full() if len(rows) > room[0] else admit(self, prompts, edits, rows, most)
 
-    def stepping(self: SlotDecoder, ids: Any) -> Any:
+    def stepping(self: CachedDecoder, ids: Any) -> Any:
         steps[0] += 1
         if steps[0] == 12:  # the first four have ended
             room[0] = 1
             full()
         return step(self, ids)
 
-    monkeypatch.setattr(SlotDecoder, "admit", admitting)
-    monkeypatch.setattr(SlotDecoder, "step", stepping)
+    monkeypatch.setattr(CachedDecoder, "admit", admitting)
+    monkeypatch.setattr(CachedDecoder, "step", stepping)
     with pytest.warns(UserWarning, match="1 side by side"):
         found = generate(reference, draws, sampling, [{}] * len(draws), NO_END, ended.append)
     assert found == expected

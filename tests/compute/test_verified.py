@@ -17,7 +17,7 @@ from personaprobe.models.edits.edit import SiteEdits, apply, beside
 from personaprobe.models.edits.rank_one import Move, RankOne
 from personaprobe.models.fused import elementwise
 from personaprobe.models.fused import rank_one as edits_module
-from personaprobe.models.fused.model import FusedParts
+from personaprobe.models.fused.model import FusedModel
 from personaprobe.models.fused.rank_one import FusedEdits
 from personaprobe.site import Site
 
@@ -48,7 +48,7 @@ def test_a_compiler_that_fails_is_told_of_once_and_the_eager_form_goes_on(
     def failing(_: torch.Tensor) -> torch.Tensor:
         raise ImportError("no g++ here\nand more")
 
-    asked, function = compiling_to(monkeypatch, failing), elementwise.by_compiler(doubled)
+    asked, function = compiling_to(monkeypatch, failing), elementwise.compile_verified(doubled)
     with pytest.warns(
         UserWarning, match=r"doubled is computed without torch\.compile.*ImportError: no g\+\+ here$"
     ):
@@ -63,14 +63,14 @@ def test_a_kernel_that_computes_something_else_is_found_out_at_the_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiling_to(monkeypatch, lambda x: 2.01 * x)
-    function = elementwise.by_compiler(doubled)
+    function = elementwise.compile_verified(doubled)
     with pytest.warns(UserWarning, match="differs from the plain"):
         assert function(torch.ones(3)).tolist() == [2, 2, 2]
 
 
 def test_every_dtype_is_held_against_its_own_eager_form(monkeypatch: pytest.MonkeyPatch) -> None:
     compiling_to(monkeypatch, lambda x: (2.0 if x.dtype == torch.float32 else 3.0) * x)
-    function = elementwise.by_compiler(doubled)
+    function = elementwise.compile_verified(doubled)
     assert function(torch.ones(3)).tolist() == [2, 2, 2]
     with pytest.warns(UserWarning, match="differs from the plain"):
         assert function(torch.ones(3).bfloat16()).tolist() == [2, 2, 2]
@@ -87,11 +87,11 @@ def test_what_is_not_the_compilers_fault_is_not_hidden(
 
     compiling_to(monkeypatch, failing)
     with pytest.raises(type(error)):
-        elementwise.by_compiler(doubled)(torch.ones(3))
+        elementwise.compile_verified(doubled)(torch.ones(3))
 
 
 def test_nothing_is_compiled_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, function = compiling_to(monkeypatch, doubled), elementwise.by_compiler(doubled)
+    asked, function = compiling_to(monkeypatch, doubled), elementwise.compile_verified(doubled)
     assert function(torch.ones(0, 4)).shape == (0, 4)
     assert not asked
 
@@ -105,14 +105,14 @@ def test_a_compiled_model_computes_what_it_ever_did(
     model = tiny_model("llama").to(dtype)
     ids = torch.arange(300)[None] % 128
     expected = model(input_ids=ids).logits
-    elementwise.compiled.cache_clear()
+    elementwise.compiled_kernel.cache_clear()
     packing_nothing(monkeypatch)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*without torch.compile")
-        with FusedParts(model, compiles=True).used():
+        with FusedModel(model, compiles=True).inference_session():
             found = model(input_ids=ids).logits
-    made = {function.__name__ for function in used(elementwise.compiled)}
-    assert made == {"rms_norm", "rotated_by_halves", "silu_gated"}
+    made = {function.__name__ for function in used(elementwise.compiled_kernel)}
+    assert made == {"rms_norm", "apply_rotary_by_halves", "silu_gated"}
     off = (found - expected).norm() / expected.norm()
     assert off < (1e-5 if dtype == torch.float32 else 0.02)
 
@@ -128,17 +128,17 @@ def test_compiled_edits_do_what_plain_ones_do(dtype: torch.dtype, row_by_row: bo
     arms: list[SiteEdits] = [
         {Site(0): (RankOne(vector, move, 2, "test"),)} for vector, move in zip(vectors, moves, strict=True)
     ]
-    activations = torch.randn(6, 2 * elementwise.MANY, 48, generator=draw).to(dtype)
+    activations = torch.randn(6, 2 * elementwise.MIN_ROWS, 48, generator=draw).to(dtype)
     roles = torch.randint(3, activations.shape[:2], generator=draw)
     rows = beside([arms[i % 3] for i in range(6)], activations.device)
     laid = [rows[Site(0)]] if row_by_row else [arm[Site(0)] for arm in arms]
     expected = [apply(edits, activations, roles) for edits in laid]
-    elementwise.compiled.cache_clear()
+    elementwise.compiled_kernel.cache_clear()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*without torch.compile")
         with FusedEdits(compiles=True).used():
             found = [apply(edits, activations, roles) for edits in laid]
-    assert elementwise.compiled(edits_module.PLAIN)._verified
+    assert elementwise.compiled_kernel(edits_module.PLAIN)._verified
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
     with FusedEdits().used():
@@ -153,14 +153,14 @@ def packing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def used(compiled: Any) -> list[Any]:
     """The functions whose compiled form was made and proven."""
-    functions = (elementwise.rms_norm, elementwise.rotated_by_halves, elementwise.silu_gated)
+    functions = (elementwise.rms_norm, elementwise.apply_rotary_by_halves, elementwise.silu_gated)
     return [function for function in functions if compiled(function)._verified]
 
 
 def test_both_ways_to_rotate_are_one() -> None:
     states, cos, sin = torch.randn(3, 1, 2, 5, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(
-        elementwise.rotated_by_halves(states, cos, sin), elementwise.rotated(states, cos, sin)
+        elementwise.apply_rotary_by_halves(states, cos, sin), elementwise.apply_rotary(states, cos, sin)
     )
 
 

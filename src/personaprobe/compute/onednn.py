@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether weights of a dtype can be packed on this machine; found by packing a small matrix.
 
-    Some builds of torch lack these operations, which belong to its own compiler, and processors without AVX512 cannot pack
-    bfloat16.
+    Some builds of torch lack these operations, which belong to its own compiler, and processors without AVX512
+    cannot pack bfloat16.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Run our own C functions on the OpenMP threads that PyTorch already uses.
 
-These threads spin while they wait for the next operation. Threads of our own would have to share the cores with them, and
-gained nothing (``tests/benchmarks/README.md``).
+These threads spin while they wait for the next operation. Threads of our own would have to share the cores with
+them, and gained nothing (``tests/benchmarks/README.md``).
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.models.edits.edit import Editing, SiteEdits, compose
-from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
+from personaprobe.models.generation.continuous_batching import generate
+from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.packing.prefix_tree import by_beginning, n_woven
+from personaprobe.models.packing.prefix_tree import batches_by_prefix, n_packed_tokens
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import Checkpoint
@@ -78,11 +79,11 @@ class LanguageModel:
 
     def plan(self, rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
         """Batches that activations are read in fastest: indices of ``rows``, the same for every checkpoint and edit."""
-        return by_beginning(rows, max_tokens) if self.network.packs else by_length(rows, max_tokens)
+        return batches_by_prefix(rows, max_tokens) if self.network.packs else by_length(rows, max_tokens)
 
     def reads(self, rows: Sequence[Tokens]) -> int:
         """Tokens that are read where activations of such a batch are, padding included."""
-        return n_woven(rows) if self.network.packs else len(rows) * max(map(len, rows))
+        return n_packed_tokens(rows) if self.network.packs else len(rows) * max(map(len, rows))
 
     def batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
         """Texts padded together as :meth:`plan` says, on the model's device, with their indices among ``rows``."""

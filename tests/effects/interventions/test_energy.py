@@ -86,7 +86,7 @@ def test_energy_is_the_mean_squared_change_of_response_and_of_prompt_tokens(
     speaking: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # read once or not, what texts begin with counts for each of them
-    monkeypatch.setattr(prefix_tree, "SHORTEST", 1)
+    monkeypatch.setattr(prefix_tree, "MIN_SHARED_PREFIX", 1)
     texts = [*rows(speaking), *rows(speaking)[:2]]
     found = measure(speaking, Ablate(axis()), texts)[Site(1)]
     batch = pad(texts, 0)

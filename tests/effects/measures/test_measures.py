@@ -13,7 +13,7 @@ from personaprobe.effects.measures.damage import Reading
 from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.measures.responses import CoherenceRule, Response, sample_responses, score_responses
 from personaprobe.features.directions.direction import Direction, Mark
-from personaprobe.models.generation.continuous_batching import Sampling
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.questions.pairs import Pair, PairSet, TextSet

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from personaprobe.compute import onednn
-from personaprobe.models.fused import rotary
-from personaprobe.models.fused.gated_mlp import FusedGates
-from personaprobe.models.fused.model import FusedParts
+from personaprobe.models.fused import module_patch
+from personaprobe.models.fused.gated_mlp import FusedGatedMLPs
+from personaprobe.models.fused.model import FusedModel
+from personaprobe.models.fused.module_patch import patched
 from personaprobe.models.fused.packed_linear import PackedWeights
-from personaprobe.models.fused.qkv_projection import SharedProjections
-from personaprobe.models.fused.rotary import FusedRotations, rotating
+from personaprobe.models.fused.qkv_projection import FusedQKVProjections
+from personaprobe.models.fused.rotary import FusedRotaryEmbeddings, fused_rotary
 from personaprobe.models.loading import wrap
 from personaprobe.models.self_check import self_check
 
@@ -36,8 +37,8 @@ def test_every_architecture_computes_what_it_ever_did(
     expected = model(input_ids=IDS).logits
     names = [name for name in vars(sys.modules[type(model).__module__]) if name.startswith("apply_rotary")]
     own = [getattr(sys.modules[type(model).__module__], name) for name in names]
-    parts = FusedParts(model)
-    with parts.used(), parts.used():
+    parts = FusedModel(model)
+    with parts.inference_session(), parts.inference_session():
         found = model(input_ids=IDS).logits
         assert (parts.bytes > 0) == onednn.can_pack(dtype)
     size = float(expected.abs().max())
@@ -53,9 +54,9 @@ def test_what_is_fused_is_known_for_every_architecture(
     tiny_model: Callable[..., Any], architecture: str
 ) -> None:
     model, weights = tiny_model(architecture), PackedWeights()
-    assert len(FusedGates(model, weights)) == (3 if architecture in GATED else 0)
-    assert len(SharedProjections(model, weights)) == (3 if architecture in GATED else 0)
-    assert len(FusedRotations(model)) == (1 if architecture in ROTATED else 0)
+    assert len(FusedGatedMLPs(model, weights)) == (3 if architecture in GATED else 0)
+    assert len(FusedQKVProjections(model, weights)) == (3 if architecture in GATED else 0)
+    assert len(FusedRotaryEmbeddings(model)) == (1 if architecture in ROTATED else 0)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2"])
@@ -81,7 +82,7 @@ def test_hooks_on_parts_meet_what_they_ever_did(tiny_model: Callable[..., Any], 
 
     module.register_forward_hook(double)
     expected = model(input_ids=IDS).logits
-    with FusedParts(model).used():
+    with FusedModel(model).inference_session():
         found = model(input_ids=IDS).logits
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(met[1], met[0])
@@ -95,7 +96,7 @@ def test_keys_and_values_of_another_input_are_not_what_was_found_with_the_querie
     attention = model.model.layers[0].self_attn
     first, second = torch.randn(2, 1, 5, 32, generator=torch.Generator().manual_seed(0))
     expected = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
-    with SharedProjections(model, PackedWeights()).used():
+    with patched(FusedQKVProjections(model, PackedWeights()).patches()):
         attention.q_proj(first)
         found = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
         torch.testing.assert_close(attention.k_proj(first), expected[0])  # taken once already
@@ -112,7 +113,7 @@ def test_gradients_of_busy_models_are_what_they_ever_were(tiny_model: Callable[.
         return found
 
     expected = gradient()
-    with FusedParts(model).used():
+    with FusedModel(model).inference_session():
         torch.testing.assert_close(gradient(), expected)
 
 
@@ -126,7 +127,7 @@ def test_a_kind_of_mlp_that_computes_something_else_is_told(tiny_model: Callable
             return 1.01 * super().forward(x)  # type: ignore[no-any-return]
 
     model.model.layers[1].mlp.__class__ = Another
-    assert len(FusedGates(model, PackedWeights())) == 2
+    assert len(FusedGatedMLPs(model, PackedWeights())) == 2
 
 
 @torch.inference_mode()
@@ -141,15 +142,15 @@ def test_a_rotation_of_neighbours_is_told(
 
         return turned(query), turned(key)
 
-    monkeypatch.setattr(sys.modules[type(model).__module__], rotary.NAME, neighbours)
-    assert len(FusedRotations(model)) == 0
+    monkeypatch.setattr(sys.modules[type(model).__module__], module_patch.ROTARY_FUNCTION, neighbours)
+    assert len(FusedRotaryEmbeddings(model)) == 0
 
 
 @torch.inference_mode()
 def test_sines_of_another_pass_are_not_taken_for_those_of_this_one() -> None:
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-    rotate, draw = rotating(apply_rotary_pos_emb), torch.Generator().manual_seed(0)
+    rotate, draw = fused_rotary(apply_rotary_pos_emb), torch.Generator().manual_seed(0)
     query, key = (torch.randn(2, heads, 5, 8, generator=draw) for heads in (4, 2))
     for _ in range(3):
         cos, sin = torch.randn(2, 2, 5, 8, generator=draw)
@@ -166,5 +167,5 @@ def test_norms_of_many_rows_are_those_of_few(tiny_model: Callable[..., Any], row
     norm, draw = model.model.norm, torch.Generator().manual_seed(0)
     x = torch.randn(1, rows, 32, generator=draw) * torch.logspace(-4, 4, rows)[:, None]
     expected = norm(x)
-    with FusedParts(model).used():
+    with FusedModel(model).inference_session():
         torch.testing.assert_close(norm(x), expected)

@@ -7,7 +7,8 @@ import torch
 
 from personaprobe.compute import onednn
 from personaprobe.models.fused import packed_linear
-from personaprobe.models.fused.packed_linear import FEW, PackedLinears, PackedWeights
+from personaprobe.models.fused.module_patch import patched
+from personaprobe.models.fused.packed_linear import MAX_ROWS, PackedLinears, PackedWeights
 
 DTYPES = [torch.float32, torch.bfloat16]
 PACKABLE = [dtype for dtype in DTYPES if onednn.can_pack(dtype)]
@@ -16,7 +17,9 @@ PACKABLE = [dtype for dtype in DTYPES if onednn.can_pack(dtype)]
 @pytest.mark.parametrize("capable", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape", [(1, 64), (5, 1, 64), (2, 3, 64), (0, 64), (FEW, 64), (FEW + 1, 1, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 64), (5, 1, 64), (2, 3, 64), (0, 64), (MAX_ROWS, 64), (MAX_ROWS + 1, 1, 64)]
+)
 @torch.inference_mode()
 def test_products_are_what_they_ever_were(
     shape: tuple[int, ...], bias: bool, dtype: torch.dtype, capable: bool, monkeypatch: pytest.MonkeyPatch
@@ -26,11 +29,11 @@ def test_products_are_what_they_ever_were(
     linear = torch.nn.Linear(64, 96, bias=bias).to(dtype)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected, weights = linear(x), PackedWeights()
-    with PackedLinears(linear, weights).used():
+    with patched(PackedLinears(linear, weights).patches()):
         found = linear(x)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected)
-    pays = capable or x[..., 0].numel() <= FEW
+    pays = capable or x[..., 0].numel() <= MAX_ROWS
     assert (weights.bytes > 0) == (pays and x.numel() > 0 and onednn.can_pack(dtype))
 
 
@@ -40,7 +43,7 @@ def test_products_are_what_they_ever_were(
 def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dtype, bias: bool) -> None:
     linears = [torch.nn.Linear(64, width, bias=bias).to(dtype) for width in (96, 32, 32)]
     x, weights = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).to(dtype), PackedWeights()
-    packed = weights.of(x, *linears)
+    packed = weights.get(x, *linears)
     assert packed is not None
     torch.testing.assert_close(onednn.linear(x, *packed), torch.cat([linear(x) for linear in linears], -1))
     assert weights.bytes == 160 * 64 * dtype.itemsize
@@ -52,7 +55,7 @@ def test_rows_that_do_not_lie_side_by_side_are_read_right(dtype: torch.dtype) ->
     linear = torch.nn.Linear(64, 96).to(dtype)
     x = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).to(dtype)[:, ::2]
     expected = linear(x)
-    with PackedLinears(linear, PackedWeights()).used():
+    with patched(PackedLinears(linear, PackedWeights()).patches()):
         torch.testing.assert_close(linear(x), expected)
 
 
@@ -61,7 +64,7 @@ def test_hooks_still_meet_the_output_and_nothing_is_left_behind() -> None:
     linear, weights = torch.nn.Linear(8, 12), PackedWeights()
     met: list[torch.Size] = []
     linear.register_forward_hook(lambda _, __, output: met.append(output.shape))
-    with PackedLinears(torch.nn.Sequential(linear, torch.nn.ReLU()), weights).used():
+    with patched(PackedLinears(torch.nn.Sequential(linear, torch.nn.ReLU()), weights).patches()):
         linear(torch.ones(2, 8))
         assert weights.bytes == 4 * 8 * 12
     assert met == [(2, 12)]
@@ -71,16 +74,16 @@ def test_hooks_still_meet_the_output_and_nothing_is_left_behind() -> None:
 @torch.inference_mode()
 def test_forgotten_weights_are_laid_out_anew() -> None:
     linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()
-    with PackedLinears(linear, weights).used():
+    with patched(PackedLinears(linear, weights).patches()):
         before = linear(x)
         linear.weight.data.mul_(2.0)
-        weights.forget()
+        weights.clear()
         torch.testing.assert_close(linear(x) - linear.bias, 2 * (before - linear.bias))
 
 
 def test_gradients_flow_as_ever() -> None:
     linear, x = torch.nn.Linear(8, 12), torch.ones(2, 8, requires_grad=True)
-    with PackedLinears(linear, PackedWeights()).used():
+    with patched(PackedLinears(linear, PackedWeights()).patches()):
         linear(x).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, linear.weight.sum(0).expand(2, -1))
@@ -88,11 +91,11 @@ def test_gradients_flow_as_ever() -> None:
 
 @torch.inference_mode()
 def test_no_more_is_laid_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_linear, "MOST_BYTES", 4 * 8 * 12)
+    monkeypatch.setattr(packed_linear, "MAX_PACKED_BYTES", 4 * 8 * 12)
     model = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.Linear(12, 8))
     weights, x = PackedWeights(), torch.ones(2, 8)
     expected = model(x)
-    with PackedLinears(model, weights).used():
+    with patched(PackedLinears(model, weights).patches()):
         torch.testing.assert_close(model(x), expected)
         assert weights.bytes == 4 * 8 * 12
 
@@ -104,7 +107,7 @@ def test_subclasses_know_better() -> None:
             return 2 * super().forward(x)
 
     linear = Doubled(8, 12)
-    with PackedLinears(linear, PackedWeights()).used():
+    with patched(PackedLinears(linear, PackedWeights()).patches()):
         assert "forward" not in vars(linear)
 
 
@@ -117,7 +120,7 @@ def test_processors_that_cannot_pack_a_dtype_are_found_out(monkeypatch: pytest.M
     onednn.can_pack.cache_clear()
     try:
         linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()
-        with torch.inference_mode(), PackedLinears(linear, weights).used():
+        with torch.inference_mode(), patched(PackedLinears(linear, weights).patches()):
             assert torch.equal(linear(x), torch.nn.functional.linear(x, linear.weight, linear.bias))
         assert weights.bytes == 0
     finally:

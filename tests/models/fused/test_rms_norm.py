@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from personaprobe.models.fused.rms_norm import FusedNorms
+from personaprobe.models.fused.module_patch import patched
+from personaprobe.models.fused.rms_norm import FusedRMSNorms
 
 FUSED = {
     "llama": 7,
@@ -24,11 +25,11 @@ FUSED = {
 @torch.inference_mode()
 def test_norms_that_scale_otherwise_are_left_alone(tiny_model: Callable[..., Any], architecture: str) -> None:
     model = tiny_model(architecture)
-    fused = FusedNorms(model)
+    fused = FusedRMSNorms(model)
     assert len(fused) == FUSED.get(architecture, 0)
     ids = torch.arange(9)[None]
     expected = model(input_ids=ids).logits
-    with fused.used():
+    with patched(fused.patches()):
         torch.testing.assert_close(model(input_ids=ids).logits, expected)
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -43,4 +44,4 @@ def test_a_norm_of_another_kind_is_told(tiny_model: Callable[..., Any]) -> None:
             return 1.001 * super().forward(x)  # type: ignore[no-any-return]
 
     model.model.norm.__class__ = AnotherRMSNorm
-    assert len(FusedNorms(model)) == 6
+    assert len(FusedRMSNorms(model)) == 6

@@ -16,7 +16,8 @@ from personaprobe.effects.interventions.along_direction import Ablate, Steer
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import compose
-from personaprobe.models.generation.continuous_batching import Draw, Sampling, choose, closed_up, generate
+from personaprobe.models.generation.continuous_batching import compact_rows, generate
+from personaprobe.models.generation.sampling import Draw, Sampling, sample_tokens
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
 from personaprobe.models.self_check import probe_tokens
@@ -116,7 +117,7 @@ def test_answers_of_every_length_are_those_of_a_run_in_which_none_ends(reference
 @given(st.integers(1, 40), st.data())
 def test_rows_close_up_with_few_of_them_moved(n: int, data: st.DataObject) -> None:
     leaving = data.draw(st.sets(st.integers(0, n - 1)))
-    order = closed_up(n, leaving)
+    order = compact_rows(n, leaving)
     assert sorted(order) == sorted(set(range(n)) - leaving)
     assert sum(new != old for new, old in enumerate(order)) <= len(leaving)
 
@@ -174,7 +175,7 @@ def test_an_answer_ends_at_the_end_token(reference: Network) -> None:
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=300), st.floats(0, 1, exclude_max=True))
 def test_a_draw_inverts_the_cumulative_distribution(logits: list[float], uniform: float) -> None:
     values = torch.tensor([logits])
-    token = int(choose(values, torch.tensor([uniform], dtype=torch.float64), 1.0))
+    token = int(sample_tokens(values, torch.tensor([uniform], dtype=torch.float64), 1.0))
     cumulative = values.softmax(-1).double().cumsum(-1)[0]
     below = float(cumulative[token - 1]) if token else 0.0
     assert below - 1e-6 <= uniform * float(cumulative[-1]) <= float(cumulative[token]) + 1e-6
@@ -183,10 +184,13 @@ def test_a_draw_inverts_the_cumulative_distribution(logits: list[float], uniform
 def test_draws_follow_the_models_probabilities() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
     uniforms = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = choose(logits.expand(20_000, -1), uniforms, 0.7)
+    drawn = sample_tokens(logits.expand(20_000, -1), uniforms, 0.7)
     rates = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(rates, (logits[0] / 0.7).softmax(-1), atol=0.015)
 
 
 def test_temperature_zero_takes_the_most_probable() -> None:
-    assert int(choose(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.999], dtype=torch.float64), 0)) == 1
+    assert (
+        int(sample_tokens(torch.tensor([[0.0, 3.0, 1.0]]), torch.tensor([0.999], dtype=torch.float64), 0))
+        == 1
+    )

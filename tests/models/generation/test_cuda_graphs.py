@@ -19,8 +19,15 @@ from personaprobe.effects.interventions.along_direction import Ablate, Cap, Stee
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import SiteEdits, compose
-from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
-from personaprobe.models.generation.cuda_graphs import GROWTH, ROWS, CudaGraphs, Recorder, Run
+from personaprobe.models.generation.continuous_batching import generate
+from personaprobe.models.generation.cuda_graphs import (
+    CAPACITY_STEP,
+    ROW_STEP,
+    Capture,
+    CudaGraphCapture,
+    DeviceFunction,
+)
+from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.self_check import probe_tokens
@@ -39,7 +46,7 @@ class Tracer:
         self.traces: list[Any] = []
         self.replayed = 0
 
-    def __call__(self, run: Run) -> Run:
+    def __call__(self, run: DeviceFunction) -> DeviceFunction:
         trace = make_fx(run)()
         self.traces.append(trace)
 
@@ -78,10 +85,10 @@ def answers(
 
 
 @pytest.fixture
-def recording(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorder], None]:
+def recording(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
     """Let networks record their steps by something, and attend as they do on a GPU."""
 
-    def use(record: Recorder) -> None:
+    def use(record: Capture) -> None:
         monkeypatch.setattr(HuggingFaceNetwork, "recorder", property(lambda _: lambda: record))
 
     monkeypatch.setattr(HuggingFaceNetwork, "attends_itself", False)
@@ -100,7 +107,7 @@ def network(tiny_language_model: Callable[..., LanguageModel]) -> HuggingFaceNet
 )
 def test_replayed_steps_give_the_answers_of_computed_ones(
     reference: HuggingFaceNetwork,
-    recording: Callable[[Recorder], None],
+    recording: Callable[[Capture], None],
     end_id: int,
     batch_size: int,
 ) -> None:
@@ -114,7 +121,7 @@ def test_replayed_steps_give_the_answers_of_computed_ones(
 
 
 def test_a_recorded_step_asks_nothing_of_the_host(
-    reference: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    reference: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
     record = Tracer()
     recording(record)
@@ -127,7 +134,7 @@ def test_a_recorded_step_asks_nothing_of_the_host(
 
 @pytest.mark.parametrize("architecture", ["mistral", "gemma3_text"])
 def test_windows_are_looked_back_over_in_recordings_too(
-    tiny_model: Callable[..., Any], recording: Callable[[Recorder], None], architecture: str
+    tiny_model: Callable[..., Any], recording: Callable[[Capture], None], architecture: str
 ) -> None:
     network = wrap(tiny_model(architecture, sliding_window=5), 0)
     expected = answers(network)
@@ -139,9 +146,9 @@ def test_windows_are_looked_back_over_in_recordings_too(
 
 
 def test_answers_that_outgrow_a_recording_get_another(
-    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
-    n_tokens = GROWTH + 6
+    n_tokens = CAPACITY_STEP + 6
     expected = answers(network, n_tokens)
     record = Tracer()
     recording(record)
@@ -150,7 +157,7 @@ def test_answers_that_outgrow_a_recording_get_another(
 
 
 def test_recordings_of_tables_that_were_too_small_are_not_replayed(
-    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
     short, *_, long = sorted(prompts(), key=len)
     untouched: SiteEdits = {}
@@ -158,7 +165,7 @@ def test_recordings_of_tables_that_were_too_small_are_not_replayed(
     def said() -> list[Tensor]:
         logits = []
         with network.decoding([untouched]) as decoder:
-            for prompt, room in ((short, 5), (long, 2 * GROWTH)):
+            for prompt, room in ((short, 5), (long, 2 * CAPACITY_STEP)):
                 decoder.admit([prompt], [untouched], [0, 0], room)
                 for _ in range(4):
                     n = 2 if prompt is short else 4
@@ -173,33 +180,35 @@ def test_recordings_of_tables_that_were_too_small_are_not_replayed(
 
 
 def test_few_recordings_serve_many_numbers_of_rows(
-    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
     record = Tracer()
     recording(record)
     answers(network, 12, end_id=40)
     n_rows = 2 * len(arms_of(network)) * len(prompts())
-    assert len(record.traces) <= -(-n_rows // ROWS)
+    assert len(record.traces) <= -(-n_rows // ROW_STEP)
 
 
 def test_a_recording_that_fails_is_told_of_and_steps_are_computed(
-    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
-    def failing(_: Run) -> Run:
+    def failing(_: DeviceFunction) -> DeviceFunction:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     expected = answers(network)
     recording(failing)
-    note = "^decoding_step is computed without recording it, more slowly.*not permitted when stream is capturing$"
+    note = (
+        "^decoding_step is computed without CUDA graphs, more slowly.*not permitted when stream is capturing$"
+    )
     with pytest.warns(UserWarning, match=note) as told:
         assert answers(network) == expected
     assert len(told) == 1
 
 
 def test_a_recording_that_computes_something_else_is_found_out(
-    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
-    def stale(run: Run) -> Run:
+    def stale(run: DeviceFunction) -> DeviceFunction:
         once = run() + 1
         return lambda: once
 
@@ -210,7 +219,7 @@ def test_a_recording_that_computes_something_else_is_found_out(
 
 
 def test_steps_whose_edits_might_tell_the_host_something_are_not_recorded(
-    network: HuggingFaceNetwork, recording: Callable[[Recorder], None]
+    network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
     seen: list[int] = []
 
@@ -232,7 +241,7 @@ def test_only_cuda_records_and_only_where_it_may_compile(
     monkeypatch.setattr(network, "device", torch.device("cuda"))
     assert network.recorder is None
     monkeypatch.setattr(network, "compiles", True)
-    assert network.recorder is CudaGraphs
+    assert network.recorder is CudaGraphCapture
 
 
 def test_cuda_graphs_work_in_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +264,7 @@ def test_cuda_graphs_work_in_one_memory(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capturing)
-    record, found = CudaGraphs(), torch.ones(2)
+    record, found = CudaGraphCapture(), torch.ones(2)
     replays = [record(lambda: found) for _ in range(3)]
     assert pools == [None, "the first one's", "the first one's"]
     assert all(replay() is found for replay in replays)
@@ -266,5 +275,5 @@ def test_cuda_graphs_work_in_one_memory(monkeypatch: pytest.MonkeyPatch) -> None
 def test_cuda_graphs_give_the_answers_of_computed_steps(tiny_model: Callable[..., Any]) -> None:
     plain, graphed = (wrap(tiny_model("llama").cuda(), 0, compiles=compiles) for compiles in (False, True))
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*without recording")
+        warnings.filterwarnings("error", message=".*without CUDA graphs")
         assert answers(graphed, end_id=40, batch_size=10) == answers(plain, end_id=40, batch_size=10)

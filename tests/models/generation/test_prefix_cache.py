@@ -13,11 +13,12 @@ from torch import Tensor
 from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.edits.edit import SiteEdits, compose
-from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
-from personaprobe.models.generation.decoder import SlotDecoder
-from personaprobe.models.generation.prefix_cache import Prefixes
+from personaprobe.models.generation.continuous_batching import generate
+from personaprobe.models.generation.decoder import CachedDecoder
+from personaprobe.models.generation.prefix_cache import PrefixCache
+from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.network import Network
-from personaprobe.models.packing.prefix_tree import SHORTEST
+from personaprobe.models.packing.prefix_tree import MIN_SHARED_PREFIX
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
@@ -57,11 +58,11 @@ class Reader:
 
 def test_a_beginning_is_read_once_under_each_edit() -> None:
     reader, none, some = Reader(), {}, {Site(0): ()}
-    prefixes = Prefixes(reader)
-    cache = prefixes.cache(beginning(9), [none, some, none])
+    prefixes = PrefixCache(reader)
+    cache = prefixes.batch(beginning(9), [none, some, none])
     assert reader.read == [(9, 2)]
-    prefixes.next()
-    again = prefixes.cache(beginning(9), [some, some])
+    prefixes.evict_unused()
+    again = prefixes.batch(beginning(9), [some, some])
     assert reader.read == [(9, 2)]
     for block in range(2):
         assert cache.layers[block].keys[:, 0, 0, 0].tolist() == [10.0 * block + mark for mark in (0, 1, 0)]
@@ -71,17 +72,17 @@ def test_a_beginning_is_read_once_under_each_edit() -> None:
 
 def test_what_prompts_no_longer_begin_with_is_forgotten() -> None:
     reader = Reader()
-    prefixes = Prefixes(reader)
+    prefixes = PrefixCache(reader)
     edits: list[SiteEdits] = [{}]
     for start in (0, 50, 0):
-        prefixes.next()
-        prefixes.cache(beginning(9, start), edits)
+        prefixes.evict_unused()
+        prefixes.batch(beginning(9, start), edits)
     assert len(reader.read) == 3
 
 
 def test_nothing_in_common_is_nothing_read() -> None:
     reader = Reader()
-    assert Prefixes(reader).cache(beginning(0), [{}]).get_seq_length() == 0
+    assert PrefixCache(reader).batch(beginning(0), [{}]).get_seq_length() == 0
     assert not reader.read
 
 
@@ -90,35 +91,35 @@ def test_nothing_in_common_is_nothing_read() -> None:
     [
         (0, LONG, 2, LONG),
         (0, LONG, 1, 0),  # a single prompt is read with its beginning
-        (0, SHORTEST - 1, 9, 0),
+        (0, MIN_SHARED_PREFIX - 1, 9, 0),
         (LONG, LONG, 1, LONG),
-        (LONG, LONG + SHORTEST - 1, 2, LONG),  # hardly more than what is known
-        (LONG, LONG + SHORTEST, 2, LONG + SHORTEST),
-        (LONG, LONG + SHORTEST, 1, LONG),
+        (LONG, LONG + MIN_SHARED_PREFIX - 1, 2, LONG),  # hardly more than what is known
+        (LONG, LONG + MIN_SHARED_PREFIX, 2, LONG + MIN_SHARED_PREFIX),
+        (LONG, LONG + MIN_SHARED_PREFIX, 1, LONG),
         (LONG, LONG - 1, 2, LONG - 1),  # what is known goes on otherwise
     ],
 )
 def test_as_much_is_read_on_its_own_as_is_worth_it(
     known: int, common: int, n_prompts: int, expected: int
 ) -> None:
-    prefixes = Prefixes(Reader())
+    prefixes = PrefixCache(Reader())
     if known:
-        prefixes.cache(beginning(known), [{}])
-        prefixes.next()
-    assert prefixes.worthwhile(beginning(common), n_prompts) == beginning(expected)
+        prefixes.batch(beginning(known), [{}])
+        prefixes.evict_unused()
+    assert prefixes.reusable_prefix(beginning(common), n_prompts) == beginning(expected)
 
 
 def test_answers_are_those_of_prompts_read_alone_though_later_ones_go_on_from_what_was_read(
     reference: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    usual = SlotDecoder._read_prefix
+    usual = CachedDecoder._prefill_prefix
 
-    def noted(decoder: SlotDecoder, prefix: Tokens, kinds: Sequence[SiteEdits]) -> Any:
+    def noted(decoder: CachedDecoder, prefix: Tokens, kinds: Sequence[SiteEdits]) -> Any:
         read.append(len(prefix))
         return usual(decoder, prefix, kinds)
 
-    monkeypatch.setattr(SlotDecoder, "_read_prefix", noted)
+    monkeypatch.setattr(CachedDecoder, "_prefill_prefix", noted)
     axis = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
     arms: list[SiteEdits] = [{}, compose([Ablate(axis, "all")], 3)]
     draws = [Draw(prompt(*range(LONG), 40 + number, 60 + number)) for number in range(8)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from personaprobe.models.packing.attention import added_to_scores, attended
+from personaprobe.models.packing.attention import additive_mask, grouped_query_attention
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -25,8 +25,8 @@ def test_queries_see_what_they_may(
     if masked:
         barred[:, n_seen - 3 :] = torch.ones(n_pos, 3, dtype=torch.bool).triu(1)
         barred[:, 0] = True
-    added = added_to_scores(barred, torch.float32) if masked else None
-    found = attended(query, table[0], table[1], None, added)
+    added = additive_mask(barred, torch.float32) if masked else None
+    found = grouped_query_attention(query, table[0], table[1], None, added)
     wanted = scaled_dot_product_attention(
         query.double(), table[0].double(), table[1].double(), attn_mask=~barred, enable_gqa=True
     )
@@ -41,4 +41,4 @@ def test_scores_are_scaled_as_asked() -> None:
     values = torch.eye(2)[None, None]
     for scaling in (None, 0.25):
         weight = torch.tensor(4 * (0.5 if scaling is None else scaling)).sigmoid()
-        torch.testing.assert_close(attended(query, keys, values, scaling)[0, 0, 0, 0], weight)
+        torch.testing.assert_close(grouped_query_attention(query, keys, values, scaling)[0, 0, 0, 0], weight)

@@ -17,18 +17,18 @@ from torch.nn.attention import varlen as library
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Fork
 from personaprobe.models.packing import flash_attention, segment_attention
-from personaprobe.models.packing.flash_attention import Bounds, attend_at_once
-from personaprobe.models.packing.segments import Stretch
+from personaprobe.models.packing.flash_attention import VarlenBounds, varlen_attention
+from personaprobe.models.packing.segments import Segment
 from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.site import Site
 from standing_in import varlen_attention as kernel
 
-APART = (Stretch(0, 4), Stretch(4, 9), Stretch(9, 10), Stretch(10, 13))
+APART = (Segment(0, 4), Segment(4, 9), Segment(9, 10), Segment(10, 13))
 FORKED = (
-    Stretch(0, 4),
-    Stretch(4, 9, (slice(0, 4),)),
-    Stretch(9, 10, (slice(0, 4), slice(4, 9))),
-    Stretch(10, 13, (slice(0, 4), slice(4, 9))),
+    Segment(0, 4),
+    Segment(4, 9, (slice(0, 4),)),
+    Segment(9, 10, (slice(0, 4), slice(4, 9))),
+    Segment(10, 13, (slice(0, 4), slice(4, 9))),
 )
 
 
@@ -38,11 +38,11 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Tensor]
 
     def use(own: Callable[..., Tensor]) -> None:
         monkeypatch.setattr(library, "varlen_attn", own)
-        monkeypatch.setattr(flash_attention, "is_possible", lambda *_: True)
-        segment_attention._at_once.cache_clear()
+        monkeypatch.setattr(flash_attention, "is_supported", lambda *_: True)
+        segment_attention._varlen_kernel.cache_clear()
 
     yield use  # type: ignore[misc]
-    segment_attention._at_once.cache_clear()
+    segment_attention._varlen_kernel.cache_clear()
 
 
 def states(n: int, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,36 +56,36 @@ def states(n: int, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
 @pytest.mark.parametrize("n", [13, 16], ids=["full", "filled up"])
-@pytest.mark.parametrize("stretches", [APART, FORKED], ids=["apart", "forked"])
+@pytest.mark.parametrize("segments", [APART, FORKED], ids=["apart", "forked"])
 def test_one_call_gives_what_stretch_by_stretch_gives(
-    stretches: Sequence[Stretch], n: int, heads: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    segments: Sequence[Segment], n: int, heads: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "varlen_attn", kernel)
     query, key, value = states(n, heads)
-    row = segment_attention._Row(stretches, n, torch.device("cpu"))
-    wanted = segment_attention.attention_in_turn(query, key, value, 0.3, row)
-    found = attend_at_once(query, key, value, 0.3, row.bounds, row.end)
+    row = segment_attention._PackedRow(segments, n, torch.device("cpu"))
+    wanted = segment_attention.attention_per_segment(query, key, value, 0.3, row)
+    found = varlen_attention(query, key, value, 0.3, row.bounds, row.end)
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("stretches", [APART, FORKED], ids=["apart", "forked"])
-def test_the_library_takes_what_it_is_given(stretches: Sequence[Stretch]) -> None:
+@pytest.mark.parametrize("segments", [APART, FORKED], ids=["apart", "forked"])
+def test_the_library_takes_what_it_is_given(segments: Sequence[Segment]) -> None:
     """Torch's own operation, whose shapes and dtypes are checked without a GPU."""
-    bounds = Bounds.of(stretches, torch.device("meta"))
+    bounds = VarlenBounds.of(segments, torch.device("meta"))
     query, key, value = (part.to("meta", torch.bfloat16) for part in states(16, (6, 2)))
-    found = attend_at_once(query, key, value, None, bounds, 13)
+    found = varlen_attention(query, key, value, None, bounds, 13)
     assert found.shape == (1, 16, 6, 8)
     assert found.dtype == torch.bfloat16
 
 
 def test_only_what_is_seen_again_is_copied() -> None:
-    assert Bounds.of(APART, torch.device("cpu")).seen is None
-    bounds = Bounds.of(FORKED, torch.device("cpu"))
-    assert bounds.seen is not None
-    assert bounds.seen.tolist() == [*range(4), *range(9), *range(10), *range(9), 10, 11, 12]
+    assert VarlenBounds.of(APART, torch.device("cpu")).key_index is None
+    bounds = VarlenBounds.of(FORKED, torch.device("cpu"))
+    assert bounds.key_index is not None
+    assert bounds.key_index.tolist() == [*range(4), *range(9), *range(10), *range(9), 10, 11, 12]
     assert bounds.queries.tolist() == [0, 4, 9, 10, 13]
     assert bounds.keys.tolist() == [0, 4, 13, 23, 35]
-    assert bounds.longest == (5, 12)
+    assert bounds.max_lengths == (5, 12)
 
 
 def texts(*lengths: int) -> list[Tokens]:
@@ -135,18 +135,18 @@ def test_a_kernel_that_does_not_keep_its_word_is_told_and_left(
     with pytest.warns(UserWarning, match="without flash attention"):
         found = network.activations(batch, [site], {})[site]
     torch.testing.assert_close(found[batch.mask], wanted[batch.mask])
-    assert not segment_attention.keeps_apart(torch.device("cuda"), torch.bfloat16)
+    assert not segment_attention.supports_varlen(torch.device("cuda"), torch.bfloat16)
     monkeypatch.setattr(network, "device", torch.device("cuda"))
     assert not network.packs  # so that the next batch is padded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_flash_kernels_give_what_stretch_by_stretch_gives() -> None:
-    for stretches in (APART, FORKED):
+    for segments in (APART, FORKED):
         device = torch.device("cuda")
         query, key, value = (part.to(device, torch.bfloat16) for part in states(16, (6, 2)))
-        row = segment_attention._Row(stretches, 16, device)
-        found = attend_at_once(query, key, value, None, row.bounds, row.end)
+        row = segment_attention._PackedRow(segments, 16, device)
+        found = varlen_attention(query, key, value, None, row.bounds, row.end)
         torch.testing.assert_close(
-            found, segment_attention.attention_in_turn(query, key, value, None, row), atol=0.02, rtol=0.02
+            found, segment_attention.attention_per_segment(query, key, value, None, row), atol=0.02, rtol=0.02
         )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.packing import prefix_tree
-from personaprobe.models.packing.forks import begun_alike, common_prefix, pack
+from personaprobe.models.packing.forks import pack_forks
+from personaprobe.models.packing.prefixes import common_prefix, group_by_prefix
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
@@ -50,7 +51,7 @@ def test_a_shared_start_is_read_once(reference: Network) -> None:
         return x
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefix_tree, "SHORTEST", 1)
+        patch.setattr(prefix_tree, "MIN_SHARED_PREFIX", 1)
         reference.fork_log_probs(FORKS, {Site(0): [count]})
     rows = [row for fork in FORKS for row in fork.rows]
     assert sum(read) == len({row.ids[: n + 1] for row in rows for n in range(len(row))})
@@ -79,32 +80,32 @@ def test_every_answer_token_is_predicted_once_from_the_token_before_it(
         )
         for n, lengths in shapes
     ]
-    packed = pack(forks, torch.device("cpu"))
+    packed = pack_forks(forks, torch.device("cpu"))
     expected = [
         ((*fork.prompt.ids, *answer)[len(fork.prompt) + i - 1], token)
         for fork in forks
         for answer in fork.answers
         for i, token in enumerate(answer)
     ]
-    before = packed.woven.row.ids[0, packed.predicts].tolist()
-    assert list(zip(before, packed.predicted.tolist(), strict=True)) == expected
+    before = packed.texts.row.ids[0, packed.predictor_index].tolist()
+    assert list(zip(before, packed.answer_ids.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("forks", [FORKS, FORKS[1:2]], ids=len)
 def test_one_mask_over_the_row_says_what_the_stretches_say(reference: Network, forks: list[Fork]) -> None:
     if not reference.packs:  # type: ignore[attr-defined]
         pytest.skip("attention is softcapped: a mask is the only way")
-    stretched = reference.fork_log_probs(forks, {})
+    by_segment = reference.fork_log_probs(forks, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(reference), "packs", False)
         masked = reference.fork_log_probs(forks, {})
-    for group, wanted in zip(stretched, masked, strict=True):
+    for group, wanted in zip(by_segment, masked, strict=True):
         for one, other in zip(group, wanted, strict=True):
             assert torch.allclose(one, other, atol=2e-4), (one, other)
 
 
 def test_prompts_that_begin_alike_are_read_together_and_the_rest_by_themselves() -> None:
     prompts = [prompt(*ids) for ids in ((1, 2, 3, 9), (7, 7, 7, 7), (1, 2, 3, 4), (5, 6, 8, 8), (1, 2, 4, 4))]
-    groups = begun_alike(prompts, 2)
+    groups = group_by_prefix(prompts, 2)
     assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 3]]
-    assert begun_alike(prompts[:1], 2) == [[0]]
+    assert group_by_prefix(prompts[:1], 2) == [[0]]

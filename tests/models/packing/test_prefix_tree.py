@@ -1,4 +1,4 @@
-"""Woven texts: every token sees its own text up to itself and nothing else, and what texts begin with is there once."""
+"""Packed texts: every token sees its own text up to itself and nothing else, and common prefixes are stored once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.packing import prefix_tree
-from personaprobe.models.packing.prefix_tree import Woven, by_beginning, n_woven, weave
+from personaprobe.models.packing.prefix_tree import (
+    PackedTexts,
+    batches_by_prefix,
+    n_packed_tokens,
+    pack_prefix_tree,
+)
 from personaprobe.models.tokens import Role, Tokens, pad, told_apart
 from personaprobe.site import Site
 
@@ -27,10 +32,10 @@ def told(letters: list[list[tuple[int, int]]]) -> list[Tokens]:
     return [Tokens(*map(tuple, zip(*text, strict=True))) for text in letters]
 
 
-def woven(texts: Sequence[Tokens], shortest: int) -> Woven:
+def woven(texts: Sequence[Tokens], shortest: int) -> PackedTexts:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefix_tree, "SHORTEST", shortest)
-        return weave(pad(texts, pad_id=0))
+        patch.setattr(prefix_tree, "MIN_SHARED_PREFIX", shortest)
+        return pack_prefix_tree(pad(texts, pad_id=0))
 
 
 def beginnings(texts: Sequence[Tokens]) -> set[tuple[tuple[int, int], ...]]:
@@ -38,11 +43,11 @@ def beginnings(texts: Sequence[Tokens]) -> set[tuple[tuple[int, int], ...]]:
     return {text[: n + 1] for text in told for n in range(len(text))}
 
 
-def seen(found: Woven, place: int) -> list[int]:
+def seen(found: PackedTexts, place: int) -> list[int]:
     """Places that the token at a place may look at, in order."""
-    (stretch,) = [each for each in found.stretches if each.start <= place < each.end]
-    return [at for part in stretch.before for at in range(part.start, part.stop)] + list(
-        range(stretch.start, place + 1)
+    (segment,) = [each for each in found.segments if each.start <= place < each.end]
+    return [at for part in segment.prefix for at in range(part.start, part.stop)] + list(
+        range(segment.start, place + 1)
     )
 
 
@@ -52,7 +57,7 @@ def test_every_token_sees_its_own_text_up_to_itself(letters: list[Any], shortest
     texts = told(letters)
     found = woven(texts, shortest)
     ids, roles, positions = (row[0].tolist() for row in (found.row.ids, found.row.roles, found.positions))
-    for text, places in zip(texts, found.places.tolist(), strict=True):
+    for text, places in zip(texts, found.row_index.tolist(), strict=True):
         for n, place in enumerate(places[: len(text)]):
             before = seen(found, place)
             assert [ids[at] for at in before] == list(text.ids[: n + 1])
@@ -64,7 +69,7 @@ def test_every_token_sees_its_own_text_up_to_itself(letters: list[Any], shortest
 @given(TEXTS)
 def test_nothing_that_texts_begin_with_is_read_twice(letters: list[Any]) -> None:
     alike = [Tokens(text.ids, (PROMPT,) * len(text)) for text in told(letters)]
-    assert sum(map(len, woven(alike, 1).stretches)) == len(beginnings(alike))
+    assert sum(map(len, woven(alike, 1).segments)) == len(beginnings(alike))
 
 
 @settings(max_examples=100, deadline=None)
@@ -72,8 +77,8 @@ def test_nothing_that_texts_begin_with_is_read_twice(letters: list[Any]) -> None
 def test_stretches_stand_one_after_another_and_fill_the_row(letters: list[Any], shortest: int) -> None:
     texts = told(letters)
     found = woven(texts, shortest)
-    ends = [0, *(stretch.end for stretch in found.stretches)]
-    assert [stretch.start for stretch in found.stretches] == ends[:-1]
+    ends = [0, *(segment.end for segment in found.segments)]
+    assert [segment.start for segment in found.segments] == ends[:-1]
     assert ends[-1] <= sum(map(len, texts))
     assert bool((found.row.roles[0, : ends[-1]] != Role.PAD).all())
     assert not found.row.roles[0, ends[-1] :].any()
@@ -81,21 +86,21 @@ def test_stretches_stand_one_after_another_and_fill_the_row(letters: list[Any], 
 
 def test_what_is_hardly_alike_is_read_with_each() -> None:
     texts = [Tokens((1, 2, 3, own), (PROMPT,) * 4) for own in (4, 5, 6)]
-    assert len(woven(texts, 3).stretches) == 4
-    assert len(woven(texts, 4).stretches) == 3
+    assert len(woven(texts, 3).segments) == 4
+    assert len(woven(texts, 4).segments) == 3
 
 
 def test_texts_that_play_other_parts_are_not_read_together() -> None:
     ids = tuple(range(1, 11))
     texts = [Tokens(ids, (role,) * 10) for role in (PROMPT, RESPONSE)]
-    assert [len(stretch) for stretch in woven(texts, 1).stretches] == [10, 10]
+    assert [len(segment) for segment in woven(texts, 1).segments] == [10, 10]
 
 
 def test_one_mask_over_the_row_says_what_the_stretches_say() -> None:
     texts = [Tokens((1, 2, own, own + 1), (PROMPT,) * 4) for own in (4, 6, 8)]
     found = woven(texts, 1)
-    looks = found.attention(torch.float32)[0, 0] == 0
-    for place in range(found.stretches[-1].end):
+    looks = found.attention_mask(torch.float32)[0, 0] == 0
+    for place in range(found.segments[-1].end):
         assert looks[place].nonzero().flatten().tolist() == seen(found, place)
 
 
@@ -106,19 +111,19 @@ def test_batches_hold_every_text_once_and_no_more_tokens_than_they_may(
 ) -> None:
     texts = told(letters)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefix_tree, "SHORTEST", shortest)
-        plan = by_beginning(texts, most)
+        patch.setattr(prefix_tree, "MIN_SHARED_PREFIX", shortest)
+        plan = batches_by_prefix(texts, most)
         assert sorted(index for batch in plan for index in batch) == list(range(len(texts)))
         for batch in plan:
             own = [texts[index] for index in batch]
-            assert n_woven(own) <= most
-            overlooked = sum(map(len, weave(pad(own, pad_id=0)).stretches)) - n_woven(own)
+            assert n_packed_tokens(own) <= most
+            overlooked = sum(map(len, pack_prefix_tree(pad(own, pad_id=0)).segments)) - n_packed_tokens(own)
             assert 0 <= overlooked <= (shortest - 1) * len(own)
-            assert len(batch) * max(map(len, own)) <= prefix_tree.WIDEST * most
+            assert len(batch) * max(map(len, own)) <= prefix_tree.MAX_PADDING_RATIO * most
 
 
 def test_no_texts_make_no_batches() -> None:
-    assert by_beginning([], 100) == []
+    assert batches_by_prefix([], 100) == []
 
 
 def chats(n: int) -> list[Tokens]:
@@ -183,7 +188,7 @@ def test_values_of_the_row_go_back_to_every_text_that_has_them(letters: list[Any
     texts = told(letters)
     found, batch = woven(texts, 1), pad(texts, pad_id=0)
     values = torch.stack([found.row.ids, found.row.roles], -1).double()
-    spread = found.spread(values)
+    spread = found.to_padded(values)
     assert torch.equal(spread, torch.stack([batch.ids, batch.roles], -1) * batch.mask[..., None])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.models.generation.continuous_batching import Sampling
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import ChatTokenizer

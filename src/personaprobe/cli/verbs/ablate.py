@@ -132,7 +132,7 @@ def _plan(
     sets: tuple[str, str, str], controls: tuple[int, int], samples: int, seed: int, max_new_tokens: int
 ) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
-    from personaprobe.models.generation.continuous_batching import Sampling
+    from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.pairs import load_prompts, load_texts
     from personaprobe.studies.arms.plan import StudyPlan
 

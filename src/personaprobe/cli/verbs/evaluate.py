@@ -27,7 +27,7 @@ from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
-    from personaprobe.models.generation.continuous_batching import Sampling
+    from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.free import Ask
     from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
     from personaprobe.studies.evaluation.result import Evaluation
@@ -122,7 +122,7 @@ def evaluate(
     """
     from personaprobe.effects.judges.embedded import TRAINING_PAIRS
     from personaprobe.effects.judges.registry import EMBEDDED, find_judge
-    from personaprobe.models.generation.continuous_batching import Sampling
+    from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
     from personaprobe.studies.arms.plan import StudyPlan

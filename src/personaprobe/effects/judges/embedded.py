@@ -19,7 +19,7 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.network import Fork
-from personaprobe.models.packing.forks import few_together
+from personaprobe.models.packing.forks import group_by_key
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
@@ -163,7 +163,7 @@ def _scored(head: Head, state: Float[Tensor, "1 d_model"]) -> Scored:
 
 def _by_question(rows: Sequence[Tokens]) -> Iterator[tuple[list[int], Fork]]:
     """Group rows of the same question into forks of a few answers each, with the rows' indices."""
-    for group in few_together((index, row.ids[: row.n_prompt]) for index, row in enumerate(rows)):
+    for group in group_by_key((index, row.ids[: row.n_prompt]) for index, row in enumerate(rows)):
         n_prompt = rows[group[0]].n_prompt
         answers = tuple(rows[index].ids[n_prompt:] for index in group)
         yield group, Fork(rows[group[0]].first(n_prompt), answers)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from personaprobe.models.generation.continuous_batching import Draw, Sampling
+from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, answer_side_by_side
 from personaprobe.models.network import Fork
-from personaprobe.models.packing.forks import few_together
+from personaprobe.models.packing.forks import group_by_key
 from personaprobe.models.tokens import ChatTokenizer, by_length
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.free import Ask
@@ -128,7 +128,7 @@ def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[
 
 def _by_question(responses: Sequence[Response]) -> list[list[int]]:
     """Indices of non-empty answers that can share one reading of their question, a few at a time."""
-    return few_together((i, (r.question, r.system)) for i, r in enumerate(responses) if r.ids)
+    return group_by_key((i, (r.question, r.system)) for i, r in enumerate(responses) if r.ids)
 
 
 def _fork(base: LanguageModel, responses: Sequence[Response]) -> Fork:

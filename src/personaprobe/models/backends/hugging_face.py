@@ -11,10 +11,10 @@ from personaprobe.models.backends.shared_blocks import Trunk, untouched
 from personaprobe.models.edits.edit import SiteEdits
 from personaprobe.models.edits.hooks import Hooks, Reached
 from personaprobe.models.edits.layout import Layout
-from personaprobe.models.fused.model import FusedParts
+from personaprobe.models.fused.model import FusedModel
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
-from personaprobe.models.packing.prefix_tree import Woven, weave
-from personaprobe.models.packing.segment_attention import attending, keeps_apart
+from personaprobe.models.packing.prefix_tree import PackedTexts, pack_prefix_tree
+from personaprobe.models.packing.segment_attention import attention_within_segments, supports_varlen
 from personaprobe.models.tokens import Batch
 from personaprobe.models.weights.adapter import LoraAdapter, Wardrobe
 from personaprobe.site import Site
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from personaprobe.models.generation.cuda_graphs import Recorder
+    from personaprobe.models.generation.cuda_graphs import Capture
 
 
 class HuggingFaceNetwork(Network):
@@ -62,17 +62,17 @@ class HuggingFaceNetwork(Network):
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
 
     @cached_property
-    def _fused(self) -> FusedParts:
-        return FusedParts(self.model, compiles=self.compiles)
+    def _fused(self) -> FusedModel:
+        return FusedModel(self.model, compiles=self.compiles)
 
     def wear(self, adapter: LoraAdapter | None) -> None:
         if adapter != self._wardrobe.worn:
-            self._fused.forget()
+            self._fused.clear()
         self._wardrobe.wear(adapter)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        with self._fused.used():
+        with self._fused.inference_session():
             yield
 
     def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
@@ -94,7 +94,7 @@ class HuggingFaceNetwork(Network):
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         import torch
 
-        woven = weave(batch) if self._weaves(batch) else None
+        woven = pack_prefix_tree(batch) if self._weaves(batch) else None
         hooks = Hooks(self.layout, edits, sites, stop=True)
         with torch.inference_mode():
             with suppress(Reached):
@@ -102,7 +102,9 @@ class HuggingFaceNetwork(Network):
                     self._read(batch, hooks)
                 else:
                     self._read_woven(woven, hooks)
-            return {site: read if woven is None else woven.spread(read) for site, read in hooks.read.items()}
+            return {
+                site: read if woven is None else woven.to_padded(read) for site, read in hooks.read.items()
+            }
 
     def _weaves(self, batch: Batch) -> bool:
         """Not where attention is cut by a window, nor where padding comes first."""
@@ -112,7 +114,7 @@ class HuggingFaceNetwork(Network):
     @property
     def packs(self) -> bool:
         """Whether texts stand one after another in a row: not where attention is softcapped, nor where only a mask helps."""
-        return self._attends_plainly and keeps_apart(self.device, self.dtype)
+        return self._attends_plainly and supports_varlen(self.device, self.dtype)
 
     @property
     def attends_itself(self) -> bool:
@@ -124,11 +126,11 @@ class HuggingFaceNetwork(Network):
         return bool(self.model.config._attn_implementation == "sdpa")
 
     @property
-    def recorder(self) -> Callable[[], Recorder] | None:
+    def recorder(self) -> Callable[[], Capture] | None:
         """What makes a recorder of steps of decoding; None where each step is computed."""
-        from personaprobe.models.generation.cuda_graphs import CudaGraphs
+        from personaprobe.models.generation.cuda_graphs import CudaGraphCapture
 
-        return CudaGraphs if self.compiles and self.device.type == "cuda" else None
+        return CudaGraphCapture if self.compiles and self.device.type == "cuda" else None
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
         """Activations at a site after the edits, and the gradient there of −Σ log p(response token), float32.
@@ -170,23 +172,23 @@ class HuggingFaceNetwork(Network):
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing.forks import pack, unpack
+        from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
         if self._outgrown(forks):
             return super().fork_log_probs(forks, edits)
-        packed = pack(forks, self.device)
-        hidden = self._read_woven(packed.woven, Hooks(self.layout, edits))
-        return unpack(forks, self._chosen(hidden[0, packed.predicts], packed.predicted))
+        packed = pack_forks(forks, self.device)
+        hidden = self._read_woven(packed.texts, Hooks(self.layout, edits))
+        return unpack_forks(forks, self._chosen(hidden[0, packed.predictor_index], packed.answer_ids))
 
     def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
-        from personaprobe.models.packing.forks import pack, unpack
+        from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
         if self._outgrown(forks):
             return super().fork_states(forks, site, edits)
-        packed, hooks = pack(forks, self.device), Hooks(self.layout, edits, [site], stop=True)
+        packed, hooks = pack_forks(forks, self.device), Hooks(self.layout, edits, [site], stop=True)
         with suppress(Reached):
-            self._read_woven(packed.woven, hooks)
-        return unpack(forks, hooks.read[site][0, packed.answered])
+            self._read_woven(packed.texts, hooks)
+        return unpack_forks(forks, hooks.read[site][0, packed.answer_index])
 
     def fork_log_probs_each(
         self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
@@ -202,21 +204,21 @@ class HuggingFaceNetwork(Network):
         """Whether a packed mask would show what lies behind the model's own window."""
         return self.window is not None and max(map(_longest, forks)) > self.window
 
-    def _read_woven(self, woven: Woven, hooks: Hooks) -> Tensor:
+    def _read_woven(self, woven: PackedTexts, hooks: Hooks) -> Tensor:
         """One pass over a woven row under hooks: ``(1, pos, d_model)`` after the final norm."""
         row = woven.row
         if not self.packs:
-            return self._read(row, hooks, woven.attention(self.dtype), woven.positions)
-        with attending(self.model.config, woven.stretches, row.ids.shape[1], self.device):
+            return self._read(row, hooks, woven.attention_mask(self.dtype), woven.positions)
+        with attention_within_segments(self.model.config, woven.segments, row.ids.shape[1], self.device):
             return self._read(row, hooks, positions=woven.positions)
 
     @contextmanager
     def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
-        from personaprobe.models.generation.decoder import SlotDecoder
+        from personaprobe.models.generation.decoder import CachedDecoder
 
         sites: SiteEdits = {site: () for own in edits for site in own}
         with Hooks(self.layout, sites) as hooks, self.busy():
-            yield SlotDecoder(self, hooks, edits)
+            yield CachedDecoder(self, hooks, edits)
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:
         """What the head reads: ``(batch, pos, d_model)`` after the final norm."""

@@ -6,12 +6,13 @@ result is kept; the others pick it up there. They compute exactly what they woul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits.edit import SiteEdits
 from personaprobe.models.edits.layout import Layout
+from personaprobe.models.fused.module_patch import forward_patch, patched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +62,7 @@ def _acting(block: nn.Module, act: Callable[[Tensor], Any]) -> Iterator[None]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         return act(args[0] if args else kwargs["hidden_states"])
 
-    with replaced(block, forward):
+    with patched([forward_patch(block, forward)]):
         yield
 
 
@@ -75,30 +76,7 @@ def _watched(block: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
         see(output)
         return output
 
-    with replaced(block, forward):
-        yield
-
-
-@contextmanager
-def replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module compute something else for a while; its hooks still run."""
-    own = vars(block).get("forward")  # accelerate, and a trunk inside another, replace it too
-    block.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del block.forward
-        else:
-            block.forward = own
-
-
-@contextmanager
-def all_replaced(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """:func:`replaced` for several modules at once."""
-    with ExitStack() as stack:
-        for module, forward in forwards:
-            stack.enter_context(replaced(module, forward))
+    with patched([forward_patch(block, forward)]):
         yield
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from personaprobe.errors import CheckpointError
+from personaprobe.models.fused.module_patch import patched, truncation_patches
 
 
 @contextmanager
@@ -20,16 +21,10 @@ def cut(model: Any, layer: int) -> Iterator[None]:
     Raises:
         CheckpointError: it has not.
     """
-    import torch
-
     decoder = model.get_decoder()
     if not {"layers", "norm"} <= dict(decoder.named_children()).keys():
         raise CheckpointError(
             f"{type(model).__name__} cannot be cut: its decoder has no children layers and norm; give a model as Llama's"
         )
-    blocks, norm = decoder.layers, decoder.norm
-    decoder.layers, decoder.norm = blocks[: layer + 1], torch.nn.Identity()
-    try:
+    with patched(truncation_patches(decoder, layer + 1)):
         yield
-    finally:
-        decoder.layers, decoder.norm = blocks, norm

@@ -1,1 +1,1 @@
-"""Parts of a model that are computed in fewer passes over memory while it is busy; hooks on them still run."""
+"""Fused kernels: parts of a model in fewer passes over memory, patched in while many forward passes are made."""

@@ -1,4 +1,4 @@
-"""Passes over the rows of a model, as a compiler makes one kernel of each."""
+"""Elementwise functions over the rows of a model, plain and compiled; compiled, each is one kernel."""
 
 from __future__ import annotations
 
@@ -11,59 +11,69 @@ from personaprobe.compute.verified import VerifiedKernel
 if TYPE_CHECKING:
     from torch import Tensor
 
-MANY = 256
-"""Rows from which fewer passes over them are worth dearer calls."""
+MIN_ROWS = 256
+"""Rows from which fewer passes over memory save more than their dearer calls cost."""
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``x / rms(x) · weight``, the mean square in float32."""
+    """Compute ``x / rms(x) · weight``, the mean square in float32."""
     import torch
 
-    exact = x.float()
-    scaled = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + epsilon)
+    x_float = x.float()
+    scaled = x_float * torch.rsqrt(x_float.square().mean(-1, keepdim=True) + epsilon)
     return weight * scaled.to(x.dtype)
 
 
-def rotated(states: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
-    """``states`` turned, one half of a head against the other; sines have the sign that a rolled head wants."""
-    turned, half = states * cos, states.shape[-1] // 2
-    if states.numel() < MANY * states.shape[-1]:
-        return turned.addcmul_(states.roll(half, -1), signed)
-    turned[..., :half].addcmul_(states[..., half:], signed[..., :half])
-    turned[..., half:].addcmul_(states[..., :half], signed[..., half:])
-    return turned
+def apply_rotary(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Rotate one half of each head against the other, in three passes over memory.
+
+    Args:
+        states: queries or keys, ``(batch, head, pos, d_head)``.
+        cos: cosines.
+        signed_sin: sines, negated in the first half of a head.
+    """
+    rotated, half = states * cos, states.shape[-1] // 2
+    if states.numel() < MIN_ROWS * states.shape[-1]:
+        # few rows: one call more costs more than the copy that roll makes
+        return rotated.addcmul_(states.roll(half, -1), signed_sin)
+    rotated[..., :half].addcmul_(states[..., half:], signed_sin[..., :half])
+    rotated[..., half:].addcmul_(states[..., :half], signed_sin[..., half:])
+    return rotated
 
 
-def rotated_by_halves(states: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
-    """:func:`rotated`, as a compiler likes it."""
+def apply_rotary_by_halves(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Compute :func:`apply_rotary` without writing in place, which a compiler turns into one kernel."""
     import torch
 
-    (first, second), (cos_1, cos_2), (sin_1, sin_2) = (each.chunk(2, -1) for each in (states, cos, signed))
+    (first, second), (cos_1, cos_2), (sin_1, sin_2) = (
+        tensor.chunk(2, -1) for tensor in (states, cos, signed_sin)
+    )
     return torch.cat((first * cos_1 + second * sin_1, second * cos_2 + first * sin_2), -1)
 
 
 def silu_gated(gate: Tensor, up: Tensor) -> Tensor:
-    """``silu(gate) · up``."""
+    """Compute ``silu(gate) · up``."""
     import torch
 
     return torch.nn.functional.silu(gate) * up
 
 
 def gelu_gated(gate: Tensor, up: Tensor) -> Tensor:
-    """``gelu(gate) · up``, by the hyperbolic tangent."""
+    """Compute ``gelu(gate) · up``, gelu in its tanh approximation."""
     import torch
 
     return torch.nn.functional.gelu(gate, approximate="tanh") * up
 
 
 @cache
-def compiled(function: Callable[..., Tensor]) -> VerifiedKernel:
-    """A function's compiled form, the same for all models."""
-    return by_compiler(function)
+def compiled_kernel(function: Callable[..., Tensor]) -> VerifiedKernel:
+    """Return the compiled form of a function; all models share it, so that it is compiled once."""
+    return compile_verified(function)
 
 
-def by_compiler(function: Callable[..., Tensor]) -> VerifiedKernel:
-    """A function that ``torch.compile`` makes one kernel of."""
+def compile_verified(function: Callable[..., Tensor]) -> VerifiedKernel:
+    """Compile a function by ``torch.compile`` at its first call, and verify the kernel against the function."""
     import torch
 
+    # dynamic: otherwise every new number of rows would be compiled anew
     return VerifiedKernel(function, lambda: torch.compile(function, dynamic=True), "torch.compile")

@@ -1,57 +1,74 @@
-"""All parts of a model that are computed faster while it is busy."""
+"""All fused parts of one model, and the context manager that patches them in.
+
+On processors with AMX, fusing MLPs, QKV projections, rotary embeddings and norms, with attention by segments,
+brought scoring from 2.3 to 3.7 × the bare model's speed, and recording from 1.1 to 0.8 of its time (commit
+3f9827e).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from personaprobe.models.fused.gated_mlp import FusedGates
+from personaprobe.models.fused.gated_mlp import FusedGatedMLPs
+from personaprobe.models.fused.module_patch import patched
 from personaprobe.models.fused.packed_linear import PackedLinears, PackedWeights
-from personaprobe.models.fused.qkv_projection import SharedProjections
+from personaprobe.models.fused.qkv_projection import FusedQKVProjections
 from personaprobe.models.fused.rank_one import FusedEdits
-from personaprobe.models.fused.rms_norm import FusedNorms
-from personaprobe.models.fused.rotary import FusedRotations
+from personaprobe.models.fused.rms_norm import FusedRMSNorms
+from personaprobe.models.fused.rotary import FusedRotaryEmbeddings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class FusedParts:
-    """Norms, rotations, maps and MLPs of one model; what the model computes stays the same but for rounding."""
+class FusedModel:
+    """Fused norms, rotary embeddings, linear maps and MLPs of one model; its results change by rounding only."""
 
     def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
-        """Elementwise work on many rows is compiled where that is asked for."""
+        """Find the parts that can be fused.
+
+        Args:
+            model: from transformers.
+            compiles: whether elementwise functions of many rows go through ``torch.compile``.
+        """
         self._weights = PackedWeights()
+        self._qkv = FusedQKVProjections(model, self._weights)
+        # QKV projections follow packed linears: where they do not fuse, they go on with the packed form
         self._parts = (
-            FusedNorms(model, compiles=compiles),
-            FusedRotations(model, compiles=compiles),
+            FusedRMSNorms(model, compiles=compiles),
+            FusedRotaryEmbeddings(model, compiles=compiles),
             PackedLinears(model, self._weights),
-            SharedProjections(model, self._weights),
-            FusedGates(model, self._weights, compiles=compiles),
-            FusedEdits(compiles=compiles),
+            self._qkv,
+            FusedGatedMLPs(model, self._weights, compiles=compiles),
         )
-        self._uses = 0
+        self._edits = FusedEdits(compiles=compiles)
+        self._n_sessions = 0
 
     @property
     def bytes(self) -> int:
-        """Memory that copies of weights take now."""
+        """Memory that packed copies of weights take."""
         return self._weights.bytes
 
     @contextmanager
-    def used(self) -> Iterator[None]:
-        """Compute faster inside; one use may lie within another, and the last drops the copies."""
-        self._uses += 1
+    def inference_session(self) -> Iterator[None]:
+        """Fuse the model inside the block; blocks may nest, and the outermost drops packed weights at its end."""
+        self._n_sessions += 1
         try:
             with ExitStack() as stack:
-                for part in self._parts if self._uses == 1 else ():
-                    stack.enter_context(part.used())
+                if self._n_sessions == 1:
+                    # lazily, one part after another: each wraps what the parts before it have patched
+                    stack.enter_context(patched(chain.from_iterable(part.patches() for part in self._parts)))
+                    stack.enter_context(self._edits.used())
                 yield
         finally:
-            self._uses -= 1
-            if not self._uses:
-                self.forget()
+            self._n_sessions -= 1
+            if not self._n_sessions:
+                self.clear()
 
-    def forget(self) -> None:
-        """Drop copies of weights, as must be done whenever weights change."""
-        self._weights.forget()
+    def clear(self) -> None:
+        """Drop packed weights and unused results; must be called whenever weights change."""
+        self._weights.clear()
+        self._qkv.clear()

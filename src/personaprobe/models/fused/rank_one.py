@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits import rank_one
-from personaprobe.models.fused.elementwise import MANY, compiled
+from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,6 @@ class FusedEdits:
 def _moved(activations: Tensor, *others: Any) -> Tensor:
     import torch
 
-    many = activations.shape[0] * activations.shape[1] >= MANY and not torch.is_grad_enabled()
-    found: Tensor = (compiled(PLAIN) if many else PLAIN)(activations, *others)
+    many = activations.shape[0] * activations.shape[1] >= MIN_ROWS and not torch.is_grad_enabled()
+    found: Tensor = (compiled_kernel(PLAIN) if many else PLAIN)(activations, *others)
     return found

@@ -1,72 +1,75 @@
-"""RMS norms in one pass: as models write them, the stream is read and written half a dozen times."""
+"""RMS norms in one or three passes over memory; transformers writes them in half a dozen.
+
+Together with packed weights and our attention they raised generation of answers of mixed lengths from 1.3 to 1.8 ×
+``generate``'s speed (commit 7801669; not measured on their own).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.equivalence import equivalent_modules
-from personaprobe.models.backends.shared_blocks import all_replaced
-from personaprobe.models.fused.elementwise import MANY, compiled, rms_norm
+from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_kernel, rms_norm
+from personaprobe.models.fused.module_patch import Patch, forward_patch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class FusedNorms:
-    """A model's RMS norms, of those kinds that torch's own kernel is found to agree with.
+class FusedRMSNorms:
+    """The RMS norms of a model, of those classes that torch's own kernel is found to be equivalent to.
 
-    Some kinds scale by one more than their weight, or in another dtype than they are given.
+    Some classes scale by one plus their weight, or in another dtype than that of their input.
     """
 
     def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
         self._compiles = compiles
-        norms = [module for module in model.modules() if _is_rms(module)]
-        self._norms = equivalent_modules(norms, _fused, lambda norm: len(norm.weight))
+        norms = [module for module in model.modules() if _is_rms_norm(module)]
+        self._norms = equivalent_modules(norms, _fused_forward, lambda norm: len(norm.weight))
 
     def __len__(self) -> int:
         return len(self._norms)
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Let the norms be computed so."""
-        with all_replaced((norm, _fused(norm, compiles=self._compiles)) for norm in self._norms):
-            yield
+    def patches(self) -> Iterator[Patch]:
+        """Yield the patches that fuse these norms."""
+        return (forward_patch(norm, _fused_forward(norm, compiles=self._compiles)) for norm in self._norms)
 
 
-def _is_rms(module: Any) -> bool:
+def _is_rms_norm(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     return type(module).__name__.endswith("RMSNorm") and weight is not None and weight.dim() == 1
 
 
-def _fused(norm: Any, *, compiles: bool = False) -> Callable[[Tensor], Tensor]:
+def _fused_forward(norm: Any, *, compiles: bool = False) -> Callable[[Tensor], Tensor]:
     import torch
 
+    # transformers names it either way
     epsilon: Any = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     shape = norm.weight.shape
 
     def forward(x: Tensor) -> Tensor:
-        many = epsilon is not None and not torch.is_grad_enabled() and x.numel() >= MANY * len(norm.weight)
-        if many and compiles:
-            normed: Tensor = compiled(rms_norm)(x, norm.weight, epsilon)
-            return normed
-        if many and x.device.type == "cpu":
-            scaled: Tensor = _scaled(x, epsilon) * norm.weight
-            return scaled
+        has_many_rows = x.numel() >= MIN_ROWS * len(norm.weight)
+        if epsilon is not None and has_many_rows and not torch.is_grad_enabled():
+            if compiles:
+                normed: Tensor = compiled_kernel(rms_norm)(x, norm.weight, epsilon)
+                return normed
+            if x.device.type == "cpu":
+                scaled: Tensor = _divide_by_rms(x, epsilon) * norm.weight
+                return scaled
         return torch.nn.functional.rms_norm(x, shape, norm.weight, epsilon)
 
     return forward
 
 
-def _scaled(x: Tensor, epsilon: float) -> Tensor:
-    """``x / rms(x)``; torch's own on a CPU takes four passes more.
+def _divide_by_rms(x: Tensor, epsilon: float) -> Tensor:
+    """Compute ``x / rms(x)`` by batch norm with rows as channels; torch's own RMS norm takes four passes more on a CPU.
 
-    Batch norm divides each of its channels by a deviation that is told in float32: here every row is a channel.
+    Batch norm divides each channel by a standard deviation given in float32, in a single pass over memory of any dtype.
     """
     import torch
 
     rows = x.reshape(1, -1, x.shape[-1])
     mean_square = torch.linalg.vector_norm(rows[0], dim=-1, dtype=torch.float32).square_().div_(x.shape[-1])
-    none = torch.zeros_like(mean_square)
-    return torch.nn.functional.batch_norm(rows, none, mean_square, eps=epsilon).view(x.shape)
+    zero_mean = torch.zeros_like(mean_square)
+    return torch.nn.functional.batch_norm(rows, zero_mean, mean_square, eps=epsilon).view(x.shape)

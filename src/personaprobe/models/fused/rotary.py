@@ -1,79 +1,85 @@
-"""Rotary position embeddings in three passes over queries and keys, in place of five."""
+"""Rotary position embeddings in three passes over queries and keys, in place of five.
+
+Not measured on their own; with fused MLPs, QKV projections and norms, and attention by segments, they brought
+scoring from 2.3 to 3.7 × the bare model's speed on processors with AMX (commit 3f9827e).
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.compute.equivalence import equal_up_to_rounding
-from personaprobe.models.fused.elementwise import MANY, compiled, rotated, rotated_by_halves
+from personaprobe.models.fused.elementwise import (
+    MIN_ROWS,
+    apply_rotary,
+    apply_rotary_by_halves,
+    compiled_kernel,
+)
+from personaprobe.models.fused.module_patch import ROTARY_FUNCTION, Patch, rotary_patch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NAME = "apply_rotary_pos_emb"
-"""What transformers calls the function in every architecture's own module."""
-
-Rotation: TypeAlias = "Callable[..., tuple[Tensor, Tensor]]"
-"""``(query, key, cos, sin) -> (query, key)``; the former are ``(batch, head, pos, d_head)``, the latter without heads."""
+RotaryFunction: TypeAlias = "Callable[..., tuple[Tensor, Tensor]]"
+"""``(query, key, cos, sin) -> (query, key)``; queries and keys are ``(batch, head, pos, d_head)``, angles have no heads."""
 
 
-class FusedRotations:
-    """The functions by which a model's blocks rotate, where they rotate one half of a head against the other."""
+class FusedRotaryEmbeddings:
+    """The rotary embeddings of a model's architecture, where they rotate one half of a head against the other."""
 
     def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
         self._compiles = compiles
-        homes = {sys.modules[type(module).__module__] for module in model.modules()}
-        self._homes = [home for home in homes if hasattr(home, NAME) and _agrees(getattr(home, NAME), model)]
+        modeling = {sys.modules[type(module).__module__] for module in model.modules()}
+        self._modeling = [
+            home
+            for home in modeling
+            if hasattr(home, ROTARY_FUNCTION) and _is_equivalent(getattr(home, ROTARY_FUNCTION), model)
+        ]
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._modeling)
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Let blocks rotate so; it computes the same for any other model that does meanwhile."""
-        with ExitStack() as stack:
-            for home in self._homes:
-                own: Rotation = getattr(home, NAME)
-                setattr(home, NAME, rotating(own, compiles=self._compiles))
-                stack.callback(setattr, home, NAME, own)
-            yield
+    def patches(self) -> Iterator[Patch]:
+        """Yield the patches that fuse these embeddings; other models of the architecture compute the same by them."""
+        for home in self._modeling:
+            original: RotaryFunction = getattr(home, ROTARY_FUNCTION)
+            yield rotary_patch(home, fused_rotary(original, compiles=self._compiles))
 
 
-def rotating(usual: Rotation, *, compiles: bool = False) -> Rotation:
-    """The same rotation; whatever is asked for besides is left to the usual one."""
+def fused_rotary(original: RotaryFunction, *, compiles: bool = False) -> RotaryFunction:
+    """Return a fused form of a rotary embedding, which leaves unusual calls to the original."""
     import torch
 
-    signed: list[
-        tuple[Tensor, Tensor]
-    ] = []  # of the last sines that were seen: all blocks are given the same
+    # the last sines and their signed form: all blocks of a pass are given the same tensor
+    last_sines: list[tuple[Tensor, Tensor]] = []
 
     def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        usually = options or torch.is_grad_enabled()  # or sines in float32, or of a part of a head
-        if usually or cos.dim() != 3 or (cos.dtype, cos.shape[-1]) != (query.dtype, query.shape[-1]):
-            return usual(query, key, cos, sin, **options)
-        if not signed or signed[0][0] is not sin:
-            signed[:] = [(sin, _signed(sin))]
-        angles = (cos[:, None], signed[0][1][:, None])
-        many = compiles and query.shape[0] * query.shape[2] >= MANY
-        turn = compiled(rotated_by_halves) if many else rotated
-        return turn(query, *angles), turn(key, *angles)
+        # unusual: other options, gradients, sines in float32, or sines of a part of a head
+        is_unusual = options or torch.is_grad_enabled()
+        if is_unusual or cos.dim() != 3 or (cos.dtype, cos.shape[-1]) != (query.dtype, query.shape[-1]):
+            return original(query, key, cos, sin, **options)
+        if not last_sines or last_sines[0][0] is not sin:
+            last_sines[:] = [(sin, _signed(sin))]
+        angles = (cos[:, None], last_sines[0][1][:, None])
+        has_many_rows = compiles and query.shape[0] * query.shape[2] >= MIN_ROWS
+        apply = compiled_kernel(apply_rotary_by_halves) if has_many_rows else apply_rotary
+        return apply(query, *angles), apply(key, *angles)
 
     return rotate
 
 
 def _signed(sin: Tensor) -> Tensor:
-    """Sines with the sign that a rolled head wants."""
+    """Negate the sines of the first half of a head."""
     import torch
 
     first, second = sin.chunk(2, -1)
     return torch.cat((-first, second), -1)
 
 
-def _agrees(usual: Rotation, model: nn.Module) -> bool:
-    """Some kinds rotate neighbours against each other, or only a part of a head."""
+def _is_equivalent(original: RotaryFunction, model: nn.Module) -> bool:
+    """Whether the fused form gives the same; some architectures rotate neighbouring dimensions, or a part of a head."""
     import torch
 
     like = next(model.parameters())
@@ -84,7 +90,7 @@ def _agrees(usual: Rotation, model: nn.Module) -> bool:
     )
     with torch.inference_mode():
         try:
-            own = usual(query, key, cos, sin)
+            expected = original(query, key, cos, sin)
         except (TypeError, RuntimeError, ValueError):
             return False
-        return all(map(equal_up_to_rounding, own, rotating(usual)(query, key, cos, sin)))
+        return all(map(equal_up_to_rounding, expected, fused_rotary(original)(query, key, cos, sin)))

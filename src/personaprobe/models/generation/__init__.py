@@ -1,1 +1,1 @@
-"""Sampled answers: the decode loop, its KV cache, and the prefixes it reuses."""
+"""Generation of answers: sampling, the decode loop, its KV cache, and cached prefixes."""

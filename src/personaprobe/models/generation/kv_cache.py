@@ -1,7 +1,8 @@
-"""Keys and values of conversations in flight: a row each, written in place, so that conversations come and go.
+"""Preallocated KV cache: one row for each conversation, written in place, so that conversations enter and leave.
 
-A step of a growing cache copies everything it holds; here it writes one column. Rows are filled from the left, so that a
-conversation's slot is its position, whatever its neighbours' lengths.
+A growing cache, such as transformers' ``DynamicCache``, copies all its keys and values at every step; this one
+writes a single position. Rows are filled from the left, so that a token's index in the cache is its position,
+whatever the other rows' lengths.
 """
 
 from __future__ import annotations
@@ -10,181 +11,203 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.packing.attention import attended
+from personaprobe.models.packing.attention import grouped_query_attention
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Bool, Int
     from torch import Tensor
 
-GROWTH = 64
-"""Columns that a table grows by where a conversation outgrows it."""
+CAPACITY_STEP = 64
+"""The number of positions is a multiple of this: the cache then grows rarely, and few CUDA graphs serve a generation."""
 
-NAME = "personaprobe_slots"
-"""What transformers calls attention over a table of slots."""
+ATTENTION_NAME = "personaprobe_kv_cache"
+"""Name under which transformers knows attention over this cache."""
 
 
-def attend(
-    query: Tensor, keys: Tensor, values: Tensor, scaling: float | None, added: Tensor | None
+def kv_cache_attention(
+    query: Tensor, keys: Tensor, values: Tensor, scaling: float | None, mask: Tensor | None
 ) -> Tensor:
-    """A token of every row over its slots."""
-    return attended(query, keys, values, scaling, added).transpose(1, 2)
+    """Compute attention of one token of every row over its cached positions, ``(row, 1, head, d_value)``."""
+    return grouped_query_attention(query, keys, values, scaling, mask).transpose(1, 2)
 
 
-class Reach:
-    """What a step sees of a table, and where it writes; in the manner of a transformers cache.
+class CacheView:
+    """The part of the cache that one decoding step reads and writes; has the interface of a transformers cache.
 
     Attributes:
-        ends: ``(row,)``, the column in which each row writes its token.
-        width: columns that are looked at.
+        positions: ``(row,)``: position at which each row writes its token.
+        n_positions: positions that attention looks at.
     """
 
-    def __init__(self, tables: Sequence[tuple[Tensor, Tensor]], ends: Int[Tensor, "row"], width: int) -> None:
-        """Of the first rows of every block's table, one for each end."""
+    def __init__(
+        self, blocks: Sequence[tuple[Tensor, Tensor]], positions: Int[Tensor, "row"], n_positions: int
+    ) -> None:
+        """View the first rows of the cache, one for each position given.
+
+        Args:
+            blocks: keys and values of every block, ``(row, head, position, d_head)``.
+            positions: at which each row writes.
+            n_positions: that attention looks at.
+        """
         import torch
 
-        self.ends, self.width = ends, width
-        self._tables = tables
-        self._rows = torch.arange(len(ends), device=ends.device)
+        self.positions, self.n_positions = positions, n_positions
+        self._blocks = blocks
+        self._rows = torch.arange(len(positions), device=positions.device)
 
-    def barred(self, window: int | None = None) -> Bool[Tensor, "row 1 1 column"]:
-        """Where a row's token may not look: behind its end, and before its window."""
+    def blocked(self, window: int | None = None) -> Bool[Tensor, "row 1 1 position"]:
+        """Return the positions a row's token may not attend to: those after its own, and before its window."""
         import torch
 
-        columns = torch.arange(self.width, device=self.ends.device)
-        barred = columns > self.ends[:, None]
+        cached = torch.arange(self.n_positions, device=self.positions.device)
+        blocked = cached > self.positions[:, None]
         if window is not None:
-            barred |= columns <= self.ends[:, None] - window
-        return barred[:, None, None, :]
+            blocked |= cached <= self.positions[:, None] - window
+        return blocked[:, None, None, :]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write one token a row at its own end, and return a block's table as far as it is looked at; as models call it."""
-        seen = []
-        for table, states in zip(self._tables[layer_idx], (key_states, value_states), strict=True):
-            table[self._rows, :, self.ends] = states[:, :, 0].to(table.dtype)
-            seen.append(table[: len(self.ends), :, : self.width])
-        return seen[0], seen[1]
+        """Write one token of each row, and return a block's keys and values; called by the model's blocks."""
+        visible = []
+        for cached, states in zip(self._blocks[layer_idx], (key_states, value_states), strict=True):
+            cached[self._rows, :, self.positions] = states[:, :, 0].to(cached.dtype)
+            visible.append(cached[: len(self.positions), :, : self.n_positions])
+        return visible[0], visible[1]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns before the token that is fed; as models call it."""
-        return self.width - 1
+        """Return the number of positions before the token of this step; called by the model."""
+        return self.n_positions - 1
 
 
-class Slots:
-    """The tables of all blocks.
+class KVCache:
+    """Keys and values of all blocks for all rows.
 
     Attributes:
-        lengths: tokens of every row in use.
-        ends: where each of those rows writes its next token.
-        made: how often tables were made anew.
+        lengths: number of tokens of every row in use.
+        positions: ``(row,)``: position at which each row in use writes its next token.
+        generation: how often memory has been allocated; CUDA graphs of an earlier generation write to freed memory.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Keys and values are kept in ``dtype``."""
+        """Allocate nothing yet.
+
+        Args:
+            device: of the model.
+            dtype: of keys and values.
+        """
         self.lengths: list[int] = []
-        self.made = 0
-        # (row, head, column, d_head) of every block; rows and columns not in use hold zeros or what was there before
-        self._tables: list[tuple[Tensor, Tensor]] = []
+        self.generation = 0
+        # (row, head, position, d_head) of every block; unused rows and positions hold zeros or stale values
+        self._blocks: list[tuple[Tensor, Tensor]] = []
         self._device = device
         self._dtype = dtype
-        self._columns = 0
-        self._settle()
+        self._n_positions = 0
+        self._reset_positions()
 
     @property
-    def width(self) -> int:
-        """Columns in use once every row has its next token."""
+    def n_positions(self) -> int:
+        """Positions in use once every row has its next token."""
         return 1 + max(self.lengths, default=0)
 
     @property
-    def room(self) -> tuple[int, int]:
-        """Rows and columns that the tables have."""
-        rows, _, columns, _ = self._tables[0][0].shape
-        return rows, columns
+    def capacity(self) -> tuple[int, int]:
+        """Rows and positions that are allocated."""
+        rows, _, positions, _ = self._blocks[0][0].shape
+        return rows, positions
 
-    def reach(self, ends: Tensor | None = None, width: int | None = None) -> Reach:
-        """What the next step sees: as much as is needed, or as many rows and columns as are asked for."""
-        return Reach(self._tables, self.ends if ends is None else ends, width or self.width)
+    def view(self, positions: Tensor | None = None, n_positions: int | None = None) -> CacheView:
+        """Return the view of the next step.
 
-    def admit(self, lengths: Sequence[int], room: int) -> None:
-        """Make rows for conversations that enter.
+        Args:
+            positions: at which the first rows write; None for all rows in use.
+            n_positions: that attention looks at; None for as many as are in use.
+        """
+        return CacheView(
+            self._blocks, self.positions if positions is None else positions, n_positions or self.n_positions
+        )
+
+    def admit(self, lengths: Sequence[int], max_new_tokens: int) -> None:
+        """Add rows for new conversations behind those in use.
 
         Args:
             lengths: of their prompts.
-            room: tokens that each may still be fed.
+            max_new_tokens: that each may still be fed.
         """
-        # rows in use have their columns already
-        self._columns = rounded_up(max(lengths) + room, GROWTH)
+        # rows already in use were admitted with enough positions
+        self._n_positions = round_up(max(lengths) + max_new_tokens, CAPACITY_STEP)
         self.lengths += lengths
-        self._settle()
+        self._reset_positions()
 
-    def fill(self, read: Any, rows: Sequence[int], which: Sequence[int]) -> None:
-        """Take over what was read for rows that entered.
+    def fill(self, prefilled: Any, rows: Sequence[int], prompt_of_row: Sequence[int]) -> None:
+        """Copy prefilled prompts into new rows.
 
         Args:
-            read: a transformers cache with keys and values of distinct prompts, filled from the left.
-            rows: that are filled.
-            which: for each, its prompt in the cache.
+            prefilled: a transformers cache with keys and values of distinct prompts, filled from the left.
+            rows: to be written.
+            prompt_of_row: for each of them, the row of its prompt in ``prefilled``.
         """
         import torch
 
-        self._make_room(read)
-        targets, sources = (torch.tensor(places, device=self._device) for places in (rows, which))
-        for tables, layer in zip(self._tables, read.layers, strict=True):
-            for table, new in zip(tables, (layer.keys, layer.values), strict=True):
-                table[targets, :, : new.shape[2]] = new[sources].to(self._dtype)
+        self._grow(prefilled)
+        targets, sources = (torch.tensor(indices, device=self._device) for indices in (rows, prompt_of_row))
+        for block, layer in zip(self._blocks, prefilled.layers, strict=True):
+            for cached, states in zip(block, (layer.keys, layer.values), strict=True):
+                cached[targets, :, : states.shape[2]] = states[sources].to(self._dtype)
 
     def keep(self, order: Sequence[int]) -> None:
-        """Go on with row ``order[i]`` as row ``i``; only rows that change place are copied."""
+        """Make row ``order[i]`` row ``i``; only rows whose index changes are copied."""
         import torch
 
         moved = [(old, new) for new, old in enumerate(order) if old != new]
         if moved:
-            sources, targets = (
-                torch.tensor(places, device=self._device) for places in zip(*moved, strict=True)
-            )
-            for table in chain.from_iterable(self._tables):
-                table[targets] = table[sources]
+            sources, targets = (torch.tensor(rows, device=self._device) for rows in zip(*moved, strict=True))
+            for cached in chain.from_iterable(self._blocks):
+                cached[targets] = cached[sources]
         self.lengths = [self.lengths[old] for old in order]
-        self._settle()
+        self._reset_positions()
 
     def advance(self) -> None:
-        """Every row has been fed a token."""
+        """Count the token that every row has just been fed."""
         self.lengths = [length + 1 for length in self.lengths]
-        self.ends += 1
+        self.positions += 1
 
-    def _make_room(self, read: Any) -> None:
-        """Make tables, or larger ones where conversations do not fit into those there are."""
-        rows, columns = len(self.lengths), self._columns
-        if self._tables:
-            had_rows, had_columns = self.room
-            if had_rows >= rows and had_columns >= columns:
+    def _grow(self, prefilled: Any) -> None:
+        """Allocate memory, or more of it where the rows in use do not fit; values in use are copied."""
+        rows, positions = len(self.lengths), self._n_positions
+        if self._blocks:
+            old_rows, old_positions = self.capacity
+            if old_rows >= rows and old_positions >= positions:
                 return
-            rows, columns = max(rows, had_rows), max(columns, had_columns)
-        self.made += 1
-        for index, layer in enumerate(read.layers):
-            old = self._tables[index] if index < len(self._tables) else (None, None)
-            made = [
-                _made(was, like, self._dtype, rows, columns)
-                for was, like in zip(old, (layer.keys, layer.values), strict=True)
+            rows, positions = max(rows, old_rows), max(positions, old_positions)
+        self.generation += 1
+        for index, layer in enumerate(prefilled.layers):
+            old_block = self._blocks[index] if index < len(self._blocks) else (None, None)
+            grown = [
+                _allocate(old, states, self._dtype, rows, positions)
+                for old, states in zip(old_block, (layer.keys, layer.values), strict=True)
             ]
-            self._tables[index : index + 1] = [(made[0], made[1])]
+            # block by block, so that old and new memory are held together for one block only
+            self._blocks[index : index + 1] = [(grown[0], grown[1])]
 
-    def _settle(self) -> None:
+    def _reset_positions(self) -> None:
         import torch
 
-        self.ends = torch.tensor(self.lengths, dtype=torch.long, device=self._device)
+        self.positions = torch.tensor(self.lengths, dtype=torch.long, device=self._device)
 
 
-def rounded_up(number: int, step: int) -> int:
-    """The least multiple of ``step`` that is no smaller."""
+def round_up(number: int, step: int) -> int:
+    """Return the least multiple of ``step`` that is not smaller than ``number``."""
     return -(-number // step) * step
 
 
-def _made(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
-    """A table of so many rows and columns; what is masked must be finite, so that it is made of zeros."""
-    made = like.new_zeros(rows, like.shape[1], columns, like.shape[3], dtype=dtype)
+def _allocate(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, positions: int) -> Tensor:
+    """Allocate keys or values of one block, and copy the old ones.
+
+    Memory is zeroed: attention multiplies blocked positions by 0, which would turn a stray NaN into the row's result.
+    """
+    grown = like.new_zeros(rows, like.shape[1], positions, like.shape[3], dtype=dtype)
     if old is not None:
-        made[: old.shape[0], :, : old.shape[2]] = old
-    return made
+        grown[: old.shape[0], :, : old.shape[2]] = old
+    return grown

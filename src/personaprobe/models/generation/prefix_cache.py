@@ -1,4 +1,8 @@
-"""What prompts begin with, such as a system message: read once, and remembered for those that come later."""
+"""Cache of common prefixes: keys and values of a system message are computed once, and reused by later prompts.
+
+Without it the system message was computed again whenever waiting prompts were admitted, a twentieth of the time of
+generating short answers of mixed lengths (commit 8d3a60c; ``tests/benchmarks/README.md``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits.edit import SiteEdits
-from personaprobe.models.packing.prefix_tree import SHORTEST
+from personaprobe.models.packing.prefix_tree import MIN_SHARED_PREFIX
 from personaprobe.models.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -15,67 +19,75 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A beginning under some edits: keys and values of every block, one row each."""
+class CachedPrefix:
+    """Keys and values of one prefix under one set of edits; one pair of one row each for every block."""
 
-    edits: SiteEdits  # held, so that no others get their identity
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    edits: SiteEdits  # a reference, so that no later edits can have the same id
+    blocks: tuple[tuple[Tensor, Tensor], ...]
 
 
-class Prefixes:
-    """Keys and values of beginnings, by the edits they were read under.
+class PrefixCache:
+    """Keys and values of prefixes, by the edits they were computed under.
 
-    Only what the last prompts began with is remembered.
+    It holds the prefixes of the last two calls of :meth:`evict_unused` only.
     """
 
-    def __init__(self, read: Callable[[Tokens, Sequence[SiteEdits]], Any]) -> None:
-        """Remember nothing yet; ``read`` gives a transformers cache with a row for each of some edits."""
-        self._read = read
-        self._known: dict[tuple[Tokens, int], _Known] = {}
-        self._used: dict[tuple[Tokens, int], _Known] = {}
-
-    def worthwhile(self, common: Tokens, n_prompts: int) -> Tokens:
-        """How much of what prompts have in common is not read with each of them.
-
-        What is known already need not be read at all; more than that is read for its own sake if several prompts have it.
+    def __init__(self, prefill: Callable[[Tokens, Sequence[SiteEdits]], Any]) -> None:
+        """Start empty.
 
         Args:
-            common: what all of some prompts begin with.
-            n_prompts: how many they are.
+            prefill: computes a prefix under each of some edits; returns a transformers cache with one row for each.
         """
-        fitting = (known for known, _ in (*self._used, *self._known) if common.first(len(known)) == known)
-        known = max(fitting, key=len, default=common.first(0))
-        more = len(common) - len(known)
-        return common if n_prompts > 1 and more >= SHORTEST else known
+        self._prefill = prefill
+        self._earlier: dict[tuple[Tokens, int], CachedPrefix] = {}
+        self._used: dict[tuple[Tokens, int], CachedPrefix] = {}
 
-    def cache(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> Any:
-        """A cache in which every row has read the prefix under its own edits."""
+    def reusable_prefix(self, common: Tokens, n_prompts: int) -> Tokens:
+        """Return the prefix to take from the cache: the longest cached one, or the whole common prefix.
+
+        The whole common prefix is computed and cached if several prompts share at least
+        :data:`~personaprobe.models.packing.prefix_tree.MIN_SHARED_PREFIX` tokens more than are cached.
+
+        Args:
+            common: longest common prefix of some prompts.
+            n_prompts: number of these prompts.
+        """
+        matching = (
+            prefix for prefix, _ in (*self._used, *self._earlier) if common.first(len(prefix)) == prefix
+        )
+        cached = max(matching, key=len, default=common.first(0))
+        n_more = len(common) - len(cached)
+        return common if n_prompts > 1 and n_more >= MIN_SHARED_PREFIX else cached
+
+    def batch(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> Any:
+        """Return a transformers cache in which row ``i`` holds the prefix under ``edits[i]``."""
         import torch
         from transformers import DynamicCache
 
-        cache = DynamicCache()  # full keys at every layer: a row's window is its own
+        # without a config, so that it keeps all keys at every layer: sliding windows are masked, not cut off
+        cache = DynamicCache()
         if not len(prefix):
             return cache
-        known = self._all_known(prefix, edits)
-        rows = [known[id(own)].layers for own in edits]
-        for layer, parts in enumerate(zip(*rows, strict=True)):
-            cache.update(*(torch.cat(each) for each in zip(*parts, strict=True)), layer)
+        cached = self._get_or_prefill(prefix, edits)
+        rows = [cached[id(row_edits)].blocks for row_edits in edits]
+        for layer, block_rows in enumerate(zip(*rows, strict=True)):
+            cache.update(*(torch.cat(states) for states in zip(*block_rows, strict=True)), layer)
         return cache
 
-    def next(self) -> None:
-        """Other prompts follow: what the last ones did not begin with is forgotten."""
-        self._known, self._used = self._used, {}
+    def evict_unused(self) -> None:
+        """Drop the prefixes that have not been used since the last call."""
+        self._earlier, self._used = self._used, {}
 
-    def _all_known(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> dict[int, _Known]:
-        kinds = {id(own): own for own in edits}
-        remembered = {**self._known, **self._used}
-        missing = [own for kind, own in kinds.items() if (prefix, kind) not in remembered]
+    def _get_or_prefill(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> dict[int, CachedPrefix]:
+        distinct = {id(row_edits): row_edits for row_edits in edits}
+        cached = {**self._earlier, **self._used}
+        missing = [row_edits for key, row_edits in distinct.items() if (prefix, key) not in cached]
         if missing:
-            read = self._read(prefix, missing)
-            for row, own in enumerate(missing):
-                layers = tuple(
-                    (layer.keys[row : row + 1], layer.values[row : row + 1]) for layer in read.layers
+            prefilled = self._prefill(prefix, missing)
+            for row, row_edits in enumerate(missing):
+                blocks = tuple(
+                    (layer.keys[row : row + 1], layer.values[row : row + 1]) for layer in prefilled.layers
                 )
-                remembered[prefix, id(own)] = _Known(own, layers)
-        self._used |= {(prefix, kind): remembered[prefix, kind] for kind in kinds}
-        return {kind: remembered[prefix, kind] for kind in kinds}
+                cached[prefix, id(row_edits)] = CachedPrefix(row_edits, blocks)
+        self._used |= {(prefix, key): cached[prefix, key] for key in distinct}
+        return {key: cached[prefix, key] for key in distinct}

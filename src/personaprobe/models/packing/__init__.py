@@ -1,1 +1,1 @@
-"""Texts packed into rows without padding, and the attention that keeps them apart."""
+"""Several texts packed into one row without padding, and attention that keeps them apart."""

@@ -1,82 +1,56 @@
-"""Attention as slots compute it: the queries that share a key are rows of one product.
+"""Grouped-query attention over the KV cache without repeating keys: all queries of one key head form one matrix product.
 
-A library's kernel wants keys and values repeated for every head that reads them, and under a mask it may look at all
-scores several times. On a CPU, where a step of decoding is little more than that, this is most of the time.
+transformers repeats keys and values for every query head that shares them, and under a mask looks at all scores
+several times. On a CPU, where a decoding step attends to few tokens, that is most of attention's time. Together
+with packed weights and one-pass norms it raised generation of answers of mixed lengths from 1.3 to 1.8 ×
+``generate``'s speed (commit 7801669; not measured on its own).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Float
     from torch import Tensor
 
-Attending: TypeAlias = "Callable[[Tensor, Tensor, Tensor, float | None, Tensor | None], Tensor]"
-"""``(query, keys, values, scaling, mask) -> (batch, pos, head, d_value)``; the former are ``(batch, head, pos, d)``."""
 
-
-def attended(
+def grouped_query_attention(
     query: Float[Tensor, "batch head pos d_head"],
     keys: Float[Tensor, "batch key_head seen d_head"],
     values: Float[Tensor, "batch key_head seen d_value"],
     scaling: float | None,
-    added: Float[Tensor, "*rows seen"] | None = None,
+    mask: Float[Tensor, "*rows seen"] | None = None,
 ) -> Float[Tensor, "batch head pos d_value"]:
-    """Weighted means of values; scores and weights are float32 whatever the dtype of what is read.
+    """Compute softmax attention; scores and weights are float32 whatever the dtype of the inputs.
 
     Args:
-        query: of ``head / key_head`` neighbouring heads for each head of the keys.
-        keys: what queries look at.
-        values: what they see there.
-        scaling: of scores; None is ``1 / √d_head``.
-        added: to the scores, of every query or of all alike.
+        query: with ``head / key_head`` neighbouring heads for each key head.
+        keys: of the tokens attended to.
+        values: of the tokens attended to.
+        scaling: factor of the scores; None for ``1 / √d_head``.
+        mask: added to the scores of every query, or of all alike; see :func:`additive_mask`.
     """
     import torch
 
     n, heads, n_pos, d_head = query.shape
     groups, n_seen = n * keys.shape[1], keys.shape[2]
+    # the queries of a key head are rows of one matrix: the keys stay where they are, and are read once for all of them
     rows = (query.float() * (d_head**-0.5 if scaling is None else scaling)).reshape(groups, -1, d_head)
     scores = torch.bmm(rows, keys.float().reshape(groups, n_seen, d_head).mT).view(n, heads, n_pos, n_seen)
-    if added is not None:
-        scores += added
+    if mask is not None:
+        scores += mask
     weights = scores.softmax(-1).to(values.dtype).view(groups, -1, n_seen)
-    seen = torch.bmm(weights, values.reshape(groups, n_seen, -1))
-    return seen.view(n, heads, n_pos, -1).to(query.dtype)
+    attended = torch.bmm(weights, values.reshape(groups, n_seen, -1))
+    return attended.view(n, heads, n_pos, -1).to(query.dtype)
 
 
-def added_to_scores(barred: Tensor, dtype: torch.dtype) -> Tensor:
-    """What keeps attention from looking where it may not: the dtype's lowest number there, 0 elsewhere."""
+def additive_mask(blocked: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a boolean mask into one that is added to scores: the dtype's lowest number where blocked, 0 elsewhere."""
     import torch
 
-    return torch.zeros(barred.shape, dtype=dtype, device=barred.device).masked_fill_(
-        barred, torch.finfo(dtype).min
+    # not −∞: a fully blocked row, such as padding, would become NaN
+    return torch.zeros(blocked.shape, dtype=dtype, device=blocked.device).masked_fill_(
+        blocked, torch.finfo(dtype).min
     )
-
-
-@contextmanager
-def attending_by(config: Any, name: str, attend: Attending) -> Iterator[None]:
-    """Let a model's blocks attend by another function, known to transformers under a name."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    def called(
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Tensor | None,
-        scaling: float | None = None,
-        **_: Any,
-    ) -> tuple[Tensor, None]:
-        return attend(query, key, value, scaling, attention_mask), None
-
-    ALL_ATTENTION_FUNCTIONS.register(name, called)
-    own = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = own

@@ -1,4 +1,7 @@
-"""Attention of all stretches of a row in one call, as GPUs like it: torch's flash kernel, told where each begins."""
+"""Attention of all segments of a packed row in one kernel call on GPUs: PyTorch's variable-length flash attention.
+
+Not measured on a GPU; tests compare it with attention segment by segment.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +10,105 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.packing.segments import Stretch
+from personaprobe.models.packing.segments import Segment
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Float, Int
     from torch import Tensor
 
-OLDEST = (8, 0)
-"""Compute capability from which there are flash kernels."""
+MIN_COMPUTE_CAPABILITY = (8, 0)
+"""Lowest compute capability of GPUs with flash kernels (Ampere)."""
 
 
-def is_possible(device: torch.device, dtype: torch.dtype) -> bool:
+def is_supported(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a device has flash kernels for a dtype."""
     import torch
 
-    halves = (torch.float16, torch.bfloat16)
-    return device.type == "cuda" and dtype in halves and torch.cuda.get_device_capability(device) >= OLDEST
+    half_precision = dtype in (torch.float16, torch.bfloat16)
+    return (
+        device.type == "cuda"
+        and half_precision
+        and torch.cuda.get_device_capability(device) >= MIN_COMPUTE_CAPABILITY
+    )
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Where stretches begin, as the kernel is told.
+class VarlenBounds:
+    """Boundaries of the segments in the form that the kernel takes.
 
     Attributes:
-        queries: where each stretch begins, and where the last ends, in the row.
-        keys: the same in what they may look at, put one after another.
-        longest: queries and keys of one stretch.
-        seen: where what they may look at stands in the row; None where it is the row itself.
+        queries: cumulative lengths of the segments, from 0.
+        keys: cumulative numbers of keys of the segments, from 0.
+        max_lengths: the largest number of queries and of keys of one segment.
+        key_index: position in the row of each key, segment after segment; None where keys are the row itself.
     """
 
-    queries: Int[Tensor, "stretch_and_1"]
-    keys: Int[Tensor, "stretch_and_1"]
-    longest: tuple[int, int]
-    seen: Int[Tensor, "key"] | None
+    queries: Int[Tensor, "segment_and_1"]
+    keys: Int[Tensor, "segment_and_1"]
+    max_lengths: tuple[int, int]
+    key_index: Int[Tensor, "key"] | None
 
     @classmethod
-    def of(cls, stretches: Sequence[Stretch], device: torch.device) -> Bounds:
-        """Of stretches that stand one after another from the beginning of a row."""
+    def of(cls, segments: Sequence[Segment], device: torch.device) -> VarlenBounds:
+        """Compute the boundaries of segments that stand one after another from the start of a row."""
         import torch
 
-        queries = [len(stretch) for stretch in stretches]
-        keys = [stretch.n_before + len(stretch) for stretch in stretches]
+        n_queries = [len(segment) for segment in segments]
+        n_keys = [segment.n_prefix + len(segment) for segment in segments]
 
-        def bounds(lengths: list[int]) -> Tensor:
+        def cumulative(lengths: list[int]) -> Tensor:
             return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
 
-        seen = [torch.arange(part.start, part.stop) for stretch in stretches for part in stretch.parts]
-        again = None if keys == queries else torch.cat(seen).to(device)
-        return cls(bounds(queries), bounds(keys), (max(queries), max(keys)), again)
+        positions = [
+            torch.arange(part.start, part.stop) for segment in segments for part in segment.key_slices
+        ]
+        key_index = None if n_keys == n_queries else torch.cat(positions).to(device)
+        return cls(cumulative(n_queries), cumulative(n_keys), (max(n_queries), max(n_keys)), key_index)
 
 
-def attend_at_once(
+def varlen_attention(
     query: Float[Tensor, "1 head pos d_head"],
     key: Float[Tensor, "1 key_head pos d_head"],
     value: Float[Tensor, "1 key_head pos d_head"],
     scaling: float | None,
-    bounds: Bounds,
+    bounds: VarlenBounds,
     end: int,
 ) -> Float[Tensor, "1 pos head d_head"]:
-    """Attention of every stretch to itself, causally, and to all of what it goes on from.
+    """Let every segment attend causally to itself and to all of its prefix.
 
     Args:
-        query: of a whole row.
-        key: likewise.
-        value: likewise.
-        scaling: of scores; None is ``1 / √d_head``.
-        bounds: where stretches begin.
-        end: where the last one ends; what fills the row up sees nothing.
+        query: of the whole row.
+        key: of the whole row.
+        value: of the whole row.
+        scaling: factor of the scores; None for ``1 / √d_head``.
+        bounds: boundaries of the segments.
+        end: end of the last segment; the output is 0 from there on.
     """
+    from einops import rearrange
     from torch.nn.attention.varlen import varlen_attn
 
-    own, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
-    if bounds.seen is not None:
-        keys, values = keys.index_select(0, bounds.seen), values.index_select(0, bounds.seen)
-    found: Any = varlen_attn(
-        own,
+    queries, keys, values = (
+        rearrange(states, "1 head pos d_head -> pos head d_head") for states in (query, key, value)
+    )
+    if bounds.key_index is not None:
+        # a prefix stands once in the row, and once in the keys of every segment that continues it
+        keys, values = keys.index_select(0, bounds.key_index), values.index_select(0, bounds.key_index)
+    attended: Any = varlen_attn(
+        queries,
         keys,
         values,
         bounds.queries,
         bounds.keys,
-        *bounds.longest,
+        *bounds.max_lengths,
         scale=scaling,
-        window_size=(-1, 0),  # up to itself, counted from the last key
-        enable_gqa=own.shape[1] != keys.shape[1],
+        window_size=(
+            -1,
+            0,
+        ),  # causal, aligned at the last key: the prefix is seen by all queries of its segment
+        enable_gqa=queries.shape[1] != keys.shape[1],
     )
-    found[end:] = 0.0
-    row: Tensor = found[None]
+    # the kernel leaves uninitialised memory behind the last segment, which may hold NaN
+    attended[end:] = 0.0
+    row: Tensor = attended[None]
     return row

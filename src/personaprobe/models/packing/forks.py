@@ -1,15 +1,18 @@
-"""Prompts and all their answers in one row: what is shared is computed once, and nothing is padded."""
+"""Pack prompts and all answers to them into one row: each prompt is computed once, and nothing is padded.
+
+Scoring 64 answers of mixed lengths this way is 2.33 × as fast as the bare model's full logits in bfloat16 with
+AVX512, and 2.53 × in float32 with AVX2 (``tests/benchmarks/results/speed-demo-*-amd-epyc-*.json``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from personaprobe.models.network import Fork
-from personaprobe.models.packing.prefix_tree import Woven, weave
-from personaprobe.models.tokens import Tokens, pad
+from personaprobe.models.packing.prefix_tree import PackedTexts, pack_prefix_tree
+from personaprobe.models.tokens import pad
 
 if TYPE_CHECKING:
     import torch
@@ -17,76 +20,62 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-ANSWERS_A_ROW = 16
-"""Answers to one question that are read together."""
+MAX_ANSWERS_PER_GROUP = 16
+"""Answers to one question that are scored in one pass."""
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Forks woven into a row.
+class PackedForks:
+    """Prompts and their answers, packed into one row.
 
     Attributes:
-        woven: the row.
-        answered: ``(token,)``: where every answer token stands, fork by fork and answer by answer.
-        predicts: ``(token,)``: where each of them is predicted from.
+        texts: the row.
+        answer_index: ``(token,)``: index in the row of every answer token, fork by fork and answer by answer.
+        predictor_index: ``(token,)``: index in the row of the token that predicts it.
     """
 
-    woven: Woven
-    answered: Int[Tensor, "token"]
-    predicts: Int[Tensor, "token"]
+    texts: PackedTexts
+    answer_index: Int[Tensor, "token"]
+    predictor_index: Int[Tensor, "token"]
 
     @property
-    def predicted(self) -> Int[Tensor, "token"]:
+    def answer_ids(self) -> Int[Tensor, "token"]:
         """Ids of the answer tokens."""
-        return self.woven.row.ids[0, self.answered]
+        return self.texts.row.ids[0, self.answer_index]
 
 
-def few_together(keys: Iterable[tuple[int, Hashable]], most: int = ANSWERS_A_ROW) -> list[list[int]]:
-    """Indices of the same key together, at most so many at a time: answers to one question that can share its reading."""
+def group_by_key(
+    keys: Iterable[tuple[int, Hashable]], max_size: int = MAX_ANSWERS_PER_GROUP
+) -> list[list[int]]:
+    """Group indices that have the same key, such as answers to one question, into groups of limited size.
+
+    Args:
+        keys: pairs of an index and its key.
+        max_size: larger groups are divided.
+    """
     groups: dict[Hashable, list[int]] = {}
     for index, key in keys:
         groups.setdefault(key, []).append(index)
-    return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
+    return [group[i : i + max_size] for group in groups.values() for i in range(0, len(group), max_size)]
 
 
-def pack(forks: Sequence[Fork], device: torch.device) -> Packed:
-    """Weave forks into a row; an answer's first token is predicted from the prompt's last."""
+def pack_forks(forks: Sequence[Fork], device: torch.device) -> PackedForks:
+    """Pack forks into one row; an answer's first token is predicted from the last token of its prompt."""
     import torch
 
     texts = pad([row for fork in forks for row in fork.rows], pad_id=0)
     n_prompt = torch.tensor([len(fork.prompt) for fork in forks for _ in fork.answers])
-    answers = texts.mask & (torch.arange(texts.ids.shape[1]) >= n_prompt[:, None])
-    woven, where = weave(texts.to(device)), answers.flatten().nonzero().squeeze(1).to(device)
-    places = woven.places.flatten()
-    return Packed(woven, places[where], places[where - 1])
+    is_answer = texts.mask & (torch.arange(texts.ids.shape[1]) >= n_prompt[:, None])
+    packed = pack_prefix_tree(texts.to(device))
+    answer_tokens = is_answer.flatten().nonzero().squeeze(1).to(device)
+    row_index = packed.row_index.flatten()
+    return PackedForks(packed, row_index[answer_tokens], row_index[answer_tokens - 1])
 
 
-def common_prefix(prompts: Sequence[Tokens]) -> Tokens:
-    """The tokens with which every prompt begins, such as the system message; each prompt keeps at least one more."""
-    first = prompts[0]
-    most = min(map(len, prompts)) - 1
-    same = [
-        all(p.ids[i] == first.ids[i] and p.roles[i] == first.roles[i] for p in prompts) for i in range(most)
-    ]
-    return first.first(same.index(False) if False in same else most)
-
-
-def begun_alike(prompts: Sequence[Tokens], shortest: int) -> list[list[int]]:
-    """Prompts that begin with at least so many tokens in common, together; all that begin like no other, together too."""
-    order = sorted(range(len(prompts)), key=lambda index: prompts[index].ids)
-    groups = [[order[0]]]
-    for before, index in pairwise(order):
-        if len(common_prefix([prompts[before], prompts[index]])) < shortest:
-            groups.append([])
-        groups[-1].append(index)
-    alone = [group[0] for group in groups if len(group) == 1]
-    return [group for group in groups if len(group) > 1] + ([alone] if alone else [])
-
-
-def unpack(forks: Sequence[Fork], values: Tensor) -> list[list[Tensor]]:
-    """Hand values of answer tokens, in the order of :attr:`Packed.answered`, back to their forks and answers."""
+def unpack_forks(forks: Sequence[Fork], values: Tensor) -> list[list[Tensor]]:
+    """Split values of all answer tokens, in the order of :attr:`PackedForks.answer_index`, by fork and answer."""
     import torch
 
     lengths = [len(answer) for fork in forks for answer in fork.answers]
-    pieces = iter(torch.split(values, lengths))
-    return [[next(pieces) for _ in fork.answers] for fork in forks]
+    parts = iter(torch.split(values, lengths))
+    return [[next(parts) for _ in fork.answers] for fork in forks]

@@ -1,8 +1,13 @@
-"""Texts woven into one row without padding: what several of them begin with stands there once.
+"""Pack several texts into one unpadded row as a prefix tree: a shared beginning is stored and computed once.
 
-What a model makes of a token depends on the tokens before it and on nothing behind it. Texts that begin alike (with the same
-system message, or the same question before two answers) are a tree; its stretches stand one after another, and every token
-sees just those on its way from the root. It is computed as it would be in a row of its own, and what is shared, once.
+In a causal model a token's activations depend only on the tokens before it. Texts with a common beginning, such as
+the same system message, or the same question before two answers, form a tree. The row holds the tree's segments
+one after another, and each token attends to the segments on its path from the root, as it would in a row of its
+own.
+
+Of 64 chats with one system message, 15 % of the tokens are computed once for several. Recording them is 1.39 × as
+fast as the bare model on sorted, padded batches in bfloat16 with AVX512, and 1.50 × in float32 with AVX2
+(``tests/benchmarks/results/speed-demo-*-amd-epyc-*.json``).
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from personaprobe.models.packing.attention import added_to_scores
-from personaprobe.models.packing.segments import Stretch
+from personaprobe.models.packing.attention import additive_mask
+from personaprobe.models.packing.segments import Segment
 from personaprobe.models.tokens import Batch, Tokens, lacking, pad
 
 if TYPE_CHECKING:
@@ -21,157 +26,187 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-SHORTEST = 8
-"""Tokens in common below which reading them once is not worth a stretch of its own."""
+MIN_SHARED_PREFIX = 8
+"""Texts share a segment of at least so many tokens; for fewer, a segment's overhead exceeds what sharing saves."""
 
-WIDEST = 2
-"""What was read is given back padded: texts of a batch take at most so many times its tokens then."""
+MAX_PADDING_RATIO = 2
+"""Results are returned padded: padded, the texts of a batch take at most so many times its tokens."""
 
 
 @dataclass(frozen=True)
-class Woven:
-    """Texts in one row.
+class PackedTexts:
+    """Texts packed into one row.
 
     Attributes:
-        row: ids and roles, filled up at the end.
-        positions: ``(1, pos)``: of each token in its own text.
-        stretches: in the order in which they stand.
-        places: ``(text, pos)``: where each token of each text stands in the row; 0 at padding.
-        real: ``(token,)``: where padded texts, flattened, have tokens.
+        row: ids and roles of one row, with padding at its end.
+        positions: ``(1, pos)``: position of each token in its own text.
+        segments: in the order of the row.
+        row_index: ``(text, pos)``: index in the row of each token of each text; 0 at padding.
+        token_index: ``(token,)``: indices of the tokens in the padded texts, flattened.
     """
 
     row: Batch
-    positions: Int[Tensor, "1 filled"]
-    stretches: tuple[Stretch, ...]
-    places: Int[Tensor, "text pos"]
-    real: Int[Tensor, "token"]
+    positions: Int[Tensor, "1 row_pos"]
+    segments: tuple[Segment, ...]
+    row_index: Int[Tensor, "text pos"]
+    token_index: Int[Tensor, "token"]
 
-    def spread(self, values: Float[Tensor, "1 filled d"]) -> Float[Tensor, "text pos d"]:
-        """Values of the row by text and position; zero at padding."""
-        spread = values.new_zeros(self.places.numel(), values.shape[-1])
-        spread.index_copy_(0, self.real, values[0].index_select(0, self.places.flatten()[self.real]))
-        return spread.view(*self.places.shape, -1)
+    def to_padded(self, values: Float[Tensor, "1 row_pos d"]) -> Float[Tensor, "text pos d"]:
+        """Copy values of the row to every text that has them; 0 at padding."""
+        padded = values.new_zeros(self.row_index.numel(), values.shape[-1])
+        padded.index_copy_(
+            0, self.token_index, values[0].index_select(0, self.row_index.flatten()[self.token_index])
+        )
+        return padded.view(*self.row_index.shape, -1)
 
-    def attention(self, dtype: torch.dtype) -> Float[Tensor, "1 1 filled filled"]:
-        """Who may look at whom, as what is added to attention scores: 0, or the dtype's lowest number."""
+    def attention_mask(self, dtype: torch.dtype) -> Float[Tensor, "1 1 row_pos row_pos"]:
+        """Return the mask over the whole row that is added to attention scores: 0, or the dtype's lowest number."""
         import torch
 
         n, device = self.row.ids.shape[1], self.row.ids.device
         allowed = torch.zeros(n, n, dtype=torch.bool, device=device)
-        for stretch in self.stretches:
-            for part in stretch.before:
-                allowed[stretch.here, part] = True
-            own = len(stretch)
-            allowed[stretch.here, stretch.here] = torch.ones(own, own, dtype=torch.bool, device=device).tril()
-        return added_to_scores(~allowed[None, None], dtype)
+        for segment in self.segments:
+            own, n_own = segment.own_slice, len(segment)
+            for part in segment.prefix:
+                allowed[own, part] = True
+            allowed[own, own] = torch.ones(n_own, n_own, dtype=torch.bool, device=device).tril()
+        return additive_mask(~allowed[None, None], dtype)
 
 
-def weave(batch: Batch) -> Woven:
-    """Weave the texts of a batch, padded on the right, into a row on its device."""
+def pack_prefix_tree(batch: Batch) -> PackedTexts:
+    """Pack the texts of a batch, padded on the right, into one row on its device."""
     import torch
 
     texts, device = batch.on_cpu, batch.ids.device
-    grown = _grown(texts)
-    source = torch.cat(grown.origins)
-    filled = torch.nn.functional.pad(source, (0, lacking(len(source)))).to(device)
-    filling = torch.arange(len(filled), device=device) >= len(source)
+    tree = _build_row(texts)
+    source = torch.cat(tree.sources)
+    # kernels divide some numbers of rows badly: the row is filled up to a multiple of 32
+    padded_source = torch.nn.functional.pad(source, (0, lacking(len(source)))).to(device)
+    is_padding = torch.arange(len(padded_source), device=device) >= len(source)
     positions = torch.arange(texts.ids.shape[1], device=device).expand_as(batch.ids)
     ids, roles, positions = (
-        values.flatten()[filled].masked_fill(filling, 0)[None]
+        values.flatten()[padded_source].masked_fill(is_padding, 0)[None]
         for values in (batch.ids, batch.roles, positions)
     )
-    real = texts.mask.flatten().nonzero().squeeze(1).to(device)
-    return Woven(Batch(ids, roles), positions, tuple(grown.stretches), grown.places.to(device), real)
+    token_index = texts.mask.flatten().nonzero().squeeze(1).to(device)
+    return PackedTexts(
+        Batch(ids, roles), positions, tuple(tree.segments), tree.row_index.to(device), token_index
+    )
 
 
-def _grown(texts: Batch) -> _Row:
-    """The row of a tree: from the root, texts that go on alike go together until they part."""
-    order, common = _in_order(texts)
-    row = _Row(texts)
-    # neighbours in order, how many of their tokens are in the row, and where
-    waiting: list[tuple[int, int, int, tuple[slice, ...]]] = [(0, len(order), 0, ())]
-    while waiting:
-        first, last, depth, before = waiting.pop()
+def _build_row(texts: Batch) -> _RowBuilder:
+    """Walk the prefix tree from its root, and append a segment wherever texts part."""
+    order, shared = _sorted_with_shared_prefixes(texts)
+    row = _RowBuilder(texts)
+    # groups of neighbours in ``order``: first and last, number of tokens already in the row, and their slices
+    groups: list[tuple[int, int, int, tuple[slice, ...]]] = [(0, len(order), 0, ())]
+    while groups:
+        first, last, depth, prefix = groups.pop()
         members = order[first:last]
         if len(members) == 1:
-            row.add(members, depth, texts.lengths[members[0]], before)
+            row.append(members, depth, texts.lengths[members[0]], prefix)
             continue
-        alike = min(common[first + 1 : last])
-        if alike - depth < SHORTEST:
-            alike = depth
-        before = row.add(members, depth, alike, before)
-        parts = (place for place in range(first + 1, last) if common[place] - alike < SHORTEST)
-        waiting += [(*part, alike, before) for part in pairwise((first, *parts, last))]
+        n_common = min(shared[first + 1 : last])
+        if n_common - depth < MIN_SHARED_PREFIX:
+            n_common = depth
+        prefix = row.append(members, depth, n_common, prefix)
+        # sorted texts part wherever neighbours share hardly more than the whole group does
+        borders = (place for place in range(first + 1, last) if shared[place] - n_common < MIN_SHARED_PREFIX)
+        groups += [(*bounds, n_common, prefix) for bounds in pairwise((first, *borders, last))]
     return row
 
 
-class _Row:
-    """A row that grows stretch by stretch.
+class _RowBuilder:
+    """A row that grows by one segment at a time.
 
     Attributes:
-        stretches: so far.
-        origins: where the tokens of each stand in the padded texts, flattened.
-        places: ``(text, pos)``: where tokens stand in the row.
+        segments: of the row so far.
+        sources: for each segment, the indices of its tokens in the padded texts, flattened.
+        row_index: ``(text, pos)``: index in the row of each token of each text.
     """
 
     def __init__(self, texts: Batch) -> None:
-        """Of texts on the CPU; nothing is in the row yet."""
+        """Start with an empty row.
+
+        Args:
+            texts: on the CPU.
+        """
         import torch
 
-        self.stretches: list[Stretch] = []
-        self.origins: list[Tensor] = []
-        self.places = torch.zeros_like(texts.ids)
+        self.segments: list[Segment] = []
+        self.sources: list[Tensor] = []
+        self.row_index = torch.zeros_like(texts.ids)
         self._end = 0
 
-    def add(self, texts: list[int], start: int, end: int, before: tuple[slice, ...]) -> tuple[slice, ...]:
-        """Append tokens from ``start`` to ``end`` that some texts have in common; returns what goes on from them sees."""
+    def append(self, texts: list[int], start: int, end: int, prefix: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Append a segment shared by some texts.
+
+        Args:
+            texts: indices of the texts that share it.
+            start, end: position of the segment in these texts.
+            prefix: slices of the row that the segment continues.
+
+        Returns:
+            The slices that segments continuing it attend to.
+        """
         import torch
 
         if start == end:
-            return before
-        here = slice(self._end, self._end + end - start)
-        self._end = here.stop
-        self.stretches.append(Stretch(here.start, here.stop, before))
-        self.origins.append(texts[0] * self.places.shape[1] + torch.arange(start, end))
-        self.places[texts, start:end] = torch.arange(here.start, here.stop)
-        return (*before, here)
+            return prefix
+        own = slice(self._end, self._end + end - start)
+        self._end = own.stop
+        self.segments.append(Segment(own.start, own.stop, prefix))
+        self.sources.append(texts[0] * self.row_index.shape[1] + torch.arange(start, end))
+        self.row_index[texts, start:end] = torch.arange(own.start, own.stop)
+        return (*prefix, own)
 
 
-def _in_order(texts: Batch) -> tuple[list[int], list[int]]:
-    """Indices of texts by their ids, and with how many of the same tokens each begins as the one before it in that order."""
+def _sorted_with_shared_prefixes(texts: Batch) -> tuple[list[int], list[int]]:
+    """Sort texts by their ids; returns their indices, and the number of tokens each shares with the one before it.
+
+    Tokens are shared only if their roles agree as well: an edit may treat roles differently.
+    """
     order = sorted(range(len(texts.ids)), key=texts.ids.tolist().__getitem__)
     ids, roles = texts.ids[order], texts.roles[order]
     same = (ids[1:] == ids[:-1]) & (roles[1:] == roles[:-1]) & (roles[1:] != 0)
     return order, [0, *same.long().cumprod(-1).sum(-1).tolist()]
 
 
-def by_beginning(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
-    """Plan batches of texts that begin alike: indices of ``rows``, each batch about ``max_tokens`` when woven, hardly more.
+def batches_by_prefix(rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
+    """Plan batches of texts with common prefixes.
 
     The plan depends on the texts alone, so that every checkpoint reads the same batches.
+
+    Args:
+        rows: the texts.
+        max_tokens: packed length of a batch, which the plan exceeds by a few tokens at most.
+
+    Returns:
+        Indices of ``rows``, one list for each batch.
     """
     plan: list[list[int]] = []
-    woven = longest = 0
-    for index, added in _added(rows):
-        own = len(rows[index])
-        longest = max(longest, own)
-        if plan and woven + added <= max_tokens and longest * (len(plan[-1]) + 1) <= WIDEST * max_tokens:
+    n_packed = longest = 0
+    for index, n_new in _new_tokens(rows):
+        length = len(rows[index])
+        longest = max(longest, length)
+        fits_packed = n_packed + n_new <= max_tokens
+        if plan and fits_packed and longest * (len(plan[-1]) + 1) <= MAX_PADDING_RATIO * max_tokens:
             plan[-1].append(index)
-            woven += added
+            n_packed += n_new
         else:
             plan.append([index])
-            woven = longest = own
+            n_packed = longest = length
     return plan
 
 
-def n_woven(rows: Sequence[Tokens]) -> int:
-    """How many tokens a row of such texts has, but for a few a text that are alike and read apart nevertheless."""
-    return sum(added for _, added in _added(rows))
+def n_packed_tokens(rows: Sequence[Tokens]) -> int:
+    """Count the tokens of the packed row, except for a few per text that are shared but stored twice."""
+    return sum(n_new for _, n_new in _new_tokens(rows))
 
 
-def _added(rows: Sequence[Tokens]) -> Iterator[tuple[int, int]]:
-    """Indices of texts in order, and how many tokens each adds to those before it."""
+def _new_tokens(rows: Sequence[Tokens]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of the texts in sorted order, and the number of tokens each adds to the packed row."""
     if not rows:
         return
-    for index, n in zip(*_in_order(pad(rows, pad_id=0)), strict=True):
-        yield index, len(rows[index]) - (n if n >= SHORTEST else 0)
+    for index, n_shared in zip(*_sorted_with_shared_prefixes(pad(rows, pad_id=0)), strict=True):
+        yield index, len(rows[index]) - (n_shared if n_shared >= MIN_SHARED_PREFIX else 0)

@@ -1,4 +1,4 @@
-"""Where texts of different lengths stand in a row without padding, and what each of them may look at."""
+"""Segments of a packed row: where each stands, and which earlier segments it continues."""
 
 from __future__ import annotations
 
@@ -8,53 +8,59 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEYS = 16
-"""Attention kernels take up to twice as long where keys are not a multiple of this."""
+KEY_MULTIPLE = 16
+"""CPU attention kernels take up to twice as long where the number of keys is no multiple of this.
+
+Measured in ``tests/benchmarks/README.md``.
+"""
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Tokens of a row that follow each other: they see themselves causally, and all of what they go on from.
+class Segment:
+    """Consecutive tokens of a packed row that attend causally to themselves, and to all of their prefix.
 
     Attributes:
-        start, end: where they stand.
-        before: where what they go on from stands, in reading order.
+        start, end: position in the row.
+        prefix: slices of the row that the segment continues, in reading order.
     """
 
     start: int
     end: int
-    before: tuple[slice, ...] = ()
+    prefix: tuple[slice, ...] = ()
 
     def __len__(self) -> int:
         return self.end - self.start
 
     @property
-    def n_before(self) -> int:
-        """Tokens that they go on from."""
-        return sum(part.stop - part.start for part in self.before)
+    def n_prefix(self) -> int:
+        """Number of tokens in the prefix."""
+        return sum(part.stop - part.start for part in self.prefix)
 
     @property
-    def here(self) -> slice:
-        """The tokens themselves."""
+    def own_slice(self) -> slice:
+        """Slice of the row that holds the segment's own tokens."""
         return slice(self.start, self.end)
 
-    def longer(self, n: int) -> Stretch:
-        """The stretch and what follows it in a row of ``n`` tokens, so that kernels find as many keys as they like best.
+    def padded(self, n_tokens: int) -> Segment:
+        """Extend the segment over tokens that follow it, until its keys are a multiple of :data:`KEY_MULTIPLE`.
 
-        Tokens see no later ones, so that those of the stretch see just what they would.
+        Attention is causal, so that the segment's own tokens still see only what they saw before.
+
+        Args:
+            n_tokens: length of the row, beyond which no segment extends.
         """
-        end = self.end + -(self.n_before + len(self)) % KEYS
-        return replace(self, end=min(end, n))
+        end = self.end + -(self.n_prefix + len(self)) % KEY_MULTIPLE
+        return replace(self, end=min(end, n_tokens))
 
     @property
-    def parts(self) -> tuple[slice, ...]:
-        """Where everything stands that these tokens may look at."""
-        return (*self.before, self.here)
+    def key_slices(self) -> tuple[slice, ...]:
+        """Slices of the row that the segment attends to: its prefix, then its own tokens."""
+        return (*self.prefix, self.own_slice)
 
-    def seen(self, states: Tensor) -> Tensor:
-        """Keys or values ``(1, head, pos, d_head)`` of everything that these tokens may look at."""
+    def gather_keys(self, states: Tensor) -> Tensor:
+        """Select from keys or values ``(1, head, pos, d_head)`` of the row those that the segment attends to."""
         import torch
 
-        if not self.before:
-            return states[:, :, self.here]
-        return torch.cat([states[:, :, part] for part in self.parts], 2)
+        if not self.prefix:
+            return states[:, :, self.own_slice]
+        return torch.cat([states[:, :, part] for part in self.key_slices], 2)

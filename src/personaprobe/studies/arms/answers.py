@@ -9,7 +9,7 @@ from typing import Any
 
 from personaprobe.effects.measures.responses import Response, sample_responses, score_responses
 from personaprobe.errors import DataError
-from personaprobe.models.generation.continuous_batching import Sampling
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
 from personaprobe.questions.free import Ask

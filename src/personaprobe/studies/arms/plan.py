@@ -8,7 +8,7 @@ from typing import Any
 from personaprobe.effects.verdict import THRESHOLDS, Thresholds
 from personaprobe.errors import DataError
 from personaprobe.features.sae.quality import FLOOR
-from personaprobe.models.generation.continuous_batching import Sampling
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.tokens import Role
 from personaprobe.organisms.registry import default_question_sets
 from personaprobe.questions.pairs import PairSet, TextSet, load_prompts, load_texts

@@ -13,7 +13,7 @@ from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.measures.capability import refuses, right_answers
 from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
-from personaprobe.models.generation.continuous_batching import Sampling
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.progress import Progress
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, Form

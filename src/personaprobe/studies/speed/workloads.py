@@ -13,7 +13,8 @@ from personaprobe.effects.measures.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.features.directions.sources import random_vector
 from personaprobe.models.edits.edit import SiteEdits, compose
-from personaprobe.models.generation.continuous_batching import Draw, Sampling, generate
+from personaprobe.models.generation.continuous_batching import generate
+from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad

@@ -11,7 +11,7 @@ from personaprobe.effects.measures.responses import CoherenceRule, Response
 from personaprobe.errors import DataError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import Discovery, find_direction
-from personaprobe.models.generation.continuous_batching import Sampling
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
