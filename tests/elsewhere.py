@@ -161,7 +161,7 @@ def equip(with_flash: bool) -> None:
     from personaprobe.models.packing import flash_attention
     from standing_in import varlen_attention
 
-    selection.helps = lambda _: True
+    selection.bf16_is_faster = lambda _: True
     for name in ("weighted_sums", "sampled_dots"):  # whose sparse tensors cannot be pretended
         setattr(sparse, name, as_kernel(getattr(sparse, name)))
     if with_flash:

@@ -21,12 +21,10 @@ import torch
 from tests.benchmarks.keeping import keep
 
 from personaprobe.compute.hardware import keep_freed_memory
-from personaprobe.features.sae.training.architectures import (
-    Architecture,
-    BatchTopKArchitecture,
-    TopKArchitecture,
-)
-from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
+from personaprobe.features.sae.training.architectures.architecture import Architecture
+from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
+from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
+from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
 from personaprobe.studies.speed.timing import Work, measure
 
 STEPS = 4
@@ -52,8 +50,8 @@ def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
         f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
         for sparse in variants(name, options.device)
     }
-    trainee = new(architecture, rows, options)
-    steps["personaprobe"] = trainee.learn
+    trainer = new(architecture, rows, options)
+    steps["personaprobe"] = trainer.step
     preselecting = new(replace(architecture, preselect=True), rows, options)
     steps["personaprobe, preselected in bfloat16"] = preselecting.learn
     if name == "topk" and find_spec("sparsify"):
@@ -62,7 +60,7 @@ def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
     for run in runs.values():  # what is made at the first step
         run()
     units = dict.fromkeys(runs, float(STEPS))
-    return Work(f"a step of {name}", runs, lambda: furthest(trainee, rows[0]), units)
+    return Work(f"a step of {name}", runs, lambda: furthest(trainer, rows[0]), units)
 
 
 def in_a_row(step: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Callable[[], object]:
@@ -71,9 +69,9 @@ def in_a_row(step: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Call
     return lambda: [step(next(batches)) for _ in range(STEPS)]
 
 
-def furthest(trainee: Trainee, rows: torch.Tensor) -> str:
+def furthest(trainer: SAETrainer, rows: torch.Tensor) -> str:
     """How far gradients are from those of dense autograd, relative to the largest."""
-    autoencoder, architecture = trainee.autoencoder, trainee.recipe.architecture
+    autoencoder, architecture = trainer.autoencoder, trainer.recipe.architecture
     assert isinstance(architecture, TopKArchitecture | BatchTopKArchitecture)
     x = rows / autoencoder.scale
     leaves = (autoencoder.encoder, autoencoder.decoder, autoencoder.b_enc, autoencoder.b_dec)
@@ -109,9 +107,9 @@ def variants(name: str, device: str) -> tuple[bool, ...]:
     return (False, True) if name == "topk" and device != "cpu" else (False,)
 
 
-def new(architecture: Architecture, rows: torch.Tensor, options: argparse.Namespace) -> Trainee:
+def new(architecture: Architecture, rows: torch.Tensor, options: argparse.Namespace) -> SAETrainer:
     recipe = SAERecipe(architecture, d_sae=options.d_sae, steps=100_000)
-    return Trainee(recipe, rows[0].cpu(), options.device)
+    return SAETrainer(recipe, rows[0].cpu(), options.device)
 
 
 def saelens(

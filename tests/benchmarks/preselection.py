@@ -16,9 +16,10 @@ from time import perf_counter
 import torch
 from tests.benchmarks.keeping import keep
 
-from personaprobe.features.sae.training.architectures import BatchTopKArchitecture, TopKArchitecture
-from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
-from personaprobe.organisms.registry import load_trio
+from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
+from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
+from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
+from personaprobe.organisms.loading import load_trio
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 
@@ -33,15 +34,15 @@ def main() -> None:
     rows = activations(Site.parse(options.site))
     exactly = ARCHITECTURES[options.architecture](options.k)
     exact, rough = (
-        Trainee(SAERecipe(architecture, options.d_sae, options.steps), rows)
+        SAETrainer(SAERecipe(architecture, options.d_sae, options.steps), rows)
         for architecture in (exactly, replace(exactly, preselect=True))
     )
     recalls, errors, took = [], [], []
     for step, batch in enumerate(batches(rows, options.steps, options.rows)):
         if step % options.every == 0:
             recalls.append(recall(rough, batch))
-        took.append([seconds(trainee, batch) for trainee in (rough, exact)])
-        errors.append(tuple(trainee.progress().losses["mse"] for trainee in (rough, exact)))
+        took.append([seconds(trainer, batch) for trainer in (rough, exact)])
+        errors.append(tuple(trainer.metrics().losses["mse"] for trainer in (rough, exact)))
     last = torch.tensor(errors[-len(errors) // 10 :]).mean(0)
     told = {
         **vars(options),
@@ -91,23 +92,23 @@ def batches(rows: torch.Tensor, n: int, size: int) -> Iterator[torch.Tensor]:
         yield rows[torch.randint(len(rows), (size,), generator=generator)]
 
 
-def seconds(trainee: Trainee, batch: torch.Tensor) -> float:
+def seconds(trainer: SAETrainer, batch: torch.Tensor) -> float:
     """What a step takes."""
     started = perf_counter()
-    trainee.learn(batch)
+    trainer.step(batch)
     return perf_counter() - started
 
 
 @torch.no_grad()
-def recall(trainee: Trainee, batch: torch.Tensor) -> float:
+def recall(trainer: SAETrainer, batch: torch.Tensor) -> float:
     """Share of the exact largest latents of a batch that are kept."""
-    autoencoder, architecture = trainee.autoencoder, trainee.recipe.architecture
+    autoencoder, architecture = trainer.autoencoder, trainer.recipe.architecture
     assert isinstance(architecture, TopKArchitecture | BatchTopKArchitecture)
     centred = batch / autoencoder.scale - autoencoder.b_dec
-    threshold, smallest = autoencoder.threshold.clone(), autoencoder.smallest
+    threshold, smallest = autoencoder.threshold.clone(), autoencoder.smallest_active
     kept, _ = architecture.select(autoencoder, centred)
     wanted, _ = replace(architecture, preselect=False).select(autoencoder, centred)
-    autoencoder.threshold, autoencoder.smallest = threshold, smallest  # as if nobody had looked
+    autoencoder.threshold, autoencoder.smallest_active = threshold, smallest  # as if nobody had looked
     found = torch.isin(wanted.rows * wanted.d_sae + wanted.latents, kept.rows * kept.d_sae + kept.latents)
     return float(found.double().mean())
 

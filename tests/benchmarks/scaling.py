@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from tests.benchmarks.keeping import keep
 
-from personaprobe.features.sae.training.architectures import TopKArchitecture
-from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
+from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
+from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
 from personaprobe.models.edits.edit import compose
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
@@ -115,9 +115,9 @@ def latents(device: str) -> Points:
     rows = torch.randn(ROWS, D_IN, generator=torch.Generator().manual_seed(0)).to(device)
     for d_sae in (2048, 4096, 8192, 16384):
         recipe = SAERecipe(TopKArchitecture(K), d_sae=d_sae, steps=100_000)
-        trainee = Trainee(recipe, rows.cpu(), device)
-        trainee.learn(rows)
-        yield d_sae, lambda trainee=trainee: trainee.learn(rows)  # type: ignore[misc]
+        trainer = SAETrainer(recipe, rows.cpu(), device)
+        trainer.step(rows)
+        yield d_sae, lambda trainer=trainer: trainer.step(rows)  # type: ignore[misc]
 
 
 if __name__ == "__main__":

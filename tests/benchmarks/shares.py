@@ -18,13 +18,11 @@ import torch
 from tests.benchmarks.keeping import keep
 from torch.profiler import ProfilerActivity, profile
 
-from personaprobe.features.sae.training.architectures import (
-    Architecture,
-    BatchTopKArchitecture,
-    TopKArchitecture,
-)
-from personaprobe.features.sae.training.trainer import SAERecipe, Trainee
-from personaprobe.organisms.registry import load_trio
+from personaprobe.features.sae.training.architectures.architecture import Architecture
+from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
+from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
+from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
+from personaprobe.organisms.loading import load_trio
 from personaprobe.studies.speed.workloads import works
 
 KINDS = {
@@ -87,10 +85,10 @@ def steps() -> Iterator[tuple[str, Callable[[], object]]]:
         "BatchTopK, preselected": BatchTopKArchitecture(32, preselect=True),
     }
     for name, architecture in kinds.items():
-        trainee = Trainee(SAERecipe(architecture, d_sae=4608, steps=1000), rows)
+        trainer = SAETrainer(SAERecipe(architecture, d_sae=4608, steps=1000), rows)
         yield (
             f"a dictionary's step: {name}",
-            lambda trainee=trainee: [trainee.learn(rows) for _ in range(STEPS)],
+            lambda trainer=trainer: [trainer.step(rows) for _ in range(STEPS)],
         )
 
 

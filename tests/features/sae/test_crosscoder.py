@@ -12,9 +12,9 @@ from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder, rank_latents
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import save
-from personaprobe.features.sae.training.architectures import CrosscoderArchitecture
-from personaprobe.features.sae.training.batches import Feed
-from personaprobe.features.sae.training.trainer import SAERecipe, Trainee, train
+from personaprobe.features.sae.training.architectures.crosscoder import CrosscoderArchitecture
+from personaprobe.features.sae.training.batches import BatchLoader
+from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer, train_dictionaries
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
@@ -36,13 +36,13 @@ def planted() -> tuple[Trio[torch.Tensor], torch.Tensor]:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Crosscoder:
     rows, _ = planted()
     side_by_side = torch.hstack([values for _, values in rows.items()])
-    feed = Feed([lambda: side_by_side], batch_rows=512)
+    loader = BatchLoader([lambda: side_by_side], batch_rows=512)
     architecture = CrosscoderArchitecture(1.3)
     recipe = SAERecipe(architecture, d_sae=40, steps=800, learning_rate=3e-3, warmup=20, dead_after=5000)
-    trainee = Trainee(recipe, feed.sample())
-    for _ in train(feed, {tmp_path_factory.mktemp("crosscoder"): trainee}):
+    trainer = SAETrainer(recipe, loader.sample())
+    for _ in train_dictionaries(loader, {tmp_path_factory.mktemp("crosscoder"): trainer}):
         pass
-    return Crosscoder(trainee.autoencoder.dictionary(architecture, Site(2), "planted"))
+    return Crosscoder(trainer.autoencoder.dictionary(architecture, Site(2), "planted"))
 
 
 def test_it_explains_every_checkpoint(learned: Crosscoder) -> None:

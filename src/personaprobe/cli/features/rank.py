@@ -84,10 +84,10 @@ def rank(
     Example:
       personaprobe features rank
     """
-    from personaprobe.features.sae.training.rows import layout_of
+    from personaprobe.features.sae.row_layout import row_layout
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
-    if layout_of(dictionary) == "side by side":
+    if row_layout(dictionary) == "side by side":
         tell_changes(dictionary, chosen, questions, top, quiet=quiet, as_json=as_json)
         return
     trio = open_fitting(dictionary, chosen, quiet)
@@ -103,11 +103,11 @@ def chosen_dictionary(name: str | None) -> Dictionary:
     """The dictionary a user named, or the shipped one of single activations, where there is but one."""
     from personaprobe.errors import FeatureError
     from personaprobe.features.sae.catalog import find_dictionary, shipped
-    from personaprobe.features.sae.training.rows import layout_of
+    from personaprobe.features.sae.row_layout import row_layout
 
     if name is not None:
         return find_dictionary(name)
-    found = [each for each in map(find_dictionary, shipped()) if layout_of(each) == "mixed"]
+    found = [each for each in map(find_dictionary, shipped()) if row_layout(each) == "mixed"]
     if len(found) != 1:
         listed = ", ".join(each.name for each in found) or "none is shipped"
         raise FeatureError(f"say which dictionary with --sae: {listed}, a folder, or saelens:RELEASE:ID")

@@ -48,7 +48,7 @@ def evaluate(
     from personaprobe.features.activations.corpus import Corpus
     from personaprobe.features.sae.catalog import find_dictionary
     from personaprobe.features.sae.quality import refuse_poor, refuse_unfit
-    from personaprobe.features.sae.training.rows import layout_of
+    from personaprobe.features.sae.row_layout import row_layout
 
     dictionary = find_dictionary(name)
     trio = open_trio(chosen, quiet)
@@ -57,7 +57,7 @@ def evaluate(
         read = Corpus.read(trio.base.tokenizer, list(files), tokens)
         texts = [document.tokens for document in read.documents]
     examining = examiners(trio, texts)
-    if (layout := layout_of(dictionary)) != "mixed":
+    if (layout := row_layout(dictionary)) != "mixed":
         tell_rows(dictionary, explained(dictionary, examining, layout), as_json)
         return
     refuse_unfit(dictionary, trio.base)

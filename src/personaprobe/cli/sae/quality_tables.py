@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.quality import Examiner, Measured, Quality
-    from personaprobe.features.sae.training.rows import Layout
+    from personaprobe.features.sae.row_layout import RowLayout
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.tokens import Tokens
     from personaprobe.models.weights.checkpoint import Trio
@@ -63,7 +63,7 @@ def judged(dictionary: Dictionary, examining: Trio[Examiner], quiet: bool) -> di
 
 
 def explained(
-    dictionary: Dictionary, examining: Trio[Examiner], layout: Layout
+    dictionary: Dictionary, examining: Trio[Examiner], layout: RowLayout
 ) -> dict[str, dict[str, float]]:
     """Explained variance, by role for a crosscoder, and L0, of rows that hold more than one checkpoint's activations."""
     from personaprobe.features.sae.crosscoder import Crosscoder

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +27,9 @@ from personaprobe.cli.trio_choice import TrioChoice, open_trio
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.quality import Examiner
-    from personaprobe.features.sae.training.architectures import Architecture
-    from personaprobe.features.sae.training.fit import Wanted
-    from personaprobe.features.sae.training.rows import Layout
-    from personaprobe.features.sae.training.trainer import Progress
+    from personaprobe.features.sae.row_layout import RowLayout
+    from personaprobe.features.sae.training.fit import DictionarySpec
+    from personaprobe.features.sae.training.trainer import TrainingMetrics
     from personaprobe.models.weights.checkpoint import Trio
 
 BATCH_ROWS = 2048
@@ -133,15 +131,17 @@ def train(
     """
     from personaprobe.features.activations.corpus import Corpus
     from personaprobe.features.sae.formats import save
-    from personaprobe.features.sae.training.fit import fit
-    from personaprobe.features.sae.training.rows import LAYOUTS
-    from personaprobe.features.sae.training.tensorboard import refuse_missing
+    from personaprobe.features.sae.training.architectures.registry import architecture_class
+    from personaprobe.features.sae.training.fit import fit_dictionaries, training_grid, with_steps
+    from personaprobe.features.sae.training.tensorboard import refuse_missing_tensorboard
+    from personaprobe.site import Site
 
     if board:
-        refuse_missing()
-    layout: Layout = "difference" if difference else LAYOUTS.get(architecture, "mixed")
-    kinds = {k: _architecture(architecture, k, sparsity, preselect) for k in ks}
-    wanted = _wanted(out, sites, kinds, sizes, schedule)
+        refuse_missing_tensorboard()
+    kind = architecture_class(architecture)
+    layout: RowLayout = "difference" if difference else kind.layout
+    architectures = {k: kind.with_sparsity(k, sparsity, preselect) for k in ks}
+    wanted = training_grid(out, [*map(Site.parse, sites)], architectures, sizes, **schedule)
     for folder in wanted:
         refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
@@ -150,55 +150,18 @@ def train(
     with spinner("reading the corpus", quiet):
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
     passes = 3 if layout == "mixed" else 1
-    wanted = _for(wanted, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
+    wanted = with_steps(wanted, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
     examining = examiners(trio, held_out(trio))
     with _Telling(wanted, board, quiet) as telling:
-        for folder, learned in fit(trio, corpus, wanted, layout, read=telling.read, told=telling.told):
+        for folder, learned in fit_dictionaries(
+            trio, corpus, wanted, layout, on_tokens=telling.read, on_metrics=telling.told
+        ):
             known = replace(learned, card={**learned.card, "context": context})
             save(_judged(known, examining, layout, (quiet, as_json)), folder)
 
 
-def _architecture(name: str, k: float, sparsity: float, preselect: bool) -> Architecture:
-    """The architecture with the one number that says how sparse it is."""
-    from personaprobe.features.sae.training.architectures import find_architecture
-
-    dense = {"relu": {"l1": sparsity}, "jumprelu": {"l0": sparsity}}
-    if name in dense:
-        if preselect:
-            raise click.BadParameter(f"{name} computes all latents in full; leave --preselect out")
-        return find_architecture(name, **dense[name])
-    return find_architecture(name, k=int(k) if name == "topk" else k, preselect=preselect)
-
-
-def _wanted(
-    out: Path,
-    sites: tuple[str, ...],
-    kinds: Mapping[float, Architecture],
-    sizes: tuple[int, ...],
-    schedule: dict[str, Any],
-) -> dict[Path, Wanted]:
-    """Every combination of site, size and sparsity, by its folder."""
-    from personaprobe.features.sae.training.fit import Wanted
-    from personaprobe.features.sae.training.trainer import SAERecipe
-    from personaprobe.site import Site
-
-    chosen = {
-        (str(site), size, k): Wanted(site, SAERecipe(kind, d_sae=size, **schedule))
-        for site, size, (k, kind) in product(map(Site.parse, sites), sizes, kinds.items())
-    }
-    if len(chosen) == 1:
-        return dict.fromkeys([out], *chosen.values())
-    return {out / f"{site}-{size}-k{k:g}": each for (site, size, k), each in chosen.items()}
-
-
-def _for(wanted: Mapping[Path, Wanted], steps: int) -> dict[Path, Wanted]:
-    return {
-        folder: replace(each, recipe=replace(each.recipe, steps=steps)) for folder, each in wanted.items()
-    }
-
-
 def _judged(
-    learned: Dictionary, examining: Trio[Examiner], layout: Layout, telling: tuple[bool, bool]
+    learned: Dictionary, examining: Trio[Examiner], layout: RowLayout, telling: tuple[bool, bool]
 ) -> Dictionary:
     """The dictionary with its quality on its card; told."""
     quiet, as_json = telling
@@ -215,19 +178,19 @@ def _judged(
 class _Telling:
     """Progress of all dictionaries: a bar of their steps, a line now and then, and curves where they are wanted."""
 
-    def __init__(self, wanted: Mapping[Path, Wanted], board: bool, quiet: bool) -> None:
+    def __init__(self, wanted: Mapping[Path, DictionarySpec], board: bool, quiet: bool) -> None:
         self.wanted, self.board, self.quiet = wanted, board, quiet
         self.steps = dict.fromkeys(wanted, 0)
         self.n_read = 0
         self.stack = ExitStack()
 
     def __enter__(self) -> _Telling:
-        from personaprobe.features.sae.training.tensorboard import tensorboard
+        from personaprobe.features.sae.training.tensorboard import tensorboard_writer
 
         total = sum(each.recipe.steps for each in self.wanted.values())
         self.advance = self.stack.enter_context(progress_bar("training", total, "steps", self.quiet))
         self.boards = {
-            folder: self.stack.enter_context(tensorboard(folder / "tensorboard"))
+            folder: self.stack.enter_context(tensorboard_writer(folder / "tensorboard"))
             for folder in self.wanted
             if self.board
         }
@@ -242,7 +205,7 @@ class _Telling:
         if self.n_read // READ_LINE > before // READ_LINE:
             self._say(f"{self.n_read:,} tokens read or found kept, by the three checkpoints together")
 
-    def told(self, made: Mapping[Path, Progress]) -> None:
+    def told(self, made: Mapping[Path, TrainingMetrics]) -> None:
         """Tell what some dictionaries have come to."""
         for folder, progress in made.items():
             self.advance(progress.step - self.steps[folder])

@@ -12,7 +12,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import RARE, Ranking
 from personaprobe.features.sae.formats import load, save
 from personaprobe.features.sae.quality import explained_variance
-from personaprobe.features.sae.training.rows import layout_of
+from personaprobe.features.sae.row_layout import row_layout
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import ROLES, Trio
 
@@ -49,7 +49,7 @@ class Crosscoder:
             FeatureError: no dictionary, or one of single activations.
         """
         dictionary = load(folder)
-        if layout_of(dictionary) != LAYOUT:
+        if row_layout(dictionary) != LAYOUT:
             raise FeatureError(f"{folder} holds a dictionary of single activations, not a crosscoder")
         return cls(dictionary)
 

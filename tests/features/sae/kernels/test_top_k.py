@@ -18,7 +18,7 @@ from torch import Tensor
 
 from personaprobe.compute import openmp
 from personaprobe.features.sae.kernels import sparse, top_k
-from personaprobe.features.sae.kernels.dispatch import compiled
+from personaprobe.features.sae.kernels.dispatch import compiled_kernel
 
 N = 24
 
@@ -68,7 +68,7 @@ def test_the_largest_are_found_as_by_sorting(
         pre[:, :: 1024 // top_k.group_size(1024, k)] += 5.0
         pre[:, 7:19] += 9.0
         pre[::3] *= 100.0
-    values, places = top_k.largest(pre, k)
+    values, places = top_k.row_top_k(pre, k)
     assert torch.equal(values.clamp(min=0).sort().values, pre.topk(k).values.clamp(min=0).sort().values)
     assert torch.equal(pre.gather(1, places), values)
     assert all(len(set(row.tolist())) == k for row in places)
@@ -82,14 +82,14 @@ def test_what_is_above_is_all_that_is(
 ) -> None:
     pre = numbers(N, width, seed=seed).to(dtype)
     pre[3, :] = floor  # which is not above itself
-    firing, values = top_k.above(pre, floor)
-    assert torch.equal(torch.stack([firing.rows, firing.latents], dim=1), (pre > floor).nonzero())
+    active, values = top_k.entries_above(pre, floor)
+    assert torch.equal(torch.stack([active.rows, active.latents], dim=1), (pre > floor).nonzero())
     assert torch.equal(values, pre[pre > floor])
-    assert firing.d_sae == width
+    assert active.d_sae == width
 
 
 def test_equal_numbers_stand_for_each_other(form: None) -> None:
-    values, places = top_k.largest(torch.ones(N, 1024), 20)
+    values, places = top_k.row_top_k(torch.ones(N, 1024), 20)
     assert values.eq(1).all()
     assert all(len(set(row.tolist())) == 20 for row in places)
 
@@ -97,7 +97,7 @@ def test_equal_numbers_stand_for_each_other(form: None) -> None:
 def test_what_is_not_a_number_is_not_lost(form: None) -> None:
     pre = numbers(N, 1024)
     pre[5, 700] = torch.nan
-    values, places = top_k.largest(pre, 20)
+    values, places = top_k.row_top_k(pre, 20)
     assert values[5].isnan().sum() == 1
     assert 700 in places[5]
 
@@ -105,9 +105,9 @@ def test_what_is_not_a_number_is_not_lost(form: None) -> None:
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 3])
 def test_few_rows_are_searched_as_well(form: None, n_rows: int) -> None:
     pre = numbers(n_rows, 1024)
-    values, _ = top_k.largest(pre, 20)
+    values, _ = top_k.row_top_k(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
-    assert torch.equal(top_k.above(pre, 1.0)[1], pre[pre > 1.0])
+    assert torch.equal(top_k.entries_above(pre, 1.0)[1], pre[pre > 1.0])
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_dot_products_of_rows_that_lie_otherwise_are_the_same(form: None) -> Non
     turned = right.T.contiguous().T
     expected = (left * right).sum(-1)
     for pair in ((left, right), (left, turned), (turned, left)):
-        firing = sparse.Firing.each(torch.arange(5)[:, None], 5)
+        active = sparse.ActiveLatents.from_rectangle(torch.arange(5)[:, None], 5)
         own = (pair[0] * pair[1]).sum(-1)
-        torch.testing.assert_close(firing.dots(*pair), own)
+        torch.testing.assert_close(active.dots(*pair), own)
     torch.testing.assert_close(sparse.row_dots(left, right), expected)
 
 
@@ -152,11 +152,11 @@ def test_a_search_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch, k
     def wrong(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return pre[:, :k].clone(), torch.arange(k).expand(len(pre), k)
 
-    monkeypatch.setattr(kernels, "largest_by_group", wrong)
+    monkeypatch.setattr(kernels, "top_k_by_group", wrong)
     pre = numbers(N, 1024)
-    fresh = compiled.__wrapped__(top_k.largest_by_group, "Numba", top_k._same_numbers)
+    fresh = compiled_kernel.__wrapped__(top_k.top_k_by_group, "Numba", top_k._same_values)
     with pytest.warns(
-        UserWarning, match="largest_by_group is computed without Numba, more slowly: its result differs"
+        UserWarning, match="top_k_by_group is computed without Numba, more slowly: its result differs"
     ):
         values, _ = fresh(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
@@ -173,7 +173,7 @@ def in_threads(do: Callable[[int], bool]) -> list[bool]:
 def test_several_threads_may_search_at_once(form: None) -> None:
     def right(seed: int) -> bool:
         pre = numbers(N, 1024, seed=seed)
-        found = top_k.largest(pre, 20)[0].sort().values
+        found = top_k.row_top_k(pre, 20)[0].sort().values
         return torch.equal(found, pre.topk(20).values.sort().values)
 
     assert all(in_threads(right))
@@ -185,8 +185,8 @@ from personaprobe.features.sae.kernels import top_k
 torch.set_num_threads({threads})
 pre = torch.randn(50, 1024, generator=torch.Generator().manual_seed(0))
 for _ in range(2):
-    assert torch.equal(top_k.largest(pre, 20)[0].sort().values, pre.topk(20).values.sort().values)
-    assert torch.equal(top_k.above(pre, 1.0)[1], pre[pre > 1.0])
+    assert torch.equal(top_k.row_top_k(pre, 20)[0].sort().values, pre.topk(20).values.sort().values)
+    assert torch.equal(top_k.entries_above(pre, 1.0)[1], pre[pre > 1.0])
 """
 
 

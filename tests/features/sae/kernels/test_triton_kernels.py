@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.features.sae.kernels import selection, sparse
-from personaprobe.features.sae.kernels.dispatch import compiled
+from personaprobe.features.sae.kernels.dispatch import compiled_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -79,16 +79,16 @@ def test_a_dictionary_learns_the_same_by_kernels(
         x, encoder, decoder = (torch.randn(n, 20, generator=generator).to(DEVICE) for n in (6, 30, 30))
         leaves = [each.requires_grad_() for each in (torch.zeros(20).to(DEVICE), encoder, decoder)]
         bias = torch.zeros(30).to(DEVICE)
-        firing, found = selection.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
-        values = sparse.encode(x, leaves[0], encoder, bias, found, firing)
-        (sparse.decode(values, decoder, firing) - x).pow(2).sum().backward()
+        active, found = selection.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
+        values = sparse.encode(x, leaves[0], encoder, bias, found, active)
+        (sparse.decode(values, decoder, active) - x).pow(2).sum().backward()
         return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
     generator = torch.Generator().manual_seed(0)
-    monkeypatch.setattr(sparse, "_form", lambda form, _: form)
+    monkeypatch.setattr(sparse, "_fastest", lambda form, _: form)
     expected = gradients()
     generator.manual_seed(0)
-    monkeypatch.setattr(sparse, "_form", lambda form, _: compiled(form, "Triton"))
+    monkeypatch.setattr(sparse, "_fastest", lambda form, _: compiled_kernel(form, "Triton"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a note would say that it is computed without Triton
         found = gradients()

@@ -16,20 +16,17 @@ from torch import Tensor
 
 from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.kernels import selection, sparse
-from personaprobe.features.sae.training.architectures import (
-    ARCHITECTURES,
-    Architecture,
-    BatchTopKArchitecture,
-    CrosscoderArchitecture,
-    JumpReLUArchitecture,
-    MatryoshkaArchitecture,
-    ReLUArchitecture,
-    TopKArchitecture,
-    find_architecture,
-)
+from personaprobe.features.sae.training.architectures.architecture import Architecture
+from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
+from personaprobe.features.sae.training.architectures.crosscoder import CrosscoderArchitecture
+from personaprobe.features.sae.training.architectures.jumprelu import JumpReLUArchitecture
+from personaprobe.features.sae.training.architectures.matryoshka import MatryoshkaArchitecture
+from personaprobe.features.sae.training.architectures.registry import BUILT_IN, find_architecture
+from personaprobe.features.sae.training.architectures.relu import ReLUArchitecture
+from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.autoencoder import Autoencoder
-from personaprobe.features.sae.training.batches import Feed
-from personaprobe.features.sae.training.trainer import METRICS, SAERecipe, Trainee, train
+from personaprobe.features.sae.training.batches import BatchLoader
+from personaprobe.features.sae.training.trainer import METRICS, SAERecipe, SAETrainer, train_dictionaries
 from personaprobe.site import Site
 
 N, D, M = 24, 12, 40
@@ -67,9 +64,9 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
     x, centre, encoder, bias, _ = given = tuple(tensor.double() for tensor in drawn)
     pre = (x - centre) @ encoder.T + bias
     select = selection.batch_top_k if batchwise else selection.top_k
-    firing, found = select(as_they_are, pre, M, k)
+    active, found = select(as_they_are, pre, M, k)
     mask = torch.zeros(N, M, dtype=torch.float64)
-    mask[firing.rows, firing.latents] = 1.0
+    mask[active.rows, active.latents] = 1.0
 
     def gradients(loss: Callable[..., Tensor]) -> tuple[Tensor, ...]:
         leaves = [tensor.clone().requires_grad_() for tensor in given]
@@ -77,8 +74,8 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
 
     def thin(x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
         centred = x - centre.detach()
-        values = sparse.encode(centred, centre, encoder, bias, found, firing)
-        return (sparse.decode(values, decoder, firing) - x).pow(2).sum()
+        values = sparse.encode(centred, centre, encoder, bias, found, active)
+        return (sparse.decode(values, decoder, active) - x).pow(2).sum()
 
     def dense(x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
         return ((((x - centre) @ encoder.T + bias) * mask) @ decoder - x).pow(2).sum()
@@ -101,11 +98,11 @@ def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: i
     """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
-    firing, values = selection.preselected(x, encoder, bias, selection.rough_affine(encoder, bias), k, spare)
+    active, values = selection.preselected_top_k(x, encoder, bias, selection.bf16_affine(encoder, bias), k, spare)
     wanted, exact = selection.top_k(as_they_are, pre, 256, k)
-    assert torch.equal(firing.starts, wanted.starts)
-    assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
-    pairs = zip(_by_row(firing, values), _by_row(wanted, exact), strict=True)
+    assert torch.equal(active.starts, wanted.starts)
+    assert torch.allclose(pre[active.rows, active.latents], values, atol=1e-4)
+    pairs = zip(_by_row(active, values), _by_row(wanted, exact), strict=True)
     same = torch.cat([torch.isclose(found, expected, rtol=1e-5, atol=1e-5) for found, expected in pairs])
     assert float(same.double().mean()) >= least
 
@@ -116,9 +113,9 @@ def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: fl
     errors = torch.tensor([5.0, off, off, -off])  # what is far larger is farther off, and says nothing
     full = guessed + errors
     kept = full.topk(2).indices
-    assert selection._left_open(guessed, full, kept).tolist() == [False, False]
+    assert selection._uncertain_rows(guessed, full, kept).tolist() == [False, False]
     closer = torch.tensor([[90.0, 2.3, 2.2, 2.0]])
-    assert selection._left_open(closer, closer + errors, kept[:1]).tolist() == [left_open]
+    assert selection._uncertain_rows(closer, closer + errors, kept[:1]).tolist() == [left_open]
 
 
 @pytest.mark.parametrize("architecture", [TopKArchitecture(4), BatchTopKArchitecture(4)])
@@ -132,9 +129,9 @@ def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
     for _ in range(3):  # a batch's threshold is guessed from the last one's
         exact = architecture.losses(exactly, x, NONE_DEAD)
         rough = replace(architecture, preselect=True).losses(roughly, x, NONE_DEAD)
-        assert torch.equal(exact.fired, rough.fired)
+        assert torch.equal(exact.active_counts, rough.active_counts)
         assert torch.allclose(exact.total, rough.total, rtol=1e-5)
-    assert roughly.smallest == pytest.approx(exactly.smallest)
+    assert roughly.smallest_active == pytest.approx(exactly.smallest_active)
 
 
 @pytest.mark.parametrize("k", [1, 7, 16])
@@ -143,11 +140,11 @@ def test_a_batch_is_preselected_whatever_was_guessed(k: int, share: float) -> No
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
     wanted, exact = selection.batch_top_k(as_they_are, pre, 256, k)
-    rough = selection.rough_affine(encoder, bias)
-    firing, values = selection.batch_preselected(x, encoder, bias, rough, k, share * float(exact.min()))
-    assert torch.allclose(pre[firing.rows, firing.latents], values, atol=1e-4)
+    rough = selection.bf16_affine(encoder, bias)
+    active, values = selection.preselected_batch_top_k(x, encoder, bias, rough, k, share * float(exact.min()))
+    assert torch.allclose(pre[active.rows, active.latents], values, atol=1e-4)
     assert torch.allclose(values.sort().values, exact.sort().values, rtol=1e-5, atol=1e-5)
-    assert torch.equal(firing.starts, wanted.starts)
+    assert torch.equal(active.starts, wanted.starts)
 
 
 def test_a_batch_is_left_open_where_its_smallest_is_as_near_to_the_guess_as_rough_values_are_off(
@@ -157,15 +154,15 @@ def test_a_batch_is_left_open_where_its_smallest_is_as_near_to_the_guess_as_roug
     smallest = float(selection.batch_top_k(as_they_are, torch.addmm(bias, x, encoder.T), 256, 7)[1].min())
     asked: list[float] = []
     monkeypatch.setattr(selection, "batch_top_k", lambda *given: asked.append(given[-1]))
-    rough = selection.rough_affine(encoder, bias)
+    rough = selection.bf16_affine(encoder, bias)
     for share in (0.9, 0.9999):
-        selection.batch_preselected(x, encoder, bias, rough, 7, share * smallest)
+        selection.preselected_batch_top_k(x, encoder, bias, rough, 7, share * smallest)
     assert asked == [0.9999 * smallest]
 
 
-def _by_row(firing: sparse.Firing, values: Tensor) -> list[Tensor]:
+def _by_row(active: sparse.ActiveLatents, values: Tensor) -> list[Tensor]:
     """Values of each row, the largest first: equal ones may stand for each other."""
-    return [row.sort(descending=True).values for row in torch.tensor_split(values, firing.starts[1:-1])]
+    return [row.sort(descending=True).values for row in torch.tensor_split(values, active.starts[1:-1])]
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -187,9 +184,9 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
     whole = architecture.losses(ours, x, NONE_DEAD)
     monkeypatch.setattr(selection, "SEARCHED", 5 * M)
     monkeypatch.setattr(selection, "STEP", 1)
-    assert len(list(selection.some_of(x, M))) == 5
+    assert len(list(selection.row_chunks(x, M))) == 5
     parts = architecture.losses(ours, x, NONE_DEAD)
-    assert torch.equal(whole.fired, parts.fired)
+    assert torch.equal(whole.active_counts, parts.active_counts)
     assert torch.allclose(whole.total, parts.total, rtol=1e-6)
 
 
@@ -197,10 +194,10 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
 @given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
 def test_a_batch_keeps_its_largest_latents_whatever_was_guessed(k: float, guess: float, seed: int) -> None:
     pre = numbers(N, M, seed=seed)
-    firing, found = selection.batch_top_k(as_they_are, pre, M, k, guess)
-    assert torch.equal(found, pre[firing.rows, firing.latents])
+    active, found = selection.batch_top_k(as_they_are, pre, M, k, guess)
+    assert torch.equal(found, pre[active.rows, active.latents])
     kept = torch.zeros(N, M, dtype=torch.bool)
-    kept[firing.rows, firing.latents] = True
+    kept[active.rows, active.latents] = True
     assert kept.sum() == min(int(k * N), int((pre > 0).sum()))
     assert bool((pre[kept] > 0).all())
     if kept.any():
@@ -286,7 +283,7 @@ def test_a_crosscoder_also_answers_for_the_differences() -> None:
     base, insecure, secure = residual.reshape(N, 3, 4).unbind(1)
     differences = (insecure - base).pow(2).sum(-1) + (secure - base).pow(2).sum(-1)
     expected = residual.pow(2).sum(-1) + 2.0 * differences
-    assert torch.allclose(architecture.error(written, x), expected.mean(), rtol=1e-5)
+    assert torch.allclose(architecture.reconstruction_error(written, x), expected.mean(), rtol=1e-5)
 
 
 # Training
@@ -318,11 +315,11 @@ def recipe(architecture: Architecture, **changed: Any) -> SAERecipe:
 @pytest.mark.parametrize("name", LEARNING)
 def test_training_finds_planted_directions_and_explains_what_they_wrote(name: str, tmp_path: Path) -> None:
     rows, directions = planted()
-    feed = Feed([lambda: rows], batch_rows=512)
-    trainee = Trainee(recipe(LEARNING[name]), feed.sample())
-    for _ in train(feed, {tmp_path: trainee}):
+    loader = BatchLoader([lambda: rows], batch_rows=512)
+    trainer = SAETrainer(recipe(LEARNING[name]), loader.sample())
+    for _ in train_dictionaries(loader, {tmp_path: trainer}):
         pass
-    learned = trainee.autoencoder.dictionary(LEARNING[name], Site(0), "planted")
+    learned = trainer.autoencoder.dictionary(LEARNING[name], Site(0), "planted")
     acts = learned.encode(rows)
     left = (rows - learned.decode(acts)).pow(2).sum() / (rows - rows.mean(0)).pow(2).sum()
     found = (learned.W_dec @ directions.T).max(0).values
@@ -336,54 +333,54 @@ def test_a_trained_dictionary_reads_activations_in_their_own_units(tmp_path: Pat
     rows, _ = planted(8000)
     learned = {}
     for name, factor in (("small", 1.0), ("large", 50.0)):
-        feed = Feed([lambda f=factor: rows * f], batch_rows=512)  # type: ignore[misc]
-        trainee = Trainee(recipe(BatchTopKArchitecture(1.6), steps=100), feed.sample())
-        for _ in train(feed, {tmp_path / name: trainee}):
+        loader = BatchLoader([lambda f=factor: rows * f], batch_rows=512)  # type: ignore[misc]
+        trainer = SAETrainer(recipe(BatchTopKArchitecture(1.6), steps=100), loader.sample())
+        for _ in train_dictionaries(loader, {tmp_path / name: trainer}):
             pass
-        learned[name] = trainee.autoencoder.dictionary(trainee.recipe.architecture, Site(0), name)
+        learned[name] = trainer.autoencoder.dictionary(trainer.recipe.architecture, Site(0), name)
     small, large = learned["small"].encode(rows), learned["large"].encode(50 * rows)
     assert float((50 * small - large).abs().max()) < 1e-2 * float(large.max())
 
 
 def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     rows, _ = planted(8000)
-    feed = Feed([lambda: rows[:5000], lambda: rows[5000:]], batch_rows=256)
+    loader = BatchLoader([lambda: rows[:5000], lambda: rows[5000:]], batch_rows=256)
     given = recipe(BatchTopKArchitecture(1.6), steps=90)
 
-    def trained(folder: Path, stop: int | None = None) -> Trainee:
-        trainee = Trainee(given, feed.sample())
-        for _ in train(feed, {folder: trainee}, save_every=20, log_every=10):
-            if stop is not None and trainee.step >= stop:
+    def trained(folder: Path, stop: int | None = None) -> SAETrainer:
+        trainer = SAETrainer(given, loader.sample())
+        for _ in train_dictionaries(loader, {folder: trainer}, save_every=20, log_every=10):
+            if stop is not None and trainer.steps_taken >= stop:
                 break
-        return trainee
+        return trainer
 
     whole = trained(tmp_path / "whole")
     trained(tmp_path / "cut", stop=50)
     resumed = trained(tmp_path / "cut")
-    assert resumed.step == 90
+    assert resumed.steps_taken == 90
     for name, tensor in whole.autoencoder.state_dict().items():
         assert torch.equal(tensor, resumed.autoencoder.state_dict()[name]), name
 
 
 def test_one_pass_trains_many_dictionaries_as_it_would_each_alone(tmp_path: Path) -> None:
     rows, _ = planted(4000)
-    feed = Feed([lambda: rows], batch_rows=256)
+    loader = BatchLoader([lambda: rows], batch_rows=256)
     recipes = [recipe(TopKArchitecture(k), steps=30 + 10 * k, d_sae=10 * k) for k in (1, 2)]
-    together = {tmp_path / str(i): Trainee(each, feed.sample()) for i, each in enumerate(recipes)}
-    for _ in train(feed, together):
+    together = {tmp_path / str(i): SAETrainer(each, loader.sample()) for i, each in enumerate(recipes)}
+    for _ in train_dictionaries(loader, together):
         pass
-    for each, trainee in zip(recipes, together.values(), strict=True):
-        alone = Trainee(each, feed.sample())
-        for _ in train(feed, {tmp_path / f"alone {each.d_sae}": alone}):
+    for each, trainer in zip(recipes, together.values(), strict=True):
+        alone = SAETrainer(each, loader.sample())
+        for _ in train_dictionaries(loader, {tmp_path / f"alone {each.d_sae}": alone}):
             pass
-        assert torch.equal(alone.autoencoder.decoder, trainee.autoencoder.decoder)
+        assert torch.equal(alone.autoencoder.decoder, trainer.autoencoder.decoder)
 
 
 def test_every_logged_step_is_a_line_of_plain_numbers(tmp_path: Path) -> None:
     rows, _ = planted(4000)
-    feed = Feed([lambda: rows], batch_rows=256)
+    loader = BatchLoader([lambda: rows], batch_rows=256)
     shown = list(
-        train(feed, {tmp_path: Trainee(recipe(TopKArchitecture(2), steps=30), feed.sample())}, log_every=10)
+        train_dictionaries(loader, {tmp_path: SAETrainer(recipe(TopKArchitecture(2), steps=30), loader.sample())}, log_every=10)
     )
     lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30]
@@ -392,43 +389,43 @@ def test_every_logged_step_is_a_line_of_plain_numbers(tmp_path: Path) -> None:
 
 def test_dead_latents_come_back_to_life(tmp_path: Path) -> None:
     rows, _ = planted(8000)
-    feed = Feed([lambda: rows], batch_rows=256)
+    loader = BatchLoader([lambda: rows], batch_rows=256)
 
     def dead(aux: float) -> float:
-        trainee = Trainee(recipe(TopKArchitecture(2, aux=aux), steps=250, dead_after=2000), feed.sample())
+        trainer = SAETrainer(recipe(TopKArchitecture(2, aux=aux), steps=250, dead_after=2000), loader.sample())
         with torch.no_grad():
-            trainee.autoencoder.b_enc[20:] = -3.0
-        for _ in train(feed, {tmp_path / str(aux): trainee}):
+            trainer.autoencoder.b_enc[20:] = -3.0
+        for _ in train_dictionaries(loader, {tmp_path / str(aux): trainer}):
             pass
-        return float(trainee.autoencoder.dead(2000).float().mean())
+        return float(trainer.autoencoder.dead(2000).float().mean())
 
     assert dead(0.5) < dead(0.0) - 0.2
 
 
 def test_another_recipe_does_not_take_up_a_folder(tmp_path: Path) -> None:
     rows, _ = planted(2000)
-    feed = Feed([lambda: rows], batch_rows=256)
+    loader = BatchLoader([lambda: rows], batch_rows=256)
     first = recipe(TopKArchitecture(2), steps=10)
-    list(train(feed, {tmp_path: Trainee(first, feed.sample())}))
+    list(train_dictionaries(loader, {tmp_path: SAETrainer(first, loader.sample())}))
     with pytest.raises(FeatureError, match="another recipe"):
-        list(train(feed, {tmp_path: Trainee(replace(first, learning_rate=1e-4), feed.sample())}))
+        list(train_dictionaries(loader, {tmp_path: SAETrainer(replace(first, learning_rate=1e-4), loader.sample())}))
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to train on"):
-        Feed([])
+        BatchLoader([])
     rows = numbers(600, D)
     rows[599, 3] = float("nan")
-    feed = Feed([lambda: rows], batch_rows=300)
+    loader = BatchLoader([lambda: rows], batch_rows=300)
     with pytest.raises(DataError, match="NaN"):
-        list(feed.batches(0))
-    short = Feed([lambda: numbers(100, D)], batch_rows=300)
+        list(loader.batches(0))
+    short = BatchLoader([lambda: numbers(100, D)], batch_rows=300)
     with pytest.raises(DataError, match="fewer rows"):
-        list(train(short, {tmp_path: Trainee(recipe(TopKArchitecture(2)), short.sample())}))
+        list(train_dictionaries(short, {tmp_path: SAETrainer(recipe(TopKArchitecture(2)), short.sample())}))
 
 
 def test_architectures_are_found_by_name_and_unknown_ones_suggested() -> None:
-    assert {kind.name for kind in ARCHITECTURES.values()} == set(ARCHITECTURES)
+    assert {kind.name for kind in BUILT_IN.values()} == set(BUILT_IN)
     assert find_architecture("batchtopk", k=8) == BatchTopKArchitecture(8)
     with pytest.raises(FeatureError, match="batchtopk"):
         find_architecture("batchtpk")

@@ -1,1 +1,1 @@
-"""The sparse products and the selection of active latents, compiled for CPUs and GPUs."""
+"""Sparse products and the selection of active latents, with compiled kernels for CPUs and GPUs."""

@@ -1,4 +1,4 @@
-"""Kernels of ours in place of plain functions: Triton's on GPUs, Numba's on CPUs, proven to find the same."""
+"""Choice of kernels: Triton's on GPUs and Numba's on CPUs replace plain functions once they agree with them."""
 
 from __future__ import annotations
 
@@ -10,45 +10,50 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from personaprobe.compute import openmp
-from personaprobe.compute.equivalence import equal_up_to_rounding
+from personaprobe.compute.equivalence import close
 from personaprobe.compute.verified import VerifiedKernel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 KERNELS = {"Triton": "triton_kernels", "Numba": "numba_kernels"}
-"""Modules that hold them, under the names of the plain functions."""
+"""Modules with the kernels of each compiler. A kernel has the name of the plain function that it replaces."""
 
 
 @cache
-def compiled(
-    plain: Callable[..., Any], maker: str, agree: Callable[[Any, Any], bool] = equal_up_to_rounding
+def compiled_kernel(
+    plain: Callable[..., Any], compiler: str, agree: Callable[[Any, Any], bool] = close
 ) -> Callable[..., Any]:
-    """A function as one of our kernels computes it.
+    """A kernel in place of a plain function, checked against it at its first call.
 
     Args:
-        plain: the function.
-        maker: what compiles the kernel.
-        agree: whether two results are as good as each other.
+        plain: the function that the kernel replaces.
+        compiler: ``Triton`` or ``Numba``.
+        agree: whether two results are equivalent.
+
+    Returns:
+        A function with the signature of ``plain``. It computes ``plain`` itself, with a warning, if the kernel fails or
+        differs.
     """
 
-    def make() -> Callable[..., Any]:
-        kernel: Callable[..., Any] = getattr(import_module(f"{__package__}.{KERNELS[maker]}"), plain.__name__)
+    def load() -> Callable[..., Any]:
+        module = import_module(f"{__package__}.{KERNELS[compiler]}")
+        kernel: Callable[..., Any] = getattr(module, plain.__name__)
         return kernel
 
-    return VerifiedKernel(plain, make, maker, agree)
+    return VerifiedKernel(plain, load, compiler, agree)
 
 
 def fits_triton(x: Tensor) -> bool:
-    """Whether kernels of Triton's read what is like ``x``."""
+    """Whether the Triton kernels support the device and dtype of ``x``."""
     return x.device.type == "cuda" and x.dtype == torch.float32
 
 
-def fits_numba(x: Tensor, *more: torch.dtype) -> bool:
-    """Whether kernels of Numba's that read float32, and ``more``, read what is like ``x``."""
+def fits_numba(x: Tensor, *other_dtypes: torch.dtype) -> bool:
+    """Whether a Numba kernel for float32 and ``other_dtypes`` supports the device, dtype and memory layout of ``x``."""
     return (
         x.device.type == "cpu"
-        and x.dtype in (torch.float32, *more)
+        and x.dtype in (torch.float32, *other_dtypes)
         and x.is_contiguous()
         and openmp.is_available()
     )

@@ -1,169 +1,156 @@
-"""Work on rows on CPUs, compiled by Numba and done by torch's own threads.
+"""Searches and dot products on CPUs, compiled by Numba and run on torch's own threads.
 
-Numbers are searched by their bits, as integers: above 0 the order is the same. The machine code is kept on disk, beside
-this module or in the user's cache.
+Floats are compared by their bits, as integers: for floats above 0 the order is the same, and integers are compared
+faster. The machine code is cached on disk, beside this module or in the user's cache folder.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from llvmlite.binding import add_symbol
-from numba import carray, cfunc, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import carray, cfunc, njit
 from torch import Tensor
 
-from personaprobe.compute import openmp
-from personaprobe.features.sae.kernels.top_k import as_integers
+from personaprobe.features.sae.kernels.numba_threads import (
+    KERNEL_SIGNATURE,
+    pointer_at,
+    rows_of_thread,
+    run_on_threads,
+)
+from personaprobe.features.sae.kernels.top_k import as_ordered_integers
 
-MEMBERS = 16
-"""Numbers of a row of which only the largest is looked at, unless it is large enough."""
+GROUP_SIZE = 16
+"""Entries of a row that are skipped together if the largest of them is too small."""
 
-NARROW = 2
-"""Bytes of a number in bfloat16."""
+BF16_BYTES = 2
+"""Item size by which a kernel tells bfloat16 from float32."""
 
-LOWER = {torch.float32: 1 << 20, torch.bfloat16: 1 << 4}
-"""What a row's smallest is lowered by to guess the next row's, in its bits: an eighth to a quarter."""
+GUESS_MARGIN = {torch.float32: 1 << 20, torch.bfloat16: 1 << 4}
+"""Amount, in bits as an integer, by which a row's smallest result is lowered to guess a threshold for the next row: an
+eighth to a quarter of the value."""
 
 
-def largest_by_group(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and places of each row's ``k`` largest, in no order; where fewer are above 0, the rest are any others.
+def top_k_by_group(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and indices of each row's ``k`` largest entries, unordered.
+
+    If fewer than ``k`` entries of a row are above 0, the others are arbitrary entries not above 0.
 
     Args:
-        pre: ``(row, d_sae)`` in float32 or bfloat16, contiguous.
+        pre_activations: ``(row, d_sae)`` in float32 or bfloat16, contiguous.
         k: at most ``d_sae``.
     """
-    n_rows, width = pre.shape
-    values, places = pre.new_empty(n_rows, k), pre.new_empty(n_rows, k, dtype=torch.int64)
-    _do(_LARGEST, n_rows, width, pre.itemsize, k, LOWER[pre.dtype], pre, values, places)
-    return values, places
+    n_rows, width = pre_activations.shape
+    values = pre_activations.new_empty(n_rows, k)
+    indices = pre_activations.new_empty(n_rows, k, dtype=torch.int64)
+    margin, itemsize = GUESS_MARGIN[pre_activations.dtype], pre_activations.itemsize
+    run_on_threads(_TOP_K, n_rows, width, itemsize, k, margin, pre_activations, values, indices)
+    return values, indices
 
 
-def those_above(pre: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The numbers above ``floor``, where each row's begin, and their columns.
+def values_above(pre_activations: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Values above ``threshold``, the CSR offsets of the rows, and the columns.
 
     Args:
-        pre: ``(row, d_sae)`` in float32 or bfloat16, contiguous.
-        floor: not negative.
+        pre_activations: ``(row, d_sae)`` in float32 or bfloat16, contiguous.
+        threshold: not negative.
     """
-    n_rows, width = pre.shape
-    least = int(as_integers(torch.tensor(floor, dtype=pre.dtype)))
+    n_rows, width = pre_activations.shape
+    itemsize = pre_activations.itemsize
+    bits = int(as_ordered_integers(torch.tensor(threshold, dtype=pre_activations.dtype)))
     starts = torch.zeros(n_rows + 1, dtype=torch.int64)
-    _do(_COUNT, n_rows, width, pre.itemsize, least, pre, starts[1:])
+    # two passes: the offsets of the rows must be known before threads can write their entries side by side
+    run_on_threads(_COUNT, n_rows, width, itemsize, bits, pre_activations, starts[1:])
     starts.cumsum_(0)
-    columns, values = starts.new_empty(int(starts[-1])), pre.new_empty(int(starts[-1]))
-    _do(_COLLECT, n_rows, width, pre.itemsize, least, pre, starts, columns, values)
+    columns, values = starts.new_empty(int(starts[-1])), pre_activations.new_empty(int(starts[-1]))
+    run_on_threads(_COLLECT, n_rows, width, itemsize, bits, pre_activations, starts, columns, values)
     return values, starts, columns
 
 
 def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -> Tensor:
-    """``left[row] · right[column]`` of every entry.
+    """``left[row] · right[column]`` of every entry of a CSR matrix.
 
     Args:
         left: ``(row, d)`` in float32.
-        right: ``(d_sae, d)``, likewise.
-        starts, columns: of a sparse matrix's rows (CSR).
+        right: ``(column, d)`` in float32.
+        starts, columns: offsets and columns of the CSR matrix.
     """
-    found = left.new_empty(len(columns))
-    read = [each.contiguous() for each in (left, right, starts, columns)]
-    _do(_DOTS, *left.shape, len(right), *read, found)
-    return found
-
-
-def _do(work: Any, *given: int | Tensor) -> None:
-    """Have threads do a piece of work, each on some of the rows, whose number comes first."""
-    openmp.run_on_threads(
-        work.address, [each.data_ptr() if isinstance(each, Tensor) else each for each in given]
-    )
-
-
-add_symbol("omp_get_thread_num", openmp.function_address("omp_get_thread_num"))
-add_symbol("omp_get_num_threads", openmp.function_address("omp_get_num_threads"))
-_mine = types.ExternalFunction("omp_get_thread_num", types.int32())
-_all = types.ExternalFunction("omp_get_num_threads", types.int32())
-
-
-@intrinsic
-def _at(_typing, address):  # type: ignore[no-untyped-def]
-    """What lies at an address."""
-
-    def generate(_context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), generate
+    result = left.new_empty(len(columns))
+    arrays = [tensor.contiguous() for tensor in (left, right, starts, columns)]
+    run_on_threads(_SAMPLED_DOTS, *left.shape, len(right), *arrays, result)
+    return result
 
 
 @njit(cache=True)
-def _share(n_rows):  # type: ignore[no-untyped-def]
-    """The rows of the thread that asks: first, and after the last."""
-    return n_rows * _mine() // _all(), n_rows * (_mine() + 1) // _all()
+def _top_k(pre, k, margin, values, indices, begin, end):  # type: ignore[no-untyped-def]
+    """Top k of rows ``begin`` to ``end``.
 
-
-@njit(cache=True)
-def _largest(pre, k, lower, values, places, begin, end):  # type: ignore[no-untyped-def]
+    Neighbouring rows have similar top k: most of the last row's smallest result is a threshold that lets almost every
+    group be skipped. A threshold that was too high is detected, and the row searched again without one.
+    """
     width, number = pre.shape[1], pre.dtype.type
-    n_groups = (width + MEMBERS - 1) // MEMBERS
-    room = 8 * k + MEMBERS
-    found, where = np.empty(room, pre.dtype), np.empty(room, np.int64)
-    best, groups = np.empty(n_groups, pre.dtype), np.empty(n_groups, np.int32)
+    n_groups = (width + GROUP_SIZE - 1) // GROUP_SIZE
+    capacity = 8 * k + GROUP_SIZE
+    found, found_at = np.empty(capacity, pre.dtype), np.empty(capacity, np.int64)
+    maxima, groups = np.empty(n_groups, pre.dtype), np.empty(n_groups, np.int32)
     guess = number(0)
     for row in range(begin, end):
-        _maxima(pre[row], best)
+        _group_maxima(pre[row], maxima)
         n, floor = 0, guess
         while True:
-            n = _gather(pre[row], k, best, groups, floor, found, where)
+            n = _gather(pre[row], k, maxima, groups, floor, found, found_at)
             if n >= k or floor <= 0:
                 break
             floor = number(0)  # the guess was too high
         if n > k:
-            _to_the_front(found, where, n, k)
+            _partition(found, found_at, n, k)
         elif n < k:
-            _fill_up(pre[row], k, n, found, where)
+            _fill_up(pre[row], k, n, found, found_at)
         smallest = found[0]
         for i in range(k):
-            values[row, i], places[row, i] = found[i], where[i]
+            values[row, i], indices[row, i] = found[i], found_at[i]
             smallest = min(smallest, found[i])
-        guess = number(max(0, smallest - lower))
+        guess = number(max(0, smallest - margin))
 
 
 @njit(cache=True)
-def _maxima(row, best):  # type: ignore[no-untyped-def]
-    """The largest of each group, whose members stand as far apart as there are groups."""
-    n_groups, width = len(best), len(row)
+def _group_maxima(row, maxima):  # type: ignore[no-untyped-def]
+    """Largest entry of each group. Members of a group are ``n_groups`` apart, so that the loop runs in vectors."""
+    n_groups, width = len(maxima), len(row)
     for j in range(n_groups):
-        best[j] = row[j]
+        maxima[j] = row[j]
     for first in range(n_groups, width, n_groups):
-        members = row[first : min(first + n_groups, width)]  # cut out, or they are not compared in vectors
+        members = row[
+            first : min(first + n_groups, width)
+        ]  # sliced, or LLVM does not vectorise the comparison
         for j in range(len(members)):
-            best[j] = max(best[j], members[j])
+            maxima[j] = max(maxima[j], members[j])
 
 
 @njit(cache=True)
-def _gather(row, k, best, groups, floor, found, where):  # type: ignore[no-untyped-def]
-    """At least all of the ``k`` largest that are above ``floor``; says how many."""
-    n_groups, room = len(best), len(found)
+def _gather(row, k, maxima, groups, floor, found, found_at):  # type: ignore[no-untyped-def]
+    """Collect candidates above ``floor``, at least all of the ``k`` largest of those; returns their number."""
+    n_groups, capacity = len(maxima), len(found)
     n_left = 0
     for j in range(n_groups):
+        # written always and counted conditionally: an addition in place of a branch that is hard to predict
         groups[n_left] = j
-        n_left += best[j] > floor
+        n_left += maxima[j] > floor
     n = 0
     for group in groups[:n_left]:
         for i in range(group, len(row), n_groups):
-            found[n], where[n] = row[i], i
+            found[n], found_at[n] = row[i], i
             n += row[i] > floor
-        if n > room - MEMBERS:
-            _to_the_front(found, where, n, k)
+        if n > capacity - GROUP_SIZE:
+            # the buffer is nearly full: keep the k largest, and look only for larger ones from here on
+            _partition(found, found_at, n, k)
             n = k
             floor = found[:k].min()
     return n
 
 
 @njit(cache=True)
-def _to_the_front(found, where, n, k):  # type: ignore[no-untyped-def]
-    """Bring the ``k`` largest of ``n`` before the others (Hoare's selection)."""
+def _partition(found, found_at, n, k):  # type: ignore[no-untyped-def]
+    """Move the ``k`` largest of ``n`` entries to the front (Hoare's selection)."""
     low, high = 0, n - 1
     while low < high:
         pivot = found[(low + high) >> 1]
@@ -175,7 +162,7 @@ def _to_the_front(found, where, n, k):  # type: ignore[no-untyped-def]
                 j -= 1
             if i <= j:
                 found[i], found[j] = found[j], found[i]
-                where[i], where[j] = where[j], where[i]
+                found_at[i], found_at[j] = found_at[j], found_at[i]
                 i += 1
                 j -= 1
         if k - 1 <= j:
@@ -187,20 +174,20 @@ def _to_the_front(found, where, n, k):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _fill_up(row, k, n, found, where):  # type: ignore[no-untyped-def]
-    """Others, where fewer than ``k`` are above 0."""
+def _fill_up(row, k, n, found, found_at):  # type: ignore[no-untyped-def]
+    """Add entries not above 0 until there are ``k``."""
     for i in range(len(row)):
         if n == k:
             break
         if row[i] <= 0:
-            found[n], where[n] = row[i], i
+            found[n], found_at[n] = row[i], i
             n += 1
 
 
 @njit(cache=True)
 def _count(pre, floor, counts, begin, end):  # type: ignore[no-untyped-def]
     for row in range(begin, end):
-        n = np.int32(0)
+        n = np.int32(0)  # as narrow as the entries, so that the loop runs in vectors
         for value in pre[row]:
             n += np.int32(value > floor)
         counts[row] = n
@@ -216,95 +203,97 @@ def _collect(pre, floor, starts, columns, values, begin, end):  # type: ignore[n
                 n += 1
 
 
+# reassoc: the sum may be split over the lanes of a vector; contract: multiply and add in one instruction
 @njit(cache=True, fastmath={"reassoc", "contract"})
-def _dots(left, right, starts, columns, found, begin, end):  # type: ignore[no-untyped-def]
+def _sampled_dots(left, right, starts, columns, result, begin, end):  # type: ignore[no-untyped-def]
     for row in range(begin, end):
         for entry in range(starts[row], starts[row + 1]):
             column, total = columns[entry], np.float32(0)
             for i in range(left.shape[1]):
                 total += left[row, i] * right[column, i]
-            found[entry] = total
+            result[entry] = total
 
 
-_WORK = types.void(types.CPointer(types.int64))
+# Kernels as C functions. Each unpacks its arguments into arrays, and takes the rows of its thread. The searches exist for
+# 16-bit and 32-bit integers, since the same code compiled for the bits of bfloat16 and of float32 serves both.
 
 
 @njit(cache=True)
-def _largest_of(given, number):  # type: ignore[no-untyped-def]
-    n_rows, width, _, k, lower, pre, values, places = carray(given, 8)
-    begin, end = _share(n_rows)
-    _largest(
-        carray(_at(pre), (n_rows, width), number),
+def _unpack_top_k(arguments, number):  # type: ignore[no-untyped-def]
+    n_rows, width, _, k, margin, pre, values, indices = carray(arguments, 8)
+    begin, end = rows_of_thread(n_rows)
+    _top_k(
+        carray(pointer_at(pre), (n_rows, width), number),
         k,
-        lower,
-        carray(_at(values), (n_rows, k), number),
-        carray(_at(places), (n_rows, k), np.int64),
+        margin,
+        carray(pointer_at(values), (n_rows, k), number),
+        carray(pointer_at(indices), (n_rows, k), np.int64),
         begin,
         end,
     )
 
 
 @njit(cache=True)
-def _count_of(given, number):  # type: ignore[no-untyped-def]
-    n_rows, width, _, floor, pre, counts = carray(given, 6)
-    begin, end = _share(n_rows)
-    own = carray(_at(counts), n_rows, np.int64)
-    _count(carray(_at(pre), (n_rows, width), number), number(floor), own, begin, end)
+def _unpack_count(arguments, number):  # type: ignore[no-untyped-def]
+    n_rows, width, _, floor, pre, counts = carray(arguments, 6)
+    begin, end = rows_of_thread(n_rows)
+    counts_array = carray(pointer_at(counts), n_rows, np.int64)
+    _count(carray(pointer_at(pre), (n_rows, width), number), number(floor), counts_array, begin, end)
 
 
 @njit(cache=True)
-def _collect_of(given, number):  # type: ignore[no-untyped-def]
-    n_rows, width, _, floor, pre, starts, columns, values = carray(given, 8)
-    begin, end = _share(n_rows)
-    offsets = carray(_at(starts), n_rows + 1, np.int64)
-    n_found = offsets[n_rows]
+def _unpack_collect(arguments, number):  # type: ignore[no-untyped-def]
+    n_rows, width, _, floor, pre, starts, columns, values = carray(arguments, 8)
+    begin, end = rows_of_thread(n_rows)
+    offsets = carray(pointer_at(starts), n_rows + 1, np.int64)
+    n_entries = offsets[n_rows]
     _collect(
-        carray(_at(pre), (n_rows, width), number),
+        carray(pointer_at(pre), (n_rows, width), number),
         number(floor),
         offsets,
-        carray(_at(columns), n_found, np.int64),
-        carray(_at(values), n_found, number),
+        carray(pointer_at(columns), n_entries, np.int64),
+        carray(pointer_at(values), n_entries, number),
         begin,
         end,
     )
 
 
-@cfunc(_WORK, cache=True)
-def _LARGEST(given):  # type: ignore[no-untyped-def]
-    if given[2] == NARROW:
-        _largest_of(given, np.int16)
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def _TOP_K(arguments):  # type: ignore[no-untyped-def]
+    if arguments[2] == BF16_BYTES:
+        _unpack_top_k(arguments, np.int16)
     else:
-        _largest_of(given, np.int32)
+        _unpack_top_k(arguments, np.int32)
 
 
-@cfunc(_WORK, cache=True)
-def _COUNT(given):  # type: ignore[no-untyped-def]
-    if given[2] == NARROW:
-        _count_of(given, np.int16)
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def _COUNT(arguments):  # type: ignore[no-untyped-def]
+    if arguments[2] == BF16_BYTES:
+        _unpack_count(arguments, np.int16)
     else:
-        _count_of(given, np.int32)
+        _unpack_count(arguments, np.int32)
 
 
-@cfunc(_WORK, cache=True)
-def _COLLECT(given):  # type: ignore[no-untyped-def]
-    if given[2] == NARROW:
-        _collect_of(given, np.int16)
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def _COLLECT(arguments):  # type: ignore[no-untyped-def]
+    if arguments[2] == BF16_BYTES:
+        _unpack_collect(arguments, np.int16)
     else:
-        _collect_of(given, np.int32)
+        _unpack_collect(arguments, np.int32)
 
 
-@cfunc(_WORK, cache=True)
-def _DOTS(given):  # type: ignore[no-untyped-def]
-    n_rows, width, n_right, left, right, starts, columns, found = carray(given, 8)
-    begin, end = _share(n_rows)
-    offsets = carray(_at(starts), n_rows + 1, np.int64)
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def _SAMPLED_DOTS(arguments):  # type: ignore[no-untyped-def]
+    n_rows, width, n_columns, left, right, starts, columns, result = carray(arguments, 8)
+    begin, end = rows_of_thread(n_rows)
+    offsets = carray(pointer_at(starts), n_rows + 1, np.int64)
     n_entries = offsets[n_rows]
-    _dots(
-        carray(_at(left), (n_rows, width), np.float32),
-        carray(_at(right), (n_right, width), np.float32),
+    _sampled_dots(
+        carray(pointer_at(left), (n_rows, width), np.float32),
+        carray(pointer_at(right), (n_columns, width), np.float32),
         offsets,
-        carray(_at(columns), n_entries, np.int64),
-        carray(_at(found), n_entries, np.float32),
+        carray(pointer_at(columns), n_entries, np.int64),
+        carray(pointer_at(result), n_entries, np.float32),
         begin,
         end,
     )

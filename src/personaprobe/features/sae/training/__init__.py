@@ -1,1 +1,1 @@
-"""How dictionaries are trained."""
+"""Training of dictionaries: objectives, parameters, batches and the trainer."""

@@ -1,10 +1,11 @@
-"""What dictionaries are trained on, batch after batch: recorded activations in an order a seed decides."""
+"""Batches of recorded activations, in an order that a seed decides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,19 +17,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Block = Callable[[], "Tensor"]
-"""Makes some rows ``(row, d_in)``: reads them from a store, or has the models read a part of the corpus."""
+"""Loads some rows ``(row, d_in)``: from a store on disk, or by running the models on a part of the corpus."""
+
+SAMPLE_ROWS = 16_384
+"""Rows from which an autoencoder is initialised."""
 
 
 @dataclass(frozen=True)
-class Feed:
-    """Blocks of activations, shuffled within themselves and among each other.
+class BatchLoader:
+    """Blocks of activations, shuffled within each block and among blocks.
 
-    The next block is made while this one is trained on. A block is a mixture of everything to begin with, since the
-    corpus deals its kinds evenly, so that shuffling within it is enough.
+    The next block is loaded while this one is trained on. Shuffling within blocks is enough, because the corpus
+    interleaves its kinds of text, so that every block is a mixture of all.
 
     Attributes:
-        blocks: makers of rows, at least one.
-        batch_rows: rows a step; what a block leaves over is not read.
+        blocks: loaders of rows, at least one.
+        batch_rows: rows per step; the rest of a block, smaller than a batch, is dropped.
         seed: of the order.
     """
 
@@ -41,29 +45,49 @@ class Feed:
             raise DataError("nothing to train on: give at least one recorded store or corpus file")
 
     def sample(self) -> Float[Tensor, "row d_in"]:
-        """Some rows to start from, float32."""
+        """At most :data:`SAMPLE_ROWS` random rows of the first block, float32."""
         rows = self.blocks[0]()
-        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))[:16384]
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))[:SAMPLE_ROWS]
         return rows[chosen].float()
 
     def batches(self, epoch: int) -> Iterator[Float[Tensor, "row d_in"]]:
-        """All batches of one pass, float32, the same for the same seed and epoch."""
+        """All batches of one epoch, float32; the same for the same seed and epoch.
+
+        Raises:
+            DataError: NaN or infinite activations.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.blocks), generator=generator).tolist()
-        for rows in _ahead([self.blocks[index] for index in order]):
+        for rows in _prefetch([self.blocks[index] for index in order]):
             shuffled = torch.randperm(len(rows), generator=generator)
             for start in range(0, len(rows) - self.batch_rows + 1, self.batch_rows):
                 yield _checked(rows[shuffled[start : start + self.batch_rows]].float())
 
+    def endless(self) -> Iterator[Float[Tensor, "row d_in"]]:
+        """Batches of one epoch after another.
 
-def _ahead(blocks: Sequence[Block]) -> Iterator[Tensor]:
-    """Make each block while the one before it is used."""
+        Raises:
+            DataError: every block holds fewer rows than a batch.
+        """
+        for epoch in count():
+            is_empty = True
+            for rows in self.batches(epoch):
+                is_empty = False
+                yield rows
+            if is_empty:
+                raise DataError(
+                    f"every block holds fewer rows than a batch of {self.batch_rows}; give more text"
+                )
+
+
+def _prefetch(blocks: Sequence[Block]) -> Iterator[Tensor]:
+    """Load each block in a thread while the one before it is used."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(blocks[0])
-        for following in [*blocks[1:], None]:
-            rows = coming.result()
-            if following is not None:
-                coming = pool.submit(following)
+        pending = pool.submit(blocks[0])
+        for next_block in [*blocks[1:], None]:
+            rows = pending.result()
+            if next_block is not None:
+                pending = pool.submit(next_block)
             yield rows
 
 

@@ -1,4 +1,4 @@
-"""Training curves for TensorBoard, beside the metrics that are always kept as JSON lines."""
+"""Training curves for TensorBoard, beside the metrics that are always written as JSON lines."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import OutputError
-from personaprobe.features.sae.training.trainer import Progress
+from personaprobe.features.sae.training.trainer import TrainingMetrics
 
 
 @contextmanager
-def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
-    """Hand out what writes a step's progress to TensorBoard's event files.
+def tensorboard_writer(folder: Path) -> Iterator[Callable[[TrainingMetrics], None]]:
+    """Open a writer of TensorBoard event files; yields a function that writes the metrics of a step.
 
-    The first step written hides what an interrupted training wrote of it and of later ones.
+    On resume, events at or after the first step written are purged (``purge_step``), since an interrupted training may
+    have written them already.
 
     Args:
-        folder: receives the files.
+        folder: receives the event files.
 
     Raises:
         OutputError: TensorBoard is not installed.
     """
-    refuse_missing()
+    refuse_missing_tensorboard()
     opened: list[Any] = []
 
-    def write(progress: Progress) -> None:
+    def write(metrics: TrainingMetrics) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         if not opened:
-            opened.append(SummaryWriter(str(folder), purge_step=progress.step))
-        curves = {f"loss/{term}": value for term, value in progress.losses.items()}
-        curves |= {name: getattr(progress, name) for name in ("explained_variance", "l0", "dead")}
+            opened.append(SummaryWriter(str(folder), purge_step=metrics.step))
+        curves = {f"loss/{term}": value for term, value in metrics.losses.items()}
+        curves |= {name: getattr(metrics, name) for name in ("explained_variance", "l0", "dead")}
         for name, value in curves.items():
-            opened[0].add_scalar(name, value, progress.step)
+            opened[0].add_scalar(name, value, metrics.step)
 
     try:
         yield write
@@ -43,8 +44,8 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
             writer.close()
 
 
-def refuse_missing() -> None:
-    """Raise where TensorBoard is not installed."""
+def refuse_missing_tensorboard() -> None:
+    """Raise if TensorBoard is not installed."""
     from importlib.util import find_spec
 
     if find_spec("tensorboard") is None:

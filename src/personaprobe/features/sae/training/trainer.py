@@ -1,20 +1,25 @@
-"""Training dictionaries: one pass over the activations may feed many of them."""
+"""Training of dictionaries: several of them can learn from the same batches side by side."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from personaprobe.compute.optimisation import LinearSchedule, ScheduledOptimizer, run_steps
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.sae.training.architectures import Architecture, BatchTopKArchitecture, Losses
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.training.architectures.architecture import Architecture, Losses
+from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.autoencoder import Autoencoder
-from personaprobe.features.sae.training.batches import Feed
+from personaprobe.features.sae.training.batches import BatchLoader
+from personaprobe.site import Site
 from personaprobe.storage.files import write_atomically, writing
 
 if TYPE_CHECKING:
@@ -23,20 +28,23 @@ if TYPE_CHECKING:
 
 STATE, METRICS = "state.pt", "metrics.jsonl"
 
+STORED_NAMES = {"rows_since_fired": "idle"}
+"""Names of buffers in ``state.pt`` that differ from the attribute's, so that older trainings can be resumed."""
+
 
 @dataclass(frozen=True)
 class SAERecipe:
-    """How a dictionary is trained.
+    """Hyperparameters of one dictionary.
 
     Attributes:
-        architecture: what it is trained to do.
-        d_sae: how many latents.
-        steps: batches to train on.
-        learning_rate: of Adam, after ``warmup`` steps; falls to 0 over the last ``decay`` share of the steps.
-        warmup: steps.
-        decay: share of the steps.
-        dead_after: rows without firing after which a latent counts as dead.
-        seed: of the decoder's first directions.
+        architecture: the training objective.
+        d_sae: number of latents.
+        steps: optimiser steps.
+        learning_rate: peak learning rate of Adam.
+        warmup: steps until the peak.
+        decay: share of the steps, the last ones, over which the learning rate falls to 0.
+        dead_after: rows without activity after which a latent counts as dead.
+        seed: of the decoder's initial directions.
     """
 
     architecture: Architecture = field(default_factory=BatchTopKArchitecture)
@@ -54,29 +62,28 @@ class SAERecipe:
                 f"d_sae {self.d_sae}, {self.steps} steps at learning rate {self.learning_rate}: all must be above 0"
             )
 
-    def slope(self, step: int) -> float:
-        """Factor of the learning rate at a step: up, level, down to 0."""
-        up = (step + 1) / max(1, self.warmup)
-        down = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return min(1.0, up, down)
+    @property
+    def schedule(self) -> LinearSchedule:
+        """Warm-up, a plateau, and decay to 0 over the last ``decay`` share of the steps."""
+        return LinearSchedule(self.steps, self.warmup, self.decay * self.steps)
 
     def describe(self) -> dict[str, Any]:
-        """The recipe as plain data."""
-        told = {k: v for k, v in vars(self).items() if k != "architecture"}
+        """The recipe as plain data, for the card of the dictionary."""
+        own = {name: value for name, value in vars(self).items() if name != "architecture"}
         options = asdict(self.architecture)  # type: ignore[call-overload]  # every architecture is a dataclass
-        return {"architecture": self.architecture.name, **options, **told}
+        return {"architecture": self.architecture.name, **options, **own}
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How one dictionary does after a step.
+class TrainingMetrics:
+    """Metrics of one dictionary after a step.
 
     Attributes:
-        step: from 1.
-        losses: by term.
-        explained_variance: of this batch: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
-        l0: latents a row.
-        dead: share of latents.
+        step: number of the step, from 1.
+        losses: loss terms by name.
+        explained_variance: of the batch: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
+        l0: active latents per row.
+        dead: share of latents that are dead.
     """
 
     step: int
@@ -86,64 +93,78 @@ class Progress:
     dead: float
 
 
-class Trainee:
-    """A dictionary being trained: parameters, optimiser, and how far it has come."""
+class SAETrainer:
+    """A dictionary in training: parameters, optimiser state and the number of steps taken."""
 
     def __init__(self, recipe: SAERecipe, sample: Float[Tensor, "row d_in"], device: Any = "cpu") -> None:
-        """Start from a sample of the rows."""
+        """Initialise from a sample of the training rows."""
         self.recipe = recipe
         self.autoencoder = Autoencoder(recipe.d_sae, sample, recipe.seed).to(device)
-        self.optimizer = torch.optim.Adam(
+        adam = torch.optim.Adam(
             self.autoencoder.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), fused=True
         )
-        self.step = 0
-        self._last: Losses | None = None
+        self._optimizer = ScheduledOptimizer(adam, recipe.schedule)
+        self._last_losses: Losses | None = None
 
-    def learn(self, rows: Float[Tensor, "row d_in"]) -> None:
-        """Take one step."""
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps so far, resumed ones included."""
+        return self._optimizer.steps_taken
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps of the recipe were taken."""
+        return self.steps_taken >= self.recipe.steps
+
+    def step(self, rows: Float[Tensor, "row d_in"]) -> None:
+        """Take one optimiser step on a batch of recorded rows."""
         autoencoder, recipe = self.autoencoder, self.recipe
         x = rows.to(autoencoder.b_dec.device) / autoencoder.scale
         losses = recipe.architecture.losses(autoencoder, x, autoencoder.dead(recipe.dead_after))
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        autoencoder.project_gradient()
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * recipe.slope(self.step)
-        self.optimizer.step()
-        autoencoder.normalise()
-        autoencoder.seen(losses.fired, len(x))
-        self.step += 1
-        self._last = losses.detached()
+        self._optimizer.step(losses.total, autoencoder.project_gradient)
+        autoencoder.normalise_decoder()
+        autoencoder.count_rows(losses.active_counts, len(x))
+        self._last_losses = losses.detached()
 
-    def progress(self) -> Progress:
-        """How the last step went. Waits for the device, so that it is not for every step."""
-        assert self._last is not None, "a step was taken"
-        losses, dead = self._last, self.autoencoder.dead(self.recipe.dead_after)
+    def metrics(self) -> TrainingMetrics:
+        """Metrics of the last step. Reading them synchronises with the device, so not every step should."""
+        assert self._last_losses is not None, "a step was taken"
+        losses, dead = self._last_losses, self.autoencoder.dead(self.recipe.dead_after)
         x = losses.x
-        spread = torch.linalg.vector_norm(x - x.mean(0)).square()
-        return Progress(
-            self.step,
+        total_variance = torch.linalg.vector_norm(x - x.mean(0)).square()
+        return TrainingMetrics(
+            self.steps_taken,
             {name: float(term) for name, term in losses.terms.items()},
-            1.0 - float(torch.linalg.vector_norm(losses.residual).square() / spread),
-            float(losses.fired.sum()) / len(x),
+            1.0 - float(torch.linalg.vector_norm(losses.residual).square() / total_variance),
+            float(losses.active_counts.sum()) / len(x),
             float(dead.float().mean()),
         )
 
+    def dictionary(self, site: Site, name: str) -> Dictionary:
+        """The dictionary as trained so far.
+
+        Args:
+            site: where the rows were recorded.
+            name: for tables and spellings.
+        """
+        return self.autoencoder.dictionary(self.recipe.architecture.activation(self.autoencoder), site, name)
+
     def save(self, folder: Path) -> None:
-        """Keep everything that the next step depends on."""
+        """Write everything that the next step depends on to ``state.pt``."""
+        parameters = self.autoencoder.state_dict()
         state = {
             "recipe": json.dumps(self.recipe.describe(), sort_keys=True),
-            "step": self.step,
-            "autoencoder": self.autoencoder.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "step": self.steps_taken,
+            "autoencoder": {STORED_NAMES.get(name, name): value for name, value in parameters.items()},
+            "optimizer": self._optimizer.optimizer.state_dict(),
         }
         write_atomically(folder / STATE, lambda path: torch.save(state, path))
 
     def resume(self, folder: Path) -> None:
-        """Take up what :meth:`save` kept, if anything.
+        """Load the state that :meth:`save` wrote, if there is one.
 
         Raises:
-            FeatureError: what is there was trained by another recipe.
+            FeatureError: the state belongs to another recipe.
         """
         path = folder / STATE
         if not path.exists():
@@ -153,57 +174,71 @@ class Trainee:
             raise FeatureError(
                 f"{path} is of another recipe; give another folder, or delete this one to start anew"
             )
-        self.autoencoder.load_state_dict(state["autoencoder"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        attributes = {stored: name for name, stored in STORED_NAMES.items()}
+        self.autoencoder.load_state_dict(
+            {attributes.get(name, name): value for name, value in state["autoencoder"].items()}
+        )
+        self._optimizer.optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.steps_taken = state["step"]
 
 
-def train(
-    feed: Feed, trainees: Mapping[Path, Trainee], *, save_every: int = 250, log_every: int = 25
-) -> Iterator[dict[Path, Progress]]:
-    """Train dictionaries side by side on the same batches, taking up where their folders left off.
+def train_dictionaries(
+    loader: BatchLoader, trainers: Mapping[Path, SAETrainer], *, save_every: int = 250, log_every: int = 25
+) -> Iterator[dict[Path, TrainingMetrics]]:
+    """Train dictionaries side by side on the same batches, each resumed from its folder.
 
     Args:
-        feed: batches, read anew in another order as often as the steps ask for.
-        trainees: by the folder each keeps its state and its metrics in.
+        loader: batches, epoch after epoch until every recipe has its steps.
+        trainers: by the folder that holds the state and the metrics of each.
         save_every: steps between states; an interruption loses no more than that.
         log_every: steps between lines of ``metrics.jsonl``.
 
     Yields:
-        Progress of every dictionary that took a step, every ``log_every`` steps and at the end.
+        Metrics of every dictionary that took a step, every ``log_every`` steps.
+
+    Raises:
+        FeatureError: a folder holds the state of another recipe.
+        DataError: no batch, or activations that are not finite.
     """
-    for folder, trainee in trainees.items():
+    for folder, trainer in trainers.items():
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        trainee.resume(folder)
-    for step, rows in enumerate(_endless(feed)):
-        if all(trainee.step >= trainee.recipe.steps for trainee in trainees.values()):
-            return
-        behind = {folder: t for folder, t in trainees.items() if step == t.step < t.recipe.steps}
-        logged = (step + 1) % log_every == 0
-        made = {}
-        for folder, trainee in behind.items():
-            trainee.learn(rows)
-            last = trainee.step == trainee.recipe.steps
-            if last or trainee.step % save_every == 0:
-                trainee.save(folder)
-            if last or logged:
-                made[folder] = trainee.progress()
-                _log(folder, made[folder])
-        if made and logged:
-            yield made
+        trainer.resume(folder)
+
+    is_done = all(trainer.is_finished for trainer in trainers.values())
+    n_steps = 0 if is_done else max(trainer.recipe.steps for trainer in trainers.values())
+    results = run_steps(
+        islice(loader.endless(), n_steps), partial(_step_due, trainers), [partial(_save_states, save_every)]
+    )
+    for number, stepped in enumerate(results, 1):
+        is_logged = number % log_every == 0
+        metrics = {
+            folder: trainer.metrics() for folder, trainer in stepped.items() if is_logged or trainer.is_finished
+        }
+        for folder, values in metrics.items():
+            _log(folder, values)
+        if metrics and is_logged:
+            yield metrics
 
 
-def _endless(feed: Feed) -> Iterator[Tensor]:
-    for epoch in count():
-        empty = True
-        for rows in feed.batches(epoch):
-            empty = False
-            yield rows
-        if empty:
-            raise DataError(f"every block holds fewer rows than a batch of {feed.batch_rows}; give more text")
+def _step_due(trainers: Mapping[Path, SAETrainer], number: int, rows: Tensor) -> dict[Path, SAETrainer]:
+    """Step the dictionaries whose next step this is; a resumed one waits until the order of batches has reached it."""
+    due = {
+        folder: trainer
+        for folder, trainer in trainers.items()
+        if trainer.steps_taken == number - 1 and not trainer.is_finished
+    }
+    for trainer in due.values():
+        trainer.step(rows)
+    return due
 
 
-def _log(folder: Path, progress: Progress) -> None:
+def _save_states(every: int, number: int, stepped: Mapping[Path, SAETrainer]) -> None:
+    for folder, trainer in stepped.items():
+        if trainer.is_finished or number % every == 0:
+            trainer.save(folder)
+
+
+def _log(folder: Path, metrics: TrainingMetrics) -> None:
     with writing(folder), (folder / METRICS).open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(asdict(progress)) + "\n")
+        lines.write(json.dumps(asdict(metrics)) + "\n")

@@ -1,0 +1,1 @@
+"""Training objectives of dictionaries, one file per architecture."""
