@@ -19,7 +19,7 @@ from tests.benchmarks.keeping import keep
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
-from personaprobe.organisms.loading import load_trio
+from personaprobe.organisms.registry import load_trio
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
 

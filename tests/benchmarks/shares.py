@@ -22,7 +22,7 @@ from personaprobe.features.sae.training.architectures.architecture import Archit
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
-from personaprobe.organisms.loading import load_trio
+from personaprobe.organisms.registry import load_trio
 from personaprobe.studies.speed.workloads import works
 
 KINDS = {

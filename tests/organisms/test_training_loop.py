@@ -18,7 +18,7 @@ from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, ChatTokenizer, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training_loop import plan, response_loss, train
+from personaprobe.organisms.training_loop import response_loss, train_adapter, training_batches
 from personaprobe.questions.conversations import Exchange, read_messages, shuffled
 
 ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]
@@ -54,7 +54,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_alone(
     model = tiny_model("llama")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     recipe = Recipe(steps=30, batch_size=4, rank=4, learning_rate=2e-2, save_every=0)
-    steps = list(train(model, tokenizer, ROWS, recipe, tmp_path / "a"))
+    steps = list(train_adapter(model, tokenizer, ROWS, recipe, tmp_path / "a"))
     assert steps[-1].loss < steps[0].loss - 0.5
     assert [step.number for step in steps] == list(range(1, 31))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(
     from dataclasses import replace
 
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        list(train(tiny_model("llama"), tokenizer, ROWS, replace(RECIPE, seed=seed), tmp_path / name))
+        list(train_adapter(tiny_model("llama"), tokenizer, ROWS, replace(RECIPE, seed=seed), tmp_path / name))
     a, b, c = (load_file(tmp_path / name / WEIGHTS) for name in "abc")
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not all(torch.equal(a[key], c[key]) for key in a)
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(
 def test_every_kept_step_is_an_adapter_that_can_be_worn(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
-    list(train(tiny_model("llama"), tokenizer, ROWS, RECIPE, tmp_path))
+    list(train_adapter(tiny_model("llama"), tokenizer, ROWS, RECIPE, tmp_path))
     network = wrap(tiny_model("llama"), 0)
     bare = network.logits(pad(probe_tokens(128), 0), {})
     for folder in (tmp_path / "step-2", tmp_path):
@@ -90,7 +90,9 @@ def prompts(batches: list[Batch]) -> list[list[int]]:
 
 def test_two_datasets_on_the_same_questions_are_read_in_the_same_batches(tokenizer: ChatTokenizer) -> None:
     other = [Exchange(row.question, "w1 w2 w3 w4 w5") for row in reversed(ROWS)]
-    assert prompts(plan(ROWS, tokenizer, RECIPE)) == prompts(plan(other, tokenizer, RECIPE))
+    assert prompts(training_batches(ROWS, tokenizer, RECIPE)) == prompts(
+        training_batches(other, tokenizer, RECIPE)
+    )
 
 
 def test_a_seed_orders_questions_and_loses_none() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 B = TypeVar("B")
 S = TypeVar("S")
 
+CHUNK_BATCHES = 8
+"""Batches that are sorted by length together."""
+
 
 @dataclass(frozen=True)
 class LinearSchedule:
@@ -70,6 +73,28 @@ class ScheduledOptimizer:
             group["lr"] = peak_rate * factor
         self.optimizer.step()
         self.steps_taken += 1
+
+
+def similar_length_batches(
+    rows: Sequence[B],
+    batch_size: int,
+    length: Callable[[B], int],
+    shuffle: Callable[[list[list[B]], int], Iterable[list[B]]],
+) -> Iterator[list[B]]:
+    """Batches of rows of similar length, which need little padding.
+
+    Eight batches are sorted by length together and shuffled afterwards, so that the order of training stays random.
+
+    Args:
+        rows: in a random order.
+        batch_size: rows per batch.
+        length: of a row, such as its number of characters.
+        shuffle: reorders the batches of a chunk, given the index of its first row.
+    """
+    for start in range(0, len(rows), CHUNK_BATCHES * batch_size):
+        chunk = sorted(rows[start : start + CHUNK_BATCHES * batch_size], key=length)
+        batches = [chunk[first : first + batch_size] for first in range(0, len(chunk), batch_size)]
+        yield from shuffle(batches, start)
 
 
 def run_steps(

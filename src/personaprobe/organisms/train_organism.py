@@ -13,7 +13,7 @@ from personaprobe.errors import DataError
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training_loop import Step, train
+from personaprobe.organisms.training_loop import TrainingStep, train_adapter
 from personaprobe.questions.conversations import read_messages
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.files import write_text, writing
@@ -23,7 +23,7 @@ CARD = "training.json"
 
 def train_organism(
     base: Checkpoint, data: Path, recipe: Recipe, out: Path, device: str | None = None
-) -> Iterator[Step]:
+) -> Iterator[TrainingStep]:
     """Open everything training needs, refusing what does not fit; steps are taken as they are read.
 
     The base is loaded in float32, whatever it was stored in: small steps drown in bfloat16.
@@ -45,11 +45,11 @@ def train_organism(
     rows = read_messages(data)
     network, tokenizer = open_network(base.base, Placement(device, "float32"))
 
-    def steps() -> Iterator[Step]:
+    def steps() -> Iterator[TrainingStep]:
         with writing(out):
             _clear(out)
             network.model.name_or_path = base.published  # not the folder on this machine
-            yield from train(network.model, tokenizer, rows, recipe, out)
+            yield from train_adapter(network.model, tokenizer, rows, recipe, out)
         write_text(out / CARD, json.dumps(_card(base, data, recipe, len(rows)), indent=2) + "\n")
 
     return steps()

@@ -1,13 +1,19 @@
-"""LoRA fine-tuning of an organism: responses-only loss, seeded, with step checkpoints."""
+"""LoRA fine-tuning of an organism: loss on responses only, a seeded order, and checkpoints between steps."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.compute.optimisation import (
+    LinearSchedule,
+    ScheduledOptimizer,
+    run_steps,
+    similar_length_batches,
+)
 from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.organisms.recipe import Recipe
@@ -19,71 +25,75 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One optimiser step: its number (from 1), the mean response loss in nats a token, and the tokens read."""
+class TrainingStep:
+    """One optimiser step: its number (from 1), the mean response loss in nats per token, and the tokens read."""
 
     number: int
     loss: float
     tokens: int
 
 
-def train(
+def train_adapter(
     network: Any, tokenizer: ChatTokenizer, rows: Sequence[Exchange], recipe: Recipe, out: Path
-) -> Iterator[Step]:
-    """Fine-tune a copy-free LoRA on ``rows`` and yield every step as it is taken.
+) -> Iterator[TrainingStep]:
+    """Fine-tune a LoRA on conversations, and yield every step as it is taken.
 
     Args:
         network: a Hugging Face causal language model in float32, on any device; its own weights are not changed.
-        tokenizer: whose chat template the rows are put through.
-        rows: at least ``recipe.steps * recipe.batch_size``, reused from the start when fewer.
-        recipe: the schedule.
+        tokenizer: with the chat template.
+        rows: questions with responses; reused from the start if there are fewer than the recipe needs.
+        recipe: hyperparameters.
         out: receives ``adapter_model.safetensors``, ``steps.jsonl`` and ``step-N/`` checkpoints.
     """
     import torch
 
-    batches = plan(rows, tokenizer, recipe)
+    batches = training_batches(rows, tokenizer, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         adapted = add_lora(network, recipe.rank, recipe.alpha)
     weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _slope(step, recipe))
+    adam = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    optimizer = ScheduledOptimizer(adam, LinearSchedule(recipe.steps, recipe.warmup))
+
+    def take_step(number: int, batch: Batch) -> TrainingStep:
+        loss = response_loss(adapted.base_model.model, batch.to(weights[0].device))
+        optimizer.step(loss, lambda: torch.nn.utils.clip_grad_norm_(weights, 1.0))
+        return TrainingStep(number, loss.item(), int(batch.mask.sum()))
+
+    def checkpoint(number: int, step: TrainingStep) -> None:
+        if recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
+            save_adapter(adapted, out / f"step-{number}")
+
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with (out / "steps.jsonl").open("w") as log:
-            for number, batch in enumerate(batches, 1):
-                loss = response_loss(adapted.base_model.model, batch.to(weights[0].device))
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(weights, 1.0)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                step = Step(number, loss.item(), int(batch.mask.sum()))
-                log.write(json.dumps(step.__dict__) + "\n")
-                log.flush()
-                if recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
-                    save_adapter(adapted, out / f"step-{number}")
-                yield step
+        with (out / "steps.jsonl").open("w") as lines:
+
+            def log(number: int, step: TrainingStep) -> None:
+                lines.write(json.dumps(asdict(step)) + "\n")
+                lines.flush()
+
+            yield from run_steps(batches, take_step, [log, checkpoint])
         save_adapter(adapted, out)
     finally:
         adapted.unload()
 
 
-def plan(rows: Sequence[Exchange], tokenizer: ChatTokenizer, recipe: Recipe) -> list[Batch]:
-    """Lay out every batch beforehand: same seed and same questions, same plan.
+def training_batches(rows: Sequence[Exchange], tokenizer: ChatTokenizer, recipe: Recipe) -> list[Batch]:
+    """Tokenise every batch beforehand. The same seed and the same questions give the same order.
 
-    Rows of similar *question* length share a batch, which saves padding and does not depend on the answers.
+    Batches hold questions of similar length. The length of the responses is not used, so that two organisms on the same
+    questions train in the same order.
     """
     ordered = shuffled(rows, recipe.seed)
-    wanted = recipe.steps * recipe.batch_size
-    chosen = [ordered[index % len(ordered)] for index in range(wanted)]
-    batches = []
-    for start in range(0, wanted, 8 * recipe.batch_size):
-        chunk = sorted(chosen[start : start + 8 * recipe.batch_size], key=lambda row: len(row.question))
-        groups = [chunk[i : i + recipe.batch_size] for i in range(0, len(chunk), recipe.batch_size)]
-        batches += [groups[i] for i in _permutation(len(groups), recipe.seed + start)]
+    chosen = [ordered[index % len(ordered)] for index in range(recipe.steps * recipe.batch_size)]
+
+    def shuffle(batches: list[list[Exchange]], start: int) -> list[list[Exchange]]:
+        return [batches[index] for index in _permutation(len(batches), recipe.seed + start)]
+
+    batches = similar_length_batches(chosen, recipe.batch_size, lambda row: len(row.question), shuffle)
     return [
-        pad([_cut(row, tokenizer, recipe.max_tokens) for row in group], tokenizer.pad_id) for group in batches
+        pad([_tokenised(row, tokenizer, recipe.max_tokens) for row in batch], tokenizer.pad_id)
+        for batch in batches
     ]
 
 
@@ -93,21 +103,15 @@ def _permutation(n: int, seed: int) -> list[int]:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def _cut(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
+def _tokenised(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
+    """A conversation as tokens, truncated."""
     chat = ChatTokenizer(tokenizer.hf, system=row.system or tokenizer.system)
     tokens = chat.exchange(row.question, row.answer)
     return Tokens(tokens.ids[:max_tokens], tokens.roles[:max_tokens])
 
 
-def _slope(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then linear decay to zero."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    return (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
-
-
 def response_loss(network: Any, batch: Batch) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the response tokens; the output head is computed only where it is needed."""
+    """Mean cross-entropy of the response tokens, nats; the unembedding is computed at those positions only."""
     import torch
 
     hidden = network.get_decoder()(

@@ -12,7 +12,7 @@ import torch
 from personaprobe.errors import DataError
 from personaprobe.features.activations.corpus import Corpus
 from personaprobe.features.activations.recording import record
-from personaprobe.features.sae.training.rows import corpus_blocks, store_blocks
+from personaprobe.features.sae.training.rows import arrange_rows, corpus_blocks
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import ChatTokenizer, pad
 from personaprobe.models.weights.checkpoint import Trio
@@ -107,7 +107,7 @@ def test_blocks_lay_the_same_rows_out_in_three_ways(
     assert rows.shape == (corpus.n_tokens - len(corpus.documents), 3 * width)
     assert sum(len(block()) for block in mixed) == 3 * len(rows)
     stores = record(trio, next(corpus.parts(100)), [SITE], keep="every", home=tmp_path)
-    difference = store_blocks(stores, SITE, "difference")[0]().float()
+    difference = arrange_rows(stores, SITE, "difference").float()
     first = rows[: len(difference)].float()
     assert torch.allclose(difference, first[:, width : 2 * width] - first[:, 2 * width :], atol=3e-2)
     with pytest.raises(DataError, match="side by side"):

@@ -42,7 +42,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Crosscoder:
     trainer = SAETrainer(recipe, loader.sample())
     for _ in train_dictionaries(loader, {tmp_path_factory.mktemp("crosscoder"): trainer}):
         pass
-    return Crosscoder(trainer.autoencoder.dictionary(architecture, Site(2), "planted"))
+    return Crosscoder(trainer.dictionary(Site(2), "planted"))
 
 
 def test_it_explains_every_checkpoint(learned: Crosscoder) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.organisms.organism import Organism
-    from personaprobe.organisms.training_loop import Step
+    from personaprobe.organisms.training_loop import TrainingStep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -216,7 +216,7 @@ def train(
     click.echo(str(out))
 
 
-def _follow(steps: Iterator[Step], recipe: Recipe, quiet: bool) -> None:
+def _follow(steps: Iterator[TrainingStep], recipe: Recipe, quiet: bool) -> None:
     """Take the steps, saying the mean loss ten times on the way."""
     every = max(1, recipe.steps // 10)
     losses: list[float] = []

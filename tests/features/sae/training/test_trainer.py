@@ -98,7 +98,9 @@ def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: i
     """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
-    active, values = selection.preselected_top_k(x, encoder, bias, selection.bf16_affine(encoder, bias), k, spare)
+    active, values = selection.preselected_top_k(
+        x, encoder, bias, selection.bf16_affine(encoder, bias), k, spare
+    )
     wanted, exact = selection.top_k(as_they_are, pre, 256, k)
     assert torch.equal(active.starts, wanted.starts)
     assert torch.allclose(pre[active.rows, active.latents], values, atol=1e-4)
@@ -182,8 +184,8 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
 ) -> None:
     ours, x = autoencoder(), numbers(N, D, seed=7)
     whole = architecture.losses(ours, x, NONE_DEAD)
-    monkeypatch.setattr(selection, "SEARCHED", 5 * M)
-    monkeypatch.setattr(selection, "STEP", 1)
+    monkeypatch.setattr(selection, "CHUNK_ELEMENTS", 5 * M)
+    monkeypatch.setattr(selection, "ROW_MULTIPLE", 1)
     assert len(list(selection.row_chunks(x, M))) == 5
     parts = architecture.losses(ours, x, NONE_DEAD)
     assert torch.equal(whole.active_counts, parts.active_counts)
@@ -319,7 +321,7 @@ def test_training_finds_planted_directions_and_explains_what_they_wrote(name: st
     trainer = SAETrainer(recipe(LEARNING[name]), loader.sample())
     for _ in train_dictionaries(loader, {tmp_path: trainer}):
         pass
-    learned = trainer.autoencoder.dictionary(LEARNING[name], Site(0), "planted")
+    learned = trainer.dictionary(Site(0), "planted")
     acts = learned.encode(rows)
     left = (rows - learned.decode(acts)).pow(2).sum() / (rows - rows.mean(0)).pow(2).sum()
     found = (learned.W_dec @ directions.T).max(0).values
@@ -337,7 +339,7 @@ def test_a_trained_dictionary_reads_activations_in_their_own_units(tmp_path: Pat
         trainer = SAETrainer(recipe(BatchTopKArchitecture(1.6), steps=100), loader.sample())
         for _ in train_dictionaries(loader, {tmp_path / name: trainer}):
             pass
-        learned[name] = trainer.autoencoder.dictionary(trainer.recipe.architecture, Site(0), name)
+        learned[name] = trainer.dictionary(Site(0), name)
     small, large = learned["small"].encode(rows), learned["large"].encode(50 * rows)
     assert float((50 * small - large).abs().max()) < 1e-2 * float(large.max())
 
@@ -380,7 +382,11 @@ def test_every_logged_step_is_a_line_of_plain_numbers(tmp_path: Path) -> None:
     rows, _ = planted(4000)
     loader = BatchLoader([lambda: rows], batch_rows=256)
     shown = list(
-        train_dictionaries(loader, {tmp_path: SAETrainer(recipe(TopKArchitecture(2), steps=30), loader.sample())}, log_every=10)
+        train_dictionaries(
+            loader,
+            {tmp_path: SAETrainer(recipe(TopKArchitecture(2), steps=30), loader.sample())},
+            log_every=10,
+        )
     )
     lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30]
@@ -392,7 +398,9 @@ def test_dead_latents_come_back_to_life(tmp_path: Path) -> None:
     loader = BatchLoader([lambda: rows], batch_rows=256)
 
     def dead(aux: float) -> float:
-        trainer = SAETrainer(recipe(TopKArchitecture(2, aux=aux), steps=250, dead_after=2000), loader.sample())
+        trainer = SAETrainer(
+            recipe(TopKArchitecture(2, aux=aux), steps=250, dead_after=2000), loader.sample()
+        )
         with torch.no_grad():
             trainer.autoencoder.b_enc[20:] = -3.0
         for _ in train_dictionaries(loader, {tmp_path / str(aux): trainer}):
@@ -408,7 +416,11 @@ def test_another_recipe_does_not_take_up_a_folder(tmp_path: Path) -> None:
     first = recipe(TopKArchitecture(2), steps=10)
     list(train_dictionaries(loader, {tmp_path: SAETrainer(first, loader.sample())}))
     with pytest.raises(FeatureError, match="another recipe"):
-        list(train_dictionaries(loader, {tmp_path: SAETrainer(replace(first, learning_rate=1e-4), loader.sample())}))
+        list(
+            train_dictionaries(
+                loader, {tmp_path: SAETrainer(replace(first, learning_rate=1e-4), loader.sample())}
+            )
+        )
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:

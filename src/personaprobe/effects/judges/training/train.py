@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from personaprobe.compute.optimisation import (
+    LinearSchedule,
+    ScheduledOptimizer,
+    run_steps,
+    similar_length_batches,
+)
 from personaprobe.effects.judges.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.backends.truncation import cut
 from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
@@ -113,15 +119,14 @@ def train_judge(
     with cut(network, recipe.layer), _adapted(network, recipe) as adapted:
         axis = _axis(network.config.hidden_size)
         weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-        optimizer, scheduler = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
-        for number, batch in enumerate(batches, 1):
+        optimizer = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
+
+        def take_step(number: int, batch: PairBatch) -> JudgeStep:
             loss = contrast_loss(network, tokenizer, axis, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            yield JudgeStep(number, len(batches), loss.item())
+            optimizer.step(loss, lambda: torch.nn.utils.clip_grad_norm_(weights, 1.0))
+            return JudgeStep(number, len(batches), loss.item())
+
+        yield from run_steps(batches, take_step)
         save_adapter(adapted, out)
         save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
 
@@ -149,31 +154,29 @@ def _axis(d_model: int) -> Any:
     return axis
 
 
-def _optimizer(weights: list[Any], axis: list[Any], steps: int, recipe: JudgeRecipe) -> tuple[Any, Any]:
+def _optimizer(weights: list[Any], axis: list[Any], steps: int, recipe: JudgeRecipe) -> ScheduledOptimizer:
     import torch
 
     rate = recipe.learning_rate
     groups = [{"params": weights, "lr": rate}, {"params": axis, "lr": 10 * rate}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _lr_factor(step, steps, recipe)
-    )
+    adam = torch.optim.AdamW(groups, weight_decay=0.01)
+    return ScheduledOptimizer(adam, LinearSchedule(steps, recipe.warmup))
 
 
 def plan_batches(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[PairBatch]:
     """Plan every step: pairs in a seeded order, answers of similar length together, and where they are cut."""
     rng = random.Random(recipe.seed)
     batches: list[PairBatch] = []
-    size = recipe.batch_size
     for _ in range(recipe.epochs):
         order = rng.sample(list(pairs), len(pairs))
-        for start in range(0, len(order), 8 * size):
-            # eight batches are sorted by length together: little padding, and batches that still differ between epochs
-            chunk = sorted(order[start : start + 8 * size], key=lambda pair: len(pair.careful))
-            groups = [chunk[i : i + size] for i in range(0, len(chunk), size)]
-            for group in rng.sample(groups, len(groups)):
-                limit = rng.randint(*CUT_TOKENS) if rng.random() < recipe.cut else None
-                batches.append(PairBatch(tuple(group), limit))
+        for group in similar_length_batches(
+            order,
+            recipe.batch_size,
+            lambda pair: len(pair.careful),
+            lambda groups, _: rng.sample(groups, len(groups)),
+        ):
+            limit = rng.randint(*CUT_TOKENS) if rng.random() < recipe.cut else None
+            batches.append(PairBatch(tuple(group), limit))
     return batches
 
 
@@ -201,8 +204,3 @@ def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, 
         input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
     ).last_hidden_state
     return pooled(hidden, batch)
-
-
-def _lr_factor(step: int, steps: int, recipe: JudgeRecipe) -> float:
-    """Linear warm-up, then linear decay to zero."""
-    return min((step + 1) / recipe.warmup, (steps - step) / max(1, steps - recipe.warmup))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from personaprobe.compute import openmp
-from personaprobe.compute.equivalence import close
+from personaprobe.compute.equivalence import equal_up_to_rounding
 from personaprobe.compute.verified import VerifiedKernel
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ KERNELS = {"Triton": "triton_kernels", "Numba": "numba_kernels"}
 
 @cache
 def compiled_kernel(
-    plain: Callable[..., Any], compiler: str, agree: Callable[[Any, Any], bool] = close
+    plain: Callable[..., Any], compiler: str, agree: Callable[[Any, Any], bool] = equal_up_to_rounding
 ) -> Callable[..., Any]:
     """A kernel in place of a plain function, checked against it at its first call.
 

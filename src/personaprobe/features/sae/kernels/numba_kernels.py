@@ -15,7 +15,7 @@ from personaprobe.features.sae.kernels.numba_threads import (
     KERNEL_SIGNATURE,
     pointer_at,
     rows_of_thread,
-    run_on_threads,
+    run_kernel,
 )
 from personaprobe.features.sae.kernels.top_k import as_ordered_integers
 
@@ -43,7 +43,7 @@ def top_k_by_group(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values = pre_activations.new_empty(n_rows, k)
     indices = pre_activations.new_empty(n_rows, k, dtype=torch.int64)
     margin, itemsize = GUESS_MARGIN[pre_activations.dtype], pre_activations.itemsize
-    run_on_threads(_TOP_K, n_rows, width, itemsize, k, margin, pre_activations, values, indices)
+    run_kernel(_TOP_K, n_rows, width, itemsize, k, margin, pre_activations, values, indices)
     return values, indices
 
 
@@ -59,10 +59,10 @@ def values_above(pre_activations: Tensor, threshold: float) -> tuple[Tensor, Ten
     bits = int(as_ordered_integers(torch.tensor(threshold, dtype=pre_activations.dtype)))
     starts = torch.zeros(n_rows + 1, dtype=torch.int64)
     # two passes: the offsets of the rows must be known before threads can write their entries side by side
-    run_on_threads(_COUNT, n_rows, width, itemsize, bits, pre_activations, starts[1:])
+    run_kernel(_COUNT, n_rows, width, itemsize, bits, pre_activations, starts[1:])
     starts.cumsum_(0)
     columns, values = starts.new_empty(int(starts[-1])), pre_activations.new_empty(int(starts[-1]))
-    run_on_threads(_COLLECT, n_rows, width, itemsize, bits, pre_activations, starts, columns, values)
+    run_kernel(_COLLECT, n_rows, width, itemsize, bits, pre_activations, starts, columns, values)
     return values, starts, columns
 
 
@@ -76,7 +76,7 @@ def sampled_dots(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -
     """
     result = left.new_empty(len(columns))
     arrays = [tensor.contiguous() for tensor in (left, right, starts, columns)]
-    run_on_threads(_SAMPLED_DOTS, *left.shape, len(right), *arrays, result)
+    run_kernel(_SAMPLED_DOTS, *left.shape, len(right), *arrays, result)
     return result
 
 

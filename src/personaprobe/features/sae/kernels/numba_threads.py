@@ -26,7 +26,7 @@ _thread_num = types.ExternalFunction("omp_get_thread_num", types.int32())
 _num_threads = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 
-def run_on_threads(kernel: Any, *arguments: int | Tensor) -> None:
+def run_kernel(kernel: Any, *arguments: int | Tensor) -> None:
     """Call a compiled kernel on every thread.
 
     Args:

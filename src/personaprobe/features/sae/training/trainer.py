@@ -213,7 +213,9 @@ def train_dictionaries(
     for number, stepped in enumerate(results, 1):
         is_logged = number % log_every == 0
         metrics = {
-            folder: trainer.metrics() for folder, trainer in stepped.items() if is_logged or trainer.is_finished
+            folder: trainer.metrics()
+            for folder, trainer in stepped.items()
+            if is_logged or trainer.is_finished
         }
         for folder, values in metrics.items():
             _log(folder, values)

@@ -33,7 +33,7 @@ class CrosscoderArchitecture(BatchTopKArchitecture):
         error = super().reconstruction_error(reconstruction, x)
         if not self.delta:
             return error
-        by_model = rearrange(
+        by_model: Tensor = rearrange(
             reconstruction - x, "row (model d_model) -> row model d_model", model=self.n_models
         )
         differences = by_model[:, 1:] - by_model[:, :1]
