@@ -23,6 +23,7 @@ from personaprobe.features.sae.training.trainer import (
 )
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.progress import Advance, no_advance
 from personaprobe.site import Site
 
 
@@ -74,7 +75,7 @@ def fit_dictionaries(
     layout: RowLayout = "mixed",
     *,
     home: Path | None = None,
-    on_tokens: Callable[[int], object] = lambda _: None,
+    on_tokens: Advance = no_advance,
     on_metrics: Callable[[Mapping[Path, TrainingMetrics]], object] = lambda _: None,
 ) -> Iterator[tuple[Path, Dictionary]]:
     """Train dictionaries of several sites, sizes and sparsities on one recording of a corpus.
