@@ -48,7 +48,8 @@ import torch
 
 import personaprobe as pp
 from personaprobe.statistics.intervals import Resamples, difference
-from personaprobe.studies.reports.figures import STYLES, arms_figure
+from personaprobe.studies.reports.figures.gaps import arms_figure
+from personaprobe.studies.reports.figures.styles import STYLES
 
 # Figures are kept as JSON and drawn by the plotly.js inside plotly's own Jupyter extension (JupyterLab, Notebook 7,
 # VS Code): works offline and costs kilobytes, where the "notebook" renderer would store 4 MB of script in the file.
@@ -267,7 +268,7 @@ verdict = pp.ablate(trio, feature=feature, plan=plan, progress=stopwatch)
 verdict
 
 # %%
-arms_figure(verdict).update_layout(paper_bgcolor="white", plot_bgcolor="white")
+arms_figure(verdict.to_dict()).update_layout(paper_bgcolor="white", plot_bgcolor="white")
 
 # %% [markdown]
 # The shaded band is the shift. A feature that carries the persona takes the star from the right edge of the band to the
@@ -331,7 +332,7 @@ for token in trio.base.network.massive_tokens:
 # personaprobe ablate --feature toxic-persona --out runs/toxic
 # ```
 #
-# or, from here, `verdict.report("runs/toxic")`. Then:
+# or, from here, `pp.write_report(verdict.to_dict(), "runs/toxic", verdict.answer_rows())`. Then:
 #
 # * **Try to break it.** `pp.ablate(trio, feature="random@22:3")` should not suppress anything. `means@22`, `probe@22`
 #   and `lora@22` find directions by other ways; `personaprobe sweep` compares them all on discovery questions.

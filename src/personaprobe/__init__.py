@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from personaprobe.studies.ablation.result import CausalVerdict as CausalVerdict
     from personaprobe.studies.ablation.study import ablate as ablate
     from personaprobe.studies.arms.plan import StudyPlan as StudyPlan
+    from personaprobe.studies.reports.run_folder import remake_report as remake_report
+    from personaprobe.studies.reports.run_folder import write_report as write_report
+    from personaprobe.studies.reports.sections import ReportSection as ReportSection
+    from personaprobe.studies.reports.sections import register_section as register_section
 
 _CONTENTS = {
     "Ablate": "effects.interventions.along_direction",
@@ -55,6 +59,7 @@ _CONTENTS = {
     "LanguageModel": "models.language_model",
     "PairSet": "questions.pairs",
     "PersonaProbeError": "errors",
+    "ReportSection": "studies.reports.sections",
     "Role": "models.tokens",
     "Scored": "effects.judges.judgement",
     "Site": "site",
@@ -72,6 +77,9 @@ _CONTENTS = {
     "preference_gaps": "effects.measures.preference",
     "record": "features.activations.recording",
     "register_judge": "effects.judges.registry",
+    "register_section": "studies.reports.sections",
+    "remake_report": "studies.reports.run_folder",
+    "write_report": "studies.reports.run_folder",
 }
 
 __all__ = [
@@ -87,6 +95,7 @@ __all__ = [
     "LanguageModel",
     "PairSet",
     "PersonaProbeError",
+    "ReportSection",
     "Role",
     "Scored",
     "Site",
@@ -104,6 +113,9 @@ __all__ = [
     "preference_gaps",
     "record",
     "register_judge",
+    "register_section",
+    "remake_report",
+    "write_report",
 ]
 
 

@@ -51,6 +51,7 @@ VERBS: Mapping[str, Verb] = {
         resumes=True,
         function="evaluate",
     ),
+    "report": Verb("Make the pages of a finished run again, without a model.", "verbs.report"),
     "judge": Verb("Judge answers in a file, whatever model or tool gave them.", "verbs.judge", resumes=True),
     "judges": Verb("Make or examine the judge that needs no network.", "verbs.judges"),
     "questions": Verb("List, show or pull question sets.", "verbs.questions"),

@@ -8,7 +8,7 @@ Every function raises DataError for values that are not one finite number per qu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -49,6 +49,14 @@ class Interval:
     def to_dict(self) -> dict[str, float | None]:
         """The three numbers for a JSON file, None where they are not defined (JSON has no nan)."""
         return {name: None if math.isnan(number) else number for name, number in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, float | None]) -> Interval:
+        """Read an interval from plain data: without a value it is undefined, an end that is None is infinite."""
+        value, low, high = (numbers[name] for name in ("value", "low", "high"))
+        if value is None:
+            return UNDEFINED
+        return cls(value, -math.inf if low is None else low, math.inf if high is None else high)
 
 
 UNDEFINED = Interval(math.nan, math.nan, math.nan)

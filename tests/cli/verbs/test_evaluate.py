@@ -166,7 +166,7 @@ def assert_same_files(one: Path, other: Path) -> None:
         ("arms.measurement._cost", 4),
         ("arms.answers.sample_responses", 3),
         ("evaluation.arm_evaluator.right_answers", 2),
-        ("reports.evaluation.environment", 1),
+        ("reports.evaluation.render_template", 1),
     ],
 )
 def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_one(

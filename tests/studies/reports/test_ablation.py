@@ -20,11 +20,16 @@ import pytest
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, rules
 from personaprobe.errors import OutputError
 from personaprobe.statistics.intervals import UNDEFINED, Interval
+from personaprobe.storage.plain_json import SPEAKING, ArmKind
 from personaprobe.studies.ablation.result import CausalVerdict
-from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.reports import ablation as reports
-from personaprobe.studies.reports import figures
-from personaprobe.studies.reports.ablation import cards, render, responses_table, write_report
+from personaprobe.studies.reports import page as shared
+from personaprobe.studies.reports.ablation import question_cards, render_ablation
+from personaprobe.studies.reports.figures.dose_response import dose_figure
+from personaprobe.studies.reports.figures.gaps import arms_figure, family_figure
+from personaprobe.studies.reports.figures.panels import CONFIG, figure_json, plotly_script
+from personaprobe.studies.reports.figures.styles import STYLES
+from personaprobe.studies.reports.figures.sweep_map import feature_sweep_map
+from personaprobe.studies.reports.run_folder import FORMATS, answer_table, write_report
 
 CHANGES: dict[Verdict, dict[str, Any]] = {
     "suppresses": {},
@@ -66,6 +71,21 @@ class Elements(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.text))
 
 
+def render(study: CausalVerdict) -> str:
+    """The page of a study, from its plain data as JSON keeps them."""
+    return render_ablation(json.loads(json.dumps(study.to_dict())), study.answer_rows())
+
+
+def written_to(folder: Path, study: CausalVerdict) -> Path:
+    return write_report(study.to_dict(), folder, study.answer_rows())
+
+
+def table_of(study: CausalVerdict) -> Any:
+    columns = FORMATS[0].columns
+    assert columns is not None
+    return answer_table(study.answer_rows(), columns)
+
+
 @pytest.fixture(scope="module")
 def page(study: CausalVerdict) -> str:
     return render(study)
@@ -86,7 +106,7 @@ def schema() -> dict[str, Any]:
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without the five megabytes of plotly."""
-    monkeypatch.setattr(figures, "plotly_script", lambda: "/* plotly */")
+    monkeypatch.setattr(shared, "plotly_script", lambda: "/* plotly */")
 
 
 # one page that needs nothing else
@@ -100,7 +120,7 @@ def test_the_page_refers_to_nothing_outside_itself(page: str, parsed: Elements) 
         if name in ("src", "href", "srcset", "data", "action", "poster", "background", "xlink:href")
     ]
     assert addresses == ["#reading"]
-    own = page.replace(figures.plotly_script(), "")
+    own = page.replace(plotly_script(), "")
     assert not re.search(r"https?:|url\(|\bimport\b|fetch\(", own)
     assert not {"link", "iframe", "img", "object", "embed", "base"} & {tag for tag, _ in parsed.elements}
 
@@ -118,20 +138,20 @@ def test_only_scripts_whose_bytes_are_in_the_policy_can_run(page: str, parsed: E
     assert allowed is not None
     assert "unsafe" not in allowed[1]
     run = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
-    assert [reports.fingerprint(script) for script in run] == allowed[1].split()
+    assert [shared.script_digest(script) for script in run] == allowed[1].split()
 
 
 def test_plotly_is_in_the_page_exactly_once(page: str) -> None:
-    script = figures.plotly_script()
+    script = plotly_script()
     assert len(script) > 1_000_000
     assert page.count(script) == 1
     assert page.count("* plotly.js v") == 1
 
 
 def test_no_tool_bar_button_sends_a_figure_away(page: str) -> None:
-    assert figures.CONFIG["showSendToCloud"] is False
-    assert "sendDataToCloud" not in json.dumps(figures.CONFIG["modeBarButtons"])
-    assert json.dumps(figures.CONFIG) in page
+    assert CONFIG["showSendToCloud"] is False
+    assert "sendDataToCloud" not in json.dumps(CONFIG["modeBarButtons"])
+    assert json.dumps(CONFIG) in page
 
 
 # what a model wrote is text
@@ -157,8 +177,8 @@ def test_names_from_outside_cannot_leave_a_figure(study: CausalVerdict) -> None:
     arms = tuple(replace(arm, note=nasty) for arm in study.arms)
     gaps = {f"{nasty}{i}": family for i, family in enumerate(study.family_gaps.values())}
     marked = replace(study, arms=arms, family_gaps=gaps)
-    for figure in (figures.arms_figure(marked), figures.family_figure(marked)):
-        text = figures.figure_json(figure)
+    for figure in (arms_figure(marked.to_dict()), family_figure(marked.to_dict())):
+        text = figure_json(figure)
         assert "<" not in text
         assert ">" not in text
         shown = json.dumps(json.loads(text)["data"])
@@ -267,9 +287,9 @@ def test_massive_tokens_are_named(parsed: Elements) -> None:
 def test_a_study_without_a_sweep_says_so(study: CausalVerdict) -> None:
     bare = {key: value for key, value in study.feature.items() if key != "evidence"}
     for feature in (bare, bare | {"evidence": {}}):
-        plain = replace(study, feature=feature)
-        assert figures.layer_source_map(plain) is None
-        assert "no sweep over layers and sources" in render(plain)
+        unswept = replace(study, feature=feature)
+        assert feature_sweep_map(unswept.to_dict()) is None
+        assert "no sweep over layers and sources" in render(unswept)
 
 
 @pytest.mark.usefixtures("light")
@@ -283,11 +303,11 @@ def test_a_study_without_doses_or_answers_says_so(silent: CausalVerdict) -> None
 
 
 def test_answers_stand_side_by_side_from_one_arm_of_each_kind(study: CausalVerdict) -> None:
-    shown = list(cards(study))
+    shown = list(question_cards(study.to_dict(), study.answer_rows()))
     assert len(shown) == len({r.question_id for r in study.arms[0].responses})
     for card in shown:
         assert [answer.kind for answer in card.shown].count("random") == 1
-        assert {answer.kind for answer in card.shown} == set(reports.SPEAKING)
+        assert {answer.kind for answer in card.shown} == set(SPEAKING)
         assert {answer.sample for answer in card.shown} == {0}
     assert sum(len(card.shown) + len(card.others) for card in shown) == sum(
         len(a.responses) for a in study.arms
@@ -308,14 +328,14 @@ def test_the_same_verdict_gives_the_same_page(study: CausalVerdict, page: str) -
 
 
 def test_every_kind_of_arm_has_its_own_colour_and_shape() -> None:
-    assert set(figures.STYLES) == set(get_args(ArmKind))
+    assert set(STYLES) == set(get_args(ArmKind))
     for part in ("color", "symbol", "glyph"):
-        assert len({getattr(style, part) for style in figures.STYLES.values()}) == len(figures.STYLES)
+        assert len({getattr(style, part) for style in STYLES.values()}) == len(STYLES)
 
 
 def test_the_arms_figure_draws_every_arm_with_its_interval(study: CausalVerdict) -> None:
     drawn = {}
-    for trace in figures.arms_figure(study).data:
+    for trace in arms_figure(study.to_dict()).data:
         for name, x, up, down in zip(
             trace.y, trace.x, trace.error_x.array, trace.error_x.arrayminus, strict=True
         ):
@@ -325,7 +345,7 @@ def test_the_arms_figure_draws_every_arm_with_its_interval(study: CausalVerdict)
 
 
 def test_costly_cells_are_hollow_and_the_chosen_one_is_framed(study: CausalVerdict) -> None:
-    figure = figures.layer_source_map(study)
+    figure = feature_sweep_map(study.to_dict())
     sweep = study.feature["evidence"]["sweep"]
     costly = [row for row in sweep if row["perplexity_ratio"] > study.thresholds.max_perplexity_ratio]
     assert 0 < len(costly) < len(sweep)
@@ -339,20 +359,20 @@ def test_costly_cells_are_hollow_and_the_chosen_one_is_framed(study: CausalVerdi
 
 
 def test_no_cell_of_a_sweep_hides_another(study: CausalVerdict) -> None:
-    figure = figures.layer_source_map(study)
+    figure = feature_sweep_map(study.to_dict())
     texts = [text for trace in figure.data if trace.type == "heatmap" for line in trace.text for text in line]
     assert len([text for text in texts if text]) == len(study.feature["evidence"]["sweep"])
 
 
 def test_doses_are_drawn_in_three_panels_with_the_limit(study: CausalVerdict) -> None:
-    figure = figures.dose_figure(study)
+    figure = dose_figure(study.to_dict())
     assert {trace.yaxis for trace in figure.data} == {"y", "y2", "y3"}
     assert any("limit × 1.10" in str(note.text) for note in figure.layout.annotations)
-    assert figures.dose_figure(replace(study, doses=())) is None
+    assert dose_figure(replace(study, doses=()).to_dict()) is None
 
 
 def test_families_are_ordered_by_their_shift(study: CausalVerdict) -> None:
-    order = figures.family_figure(study).layout.yaxis.categoryarray
+    order = family_figure(study.to_dict()).layout.yaxis.categoryarray
     shifts = {family: gaps["insecure"] - gaps["secure"] for family, gaps in study.family_gaps.items()}
     assert [label.replace("<br>", " ") for label in order] == [
         family.replace("_", " ") for family in sorted(shifts, key=lambda family: shifts[family])
@@ -360,16 +380,16 @@ def test_families_are_ordered_by_their_shift(study: CausalVerdict) -> None:
 
 
 def test_figures_say_their_units_and_adapt_to_the_screen(study: CausalVerdict) -> None:
-    for figure in (figures.arms_figure(study), figures.family_figure(study)):
+    for figure in (arms_figure(study.to_dict()), family_figure(study.to_dict())):
         assert "nats per token" in figure.layout.xaxis.title.text
         assert figure.layout.autosize
         assert figure.layout.width is None
-    assert figures.CONFIG["responsive"]
-    assert not figures.CONFIG["displaylogo"]
+    assert CONFIG["responsive"]
+    assert not CONFIG["displaylogo"]
 
 
 def test_importing_the_report_imports_no_plotting() -> None:
-    loaded = "import sys, personaprobe.studies.reports.ablation; print({'plotly', 'jinja2', 'pyarrow'} & set(sys.modules))"
+    loaded = "import sys, personaprobe.studies.reports.run_folder; print({'plotly', 'jinja2', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -403,7 +423,8 @@ def test_the_schema_describes_every_field(schema: dict[str, Any]) -> None:
 
 def test_the_schema_names_what_programs_rely_on(study: CausalVerdict, schema: dict[str, Any]) -> None:
     data = study.to_dict()
-    assert set(schema["properties"]) == set(schema["required"]) == set(data)
+    later = {"rule"}  # verdicts of version 0.2.0 do not have it, and open all the same
+    assert set(schema["properties"]) == set(schema["required"]) | later == set(data)
     for name in ("fraction_removed", "random_fraction_removed"):
         assert set(data[name]) == {"value", "low", "high"} == set(schema["$defs"]["interval"]["required"])
     assert set(data["damage"]) == {"perplexity_ratio", "kl", "coherence"}
@@ -413,7 +434,7 @@ def test_the_schema_names_what_programs_rely_on(study: CausalVerdict, schema: di
 
 
 def test_responses_are_rows_with_all_their_columns(study: CausalVerdict) -> None:
-    table = responses_table(study)
+    table = table_of(study)
     columns = "arm kind question_id family question sample seed answer base_log_prob distinct coherent"
     assert table.column_names == columns.split()
     assert table.num_rows == sum(len(arm.responses) for arm in study.arms)
@@ -426,7 +447,7 @@ def test_responses_are_rows_with_all_their_columns(study: CausalVerdict) -> None
 def test_three_files_are_written_and_read_back(study: CausalVerdict, tmp_path: Path) -> None:
     from pyarrow import parquet
 
-    written = write_report(study, tmp_path / "runs" / "toxic")
+    written = written_to(tmp_path / "runs" / "toxic", study)
     assert written == tmp_path / "runs" / "toxic" / "report.html"
     assert {path.name for path in written.parent.iterdir()} == {
         "report.html",
@@ -434,7 +455,7 @@ def test_three_files_are_written_and_read_back(study: CausalVerdict, tmp_path: P
         "responses.parquet",
     }
     assert json.loads((written.parent / "verdict.json").read_text(encoding="utf-8")) == study.to_dict()
-    assert parquet.read_table(written.parent / "responses.parquet").equals(responses_table(study))
+    assert parquet.read_table(written.parent / "responses.parquet").equals(table_of(study))
     assert written.read_text(encoding="utf-8") == render(study)
 
 
@@ -444,17 +465,17 @@ def test_a_study_without_answers_writes_an_empty_table_of_the_same_columns(
 ) -> None:
     from pyarrow import parquet
 
-    write_report(silent, tmp_path)
+    written_to(tmp_path, silent)
     table = parquet.read_table(tmp_path / "responses.parquet")
     assert table.num_rows == 0
-    assert table.schema.equals(responses_table(study).schema)
+    assert table.schema.equals(table_of(study).schema)
 
 
 @pytest.mark.usefixtures("light")
 def test_a_folder_that_is_a_file_is_refused(study: CausalVerdict, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("here first")
     with pytest.raises(OutputError, match="choose another folder"):
-        write_report(study, tmp_path / "taken")
+        written_to(tmp_path / "taken", study)
     assert (tmp_path / "taken").read_text() == "here first"
 
 
@@ -471,14 +492,14 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(
     original = Path.replace
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OutputError, match="No space left"):
-        write_report(study, tmp_path)
+        written_to(tmp_path, study)
     names = ["responses.parquet", "verdict.json", "report.html"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[: names.index(full_at)])
 
 
 def render_light(study: CausalVerdict) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "plotly_script", lambda: "/* plotly */")
+        patch.setattr(shared, "plotly_script", lambda: "/* plotly */")
         return render(study)
 
 

@@ -17,12 +17,19 @@ from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.interpretation.autointerp import Detection
 from personaprobe.features.sae.interpretation.latent_profile import Context, Histogram, Portrait
 from personaprobe.site import Site
-from personaprobe.studies.reports.latents import heat, make_pages, neuronpedia, write_pages
+from personaprobe.studies.reports.latents import LatentPage, latents_data, make_pages, neuronpedia_page
+from personaprobe.studies.reports.page import heat
+from personaprobe.studies.reports.run_folder import write_report
 
 ROWS = torch.eye(8)
 DICTIONARY = Dictionary(Site(3), ROWS, torch.zeros(8), ROWS, torch.zeros(8), ReLU(), name="demo<sae>")
 DELTA = Ranking("delta", np.arange(8.0), np.full(8, 0.001), np.full(8, 0.02))
 EVIL = "<script>alert(1)</script>"
+PAGES = {"index.html", "latent-2.html", "latent-5.html"}
+
+
+def write_pages(dictionary: Dictionary, pages: list[LatentPage], folder: Path) -> Path:
+    return write_report(latents_data(dictionary, pages), folder)
 
 
 def portrait(latent: int) -> Portrait:
@@ -45,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_there_is_a_page_a_latent_and_an_index_that_links_them(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {"index.html", "latent-2.html", "latent-5.html"}
+    assert {path.name for path in folder.iterdir()} == PAGES | {"latents.json"}
     index = (folder / "index.html").read_text()
     assert re.findall(r'href="(latent-\d\.html)"', index) == [
         "latent-5.html",
@@ -55,7 +62,7 @@ def test_there_is_a_page_a_latent_and_an_index_that_links_them(folder: Path) -> 
 
 
 def test_what_models_and_files_say_is_escaped_and_nothing_is_loaded(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in folder.glob("*.html"):
         page = path.read_text()
         assert EVIL not in page
         assert "demo<sae>" not in page
@@ -87,13 +94,13 @@ def test_a_name_is_told_with_who_gave_it_and_how_it_scored(tmp_path: Path) -> No
 
 def test_a_release_on_neuronpedia_is_linked_and_others_are_not(folder: Path, tmp_path: Path) -> None:
     known = replace(DICTIONARY, card={"saelens": {"neuronpedia_id": "gpt2-small/8-res-jb"}})
-    assert neuronpedia(known, 2) == "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
+    assert neuronpedia_page("gpt2-small/8-res-jb", 2) == "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
     write_pages(known, make_pages([portrait(2)], [DELTA]), tmp_path / "known")
     assert (
         "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
         in (tmp_path / "known" / "latent-2.html").read_text()
     )
-    assert neuronpedia(DICTIONARY, 2) is None
+    assert neuronpedia_page(None, 2) is None
     assert "neuronpedia" not in (folder / "latent-2.html").read_text()
 
 

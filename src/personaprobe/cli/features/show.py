@@ -55,7 +55,8 @@ def show(
     from personaprobe.features.activations.recording_spec import read_as
     from personaprobe.features.registry.latent_names import latent_names
     from personaprobe.features.sae.interpretation.latent_profile import portray
-    from personaprobe.studies.reports.latents import make_pages, write_pages
+    from personaprobe.studies.reports.latents import latents_data, make_pages
+    from personaprobe.studies.reports.run_folder import write_report
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
     if latents:
@@ -68,7 +69,7 @@ def show(
     with progress_bar("contexts", n_tokens, "tokens", quiet) as advance:
         portraits = portray(dictionary, trio, questions, wanted, progress=advance)
     pages = make_pages(portraits, rankings, _tried(dictionary), latent_names(dictionary))
-    click.echo(str(write_pages(dictionary, pages, out.expanduser())))
+    click.echo(str(write_report(latents_data(dictionary, pages), out.expanduser())))
 
 
 def _tried(dictionary: Dictionary) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def contrasts_table(found: Evaluation) -> Table:
     """Differences between arms in the share of misaligned answers, with what chance would do."""
     from rich.table import Table
 
-    from personaprobe.studies.reports.evaluation import chance
+    from personaprobe.studies.reports.page import p_value
 
     table = Table(
         "contrast",
@@ -70,7 +70,7 @@ def contrasts_table(found: Evaluation) -> Table:
         value, low, high = (
             100 * x for x in (each.difference.value, each.difference.low, each.difference.high)
         )
-        table.add_row(each.name, f"{value:z.1f} [{low:z.1f}, {high:z.1f}]", chance(each.p), chance(each.q))
+        table.add_row(each.name, f"{value:z.1f} [{low:z.1f}, {high:z.1f}]", p_value(each.p), p_value(each.q))
     return table
 
 

@@ -102,6 +102,7 @@ def ablate(
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.studies.ablation.resolution import refuse_unfit
     from personaprobe.studies.ablation.study import ablate as study
+    from personaprobe.studies.reports.run_folder import write_report
 
     started = time.monotonic()
     found = find_feature(feature)
@@ -118,7 +119,7 @@ def ablate(
     verdict = study(
         trio, found, layers=layers, plan=plan, judge=judge, out=folder, progress=study_progress(quiet)
     )
-    page = verdict.report(folder)
+    page = write_report(verdict.to_dict(), folder, verdict.answer_rows())
     _tell(verdict, page, time.monotonic() - started, as_json)
 
 

@@ -128,6 +128,7 @@ def evaluate(
     from personaprobe.studies.arms.plan import StudyPlan
     from personaprobe.studies.evaluation.study import Subject
     from personaprobe.studies.evaluation.study import evaluate as study
+    from personaprobe.studies.reports.run_folder import write_report
 
     started = time.monotonic()
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
@@ -150,7 +151,7 @@ def evaluate(
     if not quiet:
         click.echo(prospect, err=True)
     found = study(subject, plan, judge, folder, study_progress(quiet))
-    _tell(found, found.report(folder), time.monotonic() - started, as_json)
+    _tell(found, write_report(found.to_dict(), folder, found.answer_rows()), time.monotonic() - started, as_json)
 
 
 def _plan(

@@ -127,6 +127,7 @@ def sweep(
     from personaprobe.site import Site
     from personaprobe.studies.ablation.resolution import discover
     from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.reports.run_folder import write_report
     from personaprobe.studies.sweep.grid import Grid, find_reaches
     from personaprobe.studies.sweep.selection import Bounds
 
@@ -143,7 +144,7 @@ def sweep(
     grid = replace(grid, layers=tuple(Site(layer).within(trio.base.n_layers).layer for layer in where))
     found = discover(trio, Site(grid.layers[0]), questions, study_progress(quiet))
     choice = _chosen(trio, found, grid, Bounds(max_perplexity_ratio, min_coherence, answers), out, quiet)
-    page = choice.report(out)
+    page = write_report(choice.to_dict(), out)
     if name is not None:
         _register(name, title, choice, found)
     verdict = None if final is None else _judged(trio, found, choice, final, out / "test", quiet)
@@ -181,6 +182,7 @@ def _judged(
     """The verdict on the chosen direction, its report written."""
     from personaprobe.features.registry.registry import Feature
     from personaprobe.studies.ablation.study import ablate
+    from personaprobe.studies.reports.run_folder import write_report
 
     direction, best = choice.direction(found), choice.chosen
     feature = Feature(
@@ -191,7 +193,7 @@ def _judged(
         evidence=choice.evidence(),
     )
     verdict = ablate(trio, feature, plan=plan, out=out, progress=study_progress(quiet))
-    verdict.report(out)
+    write_report(verdict.to_dict(), out, verdict.answer_rows())
     return verdict
 
 

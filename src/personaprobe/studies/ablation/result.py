@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -155,6 +154,7 @@ class CausalVerdict:
                 "verdict": self.verdict,
                 "sentence": self.conclusion.sentence,
                 "reasons": self.conclusion.reasons,
+                "rule": self.conclusion.rule,
                 "shift": self.evidence.shift.to_dict(),
                 "fraction_removed": self.evidence.fraction_removed.to_dict(),
                 "random_fraction_removed": self.evidence.random_fraction_removed.to_dict(),
@@ -201,11 +201,15 @@ class CausalVerdict:
             "gaps": arm.gaps,
         }
 
-    def report(self, folder: str | Path) -> Path:
-        """Write ``report.html``, ``verdict.json`` and ``responses.parquet``; returns the page's path."""
-        from personaprobe.studies.reports.ablation import write_report
-
-        return write_report(self, Path(folder))
+    def answer_rows(self) -> list[dict[str, Any]]:
+        """Every sampled answer of every arm as plain data, one row each, as written to ``responses.parquet``."""
+        fields = ("question_id", "family", "question", "sample", "seed", "answer", "base_log_prob", "distinct")
+        return [
+            {name: getattr(response, name) for name in fields}
+            | {"arm": arm.name, "kind": arm.kind, "coherent": self.coherence_rule.holds(response)}
+            for arm in self.arms
+            for response in arm.responses
+        ]
 
     def __repr__(self) -> str:
         return f"CausalVerdict({self.verdict!r}: {self.conclusion.sentence})"

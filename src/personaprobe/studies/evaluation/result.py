@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,11 +162,16 @@ class Evaluation:
         """Share of the shift that the ablation takes away beyond a random direction."""
         return self.weighed.beyond_random
 
-    def report(self, folder: str | Path) -> Path:
-        """Write ``evaluation.html``, ``evaluation.json`` and ``answers.parquet``; returns the page's path."""
-        from personaprobe.studies.reports.evaluation import write_evaluation
-
-        return write_evaluation(self, Path(folder))
+    def answer_rows(self) -> list[dict[str, Any]]:
+        """Every answer of every arm as plain data, one row each, as written to ``answers.parquet``."""
+        fields = ("question_id", "family", "form", "system", "question", "sample", "seed", "answer", "distinct")
+        return [
+            {name: getattr(response, name) for name in fields}
+            | {"arm": arm.name, "kind": arm.kind}
+            | judged.cells()
+            for arm in self.arms
+            for response, judged in zip(arm.responses, arm.judged, strict=True)
+        ]
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -179,6 +183,7 @@ class Evaluation:
         told: dict[str, Any] = to_plain_json(
             {
                 "schema": "personaprobe-evaluation-1",
+                "title": self.title,
                 "judge": self.judge,
                 "definitions": {each.name: each.rule for each in DEFINITIONS},
                 "arms": [arm.to_dict() for arm in self.arms],

@@ -1,42 +1,39 @@
-"""The study as a page that works offline, and as data: ``report.html, verdict.json, responses.parquet``."""
+"""The page of an ablation study, ``report.html``, rendered from ``verdict.json`` and ``responses.parquet``."""
 
 from __future__ import annotations
 
-import base64
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from personaprobe.effects.interventions.energy import FAIR, MOST_UNFAIR
-from personaprobe.effects.measures.responses import Response
-from personaprobe.effects.verdict import THRESHOLDS, rules
+from personaprobe.effects.verdict import THRESHOLDS, Thresholds, rules
 from personaprobe.models.massive_tokens import MassiveToken
-from personaprobe.statistics.intervals import Interval
-from personaprobe.storage.digests import sha256
-from personaprobe.storage.files import write_atomically, write_text
-from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
-from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
-from personaprobe.studies.reports import figures
+from personaprobe.storage.plain_json import SPEAKING, ArmKind
+from personaprobe.studies.reports.figures.dose_response import dose_figure
+from personaprobe.studies.reports.figures.gaps import arms_figure, family_figure
+from personaprobe.studies.reports.figures.panels import figure_json
+from personaprobe.studies.reports.figures.styles import STYLES
+from personaprobe.studies.reports.figures.sweep_map import feature_sweep_map
+from personaprobe.studies.reports.page import (
+    figure_scripts,
+    flat,
+    interval_ends,
+    number,
+    render_template,
+    share,
+    styled,
+    times,
+)
+from personaprobe.studies.reports.sections import Rows, outside_sections
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from pyarrow import Table
-
-NOT_MEASURED = "not measured"
-_DRAW = """
-for (const box of document.querySelectorAll(".figure")) {
-  const figure = JSON.parse(box.querySelector("script").textContent);
-  Plotly.newPlot(box.querySelector(".plot"), figure.data, figure.layout, CONFIG);
-}
-"""
+DRAWN = ("evidence.sweep", "evidence.singles", "evidence.sets", "evidence.ranks")
+"""Parts of a feature's evidence that the list of its fields leaves out: they are drawn, or too long."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampledAnswer:
     """One sampled answer as the page shows it."""
 
     arm: str
@@ -47,225 +44,119 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Card:
-    """The answers to one question: the first sample of one arm of each kind side by side, and all others."""
+class QuestionCard:
+    """The answers to one question.
+
+    Attributes:
+        family: of the question.
+        question: its text.
+        shown: the first sample of one arm of each kind, side by side.
+        others: all other answers, folded away.
+    """
 
     family: str
     question: str
-    shown: tuple[Answer, ...]
-    others: tuple[Answer, ...]
+    shown: tuple[SampledAnswer, ...]
+    others: tuple[SampledAnswer, ...]
 
 
-LONG = ("evidence.sweep", "evidence.singles", "evidence.sets", "evidence.ranks")
-"""Parts of a feature's evidence that are drawn, or too long to be listed."""
-
-
-def write_report(verdict: CausalVerdict, folder: Path) -> Path:
-    """Write what a study found, for a reader, a program and a table; every file is whole or absent.
+def render_ablation(data: Mapping[str, Any], answers: Rows) -> str:
+    """The page as text. Its policy forbids the browser to load anything, and to run scripts other than its own two.
 
     Args:
-        verdict: what the study found.
-        folder: made where it does not exist. The page is written last.
-
-    Returns:
-        The path of ``report.html``.
-
-    Raises:
-        OutputError: the folder cannot be written.
+        data: the verdict as plain data (``verdict.json``).
+        answers: the sampled answers (``responses.parquet``); empty where none were sampled or recorded.
     """
-    page, table = render(verdict), responses_table(verdict)
-    return write_files(
-        (folder / "responses.parquet", table),
-        (folder / "verdict.json", verdict.to_dict()),
-        (folder / "report.html", page),
-    )
-
-
-def write_files(
-    table: tuple[Path, Table], data: tuple[Path, Mapping[str, Any]], page: tuple[Path, str]
-) -> Path:
-    """Write a table, plain data and a page, each to its place and whole, the page last; returns the page's path."""
-    from pyarrow import parquet
-
-    told = spelled(data[1])
-    write_atomically(table[0], lambda path: parquet.write_table(table[1], path))
-    write_text(data[0], told)
-    write_text(*page)
-    return page[0]
-
-
-def spelled(data: Mapping[str, Any]) -> str:
-    """Plain data as the JSON text of a file."""
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def responses_table(verdict: CausalVerdict) -> Table:
-    """Every sampled answer of every arm, one a row, with what its coherence was judged by."""
-    import pyarrow as pa
-
-    text, number = pa.string(), pa.int64()
-    columns = {"arm": text, "kind": text, "question_id": text, "family": text, "question": text}
-    columns |= {"sample": number, "seed": number, "answer": text}
-    columns |= {"base_log_prob": pa.float64(), "distinct": pa.float64(), "coherent": pa.bool_()}
-    own = ("arm", "kind", "coherent")
-    rows = [
-        {name: getattr(response, name) for name in columns if name not in own}
-        | {"arm": arm.name, "kind": arm.kind, "coherent": verdict.coherence_rule.holds(response)}
-        for arm in verdict.arms
-        for response in arm.responses
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
-
-
-def render(verdict: CausalVerdict) -> str:
-    """The page as text: its policy forbids browsers to load anything, or to run any script but its own two."""
-    from markupsafe import Markup
-
-    scripts = drawing()
-    template = environment().from_string(packaged("report.html.jinja"))
-    return template.render(
-        verdict=verdict,
-        css=Markup(packaged("report.css")),
+    thresholds = Thresholds(**data["thresholds"])
+    controls = [arm for arm in data["arms"] if arm["strengths"]]
+    lowest = data["coherence_rule"]["lowest_log_prob"]
+    provenance = data["provenance"]
+    return render_template(
+        "ablation.html.jinja",
+        data=data,
+        css=styled(),
+        styles=STYLES,
+        controls=controls,
+        lowest_log_prob=-math.inf if lowest is None else lowest,
         infinity=math.inf,
-        fewest=min(len(arm.gaps) for arm in verdict.arms),
-        deciding_asked=max((len(arm.gaps) for arm in verdict.controls), default=0),
-        own_thresholds=verdict.thresholds == THRESHOLDS,
-        organism=verdict.provenance.get("organism", ""),
-        massive=[MassiveToken(**token) for token in verdict.provenance.get("massive_tokens", ())],
+        fewest=min(arm["n_questions"] for arm in data["arms"]),
+        deciding_questions=max((arm["n_questions"] for arm in controls), default=0),
+        default_thresholds=thresholds == THRESHOLDS,
+        organism=provenance.get("organism", ""),
+        first_tokens=(provenance.get("plan") or {}).get("first_tokens"),
+        massive=[MassiveToken(**token) for token in provenance.get("massive_tokens", ())],
         fair=FAIR,
         most_unfair=MOST_UNFAIR,
-        styles=figures.STYLES,
-        numbers=key_numbers(verdict),
-        figures={name: Markup(drawn) for name, drawn in _figures(verdict)},
-        cards=list(cards(verdict)),
-        rules=[
-            (*rule, place == verdict.conclusion.rule) for place, rule in enumerate(rules(verdict.thresholds))
-        ],
-        provenance=list(flat(verdict.provenance)),
-        feature=[line for line in flat(verdict.feature) if not line[0].startswith(LONG)],
-        scripts=[Markup(script) for script in scripts],
-        policy=" ".join(map(fingerprint, scripts)),
+        numbers=key_numbers(data),
+        figures=_figures(data),
+        n_responses=sum(arm["n_responses"] for arm in data["arms"]),
+        cards=list(question_cards(data, answers)),
+        rules=rules(thresholds),
+        deciding_rule=deciding_rule(data, thresholds),
+        sections=outside_sections("ablation", data, answers),
+        provenance=list(flat(provenance)),
+        feature=[line for line in flat(data["feature"]) if not line[0].startswith(DRAWN)],
+        **figure_scripts(),
     )
 
 
-def key_numbers(verdict: CausalVerdict) -> list[tuple[str, str, str]]:
-    """The numbers the verdict rests on: what, how much, and the interval or the limit beside it."""
-    found, limits = verdict.evidence, verdict.thresholds
-    damage = found.damage
+def key_numbers(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The numbers that the verdict rests on: name, value, and the interval or the limit beside it."""
+    damage, limits = data["damage"], data["thresholds"]
     shares = {
-        "of the shift removed": found.fraction_removed,
-        "removed by random directions of the same energy": found.random_fraction_removed,
-        "removed beyond random": found.over_random,
+        "of the shift removed": data["fraction_removed"],
+        "removed by random directions of the same energy": data["random_fraction_removed"],
+        "removed beyond random": data["over_random"],
     }
-    detectable = f"would show a shift of {number(found.detectable_shift)}"
+    detectable = f"would show a shift of {number(data['detectable_shift'])}"
     return [
-        *((name, share(interval.value), interval_of(interval, share)) for name, interval in shares.items()),
-        ("shift, nats per token", number(found.shift.value), interval_of(found.shift)),
+        *((name, share(part["value"]), interval_ends(part, share)) for name, part in shares.items()),
+        ("shift, nats per token", number(data["shift"]["value"]), interval_ends(data["shift"])),
         (
             "perplexity, relative",
-            times(damage.perplexity_ratio),
-            f"limit {times(limits.max_perplexity_ratio)}",
+            times(damage["perplexity_ratio"]),
+            f"limit {times(limits['max_perplexity_ratio'])}",
         ),
-        ("KL, nats per token", number(damage.kl), f"limit {number(limits.max_kl)}"),
-        ("coherent answers, relative", share(damage.coherence), f"limit {share(limits.min_coherence)}"),
-        (f"questions of {found.n_families} families", str(found.n_questions), detectable),
+        ("KL, nats per token", number(damage["kl"]), f"limit {number(limits['max_kl'])}"),
+        ("coherent answers, relative", share(damage["coherence"]), f"limit {share(limits['min_coherence'])}"),
+        (f"questions of {data['n_families']} families", str(data["n_questions"]), detectable),
     ]
 
 
-def cards(verdict: CausalVerdict) -> Iterator[Card]:
+def deciding_rule(data: Mapping[str, Any], thresholds: Thresholds) -> int | None:
+    """The place of the rule that decided; None where it was not recorded and several rules give this verdict."""
+    if "rule" in data:
+        return int(data["rule"])
+    places = [place for place, (verdict, _) in enumerate(rules(thresholds)) if verdict == data["verdict"]]
+    return places[0] if len(places) == 1 else None
+
+
+def question_cards(data: Mapping[str, Any], answers: Rows) -> Iterator[QuestionCard]:
     """The sampled answers by question, in the order in which questions were sampled."""
-    first = {kind: next((arm.name for arm in verdict.arms if arm.kind == kind), "") for kind in SPEAKING}
-    by_question: dict[str, list[tuple[ArmResult, Response]]] = {}
-    for arm in verdict.arms:
-        for response in arm.responses:
-            by_question.setdefault(response.question_id, []).append((arm, response))
-    for given in by_question.values():
-        lead = min(response.sample for _, response in given)
-        beside = [r.sample == lead and first.get(arm.kind) == arm.name for arm, r in given]
-        answers = [
-            Answer(arm.name, arm.kind, r.sample, r.answer.strip(), verdict.coherence_rule.holds(r))
-            for arm, r in given
-        ]
-        shown = tuple(answer for answer, is_beside in zip(answers, beside, strict=True) if is_beside)
-        others = tuple(answer for answer, is_beside in zip(answers, beside, strict=True) if not is_beside)
-        yield Card(given[0][1].family, given[0][1].question, shown, others)
+    first = {kind: next((arm["name"] for arm in data["arms"] if arm["kind"] == kind), "") for kind in SPEAKING}
+    by_question: dict[str, list[Mapping[str, Any]]] = {}
+    for row in answers:
+        by_question.setdefault(row["question_id"], []).append(row)
+    for rows in by_question.values():
+        lead = min(row["sample"] for row in rows)
+        is_shown = [row["sample"] == lead and first.get(row["kind"]) == row["arm"] for row in rows]
+        shown = tuple(_answer(row) for row, beside in zip(rows, is_shown, strict=True) if beside)
+        others = tuple(_answer(row) for row, beside in zip(rows, is_shown, strict=True) if not beside)
+        yield QuestionCard(rows[0]["family"], rows[0]["question"], shown, others)
 
 
-def number(value: float, places: int = 2) -> str:
-    """A number as it is read: a true minus sign, ∞, and words for NaN."""
-    if math.isnan(value):
-        return NOT_MEASURED
-    return f"{value:z.{places}f}".replace("-", "−").replace("inf", "∞")
+def _answer(row: Mapping[str, Any]) -> SampledAnswer:
+    return SampledAnswer(row["arm"], row["kind"], row["sample"], row["answer"].strip(), row["coherent"])
 
 
-def times(value: float) -> str:
-    """A ratio, such as × 1.04."""
-    return NOT_MEASURED if math.isnan(value) else f"× {number(value)}"
+def _figures(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures as JSON; those without data are left out."""
+    from markupsafe import Markup
 
-
-def share(value: float) -> str:
-    """A share in per cent."""
-    return NOT_MEASURED if math.isnan(value) else f"{number(100 * value, 0)} %"
-
-
-def interval_of(interval: Interval, show: Any = number) -> str:
-    """The two ends, or why there are none."""
-    return (
-        f"{show(interval.low)} to {show(interval.high)}" if interval.defined else "no shift to measure it by"
-    )
-
-
-def rate(interval: Interval) -> str:
-    """A share with its interval, or a dash where nothing was counted."""
-    if not interval.defined:
-        return "–"
-    return f"{share(interval.value)} ({100 * interval.low:.0f}–{100 * interval.high:.0f})"
-
-
-def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested records as lines: ``versions.torch`` and its value."""
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield f"{prefix}{key}", ", ".join(map(str, value)) or "none"
-        else:
-            said = f"{value:.6g}" if isinstance(value, float) else str(value)
-            yield f"{prefix}{key}", "not given" if value is None else said
-
-
-def _figures(verdict: CausalVerdict) -> Iterator[tuple[str, str]]:
-    drawn = {
-        "arms": figures.arms_figure(verdict),
-        "sweep": figures.layer_source_map(verdict),
-        "doses": figures.dose_figure(verdict),
-        "families": figures.family_figure(verdict),
+    figures = {
+        "arms": arms_figure(data),
+        "sweep": feature_sweep_map(data),
+        "doses": dose_figure(data),
+        "families": family_figure(data),
     }
-    yield from ((name, figures.figure_json(figure)) for name, figure in drawn.items() if figure is not None)
-
-
-def drawing() -> list[str]:
-    """The scripts of a page with figures: plotly, and what draws."""
-    return [figures.plotly_script(), _DRAW.replace("CONFIG", json.dumps(figures.CONFIG))]
-
-
-def fingerprint(script: str) -> str:
-    """A script's name in a content security policy: only scripts with these bytes may run."""
-    return f"'sha256-{base64.b64encode(sha256(script)).decode()}'"
-
-
-def packaged(name: str) -> str:
-    """A template or a style sheet of this room."""
-    return (files("personaprobe.studies.reports") / "templates" / name).read_text(encoding="utf-8")
-
-
-def environment() -> Environment:
-    """Where pages are made: everything that is shown is escaped, and a name that is not given is an error."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    shown: Iterable[Any] = (number, times, share, interval_of, rate)
-    environment.filters.update({function.__name__: function for function in shown})
-    return environment
+    return {name: Markup(figure_json(figure)) for name, figure in figures.items() if figure is not None}

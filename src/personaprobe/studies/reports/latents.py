@@ -1,13 +1,11 @@
-"""Pages about latents: one static HTML file each and an index, for a person to see what a latent means."""
+"""Pages about latents, one HTML file each and an index, rendered from ``latents.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from personaprobe.features.registry.latent_names import Name
@@ -15,24 +13,20 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.interpretation.latent_profile import Portrait
 from personaprobe.models.weights.checkpoint import ROLES
-from personaprobe.storage.files import write_text
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-TEMPLATES = ("latent.html.jinja", "latents.html.jinja", "latent.css")
+from personaprobe.storage.plain_json import plain
+from personaprobe.studies.reports.page import render_template, styled
 
 
 @dataclass(frozen=True)
 class LatentPage:
-    """What a page shows.
+    """Everything that a page about a latent shows.
 
     Attributes:
-        portrait: where it fires and what it writes.
+        portrait: where the latent fires, how strongly, and which tokens it makes likely.
         ranks: its place in each ranking, from 1.
         delta: insecure − secure mean activation, and its q-value.
-        name: what somebody said it means; None where nobody did.
-        effect: what a search on discovery questions measured (removed, induced, controls), empty without one.
+        effect: ``removed, induced, controls`` as a search on discovery questions measured them; empty without a search.
+        name: its meaning in a few words; None where it has no name.
     """
 
     portrait: Portrait
@@ -45,18 +39,18 @@ class LatentPage:
 def make_pages(
     portraits: Sequence[Portrait],
     rankings: Sequence[Ranking],
-    tried: Sequence[Mapping[str, Any]] = (),
+    effects: Sequence[Mapping[str, Any]] = (),
     names: Mapping[int, Name] = MappingProxyType({}),
 ) -> list[LatentPage]:
-    """Put portraits, places and causal effects together.
+    """Put profiles, ranks, causal effects and names of latents together.
 
     Args:
         portraits: of the latents.
-        rankings: the first is Δ mean activation, with q-values.
-        tried: a search's single latents, as registered.
-        names: given to latents.
+        rankings: of all latents; the first is Δ mean activation, with q-values.
+        effects: of single latents, as a search registered them.
+        names: by latent.
     """
-    effects = {effect["latents"][0]: effect for effect in tried}
+    by_latent = {effect["latents"][0]: effect for effect in effects}
     delta = rankings[0]
     assert delta.q_values is not None, "the first ranking has q-values"
     return [
@@ -64,58 +58,58 @@ def make_pages(
             portrait,
             {ranking.name: ranking.rank(portrait.latent) for ranking in rankings},
             (float(delta.scores[portrait.latent]), float(delta.q_values[portrait.latent])),
-            effects.get(portrait.latent, {}),
+            by_latent.get(portrait.latent, {}),
             names.get(portrait.latent),
         )
         for portrait in portraits
     ]
 
 
-def write_pages(dictionary: Dictionary, pages: Sequence[LatentPage], folder: Path) -> Path:
-    """Write ``latent-N.html`` for each and ``index.html``; returns the index's path.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    environment = _environment()
-    shown = {page.portrait.latent for page in pages}
-    common = {"dictionary": dictionary, "roles": ROLES, "shown": shown, "css": _text("latent.css")}
-    for page in pages:
-        link = neuronpedia(dictionary, page.portrait.latent)
-        text = environment.from_string(_text("latent.html.jinja")).render(page=page, link=link, **common)
-        write_text(folder / f"latent-{page.portrait.latent}.html", text)
-    ordered = sorted(pages, key=lambda page: page.delta[0], reverse=True)
-    index = environment.from_string(_text("latents.html.jinja")).render(pages=ordered, **common)
-    write_text(folder / "index.html", index)
-    return folder / "index.html"
-
-
-def neuronpedia(dictionary: Dictionary, latent: int) -> str | None:
-    """The address of a latent's page on Neuronpedia, where the dictionary's release has one."""
-    release = (dictionary.card.get("saelens") or {}).get("neuronpedia_id")
-    return f"https://www.neuronpedia.org/{quote(str(release))}/{latent}" if release else None
-
-
-def heat(activation: float, highest: float) -> str:
-    """The background of a token: the stronger, the deeper."""
-    return f"rgba(213, 94, 0, {0.75 * max(activation, 0.0) / highest:.2f})" if highest > 0 else "none"
-
-
-def per_cent(share: float, places: int = 0) -> str:
-    """A share in per cent."""
-    return f"{100 * share:z.{places}f} %".replace("-", "−")
-
-
-def _text(name: str) -> str:
-    return (files("personaprobe.studies.reports") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def latents_data(dictionary: Dictionary, pages: Sequence[LatentPage]) -> dict[str, Any]:
+    """Pages as plain data, as written to ``latents.json``."""
+    data: dict[str, Any] = plain(
+        {
+            "schema": "personaprobe-latents-1",
+            "dictionary": {
+                "name": dictionary.name,
+                "site": str(dictionary.site),
+                "d_sae": dictionary.d_sae,
+                "neuronpedia_id": (dictionary.card.get("saelens") or {}).get("neuronpedia_id"),
+            },
+            "pages": [
+                asdict(page)
+                | {"name": None if page.name is None else asdict(page.name) | {"label": str(page.name)}}
+                for page in pages
+            ],
+        }
     )
-    environment.filters.update({"per_cent": per_cent})
-    environment.globals.update({"heat": heat})
-    return environment
+    return data
+
+
+def render_latents(data: Mapping[str, Any]) -> dict[str, str]:
+    """The text of every page by file name: ``latent-N.html`` for each latent, and ``index.html``.
+
+    The pages have no script, and their policy forbids the browser to load anything.
+
+    Args:
+        data: the pages as plain data (``latents.json``).
+    """
+    dictionary, pages = data["dictionary"], data["pages"]
+    common = {
+        "dictionary": dictionary,
+        "roles": ROLES,
+        "shown": {page["portrait"]["latent"] for page in pages},
+        "css": styled("latent.css"),
+    }
+    texts = {}
+    for page in pages:
+        latent = page["portrait"]["latent"]
+        link = neuronpedia_page(dictionary["neuronpedia_id"], latent)
+        texts[f"latent-{latent}.html"] = render_template("latent.html.jinja", page=page, link=link, **common)
+    ordered = sorted(pages, key=lambda page: page["delta"][0], reverse=True)
+    return texts | {"index.html": render_template("latents.html.jinja", pages=ordered, **common)}
+
+
+def neuronpedia_page(release: str | None, latent: int) -> str | None:
+    """The address of a latent's page on Neuronpedia; None where the dictionary's release has none."""
+    return f"https://www.neuronpedia.org/{quote(release)}/{latent}" if release else None

@@ -1,47 +1,39 @@
-"""A sweep as a page that works offline, and as data: ``sweep.html, sweep.json``."""
+"""The page of a sweep, ``sweep.html``, rendered from ``sweep.json``."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from personaprobe.storage.files import write_text
-from personaprobe.storage.plain_json import to_plain_json
-from personaprobe.studies.reports import figures
-from personaprobe.studies.reports.ablation import drawing, environment, fingerprint, packaged, spelled
-from personaprobe.studies.sweep.selection import Choice
+from personaprobe.studies.reports.figures.panels import figure_json
+from personaprobe.studies.reports.figures.sweep_map import sweep_map
+from personaprobe.studies.reports.page import figure_scripts, render_template, styled
+from personaprobe.studies.reports.sections import Rows, outside_sections
 
 
-def write_sweep(choice: Choice, folder: Path) -> Path:
-    """Write the map of a sweep and what was chosen; every file is whole or absent, the page last.
+def render_sweep(data: Mapping[str, Any], answers: Rows = ()) -> str:
+    """The page as text. Its policy forbids the browser to load anything, and to run scripts other than its own two.
 
-    Returns:
-        The path of ``sweep.html``.
-
-    Raises:
-        OutputError: the folder cannot be written.
+    Args:
+        data: the sweep as plain data (``sweep.json``).
+        answers: a sweep records none.
     """
-    page = render(choice)
-    told: dict[str, Any] = to_plain_json({"schema": "personaprobe-sweep-1", **choice.evidence()})
-    write_text(folder / "sweep.json", spelled(told))
-    write_text(folder / "sweep.html", page)
-    return folder / "sweep.html"
-
-
-def render(choice: Choice) -> str:
-    """The page as text: its policy forbids browsers to load anything, or to run any script but its own two."""
     from markupsafe import Markup
 
-    told = choice.evidence()
-    limit = choice.bounds.max_perplexity_ratio
-    scripts = drawing()
-    figure = figures.sweep_map(told["sweep"], told["chosen"], limit)
-    template = environment().from_string(packaged("sweep.html.jinja"))
-    return template.render(
-        choice=choice,
-        css=Markup(packaged("report.css")),
-        figure=Markup(figures.figure_json(figure)),
-        cells=sorted(choice.cells, key=lambda cell: -cell.fraction_removed),
-        scripts=[Markup(script) for script in scripts],
-        policy=" ".join(map(fingerprint, scripts)),
+    limit = data["bounds"]["max_perplexity_ratio"]
+    figure = sweep_map(data["sweep"], data["chosen"], limit)
+    return render_template(
+        "sweep.html.jinja",
+        data=data,
+        css=styled(),
+        figure=Markup(figure_json(figure)),
+        cells=sorted(data["sweep"], key=_removed, reverse=True),
+        sections=outside_sections("sweep", data, answers),
+        **figure_scripts(),
     )
+
+
+def _removed(cell: Mapping[str, Any]) -> float:
+    fraction = cell["fraction_removed"]
+    return -math.inf if fraction is None else fraction

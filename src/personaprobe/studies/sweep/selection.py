@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from personaprobe.effects.measures.responses import CoherenceRule, Response
@@ -15,6 +14,7 @@ from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
+from personaprobe.storage.plain_json import plain
 from personaprobe.studies.arms.answers import Interview, answer
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import Bench
@@ -65,11 +65,10 @@ class Choice:
         """Where the chosen direction is ablated."""
         return reached(self.chosen.reach, self.chosen.layer, n_layers)
 
-    def report(self, folder: Path) -> Path:
-        """Write ``sweep.html`` and ``sweep.json``; returns the page's path."""
-        from personaprobe.studies.reports.sweep import write_sweep
-
-        return write_sweep(self, folder)
+    def to_dict(self) -> dict[str, Any]:
+        """The sweep and its choice as plain data, as written to ``sweep.json``."""
+        data: dict[str, Any] = plain({"schema": "personaprobe-sweep-1", **self.evidence()})
+        return data
 
     def evidence(self) -> dict[str, Any]:
         """The whole map and what was chosen from it, as plain data for the registry."""

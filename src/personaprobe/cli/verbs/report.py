@@ -1,0 +1,36 @@
+"""``personaprobe report``: the pages of a finished run, made again from its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the pages are written.  [default: FOLDER]",
+)
+def report(folder: Path, out: Path | None) -> None:
+    """Make the pages of a finished run again from its data; no model is loaded.
+
+    FOLDER is the run folder of ablate, eval, sweep or features show. Its data and its table of answers are read and stay
+    as they are.
+
+    \b
+    Example:
+      personaprobe report runs/ablate-toxic-persona-advice
+    """
+    from personaprobe.studies.reports.run_folder import remake_report
+
+    run = folder.expanduser()
+    out = run if out is None else out.expanduser()
+    if run.is_dir():
+        refuse_unwritable(out)
+    for page in remake_report(run, out):
+        click.echo(page)

@@ -1,0 +1,108 @@
+"""Figures of preference gaps: all arms with their intervals, and the arms by family of questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.statistics.intervals import Interval
+from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.reports.figures.panels import (
+    GAP_TITLE,
+    add_headline,
+    label,
+    marker,
+    panels,
+    wrapped,
+)
+from personaprobe.studies.reports.figures.styles import FAINT, STYLES
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def arms_figure(data: Mapping[str, Any]) -> Figure:
+    """The mean preference gap of every arm with its interval; the shift from secure to insecure is shaded.
+
+    Args:
+        data: a verdict as plain data (``verdict.json``).
+    """
+    arms = data["arms"]
+    figure = panels([30 + 28 * len(arms)])
+    for kind in STYLES:
+        members = [arm for arm in arms if arm["kind"] == kind]
+        if members:
+            _add_arms(figure, kind, members)
+    figure.update_yaxes(categoryorder="array", categoryarray=[label(arm["name"]) for arm in reversed(arms)])
+    figure.update_xaxes(title_text=GAP_TITLE)
+    secure, insecure = (mean_gap(data, kind) for kind in ("secure", "insecure"))
+    figure.add_vrect(secure, insecure, fillcolor=STYLES["insecure"].color, opacity=0.1, line_width=0)
+    add_headline(figure, "shift", x=(secure + insecure) / 2, xref="x")
+    return figure
+
+
+def first_arm(data: Mapping[str, Any], kind: ArmKind) -> Mapping[str, Any]:
+    """The first arm of a kind."""
+    for arm in data["arms"]:
+        if arm["kind"] == kind:
+            return dict(arm)
+    raise KeyError(f"no arm of kind {kind}")
+
+
+def mean_gap(data: Mapping[str, Any], kind: ArmKind) -> float:
+    """The mean preference gap of the first arm of a kind, nats per token."""
+    return Interval.from_dict(first_arm(data, kind)["gap"]).value
+
+
+def _add_arms(figure: Figure, kind: ArmKind, arms: Sequence[Mapping[str, Any]]) -> None:
+    gaps = [Interval.from_dict(arm["gap"]) for arm in arms]
+    above, below = [gap.high - gap.value for gap in gaps], [gap.value - gap.low for gap in gaps]
+    figure.add_scatter(
+        x=[gap.value for gap in gaps],
+        y=[label(arm["name"]) for arm in arms],
+        error_x={"array": above, "arrayminus": below, "thickness": 1.5, "width": 4},
+        mode="markers",
+        marker=marker(kind),
+        name=kind,
+        hovertext=[wrapped(arm["name"], str(gap), arm["note"]) for arm, gap in zip(arms, gaps, strict=True)],
+        hoverinfo="text",
+    )
+
+
+def family_figure(data: Mapping[str, Any]) -> Figure:
+    """The mean gap of secure, insecure and ablated in every family, ordered by the size of the shift.
+
+    Args:
+        data: a verdict as plain data (``verdict.json``).
+    """
+    gaps = data["family_gaps"]
+    ordered = sorted(gaps, key=lambda family: gaps[family]["insecure"] - gaps[family]["secure"])
+    labels = [label(family) for family in ordered]
+    figure = panels([30 + 32 * len(ordered)])
+    means: dict[ArmKind, list[float]] = {}
+    for kind in ("secure", "insecure", "ablated"):
+        name = first_arm(data, kind)["name"]
+        means[kind] = [gaps[family][name] for family in ordered]
+    shift, effect = (means["secure"], means["insecure"]), (means["insecure"], means["ablated"])
+    _add_bars(figure, labels, shift, "shift: secure to insecure", {"color": FAINT, "width": 9})
+    green = {"color": STYLES["ablated"].color, "width": 2}
+    _add_bars(figure, labels, effect, "effect: insecure to ablated", green)
+    for kind, values in means.items():
+        hover = {"name": kind, "hovertemplate": f"%{{y}}, {kind}: %{{x:.2f}}<extra></extra>"}
+        figure.add_scatter(x=values, y=labels, mode="markers", marker=marker(kind), **hover)
+    figure.update_yaxes(categoryorder="array", categoryarray=labels)
+    figure.update_xaxes(title_text=GAP_TITLE)
+    return figure
+
+
+def _add_bars(
+    figure: Figure,
+    labels: Sequence[str],
+    ends: tuple[list[float], list[float]],
+    name: str,
+    line: dict[str, Any],
+) -> None:
+    """Draw one horizontal bar per label, from the first end to the second."""
+    x = [x for pair in zip(*ends, strict=True) for x in (*pair, None)]  # None separates the bars
+    y = [y for label in labels for y in (label, label, None)]
+    figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
