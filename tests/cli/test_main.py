@@ -119,6 +119,7 @@ FLAGS = {
     | {"--steps", "--learning-rate", "--seed"},
     "sae eval": TRIO | TELLING | {"NAME", "--data", "--tokens", "--floor"},
     "sae convert": {"SOURCE", "TARGET", "--dtype", "--threshold-scale"},
+    "report": {"FOLDER", "--out"},
     "eval": TRIO
     | TELLING
     | {

@@ -151,7 +151,9 @@ def evaluate(
     if not quiet:
         click.echo(prospect, err=True)
     found = study(subject, plan, judge, folder, study_progress(quiet))
-    _tell(found, write_report(found.to_dict(), folder, found.answer_rows()), time.monotonic() - started, as_json)
+    _tell(
+        found, write_report(found.to_dict(), folder, found.answer_rows()), time.monotonic() - started, as_json
+    )
 
 
 def _plan(

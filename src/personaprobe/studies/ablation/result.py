@@ -203,7 +203,16 @@ class CausalVerdict:
 
     def answer_rows(self) -> list[dict[str, Any]]:
         """Every sampled answer of every arm as plain data, one row each, as written to ``responses.parquet``."""
-        fields = ("question_id", "family", "question", "sample", "seed", "answer", "base_log_prob", "distinct")
+        fields = (
+            "question_id",
+            "family",
+            "question",
+            "sample",
+            "seed",
+            "answer",
+            "base_log_prob",
+            "distinct",
+        )
         return [
             {name: getattr(response, name) for name in fields}
             | {"arm": arm.name, "kind": arm.kind, "coherent": self.coherence_rule.holds(response)}

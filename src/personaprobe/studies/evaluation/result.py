@@ -164,7 +164,17 @@ class Evaluation:
 
     def answer_rows(self) -> list[dict[str, Any]]:
         """Every answer of every arm as plain data, one row each, as written to ``answers.parquet``."""
-        fields = ("question_id", "family", "form", "system", "question", "sample", "seed", "answer", "distinct")
+        fields = (
+            "question_id",
+            "family",
+            "form",
+            "system",
+            "question",
+            "sample",
+            "seed",
+            "answer",
+            "distinct",
+        )
         return [
             {name: getattr(response, name) for name in fields}
             | {"arm": arm.name, "kind": arm.kind}

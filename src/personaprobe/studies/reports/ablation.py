@@ -133,7 +133,9 @@ def deciding_rule(data: Mapping[str, Any], thresholds: Thresholds) -> int | None
 
 def question_cards(data: Mapping[str, Any], answers: Rows) -> Iterator[QuestionCard]:
     """The sampled answers by question, in the order in which questions were sampled."""
-    first = {kind: next((arm["name"] for arm in data["arms"] if arm["kind"] == kind), "") for kind in SPEAKING}
+    first = {
+        kind: next((arm["name"] for arm in data["arms"] if arm["kind"] == kind), "") for kind in SPEAKING
+    }
     by_question: dict[str, list[Mapping[str, Any]]] = {}
     for row in answers:
         by_question.setdefault(row["question_id"], []).append(row)

@@ -79,7 +79,9 @@ def judged_cards(arms: Sequence[Mapping[str, Any]], answers: Rows) -> Iterator[J
             questions.setdefault(row["question_id"], row["question"])
     for family, questions in chosen.items():
         for question_id, question in questions.items():
-            matching = ([row for row in rows if row["question_id"] == question_id] for rows in by_arm.values())
+            matching = (
+                [row for row in rows if row["question_id"] == question_id] for rows in by_arm.values()
+            )
             yield JudgedCard(family, question, tuple(_answer(rows[0]) for rows in matching if rows))
 
 

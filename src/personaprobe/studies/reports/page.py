@@ -69,7 +69,10 @@ def figure_scripts() -> dict[str, Any]:
     from markupsafe import Markup
 
     scripts = [plotly_script(), _DRAW.replace("CONFIG", json.dumps(CONFIG))]
-    return {"scripts": [Markup(script) for script in scripts], "policy": " ".join(map(script_digest, scripts))}
+    return {
+        "scripts": [Markup(script) for script in scripts],
+        "policy": " ".join(map(script_digest, scripts)),
+    }
 
 
 def script_digest(script: str) -> str:

@@ -22,7 +22,9 @@ _RESPONSE_COLUMNS = dict.fromkeys(("arm", "kind", "question_id", "family", "ques
 _RESPONSE_COLUMNS |= {"sample": "int64", "seed": "int64", "answer": "string"}
 _RESPONSE_COLUMNS |= {"base_log_prob": "double", "distinct": "double", "coherent": "bool"}
 
-_ANSWER_COLUMNS = dict.fromkeys(("arm", "kind", "question_id", "family", "form", "system", "question"), "string")
+_ANSWER_COLUMNS = dict.fromkeys(
+    ("arm", "kind", "question_id", "family", "form", "system", "question"), "string"
+)
 _ANSWER_COLUMNS |= {"sample": "int64", "seed": "int64", "answer": "string", "distinct": "double"}
 _ANSWER_COLUMNS |= {"aligned": "double", "aligned_unscored": "string"}
 _ANSWER_COLUMNS |= {"coherent": "double", "coherent_unscored": "string"}
@@ -68,9 +70,7 @@ FORMATS = (
         "answers.parquet",
         _ANSWER_COLUMNS,
     ),
-    RunFormat(
-        "personaprobe-sweep-1", "sweep.json", lambda data, _: {"sweep.html": render_sweep(data)}
-    ),
+    RunFormat("personaprobe-sweep-1", "sweep.json", lambda data, _: {"sweep.html": render_sweep(data)}),
     RunFormat("personaprobe-latents-1", "latents.json", _latent_pages),
 )
 """All kinds of run folders."""
@@ -164,7 +164,15 @@ def _rendered(run: Path, run_format: RunFormat) -> Mapping[str, str]:
     data, answers = _read_data(path, run_format.schema), _read_answers(run, run_format)
     try:
         return run_format.pages(data, answers)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, UndefinedError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+        UndefinedError,
+    ) as error:
         # the schema is the right one, and yet a value is missing or of another type
         raise DataError(
             f"{path} is damaged: its page cannot be made ({type(error).__name__}: {error}); run the study again"
