@@ -175,6 +175,19 @@ def test_an_evaluation_written_before_opens_and_its_page_says_what_was_not_recor
     assert "answers were judged; they are not recorded" in text
 
 
+def test_a_table_written_before_raw_outputs_were_kept_opens(
+    write: dict[str, Callable[[Path], Path]], tmp_path: Path
+) -> None:
+    from pyarrow import parquet
+
+    before = write["evaluation"](tmp_path).read_bytes()
+    table = parquet.read_table(tmp_path / "answers.parquet")
+    dropped = [name for name in table.column_names if name.endswith(("_raw", "_prompt_digest"))]
+    assert len(dropped) == 4
+    parquet.write_table(table.drop_columns(dropped), tmp_path / "answers.parquet")
+    assert remake_report(tmp_path)[0].read_bytes() == before
+
+
 def test_a_sweep_written_before_opens(write: dict[str, Callable[[Path], Path]], tmp_path: Path) -> None:
     write["sweep"](tmp_path)
     changed(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES
 from personaprobe.errors import DataError
 from personaprobe.storage.files import write_text, write_whole
 from personaprobe.studies.reports.ablation import render_ablation
@@ -26,8 +27,7 @@ _ANSWER_COLUMNS = dict.fromkeys(
     ("arm", "kind", "question_id", "family", "form", "system", "question"), "string"
 )
 _ANSWER_COLUMNS |= {"sample": "int64", "seed": "int64", "answer": "string", "distinct": "double"}
-_ANSWER_COLUMNS |= {"aligned": "double", "aligned_unscored": "string"}
-_ANSWER_COLUMNS |= {"coherent": "double", "coherent_unscored": "string"}
+_ANSWER_COLUMNS |= {name: "double" if name in SCORES else "string" for name in JUDGED_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class RunFormat:
     pages: Callable[[Mapping[str, Any], Rows], Mapping[str, str]]
     table_file: str | None = None
     columns: Mapping[str, str] | None = None
+
+    @property
+    def shown_columns(self) -> list[str]:
+        """Columns that pages read. Raw outputs and prompt digests of judges are not shown, and older tables lack them."""
+        return [name for name in self.columns or () if not name.endswith(("_raw", "_prompt_digest"))]
 
 
 def _latent_pages(data: Mapping[str, Any], _: Rows) -> Mapping[str, str]:
@@ -210,7 +215,7 @@ def _read_answers(run: Path, run_format: RunFormat) -> Rows:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is damaged: it is not a Parquet table ({reason})") from error
-    if missing := [name for name in run_format.columns if name not in table.column_names]:
+    if missing := [name for name in run_format.shown_columns if name not in table.column_names]:
         raise DataError(f"{path} was not written by personaprobe: it has no column {missing[0]!r}")
     rows: Rows = table.to_pylist()
     return rows
