@@ -20,8 +20,8 @@ import pytest
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, rules
 from personaprobe.errors import OutputError
 from personaprobe.statistics.intervals import UNDEFINED, Interval
-from personaprobe.storage.plain_json import SPEAKING, ArmKind
 from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 from personaprobe.studies.reports import page as shared
 from personaprobe.studies.reports.ablation import question_cards, render_ablation
 from personaprobe.studies.reports.figures.dose_response import dose_figure

@@ -20,8 +20,8 @@ from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.questions.pairs import Pair, PairSet, TextSet
 from personaprobe.statistics.intervals import UNDEFINED, Interval
-from personaprobe.storage.plain_json import ArmKind
 from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, Preference, compared
 from personaprobe.studies.reports import page
 from personaprobe.studies.reports.run_folder import remake_report, write_report

@@ -10,7 +10,7 @@ from typing import Any
 from personaprobe.effects.interventions.energy import FAIR, MOST_UNFAIR
 from personaprobe.effects.verdict import THRESHOLDS, Thresholds, rules
 from personaprobe.models.massive_tokens import MassiveToken
-from personaprobe.storage.plain_json import SPEAKING, ArmKind
+from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 from personaprobe.studies.reports.figures.dose_response import dose_figure
 from personaprobe.studies.reports.figures.gaps import arms_figure, family_figure
 from personaprobe.studies.reports.figures.panels import figure_json

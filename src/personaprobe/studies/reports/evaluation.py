@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from personaprobe.effects.judges.rates import DEFINITIONS
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.reports.figures.styles import STYLES
 from personaprobe.studies.reports.page import NOT_RECORDED, flat, render_template, styled
 from personaprobe.studies.reports.sections import Rows, outside_sections

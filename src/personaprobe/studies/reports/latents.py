@@ -13,7 +13,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.interpretation.latent_profile import Portrait
 from personaprobe.models.weights.checkpoint import ROLES
-from personaprobe.storage.plain_json import plain
+from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.reports.page import render_template, styled
 
 
@@ -67,7 +67,7 @@ def make_pages(
 
 def latents_data(dictionary: Dictionary, pages: Sequence[LatentPage]) -> dict[str, Any]:
     """Pages as plain data, as written to ``latents.json``."""
-    data: dict[str, Any] = plain(
+    data: dict[str, Any] = to_plain_json(
         {
             "schema": "personaprobe-latents-1",
             "dictionary": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.statistics.intervals import Interval
+from personaprobe.storage.digests import sha256
 from personaprobe.studies.reports.figures.panels import CONFIG, plotly_script
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def figure_scripts() -> dict[str, Any]:
 
 def script_digest(script: str) -> str:
     """The digest of a script, as a content security policy names it: only scripts with these bytes may run."""
-    digest = hashlib.sha256(script.encode()).digest()
+    digest = sha256(script)
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES
 from personaprobe.errors import DataError
-from personaprobe.storage.files import write_text, write_whole
+from personaprobe.storage.files import write_atomically, write_text
 from personaprobe.studies.reports.ablation import render_ablation
 from personaprobe.studies.reports.evaluation import render_evaluation
 from personaprobe.studies.reports.sections import Rows
@@ -148,7 +148,7 @@ def answer_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) 
 def _write_table(table: Table, path: Path) -> None:
     from pyarrow import parquet
 
-    write_whole(path, lambda temporary: parquet.write_table(table, temporary))
+    write_atomically(path, lambda temporary: parquet.write_table(table, temporary))
 
 
 def _write_pages(pages: Mapping[str, str], folder: Path) -> Path:

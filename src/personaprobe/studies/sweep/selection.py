@@ -14,7 +14,7 @@ from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
-from personaprobe.storage.plain_json import plain
+from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.answers import Interview, answer
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import Bench
@@ -67,7 +67,7 @@ class Choice:
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep and its choice as plain data, as written to ``sweep.json``."""
-        data: dict[str, Any] = plain({"schema": "personaprobe-sweep-1", **self.evidence()})
+        data: dict[str, Any] = to_plain_json({"schema": "personaprobe-sweep-1", **self.evidence()})
         return data
 
     def evidence(self) -> dict[str, Any]:

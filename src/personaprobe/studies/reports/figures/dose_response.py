@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.reports.figures.gaps import mean_gap
 from personaprobe.studies.reports.figures.panels import GAP_TITLE, add_reference_line, marker, panels
 from personaprobe.studies.reports.figures.styles import INK, STYLES

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.statistics.intervals import Interval
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.reports.figures.panels import (
     GAP_TITLE,
     add_headline,

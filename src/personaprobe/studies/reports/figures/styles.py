@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from personaprobe.storage.plain_json import ArmKind
+from personaprobe.studies.arms.kinds import ArmKind
 
 INK, FAINT, CLEAR = "#1f2328", "#d0d4da", "rgba(0,0,0,0)"
 """Text and axes, grid lines, and a transparent background."""
