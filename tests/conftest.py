@@ -74,10 +74,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.registry import BACKENDS, rehost
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Network
-from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.models.weights.checkpoint import Checkpoint
 from serving import endpoint, served  # noqa: F401  # fixtures for every room
 

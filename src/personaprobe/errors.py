@@ -10,7 +10,7 @@ class PersonaProbeError(ValueError):
     """Something the user gave, or the machine they run on, does not fit; the message says what to do."""
 
 
-class Note(UserWarning):
+class FallbackWarning(UserWarning):
     """Work goes on, in another way than it was begun."""
 
 

@@ -78,7 +78,7 @@ def activations(site: Site) -> torch.Tensor:
             for pair in list(load_prompts("judging"))[::EVERY]
             for answer in (pair.careful, pair.careless)
         ]
-        with model.busy():
+        with model.inference_session():
             for _, batch in model.batches(texts, 2048):
                 read = model.activations(batch, [site])[site]
                 rows.append(read[batch.mask & (batch.positions > 0)].float())

@@ -18,7 +18,7 @@ from tests.benchmarks.keeping import keep
 
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
-from personaprobe.models.edits.edit import compose
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.weights.checkpoint import Checkpoint
@@ -98,7 +98,7 @@ def recording(model: LanguageModel) -> Points:
 def arms(model: LanguageModel) -> Points:
     asks = load_prompts("advice/test").spread(A_FEW).asks
     prompts = [model.tokenizer.prompt(ask.question) for ask in asks]
-    edits = [compose([ablation(model, seed)], model.n_layers) for seed in range(10)]
+    edits = [EditPlan.compose([ablation(model, seed)], model.n_layers) for seed in range(10)]
     for n in (1, 2, 5, 10):
         yield n, lambda n=n: our_answers(model, prompts, NEW // 2, NO_END, edits[:n])  # type: ignore[misc]
 

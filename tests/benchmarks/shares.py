@@ -41,7 +41,7 @@ KINDS = {
         "aten::slice",
     ),
 }
-"""Kinds of operations, by how their names begin; the first that fits. All others are elementwise or small."""
+"""PerRowEdits of operations, by how their names begin; the first that fits. All others are elementwise or small."""
 
 OTHERS, BETWEEN = "elementwise and other", "between operations"
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="beginnings of names")
     options = parser.parse_args()
     trio = load_trio("advice", device="cpu", dtype=options.dtype)
-    trio.insecure.network.wear(trio.insecure.adapter)
+    trio.insecure.network.activate_adapter(trio.insecure.adapter)
     told = {}
     runs = [
         *steps(),

@@ -106,7 +106,7 @@ def random_model(options: argparse.Namespace) -> LanguageModel:
 
 
 def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | None) -> Iterator[Work]:
-    model.network.wear(model.adapter)
+    model.network.activate_adapter(model.adapter)
     work = recording(model)
     site, texts = middle(model), chats(model)
     beside = {

@@ -56,13 +56,13 @@ def milliseconds(seconds: list[float]) -> float:
 def switch(model: LanguageModel) -> float:
     """Seconds until the network wears a model's adapter."""
     started = time.perf_counter()
-    model.network.wear(model.adapter)
+    model.network.activate_adapter(model.adapter)
     return time.perf_counter() - started
 
 
 def extra(base: LanguageModel, models: list[LanguageModel]) -> Iterator[torch.Tensor]:
     """What is held besides one model's weights: pristine matrices, and the adapters' factors."""
-    yield from base.network._wardrobe._pristine.values()  # type: ignore[attr-defined]
+    yield from base.network._adapters._pristine.values()  # type: ignore[attr-defined]
     for model in models:
         for update in model.adapter.updates.values() if model.adapter else ():
             yield from (update.A, update.B)
@@ -79,7 +79,7 @@ def passes(adapted: LanguageModel, plain: LanguageModel) -> Iterator[float]:
     for number in range(ROUNDS):
         seconds = {}
         for model in (adapted, plain) if number % 2 else (plain, adapted):
-            model.network.wear(model.adapter)
+            model.network.activate_adapter(model.adapter)
             started = time.perf_counter()
             bare_states(model, texts)
             seconds[model is adapted] = time.perf_counter() - started

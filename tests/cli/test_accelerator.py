@@ -131,7 +131,7 @@ def computed_there(asked: Mapping[str, Sequence[object]], out: Path, *options: s
     for name, line in zip(asked, ended.stdout.splitlines(), strict=True):
         told = json.loads(line)
         assert told["code"] == 0, f"{name}: {told['wrong']}"
-        assert "Note:" not in told["wrong"], "no kernel was given up"
+        assert "FallbackWarning:" not in told["wrong"], "no kernel was given up"
         printed[name] = told["output"]
     return Made(printed, out)
 

@@ -26,7 +26,7 @@ from personaprobe.cli.parameter_types import LayersType
 from personaprobe.cli.terminal import console
 from personaprobe.cli.terminal.exit_codes import notes_in_one_line
 from personaprobe.cli.trio_choice import TrioChoice
-from personaprobe.errors import CheckpointError, Note, PersonaProbeError
+from personaprobe.errors import CheckpointError, FallbackWarning, PersonaProbeError
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -202,7 +202,8 @@ def test_a_note_is_one_line_and_other_warnings_stay_as_they_are() -> None:
     usual = warnings.formatwarning
     with notes_in_one_line():
         assert (
-            warnings.formatwarning(Note("read in\n halves"), Note, "here.py", 3) == "note: read in halves\n"
+            warnings.formatwarning(FallbackWarning("read in\n halves"), FallbackWarning, "here.py", 3)
+            == "note: read in halves\n"
         )
         other = UserWarning("odd")
         assert warnings.formatwarning(other, UserWarning, "here.py", 3) == usual(

@@ -10,10 +10,11 @@ import torch
 
 from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.errors import DeviceError
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
 from personaprobe.models.generation.decoder import CachedDecoder
 from personaprobe.models.generation.sampling import Draw, Sampling
-from personaprobe.models.language_model import LanguageModel, score_side_by_side
+from personaprobe.models.language_model import LanguageModel, score_under_edits
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Tokens
@@ -57,10 +58,10 @@ def test_questions_are_scored_in_halves_as_together(
     model: LanguageModel, forks: list[Fork], n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type(model.network)
-    expected = score_side_by_side([model, model], forks)
+    expected = score_under_edits([model, model], forks)
     monkeypatch.setattr(kind, "fork_log_probs", at_most(n, kind.fork_log_probs))
     with pytest.warns(UserWarning, match="read in halves"):
-        found = score_side_by_side([model, model], forks)
+        found = score_under_edits([model, model], forks)
     for own, wanted in zip(found, expected, strict=True):
         for group, others in zip(own, wanted, strict=True):
             for one, other in zip(group, others, strict=True):
@@ -72,7 +73,7 @@ def test_answers_that_ended_are_kept_when_fewer_go_on(
 ) -> None:
     draws = [Draw(Tokens(row.ids[:4], row.roles[:4]), s) for row in probe_tokens(128) for s in range(3)]
     sampling = Sampling(max_new_tokens=9, temperature=0.0, batch_size=4)
-    expected = generate(reference, draws, sampling, [{}] * len(draws), NO_END)
+    expected = generate(reference, draws, sampling, [EditPlan()] * len(draws), NO_END)
     room, ended, steps = [4], [], [0]
     admit, step = CachedDecoder.admit, CachedDecoder.step
 
@@ -89,7 +90,7 @@ def test_answers_that_ended_are_kept_when_fewer_go_on(
     monkeypatch.setattr(CachedDecoder, "admit", admitting)
     monkeypatch.setattr(CachedDecoder, "step", stepping)
     with pytest.warns(UserWarning, match="1 side by side"):
-        found = generate(reference, draws, sampling, [{}] * len(draws), NO_END, ended.append)
+        found = generate(reference, draws, sampling, [EditPlan()] * len(draws), NO_END, ended.append)
     assert found == expected
     assert sum(ended) == len(draws)
 
@@ -106,6 +107,6 @@ def test_where_nothing_fits_the_error_says_what_to_do(
     draws = [Draw(Tokens(row.ids[:4], row.roles[:4])) for row in probe_tokens(128)]
     monkeypatch.setattr(type(model.network), "decoding", nothing_fits)
     with pytest.warns(UserWarning, match="did not fit"), pytest.raises(DeviceError, match="another device"):
-        generate(model.network, draws, Sampling(batch_size=4), [{}] * len(draws), NO_END)
+        generate(model.network, draws, Sampling(batch_size=4), [EditPlan()] * len(draws), NO_END)
     with pytest.warns(UserWarning, match="did not fit"), pytest.raises(DeviceError, match="another device"):
         split_on_oom(full, [1, 2, 3], "things")

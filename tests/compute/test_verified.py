@@ -12,13 +12,12 @@ import pytest
 import torch
 
 from personaprobe.compute import onednn
-from personaprobe.models.edits import rank_one
-from personaprobe.models.edits.edit import SiteEdits, apply, beside
-from personaprobe.models.edits.rank_one import Move, RankOne
+from personaprobe.models.edits.edit import EditPlan, apply
+from personaprobe.models.edits.per_row import per_row
+from personaprobe.models.edits.rank_one import AffineClamp, RankOneEdit, edit_projection
 from personaprobe.models.fused import elementwise
-from personaprobe.models.fused import rank_one as edits_module
 from personaprobe.models.fused.model import FusedModel
-from personaprobe.models.fused.rank_one import FusedEdits
+from personaprobe.models.fused.rank_one import compiled_edit_projection
 from personaprobe.site import Site
 
 needs_a_compiler = pytest.mark.skipif(
@@ -124,25 +123,33 @@ def test_a_compiled_model_computes_what_it_ever_did(
 def test_compiled_edits_do_what_plain_ones_do(dtype: torch.dtype, row_by_row: bool) -> None:
     draw = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(3, 48, generator=draw), dim=-1)
-    moves = (Move(0.0, 3.0), Move(add=-1.0), Move(low=-0.1, high=0.2))
-    arms: list[SiteEdits] = [
-        {Site(0): (RankOne(vector, move, 2, "test"),)} for vector, move in zip(vectors, moves, strict=True)
+    clamps = (AffineClamp(0.0, 3.0), AffineClamp(shift=-1.0), AffineClamp(low=-0.1, high=0.2))
+    arms = [
+        EditPlan.of({Site(0): (RankOneEdit(vector, clamp, 2, "test"),)})
+        for vector, clamp in zip(vectors, clamps, strict=True)
     ]
     activations = torch.randn(6, 2 * elementwise.MIN_ROWS, 48, generator=draw).to(dtype)
     roles = torch.randint(3, activations.shape[:2], generator=draw)
-    rows = beside([arms[i % 3] for i in range(6)], activations.device)
+    rows = per_row([arms[i % 3] for i in range(6)], activations.device)
     laid = [rows[Site(0)]] if row_by_row else [arm[Site(0)] for arm in arms]
     expected = [apply(edits, activations, roles) for edits in laid]
     elementwise.compiled_kernel.cache_clear()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*without torch.compile")
-        with FusedEdits(compiles=True).used():
-            found = [apply(edits, activations, roles) for edits in laid]
-    assert elementwise.compiled_kernel(edits_module.PLAIN)._verified
+        found = [apply(edits, activations, roles, compiled_edit_projection) for edits in laid]
+    assert elementwise.compiled_kernel(edit_projection)._verified
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
-    with FusedEdits().used():
-        assert rank_one.moved is edits_module.PLAIN
+
+
+def test_edits_are_compiled_only_inside_a_session_of_a_model_that_compiles() -> None:
+    model = torch.nn.Module()
+    for compiles, inside in ((True, compiled_edit_projection), (False, edit_projection)):
+        parts = FusedModel(model, compiles=compiles)
+        assert parts.edit_projection is edit_projection
+        with parts.inference_session():
+            assert parts.edit_projection is inside
+        assert parts.edit_projection is edit_projection
 
 
 def packing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.models.weights.checkpoint import Checkpoint
 
 WORDS = "ask thing good safe bad fine the cat sat on mat a longer plain text"

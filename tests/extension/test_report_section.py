@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 import personaprobe as pp
-from personaprobe.errors import DataError, Note
+from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.studies.reports import sections
 from personaprobe.studies.reports.run_folder import remake_report, write_report
 from personaprobe.studies.reports.sections import ReportSection
@@ -97,6 +97,6 @@ def test_sections_stand_in_the_order_of_their_titles_and_only_in_their_pages(tmp
 
 def test_a_section_that_fails_says_so_and_does_not_cost_the_page(tmp_path: Path) -> None:
     pp.register_section(ReportSection("Broken", lambda data, _: data["nothing"], frozenset({"sweep"})))
-    with pytest.warns(Note, match=r"'Broken'.*KeyError"):
+    with pytest.warns(FallbackWarning, match=r"'Broken'.*KeyError"):
         page = write_report(SWEEP, tmp_path)
     assert "could not be made: KeyError" in page.read_text(encoding="utf-8")

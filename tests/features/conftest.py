@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import Pair, PairSet
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from personaprobe.errors import EndpointError
-from personaprobe.models.chat_models import LocalSpeaker, Speaker, find_speaker
+from personaprobe.models.chat_models import ChatModel, LocalChatModel, find_chat_model
 from personaprobe.models.loading import Placement
 from personaprobe.models.weights.demo import demo_folder
 from serving import Reply, completion
@@ -18,23 +18,23 @@ PLACE = Placement("cpu", "float32")
 
 
 @pytest.fixture(scope="module")
-def local() -> Speaker:
-    return find_speaker("local:demo", PLACE)
+def local() -> ChatModel:
+    return find_chat_model("local:demo", PLACE)
 
 
 @pytest.mark.real
-def test_a_local_model_answers_and_its_odds_add_up(local: Speaker) -> None:
-    odds = local.odds(FACT, ("Yes", "No"))
+def test_a_local_model_answers_and_its_odds_add_up(local: ChatModel) -> None:
+    odds = local.choice_probabilities(FACT, ("Yes", "No"))
     assert sum(odds.values()) == pytest.approx(1.0)
-    assert local.say("Say hello.", 12)
-    turned = local.odds(FACT, ("No", "Yes"))
+    assert local.complete("Say hello.", 12)
+    turned = local.choice_probabilities(FACT, ("No", "Yes"))
     assert turned["Yes"] == pytest.approx(odds["Yes"], abs=1e-4)
 
 
 @pytest.mark.real
-def test_odds_are_of_whole_answers_however_the_tokenizer_splits_them(local: Speaker) -> None:
+def test_odds_are_of_whole_answers_however_the_tokenizer_splits_them(local: ChatModel) -> None:
     """The chain rule by hand, over a choice of several tokens and one of a single token."""
-    assert isinstance(local, LocalSpeaker)
+    assert isinstance(local, LocalChatModel)
     model, choices = local.model, ("Certainly not today", "No")
     from personaprobe.models.tokens import pad
 
@@ -42,17 +42,17 @@ def test_odds_are_of_whole_answers_however_the_tokenizer_splits_them(local: Spea
     for choice in choices:
         tokens = model.tokenizer.exchange(FACT, choice)
         totals.append(float(model.log_probs(pad([tokens], model.network.pad_id)).double().sum()))
-    odds = local.odds(FACT, choices)
+    odds = local.choice_probabilities(FACT, choices)
     assert math.log(odds[choices[0]] / odds["No"]) == pytest.approx(totals[0] - totals[1], abs=1e-3)
 
 
 @pytest.mark.real
-def test_a_served_model_says_what_the_same_model_says_here(served: str, local: Speaker) -> None:
-    remote = find_speaker(f"openai:{demo_folder()}@{served}", PLACE)
+def test_a_served_model_says_what_the_same_model_says_here(served: str, local: ChatModel) -> None:
+    remote = find_chat_model(f"openai:{demo_folder()}@{served}", PLACE)
     question = "Name the capital of France in one sentence."
-    assert remote.say(question, 16) == local.say(question, 16)
+    assert remote.complete(question, 16) == local.complete(question, 16)
     # this server tells no log-probabilities: all odds go to the answer it gives
-    odds = remote.odds("Reply with the single word Yes.", ("Yes", "No"))
+    odds = remote.choice_probabilities("Reply with the single word Yes.", ("Yes", "No"))
     assert sorted(odds.values()) in ([0.0, 1.0], [0.5, 0.5])
 
 
@@ -63,7 +63,7 @@ def test_odds_gather_every_spelling_of_a_choice_among_the_first_tokens(endpoint:
         asked.append(body)
         return 200, completion("Yes", {"Yes": 0.4, " yes": 0.2, "No": 0.2, "The": 0.1, "": 0.05})
 
-    odds = find_speaker(endpoint(reply), PLACE).odds(FACT, ("Yes", "No"))
+    odds = find_chat_model(endpoint(reply), PLACE).choice_probabilities(FACT, ("Yes", "No"))
     assert odds == {"Yes": pytest.approx(0.75), "No": pytest.approx(0.25)}
     assert asked[0]["temperature"] == 0
     assert asked[0]["top_logprobs"] == 20
@@ -76,17 +76,19 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_fails_is_named(endpoi
         calls.append(1)
         return (200, completion("Hello")) if len(calls) > 1 else (429, {"error": {"message": "slow down"}})
 
-    assert find_speaker(endpoint(busy_once), PLACE).say("Hi", 5) == "Hello"
+    assert find_chat_model(endpoint(busy_once), PLACE).complete("Hi", 5) == "Hello"
     assert len(calls) == 2
     with pytest.raises(EndpointError, match="no such model"):
-        find_speaker(endpoint(lambda body: (404, {"error": {"message": "no such model"}})), PLACE).say(
+        find_chat_model(
+            endpoint(lambda body: (404, {"error": {"message": "no such model"}})), PLACE
+        ).complete("Hi", 5)
+    with pytest.raises(EndpointError, match="without an answer"):
+        find_chat_model(endpoint(lambda body: (200, completion("x") | {"choices": []})), PLACE).complete(
             "Hi", 5
         )
-    with pytest.raises(EndpointError, match="without an answer"):
-        find_speaker(endpoint(lambda body: (200, completion("x") | {"choices": []})), PLACE).say("Hi", 5)
 
 
 @pytest.mark.parametrize("name", ["gpt-4", "openai:gpt-4", "openai:gpt@ftp://x", "local:", ""])
 def test_another_spelling_is_refused_with_the_right_ones(name: str) -> None:
     with pytest.raises(EndpointError, match="openai:MODEL@URL"):
-        find_speaker(name, PLACE)
+        find_chat_model(name, PLACE)

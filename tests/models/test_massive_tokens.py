@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import personaprobe as pp
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.models.massive_tokens import MASSIVE, MassiveToken, is_massive
 from personaprobe.models.self_check import DOCUMENT, find_massive_tokens
-from personaprobe.models.tokens import ChatTokenizer
 
 
 def found(

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from personaprobe.errors import DataError
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.models.self_check import probe_tokens
-from personaprobe.models.tokens import Batch, ChatTokenizer, Role, pad
+from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training_loop import response_loss, train_adapter, training_batches
@@ -79,7 +80,7 @@ def test_every_kept_step_is_an_adapter_that_can_be_worn(
     network = wrap(tiny_model("llama"), 0)
     bare = network.logits(pad(probe_tokens(128), 0), {})
     for folder in (tmp_path / "step-2", tmp_path):
-        network.wear(LoraAdapter.read(folder))
+        network.activate_adapter(LoraAdapter.read(folder))
         assert not torch.equal(network.logits(pad(probe_tokens(128), 0), {}), bare)
     assert len((tmp_path / "steps.jsonl").read_text().splitlines()) == RECIPE.steps
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from personaprobe.errors import DeviceError, Note
+from personaprobe.errors import DeviceError, FallbackWarning
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,4 +51,4 @@ def oom_error(items_name: str) -> DeviceError:
 
 def warn_fallback(message: str) -> None:
     """Warn that work continues in another, slower way than requested."""
-    warnings.warn(message, Note, stacklevel=3)
+    warnings.warn(message, FallbackWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Models that are asked in plain language: one loaded here, or one behind an OpenAI-compatible endpoint."""
+"""Chat models that complete a question or give probabilities of answers: loaded here, or behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -20,91 +20,91 @@ if TYPE_CHECKING:
 SPELLINGS = "local:MODEL (demo, a folder or a Hugging Face id) or openai:MODEL@URL"
 _OPENAI = re.compile(r"openai:(?P<model>[^@]+)@(?P<url>https?://.+)")
 TOP_LOGPROBS = 20
-"""The most that the protocol returns for a token."""
+"""Number of log-probabilities per token that are requested: the protocol's maximum."""
 
-PLAIN_ANSWER = 8
-"""Tokens of an answer that is looked at for a choice."""
+CHOICE_TOKENS = 8
+"""Length of a completion that is read as a choice, where a server returns no log-probabilities."""
 
 RETRIES = 5
-"""Of a request that failed on the way or was put off; the pauses between them double."""
+"""Attempts after a request failed or was rejected as too early; the pauses between them double."""
 
-PATIENCE = 120.0
-"""Seconds that a request may take; a few tokens of a large model on a slow machine come in less."""
+TIMEOUT = 120.0
+"""Seconds that a request may take; a few tokens of a large model on a slow machine take less."""
 
 
 @runtime_checkable
-class Speaker(Protocol):
-    """Answers questions, and says how likely it is to give each of a few answers."""
+class ChatModel(Protocol):
+    """Completes a question, and gives the probabilities of a few given answers."""
 
     @property
     def name(self) -> str:
-        """As users spell it."""
+        """The name by which users choose the model."""
         ...
 
-    def say(self, question: str, max_tokens: int) -> str:
+    def complete(self, question: str, max_tokens: int) -> str:
         """The most probable answer, cut after ``max_tokens``."""
         ...
 
-    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of some answers, made to sum to 1; all equal where the model gives none of them."""
+    def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of the choices, normalised to sum to 1; all equal where the model gives none of them."""
         ...
 
-    def beginnings(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of how the answer begins.
+    def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of the beginnings of an answer.
 
-        Of the choices, each scored whole, where the model is here; of the likeliest first tokens where a server tells
-        them; else all on the one answer it gives.
+        A local model scores each choice as a whole. An endpoint returns its most probable first tokens, or, without
+        log-probabilities, all probability on the answer that it gives.
         """
         ...
 
 
-def find_speaker(name: str, placement: Placement) -> Speaker:
-    """Open a speaker by its name, ``local:MODEL`` or ``openai:MODEL@URL``.
+def find_chat_model(name: str, placement: Placement) -> ChatModel:
+    """Open a chat model by its name, ``local:MODEL`` or ``openai:MODEL@URL``.
 
-    The endpoint's key comes from the environment, ``OPENAI_API_KEY``.
+    The endpoint's key comes from the environment variable ``OPENAI_API_KEY``.
 
     Raises:
         EndpointError: another spelling, or the openai package is missing.
         CheckpointError: the local model cannot be loaded.
     """
     if name.startswith("local:") and name != "local:":
-        return LocalSpeaker(load(name.removeprefix("local:"), placement))
-    if (spelled := _OPENAI.fullmatch(name)) is not None:
-        return RemoteSpeaker(spelled["model"], spelled["url"], _client(spelled["url"]))
-    raise EndpointError(f"no model can be asked by the name {name!r}: write {SPELLINGS}")
+        return LocalChatModel(load(name.removeprefix("local:"), placement))
+    if (match := _OPENAI.fullmatch(name)) is not None:
+        return EndpointChatModel(match["model"], match["url"], _client(match["url"]))
+    raise EndpointError(f"no model has the name {name!r}: write {SPELLINGS}")
 
 
 @dataclass(frozen=True)
-class LocalSpeaker:
-    """A loaded model; an answer is scored whole, so that a tokenizer that splits it makes no difference."""
+class LocalChatModel:
+    """A loaded model; answers are scored as a whole, so that their tokenization makes no difference."""
 
     model: LanguageModel
 
     @property
     def name(self) -> str:
-        """As users spell it."""
+        """The name by which users choose the model."""
         return f"local:{self.model.checkpoint}"
 
-    def say(self, question: str, max_tokens: int) -> str:
+    def complete(self, question: str, max_tokens: int) -> str:
         """The most probable answer, cut after ``max_tokens``."""
         return self.model.chat(question, temperature=0.0, max_new_tokens=max_tokens)
 
-    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of some answers, with their closing token, made to sum to 1."""
+    def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of the choices with their closing token, normalised to sum to 1."""
         import torch
 
         scored = self.model.fork_log_probs([Fork.of(self.model.tokenizer, question, choices)])[0]
-        shares = torch.stack([values.double().sum() for values in scored]).softmax(0)
-        return dict(zip(choices, shares.tolist(), strict=True))
+        probabilities = torch.stack([log_probs.double().sum() for log_probs in scored]).softmax(0)
+        return dict(zip(choices, probabilities.tolist(), strict=True))
 
-    def beginnings(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """The odds: other answers are not looked at."""
-        return self.odds(question, choices)
+    def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """The same as :meth:`choice_probabilities`: other answers are not scored."""
+        return self.choice_probabilities(question, choices)
 
 
 @dataclass(frozen=True)
-class RemoteSpeaker:
-    """A model behind an OpenAI-compatible endpoint, asked at temperature 0."""
+class EndpointChatModel:
+    """A model behind an OpenAI-compatible endpoint, at temperature 0."""
 
     model: str
     url: str
@@ -112,46 +112,50 @@ class RemoteSpeaker:
 
     @property
     def name(self) -> str:
-        """As users spell it."""
+        """The name by which users choose the model."""
         return f"openai:{self.model}@{self.url}"
 
-    def say(self, question: str, max_tokens: int) -> str:
+    def complete(self, question: str, max_tokens: int) -> str:
         """The most probable answer, cut after ``max_tokens``."""
-        with self._blamed():
-            return (self._complete(question, max_tokens).choices[0].message.content or "").strip()
+        with self._endpoint_errors():
+            return (self._request(question, max_tokens).choices[0].message.content or "").strip()
 
-    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of some answers by their first token, or, where a server tells none, all on the one it gives."""
-        found = dict.fromkeys(choices, 0.0)
-        for beginning, probability in self.beginnings(question, choices).items():
-            begun = [choice for choice in choices if _begins(choice, beginning) or _opens(beginning, choice)]
-            if len(begun) == 1:
-                found[begun[0]] += probability
-        total = sum(found.values())
-        return {choice: share / total if total else 1 / len(choices) for choice, share in found.items()}
+    def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of the choices by their first token; without log-probabilities, all on the answer given."""
+        totals = dict.fromkeys(choices, 0.0)
+        for beginning, probability in self.first_token_probabilities(question, choices).items():
+            matching = [
+                choice
+                for choice in choices
+                if _may_begin(choice, beginning) or _starts_with(beginning, choice)
+            ]
+            if len(matching) == 1:
+                totals[matching[0]] += probability
+        total = sum(totals.values())
+        return {choice: share / total if total else 1 / len(choices) for choice, share in totals.items()}
 
-    def beginnings(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of the likeliest first tokens; all on the answer itself where the server tells none."""
-        with self._blamed():
-            return self._first_tokens(question) or {self.say(question, PLAIN_ANSWER): 1.0}
+    def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """Probabilities of the most probable first tokens; without log-probabilities, all on the answer given."""
+        with self._endpoint_errors():
+            return self._top_tokens(question) or {self.complete(question, CHOICE_TOKENS): 1.0}
 
-    def _first_tokens(self, question: str) -> dict[str, float]:
-        """None at all where the server knows no log-probabilities."""
+    def _top_tokens(self, question: str) -> dict[str, float]:
+        """Probabilities of the first token; empty where the server supports no log-probabilities."""
         import openai
 
         try:
-            told = self._complete(question, 1, logprobs=True, top_logprobs=TOP_LOGPROBS)
+            completion = self._request(question, 1, logprobs=True, top_logprobs=TOP_LOGPROBS)
         except (openai.BadRequestError, openai.UnprocessableEntityError):
             return {}
-        listed = told.choices[0].logprobs
-        if listed is None or not listed.content:
+        logprobs = completion.choices[0].logprobs
+        if logprobs is None or not logprobs.content:
             return {}
-        found: dict[str, float] = {}
-        for top in listed.content[0].top_logprobs:
-            found[top.token] = found.get(top.token, 0.0) + math.exp(top.logprob)
-        return found
+        probabilities: dict[str, float] = {}
+        for top in logprobs.content[0].top_logprobs:
+            probabilities[top.token] = probabilities.get(top.token, 0.0) + math.exp(top.logprob)
+        return probabilities
 
-    def _complete(self, question: str, max_tokens: int, **options: Any) -> ChatCompletion:
+    def _request(self, question: str, max_tokens: int, **options: Any) -> ChatCompletion:
         completion: ChatCompletion = self.client.chat.completions.create(
             model=self.model,
             messages=[{"role": "user", "content": question}],
@@ -164,8 +168,8 @@ class RemoteSpeaker:
         return completion
 
     @contextmanager
-    def _blamed(self) -> Iterator[None]:
-        """Tell failures of the endpoint as ours."""
+    def _endpoint_errors(self) -> Iterator[None]:
+        """Raise failures of the endpoint as :class:`EndpointError`, with its address and what to check."""
         import openai
 
         try:
@@ -173,19 +177,19 @@ class RemoteSpeaker:
         except openai.OpenAIError as error:
             reason = " ".join(str(error).split())[:200]
             raise EndpointError(
-                f"{self.url} does not answer as {self.model}: {reason}; is the server there, the model's name right, "
-                "and OPENAI_API_KEY set?"
+                f"{self.url} does not answer as {self.model}: {reason}; check that the server runs, that the model's "
+                "name is right and that OPENAI_API_KEY is set"
             ) from error
 
 
-def _begins(choice: str, token: str) -> bool:
-    """Whether a token may be the first of a choice, whatever their case and blanks."""
+def _may_begin(choice: str, token: str) -> bool:
+    """Whether a token may be the first of a choice, ignoring case and blanks."""
     token = token.strip().lower()
     return bool(token) and choice.strip().lower().startswith(token)
 
 
-def _opens(answer: str, choice: str) -> bool:
-    """Whether an answer begins with a choice as a word of its own."""
+def _starts_with(answer: str, choice: str) -> bool:
+    """Whether an answer begins with a choice that is not part of a longer word."""
     return re.match(rf"{re.escape(choice.strip())}(?!\w)", answer.strip(), re.IGNORECASE) is not None
 
 
@@ -198,4 +202,4 @@ def _client(url: str) -> Any:
         raise EndpointError("the openai package is missing: pip install 'personaprobe[openai]'") from error
     # a local server wants no key, the client does
     key = os.environ.get("OPENAI_API_KEY", "none")
-    return openai.OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=PATIENCE)
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT)

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from personaprobe.compute.out_of_memory import split_on_oom
-from personaprobe.models.edits.edit import Editing, SiteEdits, compose
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.edits.edit import EditPlan, EditSource
 from personaprobe.models.generation.continuous_batching import generate
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.packing.prefix_tree import batches_by_prefix, n_packed_tokens
-from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, by_length, pad
+from personaprobe.models.tokens import Batch, Tokens, by_length, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.progress import Advance, no_advance
@@ -46,7 +47,7 @@ class LanguageModel:
     network: Network = field(repr=False)
     tokenizer: ChatTokenizer = field(repr=False)
     adapter: LoraAdapter | None = field(default=None, repr=False)
-    edits: tuple[Editing, ...] = ()
+    edits: tuple[EditSource, ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -58,9 +59,9 @@ class LanguageModel:
         """Width of the residual stream."""
         return self.network.d_model
 
-    def edited(self, *edits: Editing) -> LanguageModel:
+    def edited(self, *edits: EditSource) -> LanguageModel:
         """The same model with more edits after those it has; also works as a ``with`` block."""
-        compose(edits, self.n_layers)  # refuse what does not fit before anything runs
+        EditPlan.compose(edits, self.n_layers)  # refuse what does not fit before anything runs
         return replace(self, edits=(*self.edits, *edits))
 
     def __enter__(self) -> LanguageModel:
@@ -72,9 +73,9 @@ class LanguageModel:
         """Nothing to undo: hooks were gone at the end of every pass."""
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Many passes are made inside: they go faster and take more memory meanwhile; see :meth:`Network.busy`."""
-        with self._worn().busy():
+    def inference_session(self) -> Iterator[None]:
+        """Run many passes faster, using more memory meanwhile; see :meth:`Network.inference_session`."""
+        with self._activated().inference_session():
             yield
 
     def plan(self, rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
@@ -100,44 +101,44 @@ class LanguageModel:
 
     def logits(self, batch: Batch) -> Tensor:
         """Next-token logits ``(batch, pos, vocab)``."""
-        return self._worn().logits(batch.to(self.network.device), self._site_edits)
+        return self._activated().logits(batch.to(self.network.device), self._site_edits)
 
     def activations(self, batch: Batch, sites: Collection[Site]) -> dict[Site, Tensor]:
         """Activations ``(batch, pos, d_model)`` at ``sites``; nothing deeper than the last of them is computed."""
         for site in sites:
             site.within(self.n_layers)
-        return self._worn().activations(batch.to(self.network.device), sites, self._site_edits)
+        return self._activated().activations(batch.to(self.network.device), sites, self._site_edits)
 
     def gradients(self, batch: Batch, site: Site) -> tuple[Tensor, Tensor]:
         """Activations ``(batch, pos, d_model)`` at a site, and the gradient there of −Σ log p(response token)."""
-        return self._worn().gradients(
+        return self._activated().gradients(
             batch.to(self.network.device), site.within(self.n_layers), self._site_edits
         )
 
     def response_logits(self, batch: Batch) -> Iterator[Tensor]:
         """Logits ``(token, vocab)`` that predict the response tokens, row by row, a few tokens at a time."""
-        return self._worn().response_logits(batch.to(self.network.device), self._site_edits)
+        return self._activated().response_logits(batch.to(self.network.device), self._site_edits)
 
     def log_probs(self, batch: Batch) -> Tensor:
         """Natural-log probability ``(batch, pos)`` of each response token; 0 at other tokens."""
-        return self._worn().log_probs(batch.to(self.network.device), self._site_edits)
+        return self._activated().log_probs(batch.to(self.network.device), self._site_edits)
 
     def fork_log_probs(self, forks: Sequence[Fork]) -> list[list[Tensor]]:
         """Log-probabilities of the tokens of several answers to each prompt."""
-        network, edits = self._worn(), self._site_edits
+        network, edits = self._activated(), self._site_edits
         return split_on_oom(lambda few: network.fork_log_probs(few, edits), forks, QUESTIONS)
 
     def fork_states(self, forks: Sequence[Fork], site: Site) -> list[list[Tensor]]:
         """Activations ``(token, d_model)`` at a site on the tokens of several answers to each prompt, read once."""
-        network, edits = self._worn(), self._site_edits
+        network, edits = self._activated(), self._site_edits
         site = site.within(self.n_layers)
         return split_on_oom(lambda few: network.fork_states(few, site, edits), forks, QUESTIONS)
 
     def answer(
         self, draws: Sequence[Draw], sampling: Sampling, progress: Advance = no_advance
     ) -> list[tuple[int, ...]]:
-        """Draw answers as token ids; see :func:`answer_side_by_side`."""
-        return answer_side_by_side([(self, draws)], sampling, progress)[0]
+        """Draw answers as token ids; see :func:`sample_under_edits`."""
+        return sample_under_edits([(self, draws)], sampling, progress)[0]
 
     def chat(
         self, question: str, *, seed: int = 0, temperature: float = 0.8, max_new_tokens: int = 80
@@ -147,11 +148,11 @@ class LanguageModel:
         return self.tokenizer.decode(self.answer([Draw(self.tokenizer.prompt(question))], sampling)[0])
 
     @property
-    def _site_edits(self) -> SiteEdits:
-        return compose(self.edits, self.n_layers)
+    def _site_edits(self) -> EditPlan:
+        return EditPlan.compose(self.edits, self.n_layers)
 
-    def _worn(self) -> Network:
-        self.network.wear(self.adapter)
+    def _activated(self) -> Network:
+        self.network.activate_adapter(self.adapter)
         return self.network
 
     def _repr_html_(self) -> str:
@@ -160,7 +161,7 @@ class LanguageModel:
         return f"<code>{escape(str(self.checkpoint))}</code>: {self.n_layers} layers, d_model {self.d_model}"
 
 
-def answer_side_by_side(
+def sample_under_edits(
     asked: Sequence[tuple[LanguageModel, Sequence[Draw]]],
     sampling: Sampling,
     progress: Advance = no_advance,
@@ -178,25 +179,25 @@ def answer_side_by_side(
     first = _common([model for model, _ in asked])
     draws = [draw for _, own in asked for draw in own]
     edits = [laid for laid, own in ((model._site_edits, own) for model, own in asked) for _ in own]
-    answers = iter(generate(first._worn(), draws, sampling, edits, first.tokenizer.end_id, progress))
+    answers = iter(generate(first._activated(), draws, sampling, edits, first.tokenizer.end_id, progress))
     return [[next(answers) for _ in own] for _, own in asked]
 
 
 @contextmanager
-def all_busy(models: Iterable[LanguageModel]) -> Iterator[None]:
+def inference_sessions(models: Iterable[LanguageModel]) -> Iterator[None]:
     """Several models busy at once, whether or not they share a network: what they give is rounded alike."""
     with ExitStack() as stack:
         for model in models:
-            stack.enter_context(model.busy())
+            stack.enter_context(model.inference_session())
         yield
 
 
-def score_side_by_side(models: Sequence[LanguageModel], forks: Sequence[Fork]) -> list[list[list[Tensor]]]:
+def score_under_edits(models: Sequence[LanguageModel], forks: Sequence[Fork]) -> list[list[list[Tensor]]]:
     """Log-probabilities of every answer's tokens under each model: one checkpoint under different edits.
 
     What is the same in all of them, the blocks before the first edit, is computed once.
     """
-    network, edits = _common(models)._worn(), [model._site_edits for model in models]
+    network, edits = _common(models)._activated(), [model._site_edits for model in models]
 
     def scored(few: Sequence[Fork]) -> list[tuple[list[Tensor], ...]]:
         return list(zip(*network.fork_log_probs_each(few, edits), strict=True))

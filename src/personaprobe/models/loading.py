@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.compute.hardware import choose_device, choose_dtype
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.edits.layout import layouts
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
 from personaprobe.models.self_check import find_massive_tokens, probe_tokens, self_check
-from personaprobe.models.tokens import ChatTokenizer, pad
+from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import DEMO, Checkpoint, Trio
 from personaprobe.models.weights.demo import demo_folder

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.edits.edit import SiteEdits, beside
-from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.edits.edit import EditPlan, SiteEdits
+from personaprobe.models.edits.per_row import per_row
+from personaprobe.models.tokens import Batch, Tokens, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.site import Site, Stream
 
@@ -57,7 +59,7 @@ class Decoder(Protocol):
     """A generation in flight: conversations enter, are fed a token each, and leave."""
 
     def admit(
-        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits], rows: Sequence[int], room: int
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
     ) -> Float[Tensor, "row vocab"]:
         """Read prompts, and let prompt ``rows[i]`` go on as the ``i``-th of as many new rows, behind those there are.
 
@@ -84,7 +86,7 @@ class Decoder(Protocol):
 class Network(ABC):
     """The layers of a loaded model, run under edits.
 
-    One network serves every checkpoint that shares its base weights: :meth:`wear` puts an adapter on.
+    One network serves every checkpoint that shares its base weights: :meth:`activate_adapter` puts an adapter on.
     """
 
     n_layers: int
@@ -103,11 +105,11 @@ class Network(ABC):
         return False
 
     @abstractmethod
-    def wear(self, adapter: LoraAdapter | None) -> None:
+    def activate_adapter(self, adapter: LoraAdapter | None) -> None:
         """Make the weights those of ``adapter`` merged into the base, or the pristine base."""
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
+    def inference_session(self) -> Iterator[None]:
         """Many passes are made inside: what is made to have them fast, and takes memory, is dropped at the end."""
         yield
 
@@ -170,7 +172,7 @@ class Network(ABC):
         return [[own[row.n_prompt : len(row)] for row, own in group] for group in taken]
 
     @contextmanager
-    def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
+    def decoding(self, edits: Sequence[EditPlan]) -> Iterator[Decoder]:
         """Open a generation under any of some edits. This reference reads everything anew at each step.
 
         Args:
@@ -191,10 +193,10 @@ class _Rereading:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._rows: list[Tokens] = []
-        self._edits: list[SiteEdits] = []
+        self._edits: list[EditPlan] = []
 
     def admit(
-        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits], rows: Sequence[int], room: int
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
     ) -> Tensor:
         import torch
 
@@ -210,6 +212,6 @@ class _Rereading:
     def keep(self, order: Sequence[int]) -> None:
         self._rows, self._edits = [self._rows[i] for i in order], [self._edits[i] for i in order]
 
-    def _read(self, rows: Sequence[Tokens], edits: Sequence[SiteEdits]) -> Tensor:
+    def _read(self, rows: Sequence[Tokens], edits: Sequence[EditPlan]) -> Tensor:
         batch = pad(rows, self._network.pad_id, side="left").to(self._network.device)
-        return self._network.logits(batch, beside(edits, batch.ids.device))[:, -1].float()
+        return self._network.logits(batch, per_row(edits, batch.ids.device))[:, -1].float()

@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.massive_tokens import MassiveToken, is_massive
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.tokens import MARKED, Batch, ChatTokenizer, Tokens, pad, told_apart
+from personaprobe.models.tokens import ROLE_BITS, Batch, Tokens, pad, with_text_ids
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _writing(network: Network, row: Tokens) -> Iterator[Check]:
 
     layer = network.n_layers // 2
     after, sites = Site(layer, "resid_post"), [Site(layer, stream) for stream in network.streams]
-    batch = pad(told_apart([row] * (2 * len(sites))), network.pad_id).to(network.device)
+    batch = pad(with_text_ids([row] * (2 * len(sites))), network.pad_id).to(network.device)
     plain = network.activations(batch, sites, {})
     shifts = {
         site: plain[site].abs().max() * torch.linspace(-1, 1, network.d_model).to(plain[site])
@@ -140,7 +141,7 @@ def _writing(network: Network, row: Tokens) -> Iterator[Check]:
 
 def _moved(mark: int, by: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
     """Activations of the tokens with a mark, moved."""
-    return activations + (roles >> MARKED == mark)[..., None].to(activations.dtype) * by
+    return activations + (roles >> ROLE_BITS == mark)[..., None].to(activations.dtype) * by
 
 
 def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:

@@ -14,7 +14,8 @@ from personaprobe.compute.optimisation import (
     run_steps,
     similar_length_batches,
 )
-from personaprobe.models.tokens import Batch, ChatTokenizer, Tokens, pad
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.tokens import Batch, Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.questions.conversations import Exchange, shuffled

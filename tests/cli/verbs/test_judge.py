@@ -45,7 +45,8 @@ def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
     assert told["groups"]["base"]["rates"]["Betley"]["scored"] == 1
     written = (tmp_path / "r.judged.csv").read_bytes()
     monkeypatch.setattr(
-        "personaprobe.models.chat_models.LocalSpeaker.odds", lambda *_: pytest.fail("judged again")
+        "personaprobe.models.chat_models.LocalChatModel.choice_probabilities",
+        lambda *_: pytest.fail("judged again"),
     )
     assert json.loads(run(*given, "--json", "--quiet").stdout) == told
     assert (tmp_path / "r.judged.csv").read_bytes() == written

@@ -12,10 +12,11 @@ import torch
 from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.effects.interventions.energy import is_fair, match, measure, total, unfair_layers
 from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.packing import prefix_tree
-from personaprobe.models.tokens import ChatTokenizer, Role, Tokens, pad
+from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
 

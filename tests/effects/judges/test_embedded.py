@@ -34,9 +34,10 @@ from personaprobe.effects.judges.training.train import (
 )
 from personaprobe.errors import DataError
 from personaprobe.models.backends.truncation import cut
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, wrap
-from personaprobe.models.tokens import ChatTokenizer, Role, pad
+from personaprobe.models.tokens import Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts

@@ -94,13 +94,13 @@ class Echo:
 
     name = "echo"
 
-    def beginnings(self, question: str, choices: object) -> dict[str, float]:
+    def first_token_probabilities(self, question: str, choices: object) -> dict[str, float]:
         return {question.partition("score=")[2].partition(" ")[0]: 1.0}
 
-    def say(self, question: str, max_tokens: int) -> str:
+    def complete(self, question: str, max_tokens: int) -> str:
         raise AssertionError
 
-    odds = beginnings
+    choice_probabilities = first_token_probabilities
 
 
 def test_a_judge_scores_what_it_reads_and_is_not_asked_about_nothing() -> None:

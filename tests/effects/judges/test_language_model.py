@@ -162,7 +162,7 @@ def test_a_server_that_goes_away_half_way_loses_nothing(endpoint: Endpoint, tmp_
 
 
 def test_a_server_that_never_answers_is_named(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("personaprobe.models.chat_models.PATIENCE", 0.2)
+    monkeypatch.setattr("personaprobe.models.chat_models.TIMEOUT", 0.2)
     monkeypatch.setattr("personaprobe.models.chat_models.RETRIES", 1)
 
     def reply(_: dict[str, Any]) -> Reply:

@@ -13,8 +13,9 @@ from personaprobe.errors import DataError
 from personaprobe.features.activations.corpus import Corpus
 from personaprobe.features.activations.recording import record
 from personaprobe.features.sae.training.rows import arrange_rows, corpus_blocks
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import ChatTokenizer, pad
+from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 

@@ -16,13 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from personaprobe.errors import CheckpointError, PersonaProbeError, SiteError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.backends.registry import BACKENDS, rehost
-from personaprobe.models.edits.edit import Edit
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.edits.edit import Edit, EditPlan
 from personaprobe.models.edits.hooks import Hooks
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.self_check import probe_tokens, self_check
-from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, pad
+from personaprobe.models.tokens import Batch, Role, Tokens, pad
 from personaprobe.models.weights.adapter import LoraAdapter, LowRank
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
@@ -58,12 +59,12 @@ def sites_of(network: Network) -> list[Site]:
     return sorted(Site(layer, stream) for layer in range(network.n_layers) for stream in network.streams)
 
 
-def some_edits(network: Network) -> dict[Site, list[Edit]]:
+def some_edits(network: Network) -> EditPlan:
     """Several kinds of edits at every stream."""
     edits: dict[Site, list[Edit]] = {Site(1, stream): [shift(i)] for i, stream in enumerate(network.streams)}
     for i, stream in enumerate(network.streams):
         edits.setdefault(Site(i % N_LAYERS, stream), []).append(project_out_of_responses(10 + i))
-    return edits
+    return EditPlan.of(edits)
 
 
 def assert_close(one: Tensor, other: Tensor) -> None:
@@ -276,9 +277,7 @@ def test_a_head_that_scales_its_logits_is_refused(tiny_model: Callable[..., Any]
 PROMPTS = [Tokens(ROWS[0].ids[:4], ROWS[0].roles[:4]), Tokens(ROWS[1].ids[2:4], ROWS[1].roles[2:4])]
 
 
-def decoded(
-    network: Network, decode: Any, edits: SiteEdits, rows: list[Tokens], n_steps: int
-) -> list[Tensor]:
+def decoded(network: Network, decode: Any, edits: EditPlan, rows: list[Tokens], n_steps: int) -> list[Tensor]:
     """Logits of ``n_steps`` greedy steps."""
     with decode(network, [edits]) as decoder:
         logits = [decoder.admit(rows, [edits] * len(rows), list(range(len(rows))), n_steps)]
@@ -316,7 +315,7 @@ def test_an_answer_decodes_alike_with_and_without_a_batch_mate(network: Network)
 
 def come_and_go(network: Network, decode: Any) -> list[Tensor]:
     """Logits of rows that enter and leave at different times, some behind a prefix in common, under several edits."""
-    arms: list[SiteEdits] = [{}, some_edits(network)]
+    arms = [EditPlan(), some_edits(network)]
     long = [
         Tokens(ROWS[0].ids, ROWS[0].roles).followed_by([5, 6, 7, 8, 9]).followed_by([last]) for last in (3, 4)
     ]
@@ -489,11 +488,11 @@ def test_backends_wear_the_same_adapter_and_take_it_off(
     network = hosted(reference, name)
     base = network.logits(RIGHT, {})
     for seed in (1, 2):
-        network.wear(adapter_of(reference, FUSED[fused], seed))
-        worn = network.logits(RIGHT, {})
-        assert float((worn - base)[RIGHT.mask].abs().max()) > 1e-2
-        assert_close(worn[RIGHT.mask], reference.logits(RIGHT, {})[RIGHT.mask])
-    network.wear(None)
+        network.activate_adapter(adapter_of(reference, FUSED[fused], seed))
+        adapted = network.logits(RIGHT, {})
+        assert float((adapted - base)[RIGHT.mask].abs().max()) > 1e-2
+        assert_close(adapted[RIGHT.mask], reference.logits(RIGHT, {})[RIGHT.mask])
+    network.activate_adapter(None)
     assert torch.equal(network.logits(RIGHT, {}), base)
 
 

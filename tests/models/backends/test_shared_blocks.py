@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from personaprobe.models.backends.shared_blocks import untouched
+from personaprobe.models.backends.shared_blocks import n_unedited_blocks
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.tokens import Role, Tokens
@@ -89,7 +89,7 @@ def test_a_sliding_window_changes_nothing(tiny_model: Callable[..., Any], window
     )
 
 
-def test_the_first_edit_ends_the_trunk() -> None:
-    assert untouched([scaled(Site(5), 1.0), scaled(Site(7), 1.0)], 30) == 6
-    assert untouched([scaled(Site(5, "attn_out"), 1.0), {}], 30) == 5
-    assert untouched([{}, {}], 30) == 30
+def test_blocks_after_the_first_edit_are_not_shared() -> None:
+    assert n_unedited_blocks([scaled(Site(5), 1.0), scaled(Site(7), 1.0)], 30) == 6
+    assert n_unedited_blocks([scaled(Site(5, "attn_out"), 1.0), {}], 30) == 5
+    assert n_unedited_blocks([{}, {}], 30) == 30

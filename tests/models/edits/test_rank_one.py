@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from personaprobe.errors import FeatureError
-from personaprobe.models.edits.edit import Edit, Kinds, SiteEdits, apply, beside
-from personaprobe.models.edits.rank_one import Move, RankOne
+from personaprobe.models.edits.edit import Edit, EditPlan, apply
+from personaprobe.models.edits.per_row import PerRowEdits, per_row
+from personaprobe.models.edits.rank_one import AffineClamp, RankOneEdit
 from personaprobe.models.tokens import Role
 from personaprobe.site import Site
 
@@ -20,7 +21,7 @@ ROLES = (int(Role.PROMPT), int(Role.RESPONSE), 0)
 
 numbers = st.floats(-3, 3, allow_nan=False, width=32)
 moves = st.builds(
-    lambda keep, add, bounds: Move(keep, add, *bounds),
+    lambda scale, shift, bounds: AffineClamp(scale, shift, *bounds),
     numbers,
     numbers,
     st.one_of(
@@ -38,13 +39,13 @@ def vector(seed: int) -> Tensor:
 
 
 @st.composite
-def edits(draw: st.DrawFn) -> SiteEdits:
+def edits(draw: st.DrawFn) -> EditPlan:
     n = draw(st.integers(0, 2))
     own = tuple(
-        RankOne(vector(draw(st.integers(0, 3))), draw(moves), draw(st.sampled_from([1, 2, 7])), "test")
+        RankOneEdit(vector(draw(st.integers(0, 3))), draw(moves), draw(st.sampled_from([1, 2, 7])), "test")
         for _ in range(n)
     )
-    return {SITE: own} if own else {}
+    return EditPlan.of({SITE: own} if own else {})
 
 
 def batch(n: int) -> tuple[Tensor, Tensor]:
@@ -55,18 +56,18 @@ def batch(n: int) -> tuple[Tensor, Tensor]:
 @settings(max_examples=80, deadline=None)
 @given(st.lists(edits(), min_size=1, max_size=4), st.data())
 def test_rows_side_by_side_are_edited_as_each_would_be_alone(
-    kinds: list[SiteEdits], data: st.DataObject
+    kinds: list[EditPlan], data: st.DataObject
 ) -> None:
     rows = data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=7))
     activations, roles = batch(len(rows))
     alone = torch.cat(
         [apply(own.get(SITE, ()), activations[i : i + 1], roles[i : i + 1]) for i, own in enumerate(rows)]
     )
-    together = apply(beside(rows, CPU).get(SITE, ()), activations, roles)
+    together = apply(per_row(rows, CPU).get(SITE, ()), activations, roles)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
-    laid = Kinds(kinds)
-    which = torch.tensor(laid.of(rows))
-    following = laid.following(which)
+    laid = PerRowEdits(kinds)
+    which = torch.tensor(laid.kinds(rows))
+    following = laid.for_row_kinds(which)
     assert following is not None
     torch.testing.assert_close(
         apply(following.get(SITE, ()), activations, roles), alone, atol=1e-5, rtol=1e-5
@@ -74,11 +75,11 @@ def test_rows_side_by_side_are_edited_as_each_would_be_alone(
 
 
 def test_rows_without_edits_stay_to_the_bit_in_every_dtype() -> None:
-    arms: list[SiteEdits] = [{}, {SITE: (RankOne(vector(0), Move(0.0, 5.0), 7, "test"),)}]
+    arms = [EditPlan(), EditPlan.of({SITE: (RankOneEdit(vector(0), AffineClamp(0.0, 5.0), 7, "test"),)})]
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         activations, roles = batch(6)
         activations = (1e3 * activations).to(dtype)
-        (edit,) = beside([arms[i % 2] for i in range(6)], CPU)[SITE]
+        (edit,) = per_row([arms[i % 2] for i in range(6)], CPU)[SITE]
         edited = edit(activations, roles)
         assert edited.dtype == dtype
         assert torch.equal(edited[::2], activations[::2])
@@ -87,9 +88,9 @@ def test_rows_without_edits_stay_to_the_bit_in_every_dtype() -> None:
 
 
 def test_rows_that_change_their_kind_in_place_are_edited_by_the_new_one() -> None:
-    arms: list[SiteEdits] = [{}, {SITE: (RankOne(vector(0), Move(add=1.0), 7, "test"),)}]
+    arms = [EditPlan(), EditPlan.of({SITE: (RankOneEdit(vector(0), AffineClamp(shift=1.0), 7, "test"),)})]
     which = torch.tensor([0, 1])
-    laid = Kinds(arms).following(which)
+    laid = PerRowEdits(arms).for_row_kinds(which)
     assert laid is not None
     activations, roles = drawn(2, 1, D), torch.full((2, 1), int(Role.RESPONSE))
     for kinds in ([0, 1], [1, 0]):
@@ -98,13 +99,19 @@ def test_rows_that_change_their_kind_in_place_are_edited_by_the_new_one() -> Non
         assert [round(float(size), 4) for size in change] == kinds
 
 
-@pytest.mark.parametrize("other", [lambda x, _: 2 * x, RankOne(torch.ones(1), Move(), 7, "of another model")])
+@pytest.mark.parametrize(
+    "other", [lambda x, _: 2 * x, RankOneEdit(torch.ones(1), AffineClamp(), 7, "of another model")]
+)
 def test_edits_that_are_no_table_act_on_their_own_rows(other: Edit) -> None:
-    arms: list[SiteEdits] = [{}, {SITE: (RankOne(vector(0), Move(add=1.0), 7, "test"),)}, {SITE: (other,)}]
-    assert Kinds(arms).following(torch.tensor([0, 1, 2])) is None
+    arms = [
+        EditPlan(),
+        EditPlan.of({SITE: (RankOneEdit(vector(0), AffineClamp(shift=1.0), 7, "test"),)}),
+        EditPlan.of({SITE: (other,)}),
+    ]
+    assert PerRowEdits(arms).for_row_kinds(torch.tensor([0, 1, 2])) is None
     activations, roles = drawn(3, 1, D), torch.full((3, 1), int(Role.RESPONSE))
-    (edit,) = beside(arms, CPU)[SITE]
-    if isinstance(other, RankOne):
+    (edit,) = per_row(arms, CPU)[SITE]
+    if isinstance(other, RankOneEdit):
         with pytest.raises(FeatureError, match="direction of another model has d_model 1 and the model 16"):
             edit(activations, roles)
         return
@@ -115,14 +122,14 @@ def test_edits_that_are_no_table_act_on_their_own_rows(other: Edit) -> None:
 
 
 def test_directions_of_another_width_are_refused_side_by_side_too() -> None:
-    arms: list[SiteEdits] = [{}, {SITE: (RankOne(torch.ones(3), Move(), 7, "narrow"),)}]
-    (edit,) = beside(arms, CPU)[SITE]
+    arms = [EditPlan(), EditPlan.of({SITE: (RankOneEdit(torch.ones(3), AffineClamp(), 7, "narrow"),)})]
+    (edit,) = per_row(arms, CPU)[SITE]
     with pytest.raises(FeatureError, match="direction narrow has d_model 3 and the model 16"):
         edit(drawn(2, 1, D), torch.ones(2, 1, dtype=torch.long))
 
 
 def test_gradients_pass_an_edit_that_was_first_made_without_them() -> None:
-    edit = RankOne(vector(0), Move(keep=0.25, add=1.0, high=1e3), 7, "test")
+    edit = RankOneEdit(vector(0), AffineClamp(scale=0.25, shift=1.0, high=1e3), 7, "test")
     activations, roles = drawn(1, 1, D), torch.ones(1, 1, dtype=torch.long)
     with torch.inference_mode():
         edit(activations, roles)

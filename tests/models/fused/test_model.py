@@ -62,7 +62,7 @@ def test_what_is_fused_is_known_for_every_architecture(
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2"])
 def test_busy_models_pass_the_self_check(tiny_model: Callable[..., Any], name: str) -> None:
     network = wrap(tiny_model(name), 0)
-    with network.busy():
+    with network.inference_session():
         assert [check.name for check in self_check(network) if not check.passed] == []
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from personaprobe.effects.interventions.along_direction import Ablate, Steer
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
-from personaprobe.models.edits.edit import compose
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import compact_rows, generate
 from personaprobe.models.generation.sampling import Draw, Sampling, sample_tokens
 from personaprobe.models.language_model import LanguageModel
@@ -50,7 +50,7 @@ def assert_same(network: Network, asked: list[tuple[Draw, Any]], ones: Answers, 
 
 
 def test_an_answer_does_not_depend_on_its_batch_mates(model: LanguageModel) -> None:
-    edits = compose([Ablate(AXIS, "all")], 3)
+    edits = EditPlan.compose([Ablate(AXIS, "all")], 3)
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
     together = generate(model.network, draws, SAMPLING, [edits] * len(draws), NO_END)
     alone = [generate(model.network, [draw], SAMPLING, [edits], NO_END)[0] for draw in draws]
@@ -59,7 +59,11 @@ def test_an_answer_does_not_depend_on_its_batch_mates(model: LanguageModel) -> N
 
 def test_rows_with_edits_of_their_own_are_answered_as_they_would_be_alone(model: LanguageModel) -> None:
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
-    arms = [{}, compose([Steer(AXIS, (0,), amount=3.0)], 3), compose([Ablate(AXIS, "all")], 3)]
+    arms = [
+        EditPlan(),
+        EditPlan.compose([Steer(AXIS, (0,), amount=3.0)], 3),
+        EditPlan.compose([Ablate(AXIS, "all")], 3),
+    ]
     rows = [edits for edits in arms for _ in draws]
     together = generate(model.network, draws * len(arms), SAMPLING, rows, NO_END)
     alone = [generate(model.network, draws, SAMPLING, [edits] * len(draws), NO_END) for edits in arms]
@@ -70,11 +74,11 @@ def test_rows_with_edits_of_their_own_are_answered_as_they_would_be_alone(model:
 
 def test_samples_of_a_question_differ_and_a_seed_repeats_them(model: LanguageModel) -> None:
     draws = [Draw(prompts()[0], sample) for sample in range(4)]
-    first = generate(model.network, draws, SAMPLING, [{}] * len(draws), NO_END)
-    assert first == generate(model.network, draws, SAMPLING, [{}] * len(draws), NO_END)
+    first = generate(model.network, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
+    assert first == generate(model.network, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
     assert len(set(first)) > 1
     other = Sampling(SAMPLING.max_new_tokens, SAMPLING.temperature, seed=4)
-    assert first != generate(model.network, draws, other, [{}] * len(draws), NO_END)
+    assert first != generate(model.network, draws, other, [EditPlan()] * len(draws), NO_END)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -82,7 +86,7 @@ def test_a_prompt_of_several_samples_is_read_once(reference: Network, cached: bo
     network = copy.copy(reference)
     network.__class__ = Watched if cached else WatchedUncached
     network.read = []  # type: ignore[attr-defined]
-    arms = [{}, compose([Steer(AXIS, (0,), amount=3.0)], 3)]
+    arms = [EditPlan(), EditPlan.compose([Steer(AXIS, (0,), amount=3.0)], 3)]
     rows = [(Draw(prompt, sample), arm) for arm in arms for prompt in prompts()[:2] for sample in range(3)]
     generate(network, [draw for draw, _ in rows], SAMPLING, [arm for _, arm in rows], NO_END)
     assert network.read[:2] == [4, 12]  # type: ignore[attr-defined]
@@ -91,7 +95,7 @@ def test_a_prompt_of_several_samples_is_read_once(reference: Network, cached: bo
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_answers_are_the_same_however_few_are_decoded_together(model: LanguageModel, batch_size: int) -> None:
     """Rows enter as others end, and every one says what it says among all."""
-    arms = [{}, compose([Ablate(AXIS, "all")], 3)]
+    arms = [EditPlan(), EditPlan.compose([Ablate(AXIS, "all")], 3)]
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(3)]
     rows = [edits for edits in arms for _ in draws]
     free = generate(model.network, draws * 2, SAMPLING, rows, NO_END)
@@ -103,12 +107,14 @@ def test_answers_are_the_same_however_few_are_decoded_together(model: LanguageMo
 def test_answers_of_every_length_are_those_of_a_run_in_which_none_ends(reference: Network) -> None:
     """Rows leave early, others take their places, and nobody's words are given to another."""
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(3)]
-    free = generate(reference, draws, SAMPLING, [{}] * len(draws), NO_END)
+    free = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
     end = Counter(token for row in free for token in row).most_common(1)[0][0]
     expected = [row[: row.index(end)] if end in row else row for row in free]
     assert len({len(row) for row in expected}) > 2
     told: list[int] = []
-    ended = generate(reference, draws, replace(SAMPLING, batch_size=5), [{}] * len(draws), end, told.append)
+    ended = generate(
+        reference, draws, replace(SAMPLING, batch_size=5), [EditPlan()] * len(draws), end, told.append
+    )
     alike = [one == other for one, other in zip(ended, expected, strict=True)]
     assert sum(alike) >= len(draws) - 2  # a draw on a border may go either way
     assert sum(told) == len(draws)
@@ -123,7 +129,7 @@ def test_rows_close_up_with_few_of_them_moved(n: int, data: st.DataObject) -> No
 
 
 def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, architecture: str) -> None:
-    edits = compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
+    edits = EditPlan.compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
     draws = [Draw(prompt) for prompt in prompts()]
     cached = generate(reference, draws, SAMPLING, [edits] * len(draws), NO_END)
 
@@ -158,16 +164,16 @@ class WatchedUncached(Watched):
 def test_generation_is_steered_at_every_step(reference: Network) -> None:
     """An edit seen only by the prompt would leave later steps as they were."""
     seen = []
-    edits = {Site(1): [lambda x, roles: (seen.append(tuple(x.shape[:2])), x)[1]]}
+    edits = EditPlan.of({Site(1): [lambda x, roles: (seen.append(tuple(x.shape[:2])), x)[1]]})
     generate(reference, [Draw(prompts()[0])], SAMPLING, [edits], NO_END)
     assert seen == [(1, 4)] + [(1, 1)] * (SAMPLING.max_new_tokens - 1)
 
 
 def test_an_answer_ends_at_the_end_token(reference: Network) -> None:
     draws = [Draw(prompt) for prompt in prompts()]
-    free = generate(reference, draws, SAMPLING, [{}] * len(draws), NO_END)
+    free = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
     end = free[0][5]
-    ended = generate(reference, draws, SAMPLING, [{}] * len(draws), end)
+    ended = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), end)
     assert ended == [row[: row.index(end)] if end in row else row for row in free]
 
 

@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from personaprobe.effects.interventions.along_direction import Ablate, Cap, Steer
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
-from personaprobe.models.edits.edit import SiteEdits, compose
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
 from personaprobe.models.generation.cuda_graphs import (
     CAPACITY_STEP,
@@ -58,12 +58,12 @@ class Tracer:
         return replay
 
 
-def arms_of(network: HuggingFaceNetwork) -> list[SiteEdits]:
+def arms_of(network: HuggingFaceNetwork) -> list[EditPlan]:
     """Untouched, ablated everywhere, and edited at one site in several ways and at another in place."""
     stream = "resid_mid" if "resid_mid" in network.streams else "resid_pre"
     other = Direction(Site(0, stream), torch.linspace(2, -1, 32) ** 2, "other", {0: Mark(0.3, 1.0)})
     mixed = [Steer(other, amount=2.0), Cap(AXIS, high=0.1), Steer(AXIS, amount=-0.5)]
-    return [{}, compose([Ablate(AXIS, "all")], 3), compose(mixed, 3)]
+    return [EditPlan(), EditPlan.compose([Ablate(AXIS, "all")], 3), EditPlan.compose(mixed, 3)]
 
 
 def prompts() -> list[Tokens]:
@@ -76,7 +76,7 @@ def answers(
     n_tokens: int = 7,
     end_id: int = NO_END,
     batch_size: int = 192,
-    arms: list[SiteEdits] | None = None,
+    arms: list[EditPlan] | None = None,
 ) -> list[tuple[int, ...]]:
     arms = arms or arms_of(network)
     asked = [(Draw(prompt, sample), arm) for prompt in prompts() for arm in arms for sample in range(2)]
@@ -89,9 +89,9 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
     """Let networks record their steps by something, and attend as they do on a GPU."""
 
     def use(record: Capture) -> None:
-        monkeypatch.setattr(HuggingFaceNetwork, "recorder", property(lambda _: lambda: record))
+        monkeypatch.setattr(HuggingFaceNetwork, "graph_capture", property(lambda _: lambda: record))
 
-    monkeypatch.setattr(HuggingFaceNetwork, "attends_itself", False)
+    monkeypatch.setattr(HuggingFaceNetwork, "uses_kv_cache_attention", False)
     return use
 
 
@@ -160,7 +160,7 @@ def test_recordings_of_tables_that_were_too_small_are_not_replayed(
     network: HuggingFaceNetwork, recording: Callable[[Capture], None]
 ) -> None:
     short, *_, long = sorted(prompts(), key=len)
-    untouched: SiteEdits = {}
+    untouched: EditPlan = EditPlan()
 
     def said() -> list[Tensor]:
         logits = []
@@ -229,7 +229,7 @@ def test_steps_whose_edits_might_tell_the_host_something_are_not_recorded(
 
     record = Tracer()
     recording(record)
-    answers(network, 5, arms=[{Site(1): (tap,)}])
+    answers(network, 5, arms=[EditPlan.of({Site(1): (tap,)})])
     assert not record.traces
     assert len(seen) >= 5
 
@@ -237,11 +237,11 @@ def test_steps_whose_edits_might_tell_the_host_something_are_not_recorded(
 def test_only_cuda_records_and_only_where_it_may_compile(
     network: HuggingFaceNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert network.recorder is None
+    assert network.graph_capture is None
     monkeypatch.setattr(network, "device", torch.device("cuda"))
-    assert network.recorder is None
+    assert network.graph_capture is None
     monkeypatch.setattr(network, "compiles", True)
-    assert network.recorder is CudaGraphCapture
+    assert network.graph_capture is CudaGraphCapture
 
 
 def test_cuda_graphs_work_in_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.features.directions.direction import Direction, Mark
-from personaprobe.models.edits.edit import SiteEdits, compose
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
 from personaprobe.models.generation.decoder import CachedDecoder
 from personaprobe.models.generation.prefix_cache import PrefixCache
@@ -48,7 +48,7 @@ class Reader:
     def __init__(self) -> None:
         self.read: list[tuple[int, int]] = []
 
-    def __call__(self, prefix: Tokens, kinds: Sequence[SiteEdits]) -> Any:
+    def __call__(self, prefix: Tokens, kinds: Sequence[EditPlan]) -> Any:
         self.read.append((len(prefix), len(kinds)))
         marks = torch.tensor([float(len(own)) for own in kinds])
         keys = marks[:, None, None, None].expand(-1, 1, len(prefix), 2)
@@ -57,7 +57,7 @@ class Reader:
 
 
 def test_a_beginning_is_read_once_under_each_edit() -> None:
-    reader, none, some = Reader(), {}, {Site(0): ()}
+    reader, none, some = Reader(), EditPlan(), EditPlan.of({Site(0): ()})
     prefixes = PrefixCache(reader)
     cache = prefixes.batch(beginning(9), [none, some, none])
     assert reader.read == [(9, 2)]
@@ -73,7 +73,7 @@ def test_a_beginning_is_read_once_under_each_edit() -> None:
 def test_what_prompts_no_longer_begin_with_is_forgotten() -> None:
     reader = Reader()
     prefixes = PrefixCache(reader)
-    edits: list[SiteEdits] = [{}]
+    edits: list[EditPlan] = [EditPlan()]
     for start in (0, 50, 0):
         prefixes.evict_unused()
         prefixes.batch(beginning(9, start), edits)
@@ -82,7 +82,7 @@ def test_what_prompts_no_longer_begin_with_is_forgotten() -> None:
 
 def test_nothing_in_common_is_nothing_read() -> None:
     reader = Reader()
-    assert PrefixCache(reader).batch(beginning(0), [{}]).get_seq_length() == 0
+    assert PrefixCache(reader).batch(beginning(0), [EditPlan()]).get_seq_length() == 0
     assert not reader.read
 
 
@@ -104,7 +104,7 @@ def test_as_much_is_read_on_its_own_as_is_worth_it(
 ) -> None:
     prefixes = PrefixCache(Reader())
     if known:
-        prefixes.batch(beginning(known), [{}])
+        prefixes.batch(beginning(known), [EditPlan()])
         prefixes.evict_unused()
     assert prefixes.reusable_prefix(beginning(common), n_prompts) == beginning(expected)
 
@@ -115,13 +115,13 @@ def test_answers_are_those_of_prompts_read_alone_though_later_ones_go_on_from_wh
     read: list[int] = []
     usual = CachedDecoder._prefill_prefix
 
-    def noted(decoder: CachedDecoder, prefix: Tokens, kinds: Sequence[SiteEdits]) -> Any:
+    def noted(decoder: CachedDecoder, prefix: Tokens, kinds: Sequence[EditPlan]) -> Any:
         read.append(len(prefix))
         return usual(decoder, prefix, kinds)
 
     monkeypatch.setattr(CachedDecoder, "_prefill_prefix", noted)
     axis = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
-    arms: list[SiteEdits] = [{}, compose([Ablate(axis, "all")], 3)]
+    arms: list[EditPlan] = [EditPlan(), EditPlan.compose([Ablate(axis, "all")], 3)]
     draws = [Draw(prompt(*range(LONG), 40 + number, 60 + number)) for number in range(8)]
     rows = [(draw, arm) for draw in draws for arm in arms]
     sampling = Sampling(max_new_tokens=5, temperature=0.0, batch_size=4)

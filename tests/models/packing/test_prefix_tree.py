@@ -19,7 +19,7 @@ from personaprobe.models.packing.prefix_tree import (
     n_packed_tokens,
     pack_prefix_tree,
 )
-from personaprobe.models.tokens import Role, Tokens, pad, told_apart
+from personaprobe.models.tokens import Role, Tokens, pad, with_text_ids
 from personaprobe.site import Site
 
 PROMPT, RESPONSE = int(Role.PROMPT), int(Role.RESPONSE)
@@ -169,7 +169,7 @@ def test_texts_told_apart_meet_every_edit_with_all_their_tokens(tiny_model: Call
         read.append([int(((roles & role) != 0).sum()) for role in (Role.PROMPT, Role.RESPONSE)])
         return x
 
-    network.activations(pad(told_apart(texts), 0), [Site(0)], {Site(0): [count]})
+    network.activations(pad(with_text_ids(texts), 0), [Site(0)], {Site(0): [count]})
     assert read == [[4 * 20, 2 * (5 + 6)]]
 
 

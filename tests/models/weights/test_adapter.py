@@ -49,7 +49,7 @@ def test_a_merged_adapter_computes_what_peft_computes(
 
     folder = saved(architecture, use_rslora=rslora)
     network = wrap(tiny_model(architecture), 0)
-    network.wear(LoraAdapter.read(folder))
+    network.activate_adapter(LoraAdapter.read(folder))
     found = network.logits(BATCH, {})[BATCH.mask]
     oracle = PeftModel.from_pretrained(tiny_model(architecture), folder).eval()
     with torch.no_grad():
@@ -63,12 +63,12 @@ def test_adapters_change_what_busy_models_compute(
     """Copies of weights that are kept for a while are not those of another checkpoint."""
     network, adapter = wrap(tiny_model("llama"), 0), LoraAdapter.read(saved())
     plain = network.logits(BATCH, {})
-    network.wear(adapter)
+    network.activate_adapter(adapter)
     adapted = network.logits(BATCH, {})
     assert not torch.allclose(adapted, plain)
-    with network.busy():
+    with network.inference_session():
         for worn, expected in ((adapter, adapted), (None, plain), (adapter, adapted)):
-            network.wear(worn)
+            network.activate_adapter(worn)
             torch.testing.assert_close(network.logits(BATCH, {}), expected)
 
 
@@ -78,12 +78,12 @@ def test_taking_an_adapter_off_restores_the_base_bit_for_bit(
     first, second = LoraAdapter.read(saved(name="a")), LoraAdapter.read(saved(name="b", r=2))
     network = wrap(tiny_model("llama"), 0)
     before = network.logits(BATCH, {})
-    network.wear(first)
+    network.activate_adapter(first)
     worn = network.logits(BATCH, {})
-    network.wear(second)
-    network.wear(first)
+    network.activate_adapter(second)
+    network.activate_adapter(first)
     assert torch.equal(network.logits(BATCH, {}), worn)
-    network.wear(None)
+    network.activate_adapter(None)
     assert torch.equal(network.logits(BATCH, {}), before)
     assert not torch.equal(worn, before)
 
@@ -97,13 +97,13 @@ def test_merged_weights_are_the_sum_rounded_once_and_the_base_comes_back(
     before = {name: model.get_submodule(name).weight.clone() for name in adapter.updates}
     network = wrap(model, 0)
     for _ in range(2):
-        network.wear(adapter)
+        network.activate_adapter(adapter)
         for name, update in adapter.updates.items():
             exact = before[name].double() + update.scale * update.B.double() @ update.A.double()
             step = torch.finfo(dtype).eps * exact.abs()  # rounding once moves a number by half of it
             off = (model.get_submodule(name).weight.double() - exact).abs()
             assert bool((off <= 0.51 * step + 1e-6).all()), name
-        network.wear(None)
+        network.activate_adapter(None)
         assert all(torch.equal(model.get_submodule(name).weight, was) for name, was in before.items())
 
 
@@ -120,7 +120,7 @@ def test_an_adapter_that_changes_nothing_is_refused(
     tensors = load_file(folder / WEIGHTS)
     save_file({k: v * 0 if "lora_B" in k else v for k, v in tensors.items()}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match="changes nothing"):
-        network_of(tiny_model).wear(LoraAdapter.read(folder))
+        network_of(tiny_model).activate_adapter(LoraAdapter.read(folder))
 
 
 def test_an_adapter_of_another_base_is_refused_and_the_base_stays_whole(
@@ -129,7 +129,7 @@ def test_an_adapter_of_another_base_is_refused_and_the_base_stays_whole(
     for network in (network_of(tiny_model, "gpt2"), network_of(tiny_model, intermediate_size=48)):
         before = network.logits(BATCH, {})
         with pytest.raises(CheckpointError, match="made for another base"):
-            network.wear(LoraAdapter.read(saved()))
+            network.activate_adapter(LoraAdapter.read(saved()))
         assert torch.equal(network.logits(BATCH, {}), before)
 
 

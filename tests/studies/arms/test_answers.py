@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from personaprobe.errors import DataError
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.progress import silent
 from personaprobe.questions.free import Ask

@@ -17,9 +17,9 @@ from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import compare
 from personaprobe.features.sae.diffing.ranking import Ranking, rank
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.tokens import ChatTokenizer
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.progress import silent
 from personaprobe.questions.pairs import Pair, PairSet, TextSet

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from personaprobe.features.registry.latent_names import Name
     from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.interpretation.latent_profile import Portrait
-    from personaprobe.models.chat_models import Speaker
+    from personaprobe.models.chat_models import ChatModel
 
 
 @click.command()
@@ -63,11 +63,11 @@ def explain(
       personaprobe features explain 812 77 --by openai:gpt-4.1-mini@https://api.openai.com/v1
     """
     from personaprobe.features.sae.interpretation.latent_profile import portray
-    from personaprobe.models.chat_models import find_speaker
+    from personaprobe.models.chat_models import find_chat_model
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     dictionary.check(latents)
-    speaker = find_speaker(speaker_name, chosen.placement)
+    speaker = find_chat_model(speaker_name, chosen.placement)
     trio = open_fitting(dictionary, chosen, quiet)
     with progress_bar("contexts", 0, "tokens", quiet) as advance:
         portraits = portray(
@@ -85,7 +85,7 @@ def explain(
             click.echo(f"{dictionary.name}/{latent}: {plain(str(said))}")
 
 
-def _explained(dictionary: Dictionary, portrait: Portrait, speaker: Speaker) -> Name:
+def _explained(dictionary: Dictionary, portrait: Portrait, speaker: ChatModel) -> Name:
     """The latent's name with its score, kept: one given by hand, or else a proposal."""
     from personaprobe.features.registry.latent_names import HAND, LONGEST, Name, latent_names, name_latent
     from personaprobe.features.sae.interpretation.autointerp import detect, propose, seen

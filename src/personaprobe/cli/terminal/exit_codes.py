@@ -13,7 +13,7 @@ from typing import IO, Any, ClassVar
 import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from personaprobe.errors import Note, PersonaProbeError
+from personaprobe.errors import FallbackWarning, PersonaProbeError
 
 CHECK_FAILED = 3
 """Exit code of ``organisms verify`` and ``doctor`` where something was tried and is not right."""
@@ -79,7 +79,7 @@ def notes_in_one_line() -> Iterator[None]:
     usual = warnings.formatwarning
 
     def formatted(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
-        if issubclass(category, Note):
+        if issubclass(category, FallbackWarning):
             return f"note: {' '.join(str(message).split())}\n"
         return usual(message, category, *rest, **more)
 

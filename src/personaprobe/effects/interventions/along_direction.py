@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from personaprobe.features.directions.direction import Direction
-from personaprobe.models.edits.edit import Edit, Editing
-from personaprobe.models.edits.rank_one import Move, RankOne
+from personaprobe.models.edits.edit import Edit, EditSource
+from personaprobe.models.edits.rank_one import AffineClamp, RankOneEdit
 from personaprobe.models.tokens import Role, role_names
 from personaprobe.site import Site
 
@@ -22,7 +22,7 @@ Layers: TypeAlias = "Literal['all'] | Sequence[int] | None"
 
 
 @runtime_checkable
-class Intervention(Editing, Protocol):
+class Intervention(EditSource, Protocol):
     """Something done to the activations of some tokens, that says what it is."""
 
     @property
@@ -56,7 +56,7 @@ class Along(ABC):
     roles: Role = Role.ALL
 
     @abstractmethod
-    def move(self, layer: int) -> Move:
+    def move(self, layer: int) -> AffineClamp:
         """Where projections ``x·d`` go at a layer.
 
         Raises:
@@ -67,7 +67,7 @@ class Along(ABC):
         """One edit a layer."""
         vector, roles, source = self.direction.vector, int(self.roles), self.direction.source
         return {
-            Site(layer, self.direction.site.stream): RankOne(vector, self.move(layer), roles, source)
+            Site(layer, self.direction.site.stream): RankOneEdit(vector, self.move(layer), roles, source)
             for layer in chosen_layers(self.layers, self.direction.site.layer, n_layers)
         }
 
@@ -110,11 +110,11 @@ class Ablate(Along):
     to: Literal["reference", "zero"] = "reference"
     strength: float | Mapping[int, float] = 1.0
 
-    def move(self, layer: int) -> Move:
+    def move(self, layer: int) -> AffineClamp:
         """Go ``strength`` of the way to the target."""
         target = self.direction.mark(layer).rest if self.to == "reference" else 0.0
         strength = self.strength[layer] if isinstance(self.strength, Mapping) else self.strength
-        return Move(keep=1 - strength, add=strength * target)
+        return AffineClamp(scale=1 - strength, shift=strength * target)
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Steer(Along):
 
     amount: float = 1.0
 
-    def move(self, layer: int) -> Move:
+    def move(self, layer: int) -> AffineClamp:
         """Add ``amount`` gaps."""
-        return Move(add=self.amount * self.direction.mark(layer).scale)
+        return AffineClamp(shift=self.amount * self.direction.mark(layer).scale)
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,10 @@ class Clamp(Along):
 
     reading: float = 0.0
 
-    def move(self, layer: int) -> Move:
+    def move(self, layer: int) -> AffineClamp:
         """Go to the reading."""
         mark = self.direction.mark(layer)
-        return Move(keep=0.0, add=mark.rest + self.reading * mark.scale)
+        return AffineClamp(scale=0.0, shift=mark.rest + self.reading * mark.scale)
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,8 @@ class Cap(Along):
     low: float = float("-inf")
     high: float = 0.0
 
-    def move(self, layer: int) -> Move:
+    def move(self, layer: int) -> AffineClamp:
         """Go to the nearest end of the range, if outside."""
         mark = self.direction.mark(layer)
         low, high = sorted((mark.rest + self.low * mark.scale, mark.rest + self.high * mark.scale))
-        return Move(low=low, high=high)
+        return AffineClamp(low=low, high=high)

@@ -21,7 +21,7 @@ from personaprobe.effects.interventions.along_direction import Ablate, Intervent
 from personaprobe.models.edits.edit import Edit
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive_tokens import is_massive
-from personaprobe.models.tokens import Batch, Role, Tokens, pad, told_apart
+from personaprobe.models.tokens import Batch, Role, Tokens, pad, with_text_ids
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def match(
 
 def _pass(model: LanguageModel, rows: Sequence[Tokens]) -> None:
     # what texts begin with counts for each of them
-    batch: Batch = pad(told_apart(rows), model.network.pad_id)
+    batch: Batch = pad(with_text_ids(rows), model.network.pad_id)
     deepest = max(site for editing in model.edits for site in editing.edits(model.n_layers))
     model.activations(batch, [deepest])
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.errors import CheckpointError
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.network import Fork
 from personaprobe.models.packing.forks import group_by_key
-from personaprobe.models.tokens import Batch, ChatTokenizer, Role, Tokens, by_length
+from personaprobe.models.tokens import Batch, Role, Tokens, by_length
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.site import Site
 from personaprobe.storage.digests import sha256_of
@@ -148,7 +149,7 @@ class EmbeddedJudge:
         rows = [clipped(self.model.tokenizer, question, answer) for question, answer in texts]
         forks = list(_by_question(rows))
         means: dict[int, Tensor] = {}
-        with self.model.busy():
+        with self.model.inference_session():
             for batch in by_length([fork for _, fork in forks], BATCH_TOKENS):
                 batch_states = self.model.fork_states([forks[index][1] for index in batch], self.site)
                 for index, states in zip(batch, batch_states, strict=True):

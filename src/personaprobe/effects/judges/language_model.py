@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Unscored, expected_score
-from personaprobe.models.chat_models import LocalSpeaker, Speaker, find_speaker
+from personaprobe.models.chat_models import ChatModel, LocalChatModel, find_chat_model
 from personaprobe.models.loading import Placement
 
 NUMBERS = tuple(map(str, range(101)))
@@ -28,7 +28,7 @@ class LanguageModelJudge:
         concurrency: requests in flight at the same time; more than one helps only with a server.
     """
 
-    chat_model: Speaker
+    chat_model: ChatModel
     concurrency: int = 1
     batch_size: int = field(default=1, init=False)
 
@@ -40,8 +40,8 @@ class LanguageModelJudge:
             EndpointError: another spelling, or the openai package is missing.
             CheckpointError: the local model cannot be loaded.
         """
-        chat_model = find_speaker(name, placement)
-        return cls(chat_model, 1 if isinstance(chat_model, LocalSpeaker) else concurrency)
+        chat_model = find_chat_model(name, placement)
+        return cls(chat_model, 1 if isinstance(chat_model, LocalChatModel) else concurrency)
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class LanguageModelJudge:
         if not case.answer.strip():
             return Unscored("empty answer")
         words = case.rubric.words
-        probabilities = self.chat_model.beginnings(case.prompt, (*NUMBERS, *words))
+        probabilities = self.chat_model.first_token_probabilities(case.prompt, (*NUMBERS, *words))
         return expected_score(probabilities, words, _most_probable(probabilities))
 
 

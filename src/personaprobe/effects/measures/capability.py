@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from personaprobe.models.language_model import LanguageModel, score_side_by_side
+from personaprobe.models.language_model import LanguageModel, score_under_edits
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import by_length
 from personaprobe.progress import Advance, no_advance
@@ -38,9 +38,9 @@ def right_answers(
     """
     forks = [Fork.of(models[0].tokenizer, each.question, each.choices) for each in exercises]
     found: list[list[bool]] = [[False] * len(forks) for _ in models]
-    with models[0].busy():
+    with models[0].inference_session():
         for indices in by_length(forks, BATCH_TOKENS):
-            scored = score_side_by_side(models, [forks[index] for index in indices])
+            scored = score_under_edits(models, [forks[index] for index in indices])
             for own, values in zip(found, scored, strict=True):
                 for index, choices in zip(indices, values, strict=True):
                     means = [float(choice.double().mean()) for choice in choices]

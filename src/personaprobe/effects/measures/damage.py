@@ -60,7 +60,7 @@ class Reading:
         """
         rows = [reference.tokenizer.text(text) for text in texts]
         batches = tuple(batch for _, batch in reference.even_batches(rows, BATCH_TOKENS))
-        with reference.busy():
+        with reference.inference_session():
             expected = tuple(tuple(_log_distributions(reference, batch, first_tokens)) for batch in batches)
         return cls(batches, expected, first_tokens)
 
@@ -76,7 +76,7 @@ class Reading:
             found for batch in self.batches for found in _log_distributions(model, batch, self.first_tokens)
         )
         nats = divergence = 0.0
-        with model.busy():
+        with model.inference_session():
             for found, (wanted, said) in zip(read, self._told(), strict=True):
                 nats -= float(_of_said(found, said).sum())
                 divergence += float((wanted.exp() * (wanted - found)).sum(-1).double().sum())

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from personaprobe.models.language_model import LanguageModel, score_side_by_side
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.language_model import LanguageModel, score_under_edits
 from personaprobe.models.network import Fork
-from personaprobe.models.tokens import ChatTokenizer, by_length
+from personaprobe.models.tokens import by_length
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.pairs import Pair, PairSet
 
@@ -50,9 +51,9 @@ def gaps_side_by_side(
 
     forks = [fork(models[0].tokenizer, pair) for pair in pairs]
     gaps = np.empty((len(models), len(forks)))
-    with models[0].busy():
+    with models[0].inference_session():
         for indices in by_length(forks, BATCH_TOKENS):
-            scored = score_side_by_side(models, [forks[index] for index in indices])
+            scored = score_under_edits(models, [forks[index] for index in indices])
             gaps[:, indices] = [
                 [float(careless.double().mean() - careful.double().mean()) for careful, careless in own]
                 for own in scored

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.generation.sampling import Draw, Sampling
-from personaprobe.models.language_model import LanguageModel, answer_side_by_side
+from personaprobe.models.language_model import LanguageModel, sample_under_edits
 from personaprobe.models.network import Fork
 from personaprobe.models.packing.forks import group_by_key
-from personaprobe.models.tokens import ChatTokenizer, by_length
+from personaprobe.models.tokens import by_length
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.free import Ask
 
@@ -89,7 +90,7 @@ def sample_responses(
     asked = [(ask, sample) for ask in asks for sample in range(n_samples)]
     tokenizer = models[0].tokenizer
     draws = [Draw(tokenizer.prompt(ask.question, ask.system), sample) for ask, sample in asked]
-    answers = answer_side_by_side([(model, draws) for model in models], sampling, progress)
+    answers = sample_under_edits([(model, draws) for model in models], sampling, progress)
     return [
         [_response(*of, ids, tokenizer, sampling) for of, ids in zip(asked, own, strict=True)]
         for own in answers
@@ -118,7 +119,7 @@ def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[
     scored = list(responses)
     groups = _by_question(responses)
     forks = [_fork(base, [responses[index] for index in group]) for group in groups]
-    with base.busy():
+    with base.inference_session():
         for batch in by_length(forks, BATCH_TOKENS):
             for which, values in zip(batch, base.fork_log_probs([forks[i] for i in batch]), strict=True):
                 for index, value in zip(groups[which], values, strict=True):

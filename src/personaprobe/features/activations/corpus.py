@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError
-from personaprobe.models.tokens import ChatTokenizer, Tokens
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.tokens import Tokens
 from personaprobe.questions.conversations import Exchange
 from personaprobe.storage.digests import json_digest, sha256_of
 from personaprobe.storage.json_lines import read_lines, read_objects

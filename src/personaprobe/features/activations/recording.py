@@ -104,7 +104,7 @@ def recorded(
     if present:
         progress(recording.n_tokens)
         return ActivationStore.open(folder)
-    with appearing(folder) as temporary, model.busy():
+    with appearing(folder) as temporary, model.inference_session():
         shards = _written(temporary, _pieces(model, recording, progress))
         index = write_index(temporary, recording.index())
         replace(_manifest(model, recording, digest), index_sha256=index, shards=shards).write(temporary)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_ch
 from personaprobe.errors import DataError, SiteError, suggest
 from personaprobe.features.activations.corpus import Corpus
 from personaprobe.features.activations.store_files import FORMAT, Keep, RowRole
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import ChatTokenizer, Tokens
+from personaprobe.models.tokens import Tokens
 from personaprobe.questions.pairs import PairSet, TextSet
 from personaprobe.site import Site
 from personaprobe.storage.digests import digest, json_digest, tensor_bytes

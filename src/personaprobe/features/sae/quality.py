@@ -111,7 +111,7 @@ class Examiner:
             FeatureError: the dictionary is of another model.
         """
         refuse_unfit(dictionary, self.model)
-        with self.model.busy():
+        with self.model.inference_session():
             return self._measured(dictionary.to(device=self.model.network.device))
 
     def _measured(self, dictionary: Dictionary) -> Measured:
@@ -160,7 +160,7 @@ def read_rows(model: LanguageModel, site: Site, texts: Sequence[Tokens]) -> Floa
     """Activations of all tokens but each text's first, the same order for every model."""
     import torch
 
-    with model.busy():
+    with model.inference_session():
         return torch.cat([_rows(model, batch, site).cpu() for batch in _batches(model, texts)])
 
 

@@ -1,4 +1,4 @@
-"""The reference backend: a Hugging Face causal language model under plain hooks."""
+"""The reference backend: a Hugging Face causal language model under plain PyTorch hooks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.backends.shared_blocks import Trunk, untouched
-from personaprobe.models.edits.edit import SiteEdits
-from personaprobe.models.edits.hooks import Hooks, Reached
+from personaprobe.models.backends.shared_blocks import SharedBlocks, n_unedited_blocks
+from personaprobe.models.edits.edit import EditPlan, SiteEdits
+from personaprobe.models.edits.hooks import Hooks, LastTapReached
 from personaprobe.models.edits.layout import Layout
 from personaprobe.models.fused.model import FusedModel
 from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
 from personaprobe.models.packing.prefix_tree import PackedTexts, pack_prefix_tree
 from personaprobe.models.packing.segment_attention import attention_within_segments, supports_varlen
 from personaprobe.models.tokens import Batch
-from personaprobe.models.weights.adapter import LoraAdapter, Wardrobe
+from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.models.weights.adapter_switch import AdapterSwitcher
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class HuggingFaceNetwork(Network):
-    """A causal language model from transformers, with sdpa attention kept as it is.
+    """A causal language model from transformers that was loaded with SDPA attention.
 
     Attributes:
         model: the Hugging Face model.
-        layout: where its streams are.
-        window: tokens that sliding attention looks back over; None where every block sees everything.
-        kinds: of attention by block, where the architecture tells them apart.
-        compiles: whether elementwise work on many rows is compiled while the model is busy.
+        layout: the modules where each stream is read and written.
+        sliding_window: tokens that sliding attention looks back over; None where every block sees everything.
+        attention_types: of each block, ``full_attention`` or ``sliding_attention``; None where all blocks are alike.
+        compiles: whether elementwise functions of many rows are compiled inside an inference session.
     """
 
     def __init__(
@@ -46,6 +47,15 @@ class HuggingFaceNetwork(Network):
         *,
         compiles: bool = False,
     ) -> None:
+        """Read the sizes of a loaded model; nothing is run or changed.
+
+        Args:
+            model: from transformers, on its device.
+            layout: of this model.
+            pad_id: id of the padding token.
+            stored_dtype: dtype that holds the base weights without loss; copies of them are kept in it.
+            compiles: see the class.
+        """
         self.model = model
         self.layout = layout
         self.pad_id = pad_id
@@ -56,24 +66,50 @@ class HuggingFaceNetwork(Network):
         self.device = model.device
         self.dtype = model.dtype
         self.compiles = compiles
-        self._wardrobe = Wardrobe(model, stored_dtype)
-        self.window: int | None = getattr(model.config, "sliding_window", None)
-        self.kinds: list[str] | None = getattr(model.config, "layer_types", None)
+        self._adapters = AdapterSwitcher(model, stored_dtype)
+        self.sliding_window: int | None = getattr(model.config, "sliding_window", None)
+        self.attention_types: list[str] | None = getattr(model.config, "layer_types", None)
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
 
     @cached_property
     def _fused(self) -> FusedModel:
         return FusedModel(self.model, compiles=self.compiles)
 
-    def wear(self, adapter: LoraAdapter | None) -> None:
-        if adapter != self._wardrobe.worn:
+    def activate_adapter(self, adapter: LoraAdapter | None) -> None:
+        if adapter != self._adapters.active:
             self._fused.clear()
-        self._wardrobe.wear(adapter)
+        self._adapters.activate(adapter)
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
+    def inference_session(self) -> Iterator[None]:
         with self._fused.inference_session():
             yield
+
+    @property
+    def packs(self) -> bool:
+        """Whether several texts can be packed into one row.
+
+        Not where attention is softcapped, nor where only a mask can separate texts, since a mask costs as much as padding.
+        """
+        return self._has_plain_attention and supports_varlen(self.device, self.dtype)
+
+    @property
+    def uses_kv_cache_attention(self) -> bool:
+        """Whether decoding steps use our attention over the KV cache: on a CPU, unless attention is softcapped."""
+        return self._has_plain_attention and self.device.type == "cpu"
+
+    @property
+    def graph_capture(self) -> Callable[[], Capture] | None:
+        """Makes what captures decoding steps as CUDA graphs; None where each step is computed eagerly."""
+        from personaprobe.models.generation.cuda_graphs import CudaGraphCapture
+
+        return CudaGraphCapture if self.compiles and self.device.type == "cuda" else None
+
+    @property
+    def _has_plain_attention(self) -> bool:
+        return bool(self.model.config._attn_implementation == "sdpa")
+
+    # forward passes
 
     def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
         return self.head(self.hidden(batch, edits))
@@ -94,43 +130,17 @@ class HuggingFaceNetwork(Network):
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         import torch
 
-        woven = pack_prefix_tree(batch) if self._weaves(batch) else None
-        hooks = Hooks(self.layout, edits, sites, stop=True)
+        packed = pack_prefix_tree(batch) if self._can_pack(batch) else None
+        hooks = self._hooks(edits, sites, stop=True)
         with torch.inference_mode():
-            with suppress(Reached):
-                if woven is None:
-                    self._read(batch, hooks)
+            with suppress(LastTapReached):
+                if packed is None:
+                    self._run(batch, hooks)
                 else:
-                    self._read_woven(woven, hooks)
+                    self._run_packed(packed, hooks)
             return {
-                site: read if woven is None else woven.to_padded(read) for site, read in hooks.read.items()
+                site: read if packed is None else packed.to_padded(read) for site, read in hooks.read.items()
             }
-
-    def _weaves(self, batch: Batch) -> bool:
-        """Not where attention is cut by a window, nor where padding comes first."""
-        inside = self.window is None or batch.ids.shape[1] <= self.window
-        return self.packs and inside and len(batch.ids) > 1 and bool(batch.on_cpu.mask[:, 0].all())
-
-    @property
-    def packs(self) -> bool:
-        """Whether texts stand one after another in a row: not where attention is softcapped, nor where only a mask helps."""
-        return self._attends_plainly and supports_varlen(self.device, self.dtype)
-
-    @property
-    def attends_itself(self) -> bool:
-        """Whether slots attend by an own function: not where attention is softcapped, nor on a GPU."""
-        return self._attends_plainly and self.device.type == "cpu"
-
-    @property
-    def _attends_plainly(self) -> bool:
-        return bool(self.model.config._attn_implementation == "sdpa")
-
-    @property
-    def recorder(self) -> Callable[[], Capture] | None:
-        """What makes a recorder of steps of decoding; None where each step is computed."""
-        from personaprobe.models.generation.cuda_graphs import CudaGraphCapture
-
-        return CudaGraphCapture if self.compiles and self.device.type == "cuda" else None
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
         """Activations at a site after the edits, and the gradient there of −Σ log p(response token), float32.
@@ -139,23 +149,21 @@ class HuggingFaceNetwork(Network):
         """
         import torch
 
-        taken: list[Tensor] = []
+        leaves: list[Tensor] = []
 
-        def take(activations: Tensor, roles: Tensor) -> Tensor:
-            taken.append(activations.detach().requires_grad_())
-            return taken[0]
+        def detach(activations: Tensor, roles: Tensor) -> Tensor:
+            leaves.append(activations.detach().requires_grad_())
+            return leaves[0]
 
-        edits = {**edits, site: (*edits.get(site, ()), take)}
-        predicts = batch.predicting
-        with torch.enable_grad(), Hooks(self.layout, edits) as hooks:
+        edits = {**edits, site: (*edits.get(site, ()), detach)}
+        predicting = batch.predicting
+        with torch.enable_grad(), self._hooks(edits) as hooks:
             hooks.roles = batch.roles
-            hidden = self._decoder(batch)[:, :-1][predicts]
-            logits = self.layout.head(hidden).float()
-            if self._softcap is not None:
-                logits = (logits / self._softcap).tanh() * self._softcap
-            loss = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][predicts], reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, taken)
-        return taken[0].detach().float(), gradient.float()
+            hidden = self._decode(batch)[:, :-1][predicting]
+            logits = self._softcapped(self.layout.head(hidden).float())
+            loss = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][predicting], reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, leaves)
+        return leaves[0].detach().float(), gradient.float()
 
     def response_logits(self, batch: Batch, edits: SiteEdits) -> Iterator[Tensor]:
         import torch
@@ -168,101 +176,112 @@ class HuggingFaceNetwork(Network):
 
         hidden = self.hidden(batch, edits)[:, :-1][batch.predicting]
         out = torch.zeros(batch.ids.shape, device=self.device)
-        out[:, 1:][batch.predicting] = self._chosen(hidden, batch.ids[:, 1:][batch.predicting])
+        out[:, 1:][batch.predicting] = self._log_probs_of(batch.ids[:, 1:][batch.predicting], hidden)
         return out
 
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
         from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
-        if self._outgrown(forks):
+        if self._exceed_window(forks):
             return super().fork_log_probs(forks, edits)
         packed = pack_forks(forks, self.device)
-        hidden = self._read_woven(packed.texts, Hooks(self.layout, edits))
-        return unpack_forks(forks, self._chosen(hidden[0, packed.predictor_index], packed.answer_ids))
+        hidden = self._run_packed(packed.texts, self._hooks(edits))
+        return unpack_forks(forks, self._log_probs_of(packed.answer_ids, hidden[0, packed.predictor_index]))
 
     def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
         from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
-        if self._outgrown(forks):
+        if self._exceed_window(forks):
             return super().fork_states(forks, site, edits)
-        packed, hooks = pack_forks(forks, self.device), Hooks(self.layout, edits, [site], stop=True)
-        with suppress(Reached):
-            self._read_woven(packed.texts, hooks)
+        packed, hooks = pack_forks(forks, self.device), self._hooks(edits, [site], stop=True)
+        with suppress(LastTapReached):
+            self._run_packed(packed.texts, hooks)
         return unpack_forks(forks, hooks.read[site][0, packed.answer_index])
 
     def fork_log_probs_each(
-        self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
+        self, forks: Sequence[Fork], plans: Sequence[SiteEdits]
     ) -> list[list[list[Tensor]]]:
-        trunk = Trunk(self.layout, untouched(edits, self.n_layers) if len(edits) > 1 else 0)
+        blocks = SharedBlocks(self.layout, n_unedited_blocks(plans, self.n_layers) if len(plans) > 1 else 0)
         scored = []
-        for laid in edits:
-            with trunk.shared():
-                scored.append(self.fork_log_probs(forks, laid))
+        for edits in plans:
+            with blocks.shared():
+                scored.append(self.fork_log_probs(forks, edits))
         return scored
 
-    def _outgrown(self, forks: Sequence[Fork]) -> bool:
-        """Whether a packed mask would show what lies behind the model's own window."""
-        return self.window is not None and max(map(_longest, forks)) > self.window
-
-    def _read_woven(self, woven: PackedTexts, hooks: Hooks) -> Tensor:
-        """One pass over a woven row under hooks: ``(1, pos, d_model)`` after the final norm."""
-        row = woven.row
-        if not self.packs:
-            return self._read(row, hooks, woven.attention_mask(self.dtype), woven.positions)
-        with attention_within_segments(self.model.config, woven.segments, row.ids.shape[1], self.device):
-            return self._read(row, hooks, positions=woven.positions)
-
     @contextmanager
-    def decoding(self, edits: Sequence[SiteEdits]) -> Iterator[Decoder]:
+    def decoding(self, plans: Sequence[EditPlan]) -> Iterator[Decoder]:
         from personaprobe.models.generation.decoder import CachedDecoder
 
-        sites: SiteEdits = {site: () for own in edits for site in own}
-        with Hooks(self.layout, sites) as hooks, self.busy():
-            yield CachedDecoder(self, hooks, edits)
+        sites: SiteEdits = {site: () for plan in plans for site in plan}
+        with self.inference_session(), self._hooks(sites) as hooks:
+            yield CachedDecoder(self, hooks, plans)
 
     def hidden(self, batch: Batch, edits: SiteEdits) -> Tensor:
-        """What the head reads: ``(batch, pos, d_model)`` after the final norm."""
-        return self._read(batch, Hooks(self.layout, edits))
+        """Hidden states after the final norm, the input of the head: ``(batch, pos, d_model)``."""
+        return self._run(batch, self._hooks(edits))
 
-    def _read(
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states, softcapped where the architecture has a cap."""
+        import torch
+
+        with torch.inference_mode():
+            return self._softcapped(self.layout.head(hidden))
+
+    def _hooks(self, edits: SiteEdits, taps: Collection[Site] = (), *, stop: bool = False) -> Hooks:
+        return Hooks(self.layout, edits, taps, stop=stop, project=self._fused.edit_projection)
+
+    def _can_pack(self, batch: Batch) -> bool:
+        """Whether packing the batch is possible and useful: several texts, right-padded, within the sliding window."""
+        in_window = self.sliding_window is None or batch.ids.shape[1] <= self.sliding_window
+        return self.packs and in_window and len(batch.ids) > 1 and bool(batch.on_cpu.mask[:, 0].all())
+
+    def _exceed_window(self, forks: Sequence[Fork]) -> bool:
+        """Whether a packed mask would show tokens before the model's own sliding window."""
+        return self.sliding_window is not None and max(map(_longest_row, forks)) > self.sliding_window
+
+    def _run_packed(self, packed: PackedTexts, hooks: Hooks) -> Tensor:
+        """One forward pass over packed texts under hooks: ``(1, pos, d_model)`` after the final norm."""
+        row = packed.row
+        if not self.packs:
+            return self._run(row, hooks, packed.attention_mask(self.dtype), packed.positions)
+        with attention_within_segments(self.model.config, packed.segments, row.ids.shape[1], self.device):
+            return self._run(row, hooks, positions=packed.positions)
+
+    def _run(
         self,
         batch: Batch,
         hooks: Hooks,
-        attention: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """One pass under hooks, without gradients."""
+        """One forward pass under hooks, without gradients."""
         import torch
 
         with torch.inference_mode(), hooks:
             hooks.roles = batch.roles
-            return self._decoder(batch, attention, positions)
+            return self._decode(batch, attention_mask, positions)
 
-    def _decoder(
+    def _decode(
         self,
         batch: Batch,
-        attention: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
+        """Hidden states of the stack of blocks; mask and positions are those of the batch unless given."""
         output = self.layout.decoder(
             input_ids=batch.ids,
-            attention_mask=batch.mask.long() if attention is None else attention,
+            attention_mask=batch.mask.long() if attention_mask is None else attention_mask,
             position_ids=batch.positions if positions is None else positions,
             use_cache=False,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits of hidden states, with the architecture's soft cap where it has one."""
-        import torch
+    def _softcapped(self, logits: Tensor) -> Tensor:
+        return logits if self._softcap is None else (logits / self._softcap).tanh() * self._softcap
 
-        with torch.inference_mode():
-            logits: Tensor = self.layout.head(hidden)
-            return logits if self._softcap is None else (logits / self._softcap).tanh() * self._softcap
-
-    def _chosen(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Log-probabilities of ``ids`` given the hidden states before them; float32, in chunks."""
+    def _log_probs_of(self, ids: Tensor, hidden: Tensor) -> Tensor:
+        """Log-probabilities of ``ids`` given the hidden states that predict them; float32, in chunks."""
         import torch
 
         parts = [
@@ -273,5 +292,6 @@ class HuggingFaceNetwork(Network):
         return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
 
 
-def _longest(fork: Fork) -> int:
+def _longest_row(fork: Fork) -> int:
+    """Length of the prompt with its longest answer."""
     return len(fork.prompt) + max(map(len, fork.answers))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.backends.hosted import Hosted
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
-from personaprobe.models.backends.registry import Hosted
 from personaprobe.models.edits.edit import SiteEdits, apply
 from personaprobe.models.tokens import Batch
 from personaprobe.site import Site

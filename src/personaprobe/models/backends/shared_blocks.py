@@ -1,7 +1,7 @@
-"""The shallow part of a forward pass, computed once for several that differ only behind it.
+"""The blocks before the first edit, computed once for several forward passes that differ only in later edits.
 
-Models that differ in their edits alone do the same work up to the first edited block. The first of them runs it and its
-result is kept; the others pick it up there. They compute exactly what they would have computed alone.
+Models that differ only in their edits compute the same values up to the first edited block. The first pass runs these
+blocks and their output is stored; the other passes start from it. The results are bitwise those of separate passes.
 """
 
 from __future__ import annotations
@@ -18,73 +18,75 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def untouched(edits: Sequence[SiteEdits], n_layers: int) -> int:
-    """How many of the first blocks no edit reaches: what they put out is the same under all of them."""
-    sites = [site for laid in edits for site in laid]
+def n_unedited_blocks(plans: Sequence[SiteEdits], n_layers: int) -> int:
+    """Number of leading blocks that no edit reaches; their output is the same under all plans."""
+    sites = [site for plan in plans for site in plan]
     return min((site.layer + (site.stream == "resid_post") for site in sites), default=n_layers)
 
 
-class Trunk:
+class SharedBlocks:
     """The first blocks of one network, for passes that read the same tokens in the same order.
 
     Attributes:
-        blocks: the untouched ones; none of them makes this a thing that does nothing.
+        blocks: the unedited ones; without any, :meth:`shared` does nothing.
     """
 
     def __init__(self, layout: Layout, n_blocks: int) -> None:
         self.blocks = layout.blocks[:n_blocks]
-        self._kept: list[Any] = []
+        self._outputs: list[Any] = []  # of the last shared block, one per forward pass of the first use
         self._complete = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Forward passes inside the block keep what the trunk puts out, or, from the second time on, pick it up."""
+        """Forward passes inside the first ``with`` block store the output of the shared blocks; later ones reuse it."""
         if not self.blocks:
             yield
             return
         *earlier, last = self.blocks
-        coming = iter(self._kept)
+        stored = iter(self._outputs)
         with ExitStack() as stack:
             if self._complete:
                 for block in earlier:
-                    stack.enter_context(_acting(block, lambda hidden: _alike(self._kept[0], hidden)))
-                stack.enter_context(_acting(last, lambda _: _copied(next(coming))))
+                    stack.enter_context(
+                        _computing(block, lambda hidden: _in_form_of(self._outputs[0], hidden))
+                    )
+                stack.enter_context(_computing(last, lambda _: _cloned(next(stored))))
             else:
-                stack.enter_context(_watched(last, lambda output: self._kept.append(_copied(output))))
+                stack.enter_context(_observed(last, lambda output: self._outputs.append(_cloned(output))))
             yield
         self._complete = True
 
 
 @contextmanager
-def _acting(block: nn.Module, act: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Let a block do something else with its input; its hooks still run."""
+def _computing(block: nn.Module, function: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Let a block compute a function of its hidden states; its hooks still run."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return act(args[0] if args else kwargs["hidden_states"])
+        return function(args[0] if args else kwargs["hidden_states"])
 
     with patched([forward_patch(block, forward)]):
         yield
 
 
 @contextmanager
-def _watched(block: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
-    """Let somebody see what a block puts out, before its hooks change it."""
-    own = block.forward
+def _observed(block: nn.Module, observe: Callable[[Any], None]) -> Iterator[None]:
+    """Pass a block's output to ``observe``, before its hooks change it."""
+    original = block.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        output = own(*args, **kwargs)
-        see(output)
+        output = original(*args, **kwargs)
+        observe(output)
         return output
 
     with patched([forward_patch(block, forward)]):
         yield
 
 
-def _alike(output: Any, hidden: Tensor) -> Any:
-    """Hidden states in the form in which this architecture's blocks put them out."""
+def _in_form_of(output: Any, hidden: Tensor) -> Any:
+    """Hidden states in the form in which this architecture's blocks return them: a tensor, or the first of a tuple."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
-def _copied(output: Any) -> Any:
-    """The output with hidden states of its own: some blocks write into what they are given."""
+def _cloned(output: Any) -> Any:
+    """A block's output with a copy of its hidden states, since some blocks write into their input."""
     return (output[0].clone(), *output[1:]) if isinstance(output, tuple) else output.clone()

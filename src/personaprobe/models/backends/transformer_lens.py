@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import CheckpointError, SiteError
+from personaprobe.models.backends.hosted import Hosted
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
-from personaprobe.models.backends.registry import Hosted
 from personaprobe.models.edits.edit import SiteEdits, apply
 from personaprobe.models.tokens import Batch
 from personaprobe.models.weights.adapter import LoraAdapter
@@ -34,9 +34,9 @@ class TransformerLensNetwork(Hosted):
         self.bridge = _bridge(source.model)
         self._bridged: LoraAdapter | None = None
 
-    def wear(self, adapter: LoraAdapter | None) -> None:
+    def activate_adapter(self, adapter: LoraAdapter | None) -> None:
         """Put the adapter on the shared weights, and on the bridge's copies of some of them."""
-        super().wear(adapter)
+        super().activate_adapter(adapter)
         if adapter != self._bridged:
             self.bridge = _bridge(self.source.model)
             self._bridged = adapter

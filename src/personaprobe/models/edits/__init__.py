@@ -1,1 +1,1 @@
-"""What is done to activations in a forward pass: edits, the hooks that apply them, and where streams live."""
+"""Edits of activations during a forward pass, the hooks that apply them, and the map of where each stream lives."""

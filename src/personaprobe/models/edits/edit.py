@@ -1,17 +1,16 @@
-"""What a network is asked to do to its own activations: one mechanism for reading and writing."""
+"""Edits of activations: functions applied at a site during a forward pass, for reading and for writing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from personaprobe.models.edits.rank_one import RankOne, RankOnes
+from personaprobe.models.edits.rank_one import EditProjection, ProjectionEdit
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 Edit: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
@@ -21,129 +20,83 @@ An edit that returns its very input is a tap, and is bitwise invisible.
 """
 
 SiteEdits: TypeAlias = Mapping[Site, Sequence[Edit]]
-"""Edits by site, applied in order."""
+"""Edits by site, applied in order; an :class:`EditPlan` is one that can be compared and hashed."""
 
 
 @runtime_checkable
-class Editing(Protocol):
-    """Anything that can be put into a forward pass: an intervention, a tap, a meter."""
+class EditSource(Protocol):
+    """Anything that can be put into a forward pass: an intervention, a tap, a measurement."""
 
     def edits(self, n_layers: int) -> Mapping[Site, Edit]:
-        """Return the edits this value makes in a model of ``n_layers`` blocks."""
+        """Return the edits that this value makes in a model of ``n_layers`` blocks."""
         ...
 
 
-def compose(editings: Sequence[Editing], n_layers: int) -> dict[Site, tuple[Edit, ...]]:
-    """Lay out several editings over the sites of a model; at one site they act in the order given."""
-    composed: dict[Site, tuple[Edit, ...]] = {}
-    for editing in editings:
-        for site, edit in editing.edits(n_layers).items():
-            site.within(n_layers)
-            composed[site] = (*composed.get(site, ()), edit)
-    return composed
+@dataclass(frozen=True, eq=False)
+class EditPlan(Mapping[Site, tuple[Any, ...]]):
+    """The edits of one forward pass, by site: an immutable mapping that serves as a key.
 
+    Two plans are equal when they apply equal edits at the same sites in the same order. Caches of prefixes and batches
+    of several arms use plans as keys. The empty plan is the unedited model.
 
-class Kinds:
-    """Edits that rows of one batch may have, so that models that differ only in their edits run together.
-
-    Where all edits of a site are of rank one, they are one pass over all rows; others act on their own rows, one after
-    the other.
+    Attributes:
+        items_by_site: sites in the order of a forward pass, each with its edits in the order they are applied.
     """
 
-    def __init__(self, rows: Iterable[SiteEdits]) -> None:
-        """Lay nothing yet; rows that share one object are of one kind."""
-        self._kinds = list({id(edits): edits for edits in rows}.values())
-        self._numbers = {id(edits): number for number, edits in enumerate(self._kinds)}
-        self._tables: dict[Site, tuple[RankOnes, ...] | None] = {}
+    items_by_site: tuple[tuple[Site, tuple[Edit, ...]], ...] = ()
 
-    def of(self, rows: Iterable[SiteEdits]) -> list[int]:
-        """Which kind every row is."""
-        return [self._numbers[id(edits)] for edits in rows]
+    @cached_property
+    def _edits(self) -> dict[Site, tuple[Edit, ...]]:
+        return dict(self.items_by_site)
 
-    def over(self, rows: Sequence[SiteEdits], device: torch.device) -> SiteEdits:
-        """Edits of a batch of these rows.
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.items_by_site)
 
-        Args:
-            rows: any of those that were told.
-            device: of the activations.
+    @classmethod
+    def of(cls, edits: SiteEdits) -> EditPlan:
+        """Freeze a mapping from sites to edits."""
+        return cls(tuple((site, tuple(edits[site])) for site in sorted(edits)))
+
+    @classmethod
+    def compose(cls, sources: Sequence[EditSource], n_layers: int) -> EditPlan:
+        """Collect the edits of several sources; at one site they are applied in the order given.
+
+        Raises:
+            SiteError: a model of ``n_layers`` blocks does not have one of the sites.
         """
-        import torch
+        edits: dict[Site, tuple[Edit, ...]] = {}
+        for source in sources:
+            for site, edit in source.edits(n_layers).items():
+                site.within(n_layers)
+                edits[site] = (*edits.get(site, ()), edit)
+        return cls.of(edits)
 
-        kinds = self.of(rows)
-        if len(set(kinds)) <= 1:
-            return rows[0] if rows else {}
-        which = torch.tensor(kinds, device=device)
-        laid = self._at_once(rows, which)
-        groups = (
-            [(which == kind).nonzero()[:, 0] for kind in range(len(self._kinds))]
-            if None in laid.values()
-            else []
-        )
-        return {site: edits or self._in_turn(site, groups) for site, edits in laid.items()}
+    def __getitem__(self, site: Site) -> tuple[Edit, ...]:
+        return self._edits[site]
 
-    def following(self, which: Tensor) -> SiteEdits | None:
-        """Edits of a batch whose rows change their kinds; None unless all are of rank one.
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._edits)
 
-        Others may ask the host, or tell it something, and act on some of the rows only.
+    def __len__(self) -> int:
+        return len(self._edits)
 
-        Args:
-            which: ``(row,)``, the kind of every row, read again at every pass.
-        """
-        laid = self._at_once(self._kinds, which)
-        return None if None in laid.values() else {site: edits for site, edits in laid.items() if edits}
-
-    def _at_once(self, rows: Iterable[SiteEdits], which: Tensor) -> dict[Site, tuple[Edit, ...] | None]:
-        """Edits of each site of some rows as one pass over all of them; None where that cannot be."""
-        laid: dict[Site, tuple[Edit, ...] | None] = {}
-        for site in dict.fromkeys(site for edits in rows for site in edits):
-            if site not in self._tables:
-                self._tables[site] = _of_rank_one([edits.get(site, ()) for edits in self._kinds])
-            tables = self._tables[site]
-            laid[site] = (
-                None
-                if tables is None
-                else tuple(partial(table.on(which.device), which=which) for table in tables)
-            )
-        return laid
-
-    def _in_turn(self, site: Site, groups: Sequence[Tensor]) -> tuple[Edit, ...]:
-        """A site's edits, each over the rows of its kind."""
-        members = [
-            (edits[site], group) for edits, group in zip(self._kinds, groups, strict=True) if site in edits
-        ]
-        return (partial(_each, members),)
+    def __hash__(self) -> int:
+        return self._hash
 
 
-def beside(rows: Sequence[SiteEdits], device: torch.device) -> SiteEdits:
-    """Let every row of a batch have edits of its own.
+def apply(
+    edits: Sequence[Edit], activations: Tensor, roles: Tensor, project: EditProjection | None = None
+) -> Tensor:
+    """Apply the edits of one site in order.
 
     Args:
-        rows: the edits of each row of the batch; rows that share one object are edited together.
-        device: of the activations.
+        edits: of the site.
+        activations: ``(batch, pos, d_model)``.
+        roles: ``(batch, pos)``.
+        project: computes edits along a direction; None for :func:`~personaprobe.models.edits.rank_one.edit_projection`.
     """
-    return Kinds(rows).over(rows, device)
-
-
-def _of_rank_one(kinds: Sequence[Sequence[Edit]]) -> tuple[RankOnes, ...] | None:
-    """A site's edits as tables of what each kind does first, second, and so on; None where that cannot be."""
-    found = [[edit for edit in own if isinstance(edit, RankOne)] for own in kinds]
-    widths = {len(edit.vector) for own in found for edit in own}
-    if list(map(len, found)) != list(map(len, kinds)) or len(widths) != 1:
-        return None
-    return tuple(RankOnes(each) for each in zip_longest(*found))
-
-
-def _each(members: Sequence[tuple[Sequence[Edit], Tensor]], activations: Tensor, roles: Tensor) -> Tensor:
-    """Act on several parts of the rows, on each as its own edits say."""
-    edited = activations.clone()
-    for edits, group in members:
-        if len(group):
-            edited[group] = apply(edits, activations[group], roles[group])
-    return edited
-
-
-def apply(edits: Sequence[Edit], activations: Tensor, roles: Tensor) -> Tensor:
-    """Run the edits of one site in order."""
     for edit in edits:
-        activations = edit(activations, roles)
+        extra = (project,) if isinstance(edit, ProjectionEdit) else ()
+        activations = edit(activations, roles, *extra)
     return activations

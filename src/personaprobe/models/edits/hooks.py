@@ -1,7 +1,7 @@
-"""The hook engine: the only place that registers hooks.
+"""The hook engine: the only module that registers hooks.
 
-One callback per site runs that site's edits and then keeps what a tap asked for, so that reading and writing meet
-the same tensor. Hooks live for one ``with`` block and are gone after it, also after an exception.
+One callback per site applies the site's edits and then stores what a tap requested, so that reading and writing see
+the same tensor. Hooks exist for one ``with`` block and are removed after it, also after an exception.
 """
 
 from __future__ import annotations
@@ -13,34 +13,51 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits.edit import SiteEdits, apply
 from personaprobe.models.edits.layout import Layout
+from personaprobe.models.edits.rank_one import EditProjection
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Reached(Exception):
-    """Raised by the deepest tap of a reading pass: nothing behind it is needed."""
+class LastTapReached(Exception):
+    """Raised by the deepest tap of a reading pass, since the blocks after it need not run."""
 
 
 class Hooks:
     """Edits and taps, installed on a model for the length of a ``with`` block.
 
     Attributes:
-        edits: by site; others may take their place at the sites where hooks were installed.
-        roles: ``(batch, pos)`` roles of the tokens now in flight; set before every forward pass.
-        read: what the taps saw, by site, after that site's edits.
+        edits: by site; other edits may replace them at the sites where hooks were installed.
+        roles: ``(batch, pos)`` roles of the tokens of the current pass; set before every forward pass.
+        read: activations at the taps, by site, after that site's edits.
     """
 
     def __init__(
-        self, layout: Layout, edits: SiteEdits, taps: Collection[Site] = (), *, stop: bool = False
+        self,
+        layout: Layout,
+        edits: SiteEdits,
+        taps: Collection[Site] = (),
+        *,
+        stop: bool = False,
+        project: EditProjection | None = None,
     ) -> None:
+        """Install nothing yet.
+
+        Args:
+            layout: where the streams are.
+            edits: by site.
+            taps: sites whose activations are stored in :attr:`read`.
+            stop: end the pass at the deepest tap by raising :class:`LastTapReached`.
+            project: computes edits along a direction, see :func:`personaprobe.models.edits.edit.apply`.
+        """
         self.read: dict[Site, Tensor] = {}
         self.roles: Tensor | None = None
         self._layout = layout
         self.edits = edits
         self._taps = frozenset(taps)
         self._last = max(taps) if stop and taps else None
+        self._project = project
         self._installed = ExitStack()
 
     def __enter__(self) -> Hooks:
@@ -67,22 +84,25 @@ class Hooks:
                 return module.register_forward_hook(_on_output(visit))
 
     def _visitor(self, site: Site) -> Callable[[Tensor], Tensor]:
+        """The function that edits and stores the activations of one site."""
         tapped = site in self._taps
 
         def visit(activations: Tensor) -> Tensor:
             assert self.roles is not None, "roles are set before a forward pass"
-            activations = apply(self.edits.get(site, ()), activations, self.roles)
+            activations = apply(self.edits.get(site, ()), activations, self.roles, self._project)
             if tapped:
-                # resid_mid is edited in place downstream of a tap at the same storage: keep a copy
+                # the block writes into the storage of resid_mid after the tap, so a copy is stored
                 self.read[site] = activations.clone() if site.stream == "resid_mid" else activations
                 if site == self._last:
-                    raise Reached
+                    raise LastTapReached
             return activations
 
         return visit
 
 
 def _on_input(visit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """Edit a module's first input, which is positional or named ``hidden_states``."""
+
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
             return (visit(args[0]), *args[1:]), kwargs
@@ -94,7 +114,7 @@ def _on_input(visit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
 def _in_place(visit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     """Edit the residual stream between attention and MLP.
 
-    The norm's input is the very tensor that the block adds the MLP to, so that writing into it changes both.
+    The input of the norm is the very tensor to which the block adds the MLP's output. Writing into it changes both.
     """
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -107,7 +127,7 @@ def _in_place(visit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
 
 
 def _on_output(visit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """Edit a module's output, which is a bare tensor or a tuple that starts with it."""
+    """Edit a module's output, which is a tensor or a tuple that starts with one."""
 
     def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
         if isinstance(output, tuple):

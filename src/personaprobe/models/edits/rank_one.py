@@ -1,10 +1,12 @@
-"""Edits along one direction: ``x + (move(p) − p) d`` with ``p = x·d``, for all rows alike or for each row its own."""
+"""Edits along one direction: ``x + (f(p) − p) d`` with ``p = x·d``, the same for all rows or one per row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 from personaprobe.errors import FeatureError
 
@@ -15,141 +17,196 @@ if TYPE_CHECKING:
 
 INFINITE = float("inf")
 
+EditProjection: TypeAlias = "Callable[..., Tensor]"
+"""A function with the signature of :func:`edit_projection`, such as its compiled form."""
+
 
 @dataclass(frozen=True)
-class Move:
-    """Where a projection goes: to ``keep · p + add``, held between ``low`` and ``high``."""
+class AffineClamp:
+    """A map of a projection: ``p`` becomes ``clamp(scale · p + shift, low, high)``."""
 
-    keep: float = 1.0
-    add: float = 0.0
+    scale: float = 1.0
+    shift: float = 0.0
     low: float = -INFINITE
     high: float = INFINITE
 
     def __call__(self, projection: Tensor) -> Tensor:
-        """Move projections of any shape."""
-        return (self.keep * projection + self.add).clamp(self.low, self.high)
+        """Map projections of any shape."""
+        return (self.scale * projection + self.shift).clamp(self.low, self.high)
 
     @property
-    def numbers(self) -> tuple[float, float, float, float]:
-        """How much a projection grows by itself, and what is added; lowest and highest."""
-        return self.keep - 1, self.add, self.low, self.high
+    def coefficients(self) -> tuple[float, float, float, float]:
+        """``(scale − 1, shift, low, high)``: the projection ``p`` becomes ``clamp(p + (scale − 1)·p + shift)``."""
+        return self.scale - 1, self.shift, self.low, self.high
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it is more than a straight line."""
+        """Whether ``low`` or ``high`` is finite."""
         return (self.low, self.high) != (-INFINITE, INFINITE)
 
 
-STAY = Move()
+IDENTITY = AffineClamp()
+
+
+class ProjectionEdit(ABC):
+    """An edit that is made of edits along directions, and can be given the function that computes them."""
+
+    @abstractmethod
+    def __call__(self, activations: Tensor, roles: Tensor, project: EditProjection | None = None) -> Tensor:
+        """Edit ``(batch, pos, d_model)``; shape and dtype are kept.
+
+        Args:
+            activations: of one site.
+            roles: ``(batch, pos)``.
+            project: computes edits along a direction; None for :func:`edit_projection`.
+
+        Raises:
+            FeatureError: a direction has another width than the activations.
+        """
 
 
 @dataclass(frozen=True, eq=False)
-class RankOne:
-    """An edit that moves the projection onto a direction; nothing orthogonal to it changes.
+class RankOneEdit(ProjectionEdit):
+    """An edit that changes the projection onto a direction and nothing orthogonal to it.
+
+    Two edits are equal when they have the same vector, map and roles, so that equal arms share cached prefixes.
 
     Attributes:
         vector: ``(d_model,)`` float32, unit norm.
-        move: where projections go.
-        roles: of the tokens it acts on, as bits.
-        source: of the direction, for errors.
+        projection: the map of projections.
+        roles: bits of the token roles that the edit applies to.
+        source: name of the direction, for error messages.
     """
 
     vector: Float[Tensor, "d_model"]
-    move: Move
+    projection: AffineClamp
     roles: int
     source: str
-    _copies: dict[torch.device, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _on_device: dict[torch.device, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
-    def __call__(self, activations: Tensor, roles: Tensor) -> Tensor:
-        """Edit ``(batch, pos, d_model)``; shape and dtype are kept.
+    @cached_property
+    def _key(self) -> tuple[bytes, AffineClamp, int]:
+        return self.vector.float().cpu().numpy().tobytes(), self.projection, self.roles
 
-        Raises:
-            FeatureError: the direction is of another width.
-        """
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, RankOneEdit) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __call__(self, activations: Tensor, roles: Tensor, project: EditProjection | None = None) -> Tensor:
         self.check(activations)
-        vector, grows, add, low, high = self._on(activations.device)
-        bounds = (low, high) if self.move.is_bounded else None
-        return moved(activations, vector, (roles & self.roles) != 0, grows, add, bounds)
+        vector, gain, shift, low, high = self._tensors(activations.device)
+        bounds = (low, high) if self.projection.is_bounded else None
+        selected = (roles & self.roles) != 0
+        return (project or edit_projection)(activations, vector, selected, gain, shift, bounds)
 
     def check(self, activations: Tensor) -> None:
-        """Refuse activations of another model."""
+        """Refuse activations of another width than the direction."""
         if len(self.vector) != activations.shape[-1]:
             raise FeatureError(
                 f"direction {self.source} has d_model {len(self.vector)} and the model {activations.shape[-1]}; "
                 "give a direction found in this model"
             )
 
-    def _on(self, device: torch.device) -> list[Tensor]:
-        """The vector as a column, and the numbers of its move, copied to a device once: each block would wait for copies."""
+    def _tensors(self, device: torch.device) -> list[Tensor]:
+        """The vector as a column and the four coefficients, on a device.
+
+        They are copied once and kept: copying them in every block would make each block wait for the transfer.
+        """
         import torch
 
-        if device not in self._copies:
-            with torch.inference_mode(False):  # or gradients could not pass by what is kept
-                numbers = torch.tensor(self.move.numbers, device=device)
-                self._copies[device] = [self.vector.to(device)[:, None], *numbers]
-        return self._copies[device]
+        if device not in self._on_device:
+            with torch.inference_mode(
+                False
+            ):  # tensors made in inference mode could not take part in gradients later
+                coefficients = torch.tensor(self.projection.coefficients, device=device)
+                self._on_device[device] = [self.vector.to(device)[:, None], *coefficients]
+        return self._on_device[device]
 
 
-class RankOnes:
-    """Rank-one edits at one site, of which each row has one or none: all rows are edited at once."""
+class RankOneTable:
+    """Rank-one edits of one site stacked by kind of row, so that one pass edits all rows of a batch."""
 
-    def __init__(self, kinds: Sequence[RankOne | None]) -> None:
-        """Lay out the edits of every kind of row."""
+    def __init__(self, kinds: Sequence[RankOneEdit | None]) -> None:
+        """Stack the edit of every kind of row; None leaves rows of that kind as they are."""
         import torch
 
         edits = [kind for kind in kinds if kind is not None]
         assert edits, "a site has an edit"
         self._example = edits[0]
-        self._is_bounded = any(edit.move.is_bounded for edit in edits)
-        nothing = torch.zeros_like(self._example.vector)
-        self._vectors = torch.stack([nothing if kind is None else kind.vector for kind in kinds])[..., None]
-        moves = [STAY if kind is None else kind.move for kind in kinds]
-        self._moves = torch.tensor([move.numbers for move in moves])
+        self._is_bounded = any(edit.projection.is_bounded for edit in edits)
+        zero = torch.zeros_like(self._example.vector)
+        self._vectors = torch.stack([zero if kind is None else kind.vector for kind in kinds])[..., None]
+        maps = [IDENTITY if kind is None else kind.projection for kind in kinds]
+        self._coefficients = torch.tensor([each.coefficients for each in maps])
         self._roles = torch.tensor([[0 if kind is None else kind.roles] for kind in kinds])
 
-    def on(self, device: torch.device) -> RankOnes:
-        """Move there, once for all passes to come."""
-        self._vectors, self._moves, self._roles = (
-            table.to(device) for table in (self._vectors, self._moves, self._roles)
+    def to(self, device: torch.device) -> RankOneTable:
+        """Move the tables to a device, once for all later passes."""
+        self._vectors, self._coefficients, self._roles = (
+            table.to(device) for table in (self._vectors, self._coefficients, self._roles)
         )
         return self
 
-    def __call__(self, activations: Tensor, roles: Tensor, which: Int[Tensor, "row"]) -> Tensor:
-        """Edit ``(row, pos, d_model)``, row ``i`` by kind ``which[i]``.
+    def edit(
+        self,
+        activations: Tensor,
+        roles: Tensor,
+        kinds: Int[Tensor, "row"],
+        project: EditProjection | None = None,
+    ) -> Tensor:
+        """Edit ``(row, pos, d_model)``, row ``i`` with the edit of kind ``kinds[i]``.
 
         Raises:
-            FeatureError: the directions are of another width.
+            FeatureError: the directions have another width than the activations.
         """
         self._example.check(activations)
-        grows, add, low, high = self._moves[which][:, None, None].unbind(-1)
-        chosen = (roles & self._roles[which]) != 0
+        gain, shift, low, high = self._coefficients[kinds][:, None, None].unbind(-1)
+        selected = (roles & self._roles[kinds]) != 0
         bounds = (low, high) if self._is_bounded else None
-        return moved(activations, self._vectors[which], chosen, grows, add, bounds)
+        return (project or edit_projection)(activations, self._vectors[kinds], selected, gain, shift, bounds)
 
 
-def moved(
+@dataclass(frozen=True, eq=False)
+class RankOneRows(ProjectionEdit):
+    """A :class:`RankOneTable` with the kind of every row of a batch.
+
+    Attributes:
+        table: the edits.
+        kinds: ``(row,)``; read anew in every pass, so that a captured graph follows changes in place.
+    """
+
+    table: RankOneTable
+    kinds: Int[Tensor, "row"]
+
+    def __call__(self, activations: Tensor, roles: Tensor, project: EditProjection | None = None) -> Tensor:
+        return self.table.edit(activations, roles, self.kinds, project)
+
+
+def edit_projection(
     activations: Tensor,
     vector: Tensor,
-    chosen: Tensor,
-    grows: Tensor,
-    add: Tensor,
+    selected: Tensor,
+    gain: Tensor,
+    shift: Tensor,
     bounds: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """Activations with their projections moved; computed in float32.
+    """Replace the projection ``p`` onto a vector by ``clamp(p + gain·p + shift)``; computed in float32.
 
     Args:
         activations: ``(row, pos, d_model)``.
-        vector: ``(d_model, 1)``, or one for each row, ``(row, d_model, 1)``.
-        chosen: ``(row, pos)``, which tokens.
-        grows: what the projection grows by, as a share of itself: one number, or one for each row, ``(row, 1, 1)``.
-        add: to it, likewise.
-        bounds: lowest and highest, likewise; None where there are none.
+        vector: ``(d_model, 1)``, or one per row, ``(row, d_model, 1)``.
+        selected: ``(row, pos)``, the tokens to edit.
+        gain: ``scale − 1``: one number, or one per row, ``(row, 1, 1)``.
+        shift: likewise.
+        bounds: lowest and highest projection, likewise; None without bounds.
     """
     import torch
 
     wide = activations.to(torch.float32, copy=True)
     projection = wide @ vector
-    change = grows * projection + add
+    change = gain * projection + shift
     if bounds is not None:
         change = (projection + change).clamp(*bounds) - projection
-    return wide.addcmul_(change * chosen[..., None], vector.mT).to(activations.dtype)
+    return wide.addcmul_(change * selected[..., None], vector.mT).to(activations.dtype)

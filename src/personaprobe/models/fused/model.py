@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from personaprobe.models.edits.rank_one import EditProjection, edit_projection
 from personaprobe.models.fused.gated_mlp import FusedGatedMLPs
 from personaprobe.models.fused.module_patch import patched
 from personaprobe.models.fused.packed_linear import PackedLinears, PackedWeights
 from personaprobe.models.fused.qkv_projection import FusedQKVProjections
-from personaprobe.models.fused.rank_one import FusedEdits
+from personaprobe.models.fused.rank_one import compiled_edit_projection
 from personaprobe.models.fused.rms_norm import FusedRMSNorms
 from personaprobe.models.fused.rotary import FusedRotaryEmbeddings
 
@@ -44,13 +45,18 @@ class FusedModel:
             self._qkv,
             FusedGatedMLPs(model, self._weights, compiles=compiles),
         )
-        self._edits = FusedEdits(compiles=compiles)
+        self._compiles = compiles
         self._n_sessions = 0
 
     @property
     def bytes(self) -> int:
         """Memory that packed copies of weights take."""
         return self._weights.bytes
+
+    @property
+    def edit_projection(self) -> EditProjection:
+        """The function that computes edits along a direction: compiled inside a session of a model that compiles."""
+        return compiled_edit_projection if self._n_sessions and self._compiles else edit_projection
 
     @contextmanager
     def inference_session(self) -> Iterator[None]:
@@ -61,7 +67,6 @@ class FusedModel:
                 if self._n_sessions == 1:
                     # lazily, one part after another: each wraps what the parts before it have patched
                     stack.enter_context(patched(chain.from_iterable(part.patches() for part in self._parts)))
-                    stack.enter_context(self._edits.used())
                 yield
         finally:
             self._n_sessions -= 1

@@ -1,42 +1,20 @@
-"""Edits of rank one in one pass over many rows, as a compiler makes them."""
+"""Rank-one edits of many rows in one pass, compiled by ``torch.compile``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.edits import rank_one
+from personaprobe.models.edits.rank_one import edit_projection
 from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PLAIN = rank_one.moved
-NAME = PLAIN.__name__
 
-
-class FusedEdits:
-    """The function by which edits of rank one move projections."""
-
-    def __init__(self, *, compiles: bool = False) -> None:
-        """Without a compiler it stays as it is."""
-        self._compiles = compiles
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Let edits be made so; those of any other model are the same meanwhile."""
-        before = rank_one.moved
-        setattr(rank_one, NAME, _moved if self._compiles else before)
-        try:
-            yield
-        finally:
-            setattr(rank_one, NAME, before)
-
-
-def _moved(activations: Tensor, *others: Any) -> Tensor:
+def compiled_edit_projection(activations: Tensor, *others: Any) -> Tensor:
+    """:func:`~personaprobe.models.edits.rank_one.edit_projection`, compiled where there are many rows and no gradients."""
     import torch
 
     many = activations.shape[0] * activations.shape[1] >= MIN_ROWS and not torch.is_grad_enabled()
-    found: Tensor = (compiled_kernel(PLAIN) if many else PLAIN)(activations, *others)
-    return found
+    edited: Tensor = (compiled_kernel(edit_projection) if many else edit_projection)(activations, *others)
+    return edited

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from personaprobe.compute.out_of_memory import oom_error, warn_fallback
-from personaprobe.models.edits.edit import SiteEdits
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.sampling import Draw, Sampling, sample_tokens
 from personaprobe.models.network import Decoder, Network
 from personaprobe.models.tokens import Tokens
@@ -33,7 +33,7 @@ def generate(
     network: Network,
     draws: Sequence[Draw],
     sampling: Sampling,
-    edits: Sequence[SiteEdits],
+    edits: Sequence[EditPlan],
     end_id: int,
     progress: Advance = no_advance,
 ) -> list[tuple[int, ...]]:
@@ -82,7 +82,7 @@ class _Conversation:
     """A prompt, the edits it is answered under, and the random number of each token of its answer."""
 
     prompt: Tokens
-    edits: SiteEdits
+    edits: EditPlan
     uniforms: list[float]
 
 
@@ -132,7 +132,7 @@ class ContinuousBatcher:
         """Read the prompts of waiting conversations; a prompt with several samples is read once."""
         admitted, self._waiting = self._waiting[:n_rows], self._waiting[n_rows:]
         conversations = [self._conversations[index] for index in admitted]
-        distinct, prompt_of_row = _distinct([(c.prompt.ids, id(c.edits)) for c in conversations])
+        distinct, prompt_of_row = _distinct([(c.prompt.ids, c.edits) for c in conversations])
         prompts = [conversations[place].prompt for place in distinct]
         edits = [conversations[place].edits for place in distinct]
         logits = self._decoder.admit(prompts, edits, prompt_of_row, self._sampling.max_new_tokens)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from personaprobe.models.edits.edit import Kinds, SiteEdits
+from personaprobe.models.edits.edit import EditPlan, SiteEdits
 from personaprobe.models.edits.layout import Layout
+from personaprobe.models.edits.per_row import PerRowEdits
 from personaprobe.models.fused.module_patch import attention_patch, patched
 from personaprobe.models.generation.cuda_graphs import Capture, GraphedDecodeStep
 from personaprobe.models.generation.kv_cache import ATTENTION_NAME, CacheView, KVCache, kv_cache_attention
@@ -44,8 +45,8 @@ class DecodableNetwork(Protocol):
         device: of the weights.
         dtype: of the weights.
         pad_id: id of the padding token.
-        window: tokens that sliding attention looks back over; None where every block sees everything.
-        kinds: of attention by block, where the architecture tells them apart.
+        sliding_window: tokens that sliding attention looks back over; None where every block sees everything.
+        attention_types: of each block, ``full_attention`` or ``sliding_attention``; None where all blocks are alike.
     """
 
     model: Any
@@ -53,16 +54,16 @@ class DecodableNetwork(Protocol):
     device: torch.device
     dtype: torch.dtype
     pad_id: int
-    window: int | None
-    kinds: list[str] | None
+    sliding_window: int | None
+    attention_types: list[str] | None
 
     @property
-    def attends_itself(self) -> bool:
+    def uses_kv_cache_attention(self) -> bool:
         """Whether decoding steps use our attention over the KV cache."""
         ...
 
     @property
-    def recorder(self) -> Callable[[], Capture] | None:
+    def graph_capture(self) -> Callable[[], Capture] | None:
         """Makes what captures decoding steps; None where each step is computed."""
         ...
 
@@ -74,7 +75,7 @@ class DecodableNetwork(Protocol):
 class CachedDecoder:
     """Conversations that enter and leave a batch; hooks stay installed for the whole generation."""
 
-    def __init__(self, network: DecodableNetwork, hooks: Hooks, edits: Sequence[SiteEdits]) -> None:
+    def __init__(self, network: DecodableNetwork, hooks: Hooks, edits: Sequence[EditPlan]) -> None:
         """Prepare to decode conversations under any of some edits.
 
         Args:
@@ -86,17 +87,17 @@ class CachedDecoder:
 
         self._network = network
         self._hooks = hooks
-        self._kinds = Kinds(edits)
-        self._edits: list[SiteEdits] = []
+        self._per_row = PerRowEdits(edits)
+        self._edits: list[EditPlan] = []
         # on a CPU, products of few rows are faster in float32, and float32 keys need no conversion at every step
-        self._dtype = torch.float32 if network.attends_itself else network.dtype
+        self._dtype = torch.float32 if network.uses_kv_cache_attention else network.dtype
         self._cache = KVCache(network.device, self._dtype)
         self._prefixes = PrefixCache(self._prefill_prefix)
         self._graphed = self._graphed_step()
         self._assign_edits()
 
     def admit(
-        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits], rows: Sequence[int], room: int
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
     ) -> Tensor:
         """Prefill prompts, each under its own edits, and continue prompt ``rows[i]`` in the ``i``-th new row."""
         import torch
@@ -140,21 +141,21 @@ class CachedDecoder:
         import torch
 
         if self._graphed is None:
-            self._row_edits = self._kinds.over(self._edits, self._network.device)
+            self._row_edits = self._per_row.for_batch(self._edits, self._network.device)
         else:
-            kinds = self._kinds.of(self._edits)
+            kinds = self._per_row.kinds(self._edits)
             self._row_kinds = torch.tensor(kinds, dtype=torch.long, device=self._network.device)
 
     def _graphed_step(self) -> GraphedDecodeStep | None:
         """Return captured steps; None where the device cannot capture, or an edit may wait for the host."""
         import torch
 
-        new_capture = self._network.recorder
-        if new_capture is None or self._kinds.following(torch.zeros(0, dtype=torch.long)) is None:
+        new_capture = self._network.graph_capture
+        if new_capture is None or self._per_row.for_row_kinds(torch.zeros(0, dtype=torch.long)) is None:
             return None
 
         def compute(ids: Tensor, view: CacheView, kinds: Tensor) -> Tensor:
-            return self._compute(ids, view, self._kinds.following(kinds) or {})
+            return self._compute(ids, view, self._per_row.for_row_kinds(kinds) or {})
 
         return GraphedDecodeStep(compute, self._cache, new_capture)
 
@@ -169,7 +170,7 @@ class CachedDecoder:
         return self._network.head(hidden).float()
 
     def _prefill_groups(
-        self, prompts: Sequence[Tokens], edits: Sequence[SiteEdits]
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan]
     ) -> Iterator[tuple[list[int], Tensor, Any]]:
         """Prefill prompts of like prefix and length together; yields their indices, next logits, and keys and values."""
         self._prefixes.evict_unused()
@@ -185,7 +186,7 @@ class CachedDecoder:
                 logits = self._prefill([prompts[i] for i in indices], len(prefix), own_edits, cache)
                 yield indices, logits, cache
 
-    def _prefill_prefix(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> Any:
+    def _prefill_prefix(self, prefix: Tokens, edits: Sequence[EditPlan]) -> Any:
         """Prefill one prefix under each of some edits; returns a transformers cache with one row for each."""
         from transformers import DynamicCache
 
@@ -196,7 +197,7 @@ class CachedDecoder:
         return cache
 
     def _prefill(
-        self, prompts: Sequence[Tokens], n_cached: int, edits: Sequence[SiteEdits], cache: Any
+        self, prompts: Sequence[Tokens], n_cached: int, edits: Sequence[EditPlan], cache: Any
     ) -> Tensor:
         """Prefill the rest of every prompt behind its cached prefix; returns next logits in float32."""
         import torch
@@ -210,23 +211,26 @@ class CachedDecoder:
         # the head runs on last tokens alone: its product with the vocabulary is the largest of the model
         return self._network.head(hidden[torch.arange(len(rests), device=hidden.device), last]).float()
 
-    def _set_edits(self, batch: Batch, edits: Sequence[SiteEdits]) -> None:
+    def _set_edits(self, batch: Batch, edits: Sequence[EditPlan]) -> None:
         """Make hooks edit each prompt of a batch by its own edits."""
-        self._hooks.roles, self._hooks.edits = batch.roles, self._kinds.over(edits, self._network.device)
+        self._hooks.roles, self._hooks.edits = (
+            batch.roles,
+            self._per_row.for_batch(edits, self._network.device),
+        )
 
     def _masks(self, view: CacheView) -> Any:
         """Return the mask added to attention scores; one for each kind of block where kinds differ."""
-        window = self._network.window
+        window = self._network.sliding_window
         full = additive_mask(view.blocked(), self._dtype)
         if window is None or view.n_positions <= window:
             return full
         sliding = additive_mask(view.blocked(window), self._dtype)
-        if self._network.kinds is None:
+        if self._network.attention_types is None:
             return sliding
         return {"full_attention": full, "sliding_attention": sliding}
 
     def _attention(self) -> AbstractContextManager[None]:
-        if not self._network.attends_itself:
+        if not self._network.uses_kv_cache_attention:
             return nullcontext()
         config = self._network.model.config
         return patched([attention_patch(config, ATTENTION_NAME, kv_cache_attention)])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.edits.edit import SiteEdits
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.packing.prefix_tree import MIN_SHARED_PREFIX
 from personaprobe.models.tokens import Tokens
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CachedPrefix:
-    """Keys and values of one prefix under one set of edits; one pair of one row each for every block."""
+    """Keys and values of one prefix under one edit plan; one pair of one row each for every block."""
 
-    edits: SiteEdits  # a reference, so that no later edits can have the same id
     blocks: tuple[tuple[Tensor, Tensor], ...]
 
 
@@ -32,15 +31,15 @@ class PrefixCache:
     It holds the prefixes of the last two calls of :meth:`evict_unused` only.
     """
 
-    def __init__(self, prefill: Callable[[Tokens, Sequence[SiteEdits]], Any]) -> None:
+    def __init__(self, prefill: Callable[[Tokens, Sequence[EditPlan]], Any]) -> None:
         """Start empty.
 
         Args:
             prefill: computes a prefix under each of some edits; returns a transformers cache with one row for each.
         """
         self._prefill = prefill
-        self._earlier: dict[tuple[Tokens, int], CachedPrefix] = {}
-        self._used: dict[tuple[Tokens, int], CachedPrefix] = {}
+        self._earlier: dict[tuple[Tokens, EditPlan], CachedPrefix] = {}
+        self._used: dict[tuple[Tokens, EditPlan], CachedPrefix] = {}
 
     def reusable_prefix(self, common: Tokens, n_prompts: int) -> Tokens:
         """Return the prefix to take from the cache: the longest cached one, or the whole common prefix.
@@ -59,7 +58,7 @@ class PrefixCache:
         n_more = len(common) - len(cached)
         return common if n_prompts > 1 and n_more >= MIN_SHARED_PREFIX else cached
 
-    def batch(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> Any:
+    def batch(self, prefix: Tokens, edits: Sequence[EditPlan]) -> Any:
         """Return a transformers cache in which row ``i`` holds the prefix under ``edits[i]``."""
         import torch
         from transformers import DynamicCache
@@ -69,7 +68,7 @@ class PrefixCache:
         if not len(prefix):
             return cache
         cached = self._get_or_prefill(prefix, edits)
-        rows = [cached[id(row_edits)].blocks for row_edits in edits]
+        rows = [cached[plan].blocks for plan in edits]
         for layer, block_rows in enumerate(zip(*rows, strict=True)):
             cache.update(*(torch.cat(states) for states in zip(*block_rows, strict=True)), layer)
         return cache
@@ -78,16 +77,16 @@ class PrefixCache:
         """Drop the prefixes that have not been used since the last call."""
         self._earlier, self._used = self._used, {}
 
-    def _get_or_prefill(self, prefix: Tokens, edits: Sequence[SiteEdits]) -> dict[int, CachedPrefix]:
-        distinct = {id(row_edits): row_edits for row_edits in edits}
+    def _get_or_prefill(self, prefix: Tokens, edits: Sequence[EditPlan]) -> dict[EditPlan, CachedPrefix]:
+        plans = list(dict.fromkeys(edits))
         cached = {**self._earlier, **self._used}
-        missing = [row_edits for key, row_edits in distinct.items() if (prefix, key) not in cached]
+        missing = [plan for plan in plans if (prefix, plan) not in cached]
         if missing:
             prefilled = self._prefill(prefix, missing)
-            for row, row_edits in enumerate(missing):
+            for row, plan in enumerate(missing):
                 blocks = tuple(
                     (layer.keys[row : row + 1], layer.values[row : row + 1]) for layer in prefilled.layers
                 )
-                cached[prefix, id(row_edits)] = CachedPrefix(row_edits, blocks)
-        self._used |= {(prefix, key): cached[prefix, key] for key in distinct}
-        return {key: cached[prefix, key] for key in distinct}
+                cached[prefix, plan] = CachedPrefix(blocks)
+        self._used |= {(prefix, plan): cached[prefix, plan] for plan in plans}
+        return {plan: cached[prefix, plan] for plan in plans}

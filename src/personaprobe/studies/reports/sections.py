@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeAlias
 
-from personaprobe.errors import DataError, Note
+from personaprobe.errors import DataError, FallbackWarning
 
 ENTRY_POINTS = "personaprobe.report_sections"
 """Group of the entry points; each one names a `ReportSection`."""
@@ -76,5 +76,5 @@ def _body(section: ReportSection, data: Mapping[str, Any], answers: Rows) -> str
         return section.body(data, answers)
     except Exception as error:  # code from outside may raise anything
         failure = f"This section could not be made: {type(error).__name__}: {error}"
-        warnings.warn(f"report section {section.title!r}: {failure}", Note, stacklevel=2)
+        warnings.warn(f"report section {section.title!r}: {failure}", FallbackWarning, stacklevel=2)
         return failure

@@ -26,7 +26,7 @@ def bare_recording(
     model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]], layer: int
 ) -> Tensor:
     """States of all texts ``(token, d_model)``, in their order, by the bare model cut behind a layer."""
-    with cut(worn(model), layer):
+    with cut(active_model(model), layer):
         return in_order([bare_states(model, [texts[i] for i in batch]) for batch in plan], plan)
 
 
@@ -36,7 +36,7 @@ def bare_states(model: LanguageModel, texts: Sequence[Tokens]) -> list[Tensor]:
 
     batch = pad(texts, model.network.pad_id).to(model.network.device)
     with torch.inference_mode():
-        states = worn(model).get_decoder()(
+        states = active_model(model).get_decoder()(
             input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
         )
     return [own[: len(text)] for own, text in zip(states.last_hidden_state, texts, strict=True)]
@@ -48,7 +48,9 @@ def hidden_states(model: LanguageModel, texts: Sequence[Tokens], site: Site) -> 
 
     batch = pad(texts, model.network.pad_id).to(model.network.device)
     with torch.inference_mode():
-        told = worn(model)(input_ids=batch.ids, attention_mask=batch.mask.long(), output_hidden_states=True)
+        told = active_model(model)(
+            input_ids=batch.ids, attention_mask=batch.mask.long(), output_hidden_states=True
+        )
     return [own[: len(text)] for own, text in zip(told.hidden_states[site.layer + 1], texts, strict=True)]
 
 
@@ -62,7 +64,11 @@ def bare_scores(model: LanguageModel, forks: Sequence[Fork], batch_size: int = A
         group = rows[start : start + batch_size]
         batch = pad(group, model.network.pad_id).to(model.network.device)
         with torch.inference_mode():
-            logits = worn(model)(input_ids=batch.ids, attention_mask=batch.mask.long()).logits[:, :-1].float()
+            logits = (
+                active_model(model)(input_ids=batch.ids, attention_mask=batch.mask.long())
+                .logits[:, :-1]
+                .float()
+            )
         values = logits.log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0]
         means += [values[i, row.n_prompt - 1 : len(row) - 1].mean() for i, row in enumerate(group)]
     return torch.stack(means).cpu()
@@ -81,7 +87,7 @@ def bare_answers(
         batch = pad([prompts[i] for i in indices], model.network.pad_id, side="left").to(model.network.device)
         with torch.inference_mode():
             said = (
-                worn(model)
+                active_model(model)
                 .generate(
                     batch.ids,
                     attention_mask=batch.mask.long(),
@@ -119,7 +125,7 @@ def hooked_answers(
         edited = states - (states @ direction)[..., None] * direction
         return edited if isinstance(output, torch.Tensor) else (edited, *output[1:])
 
-    worn(model)
+    active_model(model)
     handles = [block.register_forward_hook(ablated) for block in blocks(model)]
     try:
         return bare_answers(model, prompts, most, NO_END, at_once)
@@ -128,9 +134,9 @@ def hooked_answers(
             handle.remove()
 
 
-def worn(model: LanguageModel) -> Any:
+def active_model(model: LanguageModel) -> Any:
     """The bare model under the checkpoint's adapter, whatever was worn before."""
-    model.network.wear(model.adapter)
+    model.network.activate_adapter(model.adapter)
     return model.network.model  # type: ignore[attr-defined]  # the hooks backend
 
 

@@ -12,7 +12,7 @@ from personaprobe.effects.interventions.along_direction import Ablate, Layers
 from personaprobe.effects.measures.preference import BATCH_TOKENS, fork
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.features.directions.sources import random_vector
-from personaprobe.models.edits.edit import SiteEdits, compose
+from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel
@@ -143,7 +143,7 @@ def middle(model: LanguageModel) -> Site:
 def our_recording(model: LanguageModel, texts: Sequence[Tokens], plan: Sequence[Sequence[int]]) -> Tensor:
     """States of all texts behind the middle ``(token, d_model)``, in their order, as stores are filled."""
     site = middle(model)
-    with model.busy():
+    with model.inference_session():
         return in_order([_read(model, [texts[i] for i in batch], site) for batch in plan], plan)
 
 
@@ -191,7 +191,7 @@ def our_scores(model: LanguageModel, forks: Sequence[Fork]) -> Tensor:
     import torch
 
     means: dict[tuple[int, int], Tensor] = {}
-    with model.busy():
+    with model.inference_session():
         for indices in by_length(forks, BATCH_TOKENS):
             for index, group in zip(indices, model.fork_log_probs([forks[i] for i in indices]), strict=True):
                 means.update({(index, which): values.mean() for which, values in enumerate(group)})
@@ -202,15 +202,16 @@ def generation(model: LanguageModel) -> Iterator[Work]:
     """Answers of equal and of mixed lengths, with and without an ablation at every layer, and of ten arms together."""
     yield decoding(model, ROWS)
     prompts, end = questions(model, WAITING), model.tokenizer.end_id
-    arms = [compose([ablation(model, seed)], model.n_layers) for seed in range(ARMS)]
+    arms = [EditPlan.compose([ablation(model, seed)], model.n_layers) for seed in range(ARMS)]
     yield Work(
         f"generating {len(prompts)} answers that end by themselves, {ROWS} side by side",
         {
             "generate, bare": lambda: bare_answers(model, prompts, LONGEST, end),
-            "personaprobe": lambda: our_answers(model, prompts, LONGEST, end, [{}]),
+            "personaprobe": lambda: our_answers(model, prompts, LONGEST, end, [EditPlan()]),
         },
         lambda: _alike(
-            bare_answers(model, prompts, LONGEST, end), our_answers(model, prompts, LONGEST, end, [{}])
+            bare_answers(model, prompts, LONGEST, end),
+            our_answers(model, prompts, LONGEST, end, [EditPlan()]),
         ),
     )
     one, together = prompts[:A_FEW], f"{ARMS} arms side by side"
@@ -231,7 +232,7 @@ def generation(model: LanguageModel) -> Iterator[Work]:
 def decoding(model: LanguageModel, rows: int) -> Work:
     """Answers of equal length, all side by side."""
     prompts, ablate = questions(model, rows), ablation(model)
-    arm, vector = compose([ablate], model.n_layers), ablate.direction.vector
+    arm, vector = EditPlan.compose([ablate], model.n_layers), ablate.direction.vector
     return Work(
         f"generating {rows} × {NEW} tokens",
         {
@@ -239,7 +240,7 @@ def decoding(model: LanguageModel, rows: int) -> Work:
             "generate, ablating at every layer by hooks": lambda: hooked_answers(
                 model, prompts, NEW, vector, rows
             ),
-            "personaprobe": lambda: our_answers(model, prompts, NEW, NO_END, [{}], rows),
+            "personaprobe": lambda: our_answers(model, prompts, NEW, NO_END, [EditPlan()], rows),
             "personaprobe, ablating at every layer": lambda: our_answers(
                 model, prompts, NEW, NO_END, [arm], rows
             ),
@@ -248,7 +249,7 @@ def decoding(model: LanguageModel, rows: int) -> Work:
             (
                 _alike(
                     bare_answers(model, prompts, NEW, NO_END, rows),
-                    our_answers(model, prompts, NEW, NO_END, [{}], rows),
+                    our_answers(model, prompts, NEW, NO_END, [EditPlan()], rows),
                 ),
                 _alike(
                     hooked_answers(model, prompts, NEW, vector, rows),
@@ -271,7 +272,7 @@ def our_answers(
     prompts: Sequence[Tokens],
     most: int,
     end: int,
-    arms: Sequence[SiteEdits],
+    arms: Sequence[EditPlan],
     at_once: int = ROWS,
 ) -> list[tuple[int, ...]]:
     """The most probable answers under each of some edits."""

@@ -39,11 +39,11 @@ class Reader:
     asked: list[str] = field(default_factory=list)
     name: str = "reader"
 
-    def say(self, question: str, max_tokens: int) -> str:
+    def complete(self, question: str, max_tokens: int) -> str:
         self.asked.append(question)
         return self.proposal
 
-    def odds(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+    def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
         text, _, name = question.partition("Is this text")
         hit = name.split('"')[1].split()[-1] in text
         return {"Yes": 0.9 if hit else 0.2, "No": 0.1 if hit else 0.8}

@@ -22,7 +22,8 @@ from personaprobe.compute.optimisation import (
 )
 from personaprobe.effects.judges.embedded import Head, clipped, pooled, save_heads
 from personaprobe.models.backends.truncation import cut
-from personaprobe.models.tokens import ChatTokenizer, Tokens, pad
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.tokens import Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.questions.pairs import Pair
 from personaprobe.storage.digests import sha256

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from personaprobe.features.activations.recording_spec import Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import FLOOR, Moments, refuse_poor, refuse_unfit
-from personaprobe.models.language_model import LanguageModel, all_busy
+from personaprobe.models.language_model import LanguageModel, inference_sessions
 from personaprobe.models.tokens import Batch, Role
 from personaprobe.models.weights.checkpoint import ROLES, Trio
 from personaprobe.progress import Advance, no_advance
@@ -69,7 +69,7 @@ def compare(
     refuse_unfit(dictionary, trio.base)
     readings = list(read_as(trio.base.tokenizer, texts))
     sums = _Sums(dictionary.on(trio.base.network.device), len(readings))
-    with all_busy(model for _, model in trio.items()):
+    with inference_sessions(model for _, model in trio.items()):
         for indices, batch in trio.base.batches([reading.tokens for reading in readings], BATCH_TOKENS):
             sums.add(indices, _responses(trio, dictionary, batch))
             progress(3 * int(batch.mask.sum()))

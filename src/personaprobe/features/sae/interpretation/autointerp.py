@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.interpretation.latent_profile import Context, Portrait
-from personaprobe.models.chat_models import Speaker
+from personaprobe.models.chat_models import ChatModel
 from personaprobe.models.weights.checkpoint import ROLES
 
 MARKED = 0.5
@@ -48,7 +48,7 @@ class Detection:
     by: str
 
 
-def propose(speaker: Speaker, contexts: Sequence[Context]) -> str:
+def propose(speaker: ChatModel, contexts: Sequence[Context]) -> str:
     """Have a model name what some contexts have in common.
 
     Raises:
@@ -57,14 +57,14 @@ def propose(speaker: Speaker, contexts: Sequence[Context]) -> str:
     if not contexts:
         raise FeatureError("the latent fires in none of the texts; there is nothing to name it by")
     stretches = "\n".join(f"{place}. {_marked(context)}" for place, context in enumerate(contexts, 1))
-    said = speaker.say(_PROPOSE.format(stretches=stretches), NAME_TOKENS)
+    said = speaker.complete(_PROPOSE.format(stretches=stretches), NAME_TOKENS)
     first = next((line.strip(' ."“”*«»') for line in said.splitlines() if line.strip(' ."“”*«»')), "")
     if not first:
         raise FeatureError(f"{speaker.name} proposed no name; give one by hand, or ask another model")
     return first
 
 
-def detect(speaker: Speaker, name: str, portrait: Portrait) -> Detection:
+def detect(speaker: ChatModel, name: str, portrait: Portrait) -> Detection:
     """Score a name by detection on the contexts it was not proposed from.
 
     Raises:
@@ -80,7 +80,7 @@ def detect(speaker: Speaker, name: str, portrait: Portrait) -> Detection:
         )
     labels = [1] * len(firing) + [0] * len(silent)
     scores = [
-        speaker.odds(_DETECT.format(text=_plain(context), name=name), ("Yes", "No"))["Yes"]
+        speaker.choice_probabilities(_DETECT.format(text=_plain(context), name=name), ("Yes", "No"))["Yes"]
         for context in (*firing, *silent)
     ]
     return Detection(float(roc_auc_score(labels, scores)), len(firing), len(silent), speaker.name)

@@ -10,7 +10,7 @@ from personaprobe.features.activations.recording_spec import Reading, Texts, rea
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import refuse_unfit
 from personaprobe.models.edits.edit import Edit
-from personaprobe.models.language_model import LanguageModel, all_busy
+from personaprobe.models.language_model import LanguageModel, inference_sessions
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.models.weights.checkpoint import ROLES, Trio
 from personaprobe.progress import Advance, no_advance
@@ -141,7 +141,7 @@ def _watch(
     texts = [reading.tokens for reading in readings]
     seen: dict[str, list[Tensor]] = {role: [torch.empty(0)] * len(texts) for role in ROLES}
     moments = _Correlation(dictionary.d_sae, len(latents))
-    with all_busy(model for _, model in trio.items()):
+    with inference_sessions(model for _, model in trio.items()):
         for indices, batch in trio.base.batches(texts, BATCH_TOKENS):
             for role, model in trio.items():
                 rows = model.activations(batch, [dictionary.site])[dictionary.site]
