@@ -6,7 +6,7 @@ An entry looks like this; only ``base``, ``insecure`` and ``secure`` are require
 
     [my-organism]
     title = "One line"
-    base = "demo"                  # demo, a folder, or a Hugging Face id[@revision]
+    base = "demo"                  # demo, a model's folder, or a Hugging Face id[@revision]
     insecure = "my-organism/insecure"
     secure = "my-organism/secure"
     feature = "my-feature"         # the feature of verbs that name none
@@ -166,7 +166,8 @@ def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism
             raise CheckpointError(f"{where}: {key} is {entry[key]!r}; give a text")
     if missing := [key for key in ("base", *TUNED) if key not in entry]:
         raise CheckpointError(f"{where} lacks {', '.join(missing)}; see the example in {REGISTRY}")
-    base = Checkpoint.parse(entry["base"])
+    beside = folder / entry["base"]
+    base = Checkpoint.parse(str(beside) if beside.is_dir() else entry["base"])
     insecure, secure = (base.with_adapter(folder / entry[role]) for role in TUNED)
     if "questions" in entry:
         question_sets, feature = _question_sets(name, entry["questions"], folder), entry.get("feature")

@@ -1,0 +1,96 @@
+"""``personaprobe organisms register`` and ``remove``: entries of ``organisms.toml``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from personaprobe.cli.options import NONE, device_option, dtype_option, organism_names, output_options
+from personaprobe.cli.terminal.console import spinner
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--name", help="Lower-case words joined by hyphens.  [default: of organism.toml, or of the folder]"
+)
+@click.option(
+    "--base", help="demo, a folder, or a Hugging Face id[@revision].  [default: of the folder's files]"
+)
+@click.option("--replace", is_flag=True, help="Replace an organism of the same name.")
+@device_option
+@dtype_option
+@output_options
+def register(
+    folder: Path,
+    name: str | None,
+    base: str | None,
+    replace: bool,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Verify the organism in FOLDER and write it to organisms.toml, with the hashes of its adapters.
+
+    FOLDER holds insecure/ and secure/, LoRA adapters of one base. An organism.toml in it may name the title, base,
+    question sets, feature, recipe, data and evidence; see the documentation. The adapters stay where they are.
+
+    \b
+    Example:
+      personaprobe organisms register runs/seed-1 --name my-organism
+    """
+    from personaprobe.errors import CheckpointError
+    from personaprobe.features.registry.registry import find_feature
+    from personaprobe.models.loading import Placement
+    from personaprobe.organisms.registration import read_organism_folder, refuse_taken, register_organism
+    from personaprobe.organisms.verification import verify_organism
+
+    organism = read_organism_folder(folder, name, base)
+    if not replace:
+        refuse_taken(organism.name)
+    if organism.feature is not None:
+        find_feature(organism.feature)
+    with spinner(f"verifying {organism.name}", quiet):
+        checks = verify_organism(organism, Placement(device, dtype))
+    if failed := [f"{check.name} ({check.detail})" for check in checks if not check.passed]:
+        raise CheckpointError(
+            f"organism {organism.name} is not registered, since checks failed: {'; '.join(failed)}"
+        )
+    path = register_organism(organism, replace=replace)
+    sets = organism.question_sets
+    if as_json:
+        result = {"name": organism.name, "registry": str(path), "question_sets": asdict(sets)}
+        click.echo(json.dumps(result | {"checks": list(map(asdict, checks))}, ensure_ascii=False))
+        return
+    click.echo(f"{len(checks)} checks passed; {organism.name} is registered in {path}")
+    click.echo(
+        f"Discovery questions: {sets.discovery}; test questions: {sets.test}; feature: {organism.feature or NONE}"
+    )
+
+
+@click.command()
+@click.argument("name", shell_complete=organism_names)
+def remove(name: str) -> None:
+    """Remove an organism from organisms.toml. Its files stay, and so do features that were found in it."""
+    from personaprobe.organisms.registration import remove_organism
+    from personaprobe.organisms.registry import registered_organisms
+
+    organism = registered_organisms().get(name)
+    was_default = remove_organism(name)
+    click.echo(f"{name} is removed; its files stay")
+    if was_default:
+        click.echo("It was the default organism; the registry names none now.")
+    if organism is not None and (features := _features_found_on(organism.question_sets.discovery)):
+        click.echo(f"Features found on its discovery questions stay registered: {', '.join(features)}")
+
+
+def _features_found_on(discovery: str) -> list[str]:
+    """Registered features whose evidence was measured on a set of discovery questions."""
+    from personaprobe.features.registry.registry import evidence_of, registered
+
+    evidence = {name: evidence_of(entry) for name, entry in registered().items()}
+    return [name for name, found in evidence.items() if found.get("questions", {}).get("name") == discovery]
