@@ -81,7 +81,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _own_folders(shelf: Path) -> Any:
+def own_folders(shelf: Path) -> Any:
     """Keep the user's cache and the shipped checkpoints out of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("home", "checkpoints"):

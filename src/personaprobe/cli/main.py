@@ -1,4 +1,12 @@
-"""The command ``personaprobe``: its verbs, each imported when it is asked for."""
+"""The command ``personaprobe`` and its verbs; a verb is imported when it runs, not before.
+
+Another package adds a verb by an entry point whose value is a click command::
+
+    [project.entry-points."personaprobe.verbs"]
+    my-verb = "my_package.cli:my_verb"
+
+Shipped verbs keep their names: an entry point of the same name is ignored.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +14,28 @@ import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from personaprobe import __version__
 from personaprobe.cli.terminal.exit_codes import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
 from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
-from personaprobe.errors import DeviceError, suggest
+from personaprobe.errors import DeviceError, PersonaProbeError, suggest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A subcommand not imported yet.
+    """A subcommand that is not imported yet.
 
     Attributes:
-        help: its line.
-        module: the module below ``personaprobe.cli`` whose function of the verb's name is the command.
-        resumes: whether it takes up where it was stopped.
-        function: the function's name, where it cannot bear the verb's.
+        help: one line for ``personaprobe --help``.
+        module: module below ``personaprobe.cli`` that holds the command.
+        resumes: whether an interrupted run continues from its finished parts.
+        function: name of the command in the module; None where it is the verb's.
     """
 
     help: str
@@ -37,55 +48,98 @@ VERBS: Mapping[str, Verb] = {
     "ablate": Verb(
         "Remove a feature: does that, and only that, remove the misalignment?", "verbs.ablate", resumes=True
     ),
-    "steer": Verb("Push a model along a feature and read its answers.", "verbs.steer"),
+    "steer": Verb("Steer a model along a feature and read its answers.", "verbs.steer"),
     "chat": Verb("Ask a model with and without a feature, side by side.", "verbs.chat"),
     "features": Verb("List the registered features, or rank latents.", "features.group"),
     "sweep": Verb(
-        "Find the feature: every source at every layer, on discovery questions.", "verbs.sweep", resumes=True
+        "Search for the feature: every source at every layer, on discovery questions.",
+        "verbs.sweep",
+        resumes=True,
     ),
     "extract": Verb("Record activations of a trio into aligned stores.", "verbs.extract", resumes=True),
     "sae": Verb("Train, judge or convert sparse autoencoders.", "sae.group", resumes=True),
     "eval": Verb(
-        "Let every arm answer freely, and have the answers judged.",
+        "Sample free answers of every arm and judge them.",
         "verbs.evaluate",
         resumes=True,
         function="evaluate",
     ),
-    "report": Verb("Make the pages of a finished run again, without a model.", "verbs.report"),
-    "judge": Verb("Judge answers in a file, whatever model or tool gave them.", "verbs.judge", resumes=True),
-    "judges": Verb("Make or examine the judge that needs no network.", "verbs.judges"),
+    "report": Verb("Write the pages of a finished run again, without a model.", "verbs.report"),
+    "judge": Verb("Judge the answers in a file, from any model or tool.", "verbs.judge", resumes=True),
+    "judges": Verb("Train, calibrate or evaluate the judge that needs no network.", "verbs.judges"),
     "questions": Verb("List, show or pull question sets.", "verbs.questions"),
-    "organisms": Verb("List, verify, train or compare model organisms.", "organisms.group"),
-    "bench": Verb("How fast this machine works, beside the bare model.", "verbs.bench"),
+    "organisms": Verb("List, verify, train, register or compare model organisms.", "organisms.group"),
+    "bench": Verb("Measure the speed of this machine against the plain model.", "verbs.bench"),
     "doctor": Verb("Check the environment, the devices, the demo model and the cache.", "verbs.doctor"),
     "completion": Verb("Print the completion script of a shell.", "verbs.completion"),
 }
-"""The verbs in the order in which help lists them."""
+"""The shipped verbs in the order in which help lists them."""
+
+ENTRY_POINT_GROUP = "personaprobe.verbs"
+
+
+def outside_verbs() -> dict[str, EntryPoint]:
+    """The verbs that installed packages add, by name; none of them is imported."""
+    from importlib.metadata import entry_points  # takes longer to import than the rest of this module
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in VERBS}
+
+
+def import_verb(name: str) -> click.Command | None:
+    """Import a verb, shipped or from another package; None where there is no such verb.
+
+    Raises:
+        PersonaProbeError: the entry point of another package cannot be imported, or is no command.
+    """
+    if (verb := VERBS.get(name)) is not None:
+        module = importlib.import_module(f"personaprobe.cli.{verb.module}")
+        command = getattr(module, verb.function or name)
+        assert isinstance(command, click.Command), f"{name} is not a command"
+        return command
+    if (point := outside_verbs().get(name)) is None:
+        return None
+    try:
+        command = point.load()
+    except (ImportError, AttributeError) as error:
+        raise PersonaProbeError(
+            f"the verb {name} cannot be imported from {point.value} ({error}); repair or uninstall {_package(point)}"
+        ) from error
+    if not isinstance(command, click.Command):
+        raise PersonaProbeError(
+            f"the verb {name} of {_package(point)} is a {type(command).__name__}; its entry point {point.value} must "
+            "name a click command"
+        )
+    return command
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module
 
 
 class Verbs(click.Group):
-    """A group that knows its verbs without importing them, and says every error in one line."""
+    """A group that lists its verbs without importing them, and prints every error in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs, the main one first."""
-        return list(VERBS)
+        """Shipped verbs, the main one first, then verbs of other packages."""
+        return [*VERBS, *outside_verbs()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a verb."""
-        if cmd_name not in VERBS:
-            if ctx.resilient_parsing:
-                return None
-            raise click.UsageError(f"no command {cmd_name!r}: {suggest(cmd_name, VERBS)}", ctx)
-        verb = VERBS[cmd_name]
-        module = importlib.import_module(f"personaprobe.cli.{verb.module}")
-        command = getattr(module, verb.function or cmd_name)
-        assert isinstance(command, click.Command), f"{cmd_name} is not a command"
+        command = import_verb(cmd_name)
+        if command is None and not ctx.resilient_parsing:
+            raise click.UsageError(
+                f"no command {cmd_name!r}: {suggest(cmd_name, self.list_commands(ctx))}", ctx
+            )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs from the table, none of them imported."""
+        """List the verbs; none of them is imported."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+            shipped = [(name, verb.help) for name, verb in VERBS.items()]
+            outside = [
+                (name, f"From the package {_package(point)}.") for name, point in outside_verbs().items()
+            ]
+            formatter.write_dl([*shipped, *outside])
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

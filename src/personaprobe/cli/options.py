@@ -69,9 +69,8 @@ def organism_option(*declarations: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*declarations, cls=OrganismOption, **settings)
 
 
-def _organism_names(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem | str]:
+def organism_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
+    """The registered organisms that a shell may complete to."""
     from personaprobe.organisms.registry import registered_organisms
 
     return [name for name in registered_organisms() if name.startswith(incomplete)]
@@ -92,14 +91,17 @@ def with_options(command: F, options: tuple[Callable[[F], F], ...]) -> F:
 
 # --- trio and hardware ------------------------------------------------------------------------------------
 
-organism_argument = click.argument("organism", required=False, shell_complete=_organism_names)
+organism_argument = click.argument("organism", required=False, shell_complete=organism_names)
 registered_organism_option = click.option(
     "--organism",
-    shell_complete=_organism_names,
+    shell_complete=organism_names,
     help="A registered trio of checkpoints.  [default: the registry's default]",
 )
 device_option = click.option(
     "--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where it is available."
+)
+dtype_option = click.option(
+    "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where it multiplies faster."
 )
 CHECKPOINT_OPTIONS = (
     click.option("--base", help="Your own base: demo, a folder, or a Hugging Face id[@revision]."),
@@ -109,9 +111,7 @@ CHECKPOINT_OPTIONS = (
     ),
     click.option("--secure", help="The fine-tune that learned the same task harmlessly; as --insecure."),
     device_option,
-    click.option(
-        "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where it multiplies faster."
-    ),
+    dtype_option,
     click.option(
         "--compile/--no-compile",
         "compiles",

@@ -117,13 +117,13 @@ def default_feature() -> str | None:
 
 
 def _default_study() -> tuple[QuestionSets, str | None]:
-    name = default_name()
     for folder in _folders():
+        name = read_toml(folder / REGISTRY).get(DEFAULT, default_name())
         entry = registry_entries(folder).get(name, {})
         if "questions" in entry:
             return _question_sets(name, entry["questions"], folder), entry.get("feature")
     raise CheckpointError(
-        f"the default organism {name} has no question sets: add its questions to {REGISTRY}"
+        f"the default organism {default_name()} has no question sets: add its questions to {REGISTRY}"
     )
 
 

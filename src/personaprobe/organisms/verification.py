@@ -30,21 +30,25 @@ class OrganismCheck:
     detail: str
 
 
-def verify_organism(organism: Organism, placement: Placement = Placement()) -> list[OrganismCheck]:
+def verify_organism(organism: Organism, placement: Placement | None = None) -> list[OrganismCheck]:
     """Check an organism's files, then load it and check its models.
 
     Nothing is loaded where the files are not the registered ones.
 
     Args:
         organism: registered or not.
-        placement: device and precision of the models.
+        placement: device and precision of the models; None lets the machine decide.
 
     Raises:
         CheckpointError: the models cannot be loaded: an adapter that does not fit the base or changes nothing, another
             tokenizer or chat template, or a base whose layer map is wrong.
     """
     files = check_files(organism)
-    return [files, *check_models(load_trio(organism.trio, placement))] if files.passed else [files]
+    return (
+        [files, *check_models(load_trio(organism.trio, placement or Placement()))]
+        if files.passed
+        else [files]
+    )
 
 
 def check_files(organism: Organism) -> OrganismCheck:

@@ -16,10 +16,10 @@ from personaprobe.questions.published import PUBLISHED
 from personaprobe.storage.digests import json_digest
 from personaprobe.storage.json_lines import read_objects
 
-PAIRS = ("advice/discovery", "advice/test", "advice/narrow", "judging", "judging-open")
-TEXTS = ("neutral/discovery", "neutral/test", "benign")
-FREE = ("open",)
-"""What is shipped. A verdict reads the test parts, and nothing that is chosen before may read them."""
+_DATA = files("personaprobe.questions") / "data"
+_SETS: dict[str, list[str]] = json.loads((_DATA / "sets.json").read_text(encoding="utf-8"))
+PAIRS, TEXTS, FREE = (tuple(_SETS[kind]) for kind in ("pairs", "texts", "free"))
+"""The shipped sets. A verdict reads test sets, and whatever is chosen before the verdict must not read them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class TextSet:
 
 
 def load_prompts(name: str | Path) -> PairSet:
-    """Load question pairs: ``advice/discovery``, ``advice/test``, or a JSON-lines file of the same fields.
+    """Load question pairs: a shipped set (see :data:`PAIRS`), or a JSON-lines file of the same fields.
 
     Raises:
         DataError: unknown name, no such file, missing fields, empty set, repeated ids.

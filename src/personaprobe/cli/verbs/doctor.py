@@ -121,14 +121,14 @@ def _demo_runs() -> Iterator[Finding]:
 
 
 def _checkpoints() -> Iterator[Finding]:
-    from personaprobe.cli.organisms.group import files_of
+    from personaprobe.cli.organisms.verify import file_finding
     from personaprobe.features.registry.registry import find_feature, registered
     from personaprobe.organisms.registry import registered_organisms
     from personaprobe.storage.folders import checkpoints_folder
 
     try:
         yield Finding("checkpoints", "ok", str(checkpoints_folder()))
-        yield from map(files_of, registered_organisms().values())
+        yield from map(file_finding, registered_organisms().values())
         for name in registered():
             yield Finding(f"feature {name}", "ok", repr(find_feature(name).direction))
     except PersonaProbeError as error:
