@@ -24,7 +24,7 @@ def report(folder: Path, out: Path | None) -> None:
 
     \b
     Example:
-      personaprobe report runs/ablate-toxic-persona-advice
+      personaprobe report runs/ablate
     """
     from personaprobe.studies.reports.run_folder import remake_report
 
