@@ -39,7 +39,7 @@ autoapi_root = "api"
 autoapi_add_toctree_entry = False
 autoapi_keep_files = False
 autoapi_ignore = ["*/cli/*"]
-autoapi_options = ["members", "undoc-members", "show-inheritance", "show-module-summary"]
+autoapi_options = ["members", "undoc-members", "show-inheritance"]
 autoapi_member_order = "bysource"
 autoapi_python_class_content = "class"
 autoapi_template_dir = "_templates"
@@ -53,6 +53,10 @@ suppress_warnings = [
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+add_module_names = False
+python_use_unqualified_type_names = True
+smartquotes = False  # "--feature" would lose a dash
 
 html_theme = "furo"
 html_title = "personaprobe"
