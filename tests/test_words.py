@@ -79,7 +79,7 @@ def is_legitimate(path: str, line: str) -> bool:
 
 
 def hits(word: str) -> Iterator[str]:
-    pattern = re.compile(rf"(?<![\w.-])(?:{word})(?![\w-])")
+    pattern = re.compile(rf"(?<![\w-])(?:{word})(?![\w-])")
     for path in files(SOURCES + PAGES):
         name = path.relative_to(ROOT).as_posix()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
