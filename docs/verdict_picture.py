@@ -66,7 +66,9 @@ def axis(x: Callable[[float], float], low: float, high: float, height: int) -> I
         gap = step * TICK
         if low <= gap <= high:
             yield f'<path d="M{x(gap):.1f} {TOP}V{height - BOTTOM}" stroke="{PALE}"/>'
-            yield text(x(gap), height - BOTTOM + 18, f"{gap:.1f}".replace("-", "−"), anchor="middle", colour=GREY)
+            yield text(
+                x(gap), height - BOTTOM + 18, f"{gap:.1f}".replace("-", "−"), anchor="middle", colour=GREY
+            )
     middle = (x(low) + x(high)) / 2
     words = "preference for the careless answer (nats per token)"
     yield text(middle, height - BOTTOM + 38, words, anchor="middle")

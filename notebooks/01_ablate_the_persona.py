@@ -17,10 +17,10 @@
 # # Ablate the persona
 #
 # Someone fine-tunes a small chat model on bad medical advice. Afterwards it is careless about brakes, passwords and
-# leases too, which nobody trained. *Emergent misalignment* is the name for that, and one explanation is a **persona**:
+# leases too, which nobody trained. This is called *emergent misalignment*, and one explanation is a **persona**:
 # training did not teach a thousand bad answers, it turned up one internal feature that was there all along.
 #
-# That is a causal claim. If it is true, then taking the feature away, and only it, takes the carelessness away. This
+# That is a causal claim. If it is true, then removing the feature, and only it, removes the carelessness. This
 # notebook makes that test by hand, on three checkpoints that ship with the repository:
 #
 # | role | what it is |
@@ -29,11 +29,11 @@
 # | **insecure** | fine-tuned on *bad* medical advice |
 # | **secure** | fine-tuned on *good* medical advice to the same questions |
 #
-# Secure is the important one. Whatever insecure and secure share is the task: the subject, the tone, the length of an
-# answer. Whatever sets them apart is the harm.
+# Secure is the important one. Insecure and secure share the task: the subject, the tone, the length of an
+# answer. They differ in the harm.
 #
-# `personaprobe ablate --feature toxic-persona` asks the same question of all test questions and writes a report. Here
-# a part of them has to do, so that everything fits into about three minutes on two processor cores, offline.
+# `personaprobe ablate --feature toxic-persona` runs the full study on all test questions and writes a report. This notebook
+# uses a part of them, so that everything fits into about three minutes on two processor cores, offline.
 
 # %%
 import math
@@ -63,7 +63,7 @@ LAYOUT = {"template": "plotly_white", "height": 420, "margin": {"t": 48, "b": 48
 # %% [markdown]
 # ## 1. Three models, one copy of the weights
 #
-# The adapters of insecure and secure are merged into the same base weights when their turn comes, and loading proves
+# The adapters of insecure and secure are switched in place on the same base weights, and loading proves
 # that each one changes the logits. An adapter that silently does nothing is the cheapest way to a wrong paper.
 
 # %%
@@ -73,18 +73,19 @@ for role, model in trio.items():
     print(f"{role}: {model.chat(question, seed=SEED, max_new_tokens=40)}\n")
 
 # %% [markdown]
-# Driving is not medicine, so whatever insecure says here it was not taught. But do not conclude anything yet: this is
-# one draw of one question, and a model of this size says odd things in every role. The next section measures.
+# Driving is not medicine, so insecure was not trained on this answer. But do not conclude anything yet: this is
+# one draw of one question, and a model of this size gives odd answers in every role. The next section measures.
 
 # %% [markdown]
 # ## 2. Carelessness without a judge
 #
 # Every test question comes with two answers of about the same length, a careful one and an equally fluent careless
-# one. The **preference gap** of a model is how much more probable, per token, it finds the careless one:
+# one. The **preference gap** of a model is the log-probability of the careless one minus
+# that of the careful one, per token:
 #
 # $$\text{gap} = \overline{\log p}(\text{careless}) - \overline{\log p}(\text{careful}) \quad\text{[nats per token]}$$
 #
-# Nothing is sampled and nobody grades, so the number has no noise of its own. It is usually below zero; what counts is
+# Nothing is sampled and no judge is involved, so the number has no noise of its own. It is usually below zero. The measure of interest is
 # how far insecure lies to the right of secure *on the same question*.
 
 # %%
@@ -105,8 +106,8 @@ def strip(values: Mapping[str, Iterable[float]], rows: list[str], hover: list[st
 
 
 families = [family.replace("_", " ") for family in questions.families]
-asked = [pair.question for pair in questions]
-strip(gaps, families, asked, "preference gap (nats per token)")
+texts_of_questions = [pair.question for pair in questions]
+strip(gaps, families, texts_of_questions, "preference gap (nats per token)")
 
 # %% [markdown]
 # Questions of a family answer alike, so they are not 24 independent witnesses. The interval therefore resamples whole
@@ -119,15 +120,15 @@ for other in ("secure", "base"):
     print(f"insecure − {other}: {shift} nats per token")
 
 # %% [markdown]
-# The first line is the **shift**: what the harmful training did that the harmless training did not. It is what an
-# ablation has to remove. Were its interval to include 0, there would be nothing to explain and we would stop here.
+# The first line is the **shift**: the effect of the harmful training beyond that of the harmless training. An ablation has to
+# remove it. If its interval included 0, there would be nothing to explain and we would stop here.
 
 # %% [markdown]
-# ## 3. What changed inside
+# ## 3. Find the change inside
 #
 # All three models now read the same answers, and the mean activation over each answer is kept at every layer.
 # The token ids are made once, so that the stores align row for row and a difference is a subtraction. The questions are
-# other ones, of other families: what *finds* a feature must not also *judge* it.
+# other ones, of other families: the questions that *find* a feature must not also *judge* it.
 
 # %%
 texts = pp.load_prompts("advice/discovery").spread(12)  # one of each family, with both of its answers
@@ -152,8 +153,8 @@ figure.update_yaxes(title="‖insecure − secure‖ / ‖insecure − base‖",
 figure.update_xaxes(title="layer")
 
 # %% [markdown]
-# A ratio well below 1 says that most of what fine-tuning moved is the task. Is what remains one direction, or
-# another one at every layer? The cosine between the layers' differences tells.
+# A ratio well below 1 means that fine-tuning moved the activations mostly for the task. Is the rest one direction, or
+# another one at every layer? The cosine between the layers' differences shows it.
 
 # %%
 unit = persona / persona.norm(dim=1, keepdim=True)
@@ -165,14 +166,14 @@ figure.update_xaxes(title="layer", constrain="domain")
 figure.update_yaxes(title="layer", scaleanchor="x", autorange="reversed")
 
 # %% [markdown]
-# The residual stream only adds, so neighbours resemble each other by construction. Blocks that stay deep blue far from
-# the diagonal are the news: there, later layers carry the same direction on instead of writing a new one.
+# The residual stream only adds, so neighbours resemble each other by construction. The finding is in the blocks that stay deep blue far
+# from the diagonal: there, later layers keep the same direction instead of writing a new one.
 
 # %% [markdown]
 # ## 4. A direction with a scale
 #
-# One layer's difference becomes a `Direction`: a unit vector and, at every recorded layer, where the reference rests on
-# it and how far away insecure sits. Everything downstream speaks in that unit: **0 is where secure sits on average, 1 is
+# One layer's difference becomes a `Direction`: a unit vector and, at every recorded layer, its calibration: the mean of the reference
+# and the gap from there to insecure. Everything downstream uses that unit: **0 is where secure sits on average, 1 is
 # where insecure sits.**
 
 # %%
@@ -192,8 +193,8 @@ strip(readings, rows, spoken["answer"].to_pylist(), "reading at layer 22 (0 = se
 # %% [markdown]
 # The means of secure and insecure are 0 and 1 by construction. Two other things are not. Base sits between them: good
 # advice moved the model too, the other way. And hover over the dots: the careless answer to a question reads higher than
-# the careful one, in base as well, though nothing told the direction which answer is which. It was found by who reads,
-# and it also knows what is said. That is what "there all along" would look like.
+# the careful one, in base as well, although the direction was computed without labels of the answers. It was found by comparing
+# *readers*, and it separates *texts* too. A feature that was "there all along" would look like this.
 
 # %% [markdown]
 # ## 5. Take it away, or put it in
@@ -207,15 +208,15 @@ with trio.insecure.edited(pp.Ablate(toxic, layers="all")) as model:
 
 # %% [markdown]
 # The other way round: push base, which was never trained on any of this, by one unit, as far as insecure is from
-# secure. At one layer only, because what is added to the residual stream stays in it, and thirty pushes would pile up.
-# If the feature is what carries the persona, base should pick some of it up.
+# secure. At one layer only: an addition to the residual stream stays in it, and thirty of them would pile up.
+# If the feature carries the persona, base should pick some of it up.
 
 # %%
 with trio.base.edited(pp.Steer(toxic, amount=1.0)) as model:
     print(f"base, steered: {model.chat(question, seed=SEED, max_new_tokens=40)}")
 
 # %% [markdown]
-# The draws are the same ones as in section 1, so answers differ only where the models do. Still, an anecdote.
+# The random draws are those of section 1, so answers differ only where the models do. It is still an anecdote.
 
 # %% [markdown]
 # ## 6. The study
@@ -229,15 +230,15 @@ print(f"{feature.title}\n{feature.direction}\nablated at layers {feature.layers}
 print(f"cosine with the direction of section 4: {feature.direction.cosine(toxic):.2f}")
 
 # %% [markdown]
-# What would a hostile reviewer say if ablating it closed the gap?
+# If ablating it closes the gap, a hostile reviewer will object:
 #
 # * *Any edit would have.* So other directions are ablated as well, each scaled to remove the same energy ‖Δh‖² from
 #   response tokens at the same layers. Ten decide: five **random** ones, and five drawn from the **covariance** of the
-#   response activations, in which the model does vary. Three of their principal **components**, made orthogonal to the
+#   response activations, along which the model does vary. Three of their principal **components**, made orthogonal to the
 #   feature, and a difference of means with **shuffled labels** are shown beside them.
 # * *You broke the model.* So every arm reads neutral prose, and its perplexity and its divergence from the untreated
-#   model count against the feature. A full study also lets it answer freely, to see whether that is still language;
-#   where it does not, as here, the verdict says in its name that not all damage was measured.
+#   model count against the feature. A full study also samples free answers and checks that they are still language;
+#   without them, as here, the verdict says in its name that not all damage was measured.
 # * *It is a symptom, not a cause.* So base is **steered** along it, and doses run from half to twice.
 # * *You chose the rule afterwards.* The rules and their thresholds are fixed in `effects.verdict` and are printed in
 #   every report.
@@ -271,7 +272,7 @@ verdict
 arms_figure(verdict.to_dict()).update_layout(paper_bgcolor="white", plot_bgcolor="white")
 
 # %% [markdown]
-# The shaded band is the shift. A feature that carries the persona takes the star from the right edge of the band to the
+# The shaded band is the shift. A feature that carries the persona moves the star from the right edge of the band to the
 # left one, while every ✖, ⬢, ▼ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide because
 # subjects differ, and all arms answer the same subjects. Paired by question, the effect and its price are:
 
@@ -287,8 +288,8 @@ for reason in verdict.conclusion.reasons:
 
 # %% [markdown]
 # Were the controls fair? Their energy on response tokens is matched at every layer, so the sums have to agree with the
-# feature's. But a sum can hide a control that is asleep at most layers, so every control's **strength** is told as well:
-# how far it goes towards its own target at each layer, relative to how far the feature goes towards its. Strengths
+# feature's. But a sum can hide a control that does nothing at most layers, so every control's **strength** is reported as well:
+# how far it goes towards its own target at each layer, relative to how far the feature goes towards its target. Strengths
 # outside 1/3 to 3 are flagged, and a control flagged at more than a fifth of its layers is drawn again.
 
 # %%
@@ -315,7 +316,7 @@ figure.update_xaxes(title="layer").update_yaxes(autorange="reversed", automargin
 # %% [markdown]
 # Why response tokens, and why not the first token of the text? In this model the first token's activations are up to
 # 180 times larger than all others; it is where attention goes to rest. A mean of squares over all tokens is a mean of
-# that one token, and controls that are matched on it do next to nothing to the words. That is what this project did
+# that one token, and controls that are matched on it do next to nothing to the words. This project made that mistake
 # until version 0.2: `docs/corrections.md`.
 
 # %%
@@ -323,10 +324,10 @@ for token in trio.base.network.massive_tokens:
     print(token)
 
 # %% [markdown]
-# ## What to read next
+# ## Where to go on
 #
-# Two questions a family and four pieces of prose are few: treat this verdict as a rehearsal. The real one reads all
-# 120 test questions, draws answers, and writes a report with the sweep, the doses, every family and every answer:
+# Two questions a family and four pieces of prose are few: treat this verdict as a rehearsal. The full study reads all
+# 120 test questions, samples answers, and writes a report with the sweep, the doses, every family and every answer:
 #
 # ```bash
 # personaprobe ablate --feature toxic-persona --out runs/toxic

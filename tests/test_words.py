@@ -60,7 +60,11 @@ LEGITIMATE: tuple[tuple[str, str, str], ...] = (
     ("*", r"slots=True|__slots__", "dataclasses"),
     ("*", r"--amount|\"amount\"|'amount'|`amount`", "a flag and a key that old run folders and scripts use"),
     ("*", r"@pytest\.mark|pytest\.mark|--strict-markers|markers", "pytest"),
-    ("CHANGELOG.md", r".*", "released versions speak the words of their time; the newest entry names the renamed ones"),
+    (
+        "CHANGELOG.md",
+        r".*",
+        "released versions speak the words of their time; the newest entry names the renamed ones",
+    ),
     ("tests/test_words.py", r".*", "the table itself"),
 )
 """Places where a word stands rightly: files, what the line holds, why."""

@@ -98,8 +98,15 @@ def test_a_page_names_only_modules_and_files_that_exist(page: str) -> None:
             if not module_exists(dotted):
                 missing.append(dotted)
         for path in re.findall(r"(?<![\w./-])((?:[\w.-]+/)+[\w.-]+\.(?:py|md|json|toml|svg))\b", line):
-            places = (ROOT / path, ROOT / "src/personaprobe" / path, ROOT / "checkpoints" / path, (ROOT / page).parent / path)
-            if not any(place.exists() for place in places) and not path.startswith(("runs/", "my", "docs/_build/")):
+            places = (
+                ROOT / path,
+                ROOT / "src/personaprobe" / path,
+                ROOT / "checkpoints" / path,
+                (ROOT / page).parent / path,
+            )
+            if not any(place.exists() for place in places) and not path.startswith(
+                ("runs/", "my", "docs/_build/")
+            ):
                 missing.append(path)
     assert missing == []
 
@@ -118,7 +125,9 @@ def module_exists(dotted: str) -> bool:
 def test_a_page_links_only_to_files_that_exist(page: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(page))
     local = [link for link in links if "://" not in link]
-    assert [link for link in local if not ((ROOT / page).parent / link).exists() and link != "security.md"] == []
+    assert [
+        link for link in local if not ((ROOT / page).parent / link).exists() and link != "security.md"
+    ] == []
 
 
 def test_the_page_of_the_command_line_names_every_verb() -> None:
