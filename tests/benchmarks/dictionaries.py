@@ -1,11 +1,11 @@
-"""Training steps of dictionaries: personaprobe beside SAELens' trainer and sparsify's coder, interleaved in one run.
+"""Speed of dictionary training steps, compared with SAELens' trainer and sparsify's coder.
 
     python -m tests.benchmarks.dictionaries                       # on this machine
     python -m tests.benchmarks.dictionaries --device cuda --d-in 2048 --d-sae 16384
 
-All sides take whole steps (forward, backward, gradient clipping or projection, Adam, bookkeeping of dead latents) on the
-same rows, from the same shapes, a few steps in turn, as training takes them. That their losses agree is a law of the test
-suite; that gradients are those of dense autograd is told with the results.
+Each library takes whole steps (forward, backward, gradient clipping or projection, Adam, counting of dead latents)
+on the same rows and in the same shape. Libraries take turns, a few steps at a time. The test suite checks that the
+losses agree; the results state how far gradients are from those of dense autograd.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from itertools import cycle
 
 import torch
-from tests.benchmarks.keeping import keep
+from tests.benchmarks.result_files import save_result
 
 from personaprobe.compute.hardware import keep_freed_memory
 from personaprobe.features.sae.training.architectures.architecture import Architecture
@@ -28,7 +28,7 @@ from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
 from personaprobe.studies.speed.timing import Work, measure
 
 STEPS = 4
-"""Steps that a contender takes before it is the next one's turn."""
+"""Steps that a library takes in a row before the next one's turn."""
 
 
 def main() -> None:
@@ -37,14 +37,14 @@ def main() -> None:
         keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(8, options.rows, options.d_in, generator=generator).to(options.device)
-    measured = [measure(work(name, rows, options), options.rounds) for name in ("topk", "batchtopk")]
+    measurements = [measure(work(name, rows, options), options.rounds) for name in ("topk", "batchtopk")]
     shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "keep_freed_memory")}
-    told = {"shape": shape, "rounds": options.rounds, "works": [asdict(each) for each in measured]}
-    keep("dictionaries", options.device, told)
+    works = [asdict(measurement) for measurement in measurements]
+    save_result("dictionaries", options.device, {"shape": shape, "rounds": options.rounds, "works": works})
 
 
 def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
-    """A training step, SAELens' own being the reference."""
+    """Return the training step in each library; SAELens is the reference."""
     architecture = {"topk": TopKArchitecture, "batchtopk": BatchTopKArchitecture}[name](options.k)
     steps = {
         f"SAELens{', sparse activations' if sparse else ''}": saelens(name, rows, options, sparse)
@@ -53,24 +53,24 @@ def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
     trainer = new(architecture, rows, options)
     steps["personaprobe"] = trainer.step
     preselecting = new(replace(architecture, preselect=True), rows, options)
-    steps["personaprobe, preselected in bfloat16"] = preselecting.learn
+    steps["personaprobe, preselected in bfloat16"] = preselecting.step
     if name == "topk" and find_spec("sparsify"):
         steps["sparsify"] = sparsify(options)
-    runs = {label: in_a_row(step, rows) for label, step in steps.items()}
-    for run in runs.values():  # what is made at the first step
+    runs = {label: several_steps(step, rows) for label, step in steps.items()}
+    for run in runs.values():  # first steps compile kernels and allocate memory
         run()
     units = dict.fromkeys(runs, float(STEPS))
-    return Work(f"a step of {name}", runs, lambda: furthest(trainer, rows[0]), units)
+    return Work(f"a step of {name}", runs, lambda: gradient_error(trainer, rows[0]), units)
 
 
-def in_a_row(step: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Callable[[], object]:
-    """The next few steps."""
+def several_steps(step: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Callable[[], object]:
+    """Return a function that takes the next :data:`STEPS` steps."""
     batches = cycle(rows)
     return lambda: [step(next(batches)) for _ in range(STEPS)]
 
 
-def furthest(trainer: SAETrainer, rows: torch.Tensor) -> str:
-    """How far gradients are from those of dense autograd, relative to the largest."""
+def gradient_error(trainer: SAETrainer, rows: torch.Tensor) -> str:
+    """State the largest difference to gradients of dense autograd, relative to the largest gradient."""
     autoencoder, architecture = trainer.autoencoder, trainer.recipe.architecture
     assert isinstance(architecture, TopKArchitecture | BatchTopKArchitecture)
     x = rows / autoencoder.scale
@@ -78,14 +78,16 @@ def furthest(trainer: SAETrainer, rows: torch.Tensor) -> str:
     none_dead = torch.zeros_like(autoencoder.b_enc, dtype=torch.bool)
     sparse = torch.autograd.grad(architecture.losses(autoencoder, x, none_dead).total, leaves)
     pre = torch.addmm(autoencoder.b_enc, x - autoencoder.b_dec, autoencoder.encoder.T)
-    together = len(x) if isinstance(architecture, BatchTopKArchitecture) else 1
-    searched = pre.detach().view(len(x) // together, -1)
-    kept = searched.topk(int(architecture.k * together)).indices
-    mask = torch.zeros_like(searched).scatter(-1, kept, 1.0).view_as(pre)
-    written = (pre.relu() * mask) @ autoencoder.decoder + autoencoder.b_dec
-    dense = torch.autograd.grad((written - x).square().sum() / len(x), leaves)
-    apart = [(one - other).abs().max() / other.abs().max() for one, other in zip(sparse, dense, strict=True)]
-    return f"gradients {float(max(apart)):.1e} of the largest apart from dense ones at most"
+    rows_per_search = len(x) if isinstance(architecture, BatchTopKArchitecture) else 1
+    searched = pre.detach().view(len(x) // rows_per_search, -1)
+    active = searched.topk(int(architecture.k * rows_per_search)).indices
+    mask = torch.zeros_like(searched).scatter(-1, active, 1.0).view_as(pre)
+    reconstruction = (pre.relu() * mask) @ autoencoder.decoder + autoencoder.b_dec
+    dense = torch.autograd.grad((reconstruction - x).square().sum() / len(x), leaves)
+    errors = [
+        (ours - exact).abs().max() / exact.abs().max() for ours, exact in zip(sparse, dense, strict=True)
+    ]
+    return f"gradients {float(max(errors)):.1e} of the largest apart from dense ones at most"
 
 
 def arguments() -> argparse.Namespace:
@@ -96,14 +98,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument(
-        "--keep-freed-memory", action="store_true", help="as the command line does, for all contenders"
+        "--keep-freed-memory", action="store_true", help="for all libraries, as our command line does"
     )
     parser.add_argument("--rounds", type=int, default=11)
     return parser.parse_args()
 
 
 def variants(name: str, device: str) -> tuple[bool, ...]:
-    """Whether SAELens keeps activations sparse: its TopK can, on a GPU; its training step does not run so on a CPU."""
+    """List whether SAELens keeps activations sparse: its TopK offers both on a GPU; on a CPU its sparse step fails."""
     return (False, True) if name == "topk" and device != "cpu" else (False,)
 
 
@@ -120,8 +122,8 @@ def saelens(
     from sae_lens.training.sae_trainer import SAETrainer
 
     kind, config = get_sae_training_class(name)
-    given = {"use_sparse_activations": True} if sparse else {}
-    sae = kind(config(d_in=options.d_in, d_sae=options.d_sae, k=options.k, device=options.device, **given))
+    extra = {"use_sparse_activations": True} if sparse else {}
+    sae = kind(config(d_in=options.d_in, d_sae=options.d_sae, k=options.k, device=options.device, **extra))
     trainer = SAETrainer(
         SAETrainerConfig(
             total_training_samples=100_000 * options.rows,
@@ -137,8 +139,8 @@ def saelens(
 
 
 def sparsify(options: argparse.Namespace) -> Callable[[torch.Tensor], object]:
-    """A step as sparsify's trainer takes it: unit norm, forward, backward, projection, Adam, and who fired."""
-    if options.device == "cpu":  # where it would take Triton's presence for that of a GPU
+    """Return a step as sparsify's trainer takes it: unit norm, forward, backward, projection, Adam, dead latents."""
+    if options.device == "cpu":  # sparsify uses Triton wherever it is installed, even without a GPU
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify import SparseCoder, SparseCoderConfig
 
@@ -146,16 +148,16 @@ def sparsify(options: argparse.Namespace) -> Callable[[torch.Tensor], object]:
         options.d_in, SparseCoderConfig(num_latents=options.d_sae, k=options.k), device=options.device
     )
     optimizer = torch.optim.Adam(coder.parameters(), lr=1e-3)
-    idle = torch.zeros(options.d_sae, dtype=torch.long, device=options.device)
+    tokens_since_fired = torch.zeros(options.d_sae, dtype=torch.long, device=options.device)
 
     def step(batch: torch.Tensor) -> None:
         coder.set_decoder_norm_to_unit_norm()
-        out = coder(batch, dead_mask=idle > 10_000_000)
+        out = coder(batch, dead_mask=tokens_since_fired > 10_000_000)
         (out.fvu + out.auxk_loss / 32).backward()
         coder.remove_gradient_parallel_to_decoder_directions()
         optimizer.step()
         optimizer.zero_grad()
-        idle.add_(options.rows)[out.latent_indices.flatten()] = 0
+        tokens_since_fired.add_(options.rows)[out.latent_indices.flatten()] = 0
 
     return step
 

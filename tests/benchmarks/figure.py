@@ -1,4 +1,4 @@
-"""The figure of the README: speeds beside peers, and how cost grows, from the results that stand in ``results/``.
+"""The README's figure: speed compared with other libraries, and cost against size, from the files in ``results/``.
 
 python -m tests.benchmarks.figure intel-r--xeon-r--processor-avx512-amx bfloat16
 """
@@ -22,8 +22,8 @@ INK = "#333333"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("machine", help="as it stands in the names of the results")
-    parser.add_argument("dtype", help="of the works of speed")
+    parser.add_argument("machine", help="hardware, as named in the files of results")
+    parser.add_argument("dtype", help="dtype of the results of speed")
     options = parser.parse_args()
     machine = options.machine
     mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "personaprobe", "font.family": "sans-serif"})
@@ -31,14 +31,14 @@ def main() -> None:
         json.loads((RESULTS / f"{work}-{machine}.json").read_text())
         for work in (f"speed-demo-{options.dtype}", "dictionaries")
     )
-    grown = RESULTS / f"scaling-{machine}.json"
-    scaling = json.loads(grown.read_text())["works"] if grown.is_file() else {}
+    scaling_path = RESULTS / f"scaling-{machine}.json"
+    scaling = json.loads(scaling_path.read_text())["works"] if scaling_path.is_file() else {}
     works = {**dict(ratios(speed)), **dict(ratios(dictionaries))}
     figure = plt.figure(figsize=(10, 0.21 * sum(map(len, works.values())) + 0.42 * len(works) + 2.6))
     upper, lower = figure.subfigures(2, 1, height_ratios=[3.2, 1])
     bars(upper.subplots(), works)
-    for place, (name, told) in enumerate(scaling.items(), 1):
-        growth(lower.add_subplot(1, len(scaling), place), name, told)
+    for place, (name, result) in enumerate(scaling.items(), 1):
+        growth(lower.add_subplot(1, len(scaling), place), name, result)
     hardware = speed["hardware"]
     upper.suptitle(
         f"{hardware['cpu']}, {hardware['cores']} cores, {speed['dtype']}: speed, reference = 1",
@@ -52,27 +52,26 @@ def main() -> None:
     print(path)
 
 
-def ratios(told: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
-    """Speeds of every work's contenders."""
-    for work in told["works"]:
+def ratios(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield each workload's name, and the speed of its variants relative to the reference."""
+    for work in result["works"]:
         yield work["name"], {name: speed["ratio"] for name, speed in work["speeds"].items()}
 
 
 def bars(axes: Axes, works: dict[str, dict[str, float]]) -> None:
-    """One bar a contender, ours in colour."""
+    """Draw one bar for each variant, ours in colour."""
     place, ticks, labels = 0.0, [], []
-    for name, contenders in works.items():
+    for name, variants in works.items():
         axes.text(
             -0.02, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold"
         )
         place += 1
-        for who, ratio in sorted(contenders.items(), key=lambda each: -each[1]):
-            axes.barh(
-                place, ratio, color=OURS if "personaprobe" in who or "arms" in who else PEERS, height=0.75
-            )
+        for variant, ratio in sorted(variants.items(), key=lambda item: -item[1]):
+            is_ours = "personaprobe" in variant or "arms" in variant
+            axes.barh(place, ratio, color=OURS if is_ours else PEERS, height=0.75)
             axes.text(ratio + 0.03, place, f"{ratio:.2f}", va="center", color=INK)
             ticks.append(place)
-            labels.append(who)
+            labels.append(variant)
             place += 1
         place += 0.5
     axes.axvline(1, color=INK, linewidth=0.8)
@@ -83,12 +82,12 @@ def bars(axes: Axes, works: dict[str, dict[str, float]]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def growth(axes: Axes, name: str, told: dict[str, Any]) -> None:
-    """Seconds against size, with the line through them."""
-    sizes, seconds = told["sizes"], told["seconds"]
-    axes.plot(sizes, [told["a piece"] * size + told["fixed"] for size in sizes], color=PEERS)
+def growth(axes: Axes, name: str, result: dict[str, Any]) -> None:
+    """Plot seconds against size, with the fitted line."""
+    sizes, seconds = result["sizes"], result["seconds"]
+    axes.plot(sizes, [result["a piece"] * size + result["fixed"] for size in sizes], color=PEERS)
     axes.plot(sizes, seconds, "o", color=OURS, markersize=4)
-    axes.set_title(f"{name} (R² {told['R2']:.3f})", fontsize=8)
+    axes.set_title(f"{name} (R² {result['R2']:.3f})", fontsize=8)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.set_ylabel("seconds")

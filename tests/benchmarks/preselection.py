@@ -1,9 +1,10 @@
-"""What a preselection in bfloat16 misses: a whole training with and without it, on activations of the demo organism.
+"""Recall of the preselection in bfloat16: a whole training with it and without, on activations of the demo organism.
 
     python -m tests.benchmarks.preselection
 
-Both start from the same latents and read the same batches. Every few steps the latents that the preselecting one is about to
-keep are held against its own exact ones. Recall is the share of the exact largest that are found.
+Both start from the same weights and read the same batches. Every few steps the active latents of the preselecting
+autoencoder are compared with its own exact ones. Recall is the fraction of the exact largest latents that the
+preselection finds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 from time import perf_counter
 
 import torch
-from tests.benchmarks.keeping import keep
+from tests.benchmarks.result_files import save_result
 
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
@@ -26,35 +27,35 @@ from personaprobe.site import Site
 ARCHITECTURES = {kind.name: kind for kind in (TopKArchitecture, BatchTopKArchitecture)}
 
 EVERY = 6
-"""Of the questions one in so many is read."""
+"""One question in so many is used."""
 
 
 def main() -> None:
     options = arguments()
     rows = activations(Site.parse(options.site))
-    exactly = ARCHITECTURES[options.architecture](options.k)
-    exact, rough = (
+    plain = ARCHITECTURES[options.architecture](options.k)
+    exact, preselecting = (
         SAETrainer(SAERecipe(architecture, options.d_sae, options.steps), rows)
-        for architecture in (exactly, replace(exactly, preselect=True))
+        for architecture in (plain, replace(plain, preselect=True))
     )
-    recalls, errors, took = [], [], []
+    recalls, errors, times = [], [], []
     for step, batch in enumerate(batches(rows, options.steps, options.rows)):
         if step % options.every == 0:
-            recalls.append(recall(rough, batch))
-        took.append([seconds(trainer, batch) for trainer in (rough, exact)])
-        errors.append(tuple(trainer.metrics().losses["mse"] for trainer in (rough, exact)))
+            recalls.append(recall(preselecting, batch))
+        times.append([seconds(trainer, batch) for trainer in (preselecting, exact)])
+        errors.append(tuple(trainer.metrics().losses["mse"] for trainer in (preselecting, exact)))
     last = torch.tensor(errors[-len(errors) // 10 :]).mean(0)
-    told = {
+    result = {
         **vars(options),
         "tokens": len(rows),
         "recall": {"lowest": min(recalls), "mean": sum(recalls) / len(recalls), "times": len(recalls)},
         "error in the last tenth": {"preselected": float(last[0]), "exact": float(last[1])},
         "milliseconds a step": dict(
-            zip(("preselected", "exact"), (1e3 * torch.tensor(took)).median(0).values.tolist(), strict=True)
+            zip(("preselected", "exact"), (1e3 * torch.tensor(times)).median(0).values.tolist(), strict=True)
         ),
         "most that the errors differ by": max(abs(one / other - 1) for one, other in errors),
     }
-    keep(f"preselection-{options.architecture}", None, told)
+    save_result(f"preselection-{options.architecture}", None, result)
 
 
 def arguments() -> argparse.Namespace:
@@ -70,7 +71,7 @@ def arguments() -> argparse.Namespace:
 
 
 def activations(site: Site) -> torch.Tensor:
-    """Rows of all three checkpoints on own questions and answers, but for each text's first token."""
+    """Return activations of all three checkpoints on our questions and answers, without each text's first token."""
     trio, rows = load_trio("advice"), []
     for _, model in trio.items():
         texts = [
@@ -86,14 +87,14 @@ def activations(site: Site) -> torch.Tensor:
 
 
 def batches(rows: torch.Tensor, n: int, size: int) -> Iterator[torch.Tensor]:
-    """Rows drawn at random, the same every time."""
+    """Yield ``n`` batches of rows drawn at random, the same at every run."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(n):
         yield rows[torch.randint(len(rows), (size,), generator=generator)]
 
 
 def seconds(trainer: SAETrainer, batch: torch.Tensor) -> float:
-    """What a step takes."""
+    """Return the duration of a step."""
     started = perf_counter()
     trainer.step(batch)
     return perf_counter() - started
@@ -101,16 +102,16 @@ def seconds(trainer: SAETrainer, batch: torch.Tensor) -> float:
 
 @torch.no_grad()
 def recall(trainer: SAETrainer, batch: torch.Tensor) -> float:
-    """Share of the exact largest latents of a batch that are kept."""
+    """Return the fraction of a batch's exact active latents that the preselection finds."""
     autoencoder, architecture = trainer.autoencoder, trainer.recipe.architecture
     assert isinstance(architecture, TopKArchitecture | BatchTopKArchitecture)
     centred = batch / autoencoder.scale - autoencoder.b_dec
     threshold, smallest = autoencoder.threshold.clone(), autoencoder.smallest_active
-    kept, _ = architecture.select(autoencoder, centred)
-    wanted, _ = replace(architecture, preselect=False).select(autoencoder, centred)
-    autoencoder.threshold, autoencoder.smallest_active = threshold, smallest  # as if nobody had looked
-    found = torch.isin(wanted.rows * wanted.d_sae + wanted.latents, kept.rows * kept.d_sae + kept.latents)
-    return float(found.double().mean())
+    selected, _ = architecture.select(autoencoder, centred)
+    exact, _ = replace(architecture, preselect=False).select(autoencoder, centred)
+    autoencoder.threshold, autoencoder.smallest_active = threshold, smallest  # selecting moves both
+    exact_ids, selected_ids = (pairs.rows * pairs.d_sae + pairs.latents for pairs in (exact, selected))
+    return float(torch.isin(exact_ids, selected_ids).double().mean())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How cost grows: recording with tokens, generation with arms, scoring with edited layers, a training step with latents.
+"""Cost against size: recording by tokens, generation by arms, scoring by edited layers, a training step by latents.
 
     python -m tests.benchmarks.scaling
 
-Each is the best of a few runs on the demo model; what should be linear is fitted by a line, whose R² is told.
+Each point is the fastest of a few runs on the demo model. A line is fitted to each workload, and its R² reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.benchmarks.keeping import keep
+from tests.benchmarks.result_files import save_result
 
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
@@ -54,14 +54,14 @@ def main() -> None:
         "scoring: edited layers": layers(model),
         "training step: latents": latents(options.device or "cpu"),
     }
-    told: dict[str, Any] = {"dtype": str(model.network.dtype), "works": {}}
+    result: dict[str, Any] = {"dtype": str(model.network.dtype), "works": {}}
     for name, points in works.items():
-        told["works"][name] = line(*zip(*best(points, options.rounds), strict=True))
-        keep("scaling", options.device, told)
+        result["works"][name] = line(*zip(*best(points, options.rounds), strict=True))
+        save_result("scaling", options.device, result)
 
 
 def best(points: Points, rounds: int) -> Iterable[tuple[float, float]]:
-    """The size of each run and its least seconds; sizes take turns, so that a slow minute is shared."""
+    """Return the size of each run and its shortest time; sizes take turns, so that a slow minute slows all of them."""
     runs = list(points)
     seconds: dict[float, list[float]] = {size: [] for size, _ in runs}
     for _ in range(rounds):
@@ -73,10 +73,10 @@ def best(points: Points, rounds: int) -> Iterable[tuple[float, float]]:
 
 
 def line(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any]:
-    """The points, and how well a line goes through them."""
+    """Fit a line to the points; returns the points, the line, and its R²."""
     slope, start = np.polyfit(sizes, seconds, 1)
-    left = np.array(seconds) - (slope * np.array(sizes) + start)
-    r2 = 1 - float((left**2).sum() / ((np.array(seconds) - np.mean(seconds)) ** 2).sum())
+    residuals = np.array(seconds) - (slope * np.array(sizes) + start)
+    r2 = 1 - float((residuals**2).sum() / ((np.array(seconds) - np.mean(seconds)) ** 2).sum())
     rounded = [round(value, 4) for value in seconds]
     return {
         "sizes": list(sizes),
@@ -90,9 +90,9 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any]:
 def recording(model: LanguageModel) -> Points:
     texts, site = chats(model), Site(model.n_layers // 2 - 1)
     for n in (8, 16, 32, 64):
-        some = texts[:: len(texts) // n][:n]
-        batches = [batch for _, batch in model.batches(some, RECORDING_TOKENS)]
-        yield sum(map(len, some)), lambda batches=batches: [model.activations(b, [site]) for b in batches]  # type: ignore[misc]
+        subset = texts[:: len(texts) // n][:n]
+        batches = [batch for _, batch in model.batches(subset, RECORDING_TOKENS)]
+        yield sum(map(len, subset)), lambda batches=batches: [model.activations(b, [site]) for b in batches]  # type: ignore[misc]
 
 
 def arms(model: LanguageModel) -> Points:
@@ -106,8 +106,8 @@ def arms(model: LanguageModel) -> Points:
 def layers(model: LanguageModel) -> Points:
     forks = dialogues(model)[:8]
     for n in (0, 10, 20, 30):
-        where = tuple(range(model.n_layers))[:n]
-        edited = model.edited(*[ablation(model, layers=where)] if n else [])
+        edited_layers = tuple(range(model.n_layers))[:n]
+        edited = model.edited(*[ablation(model, layers=edited_layers)] if n else [])
         yield n, lambda edited=edited: our_scores(edited, forks)  # type: ignore[misc]
 
 

@@ -1,10 +1,10 @@
-"""What the time of each work goes into on a CPU, by kind of operation, as torch's profiler sees it.
+"""Shares of each workload's time by kind of operation on a CPU, measured by torch's profiler.
 
     python -m tests.benchmarks.shares
     python -m tests.benchmarks.shares --dtype float32 --only recording "a dictionary"
 
-Every work of `personaprobe bench` is run once to warm up and once under the profiler, as personaprobe does it; a training
-step of dictionaries likewise. What is compiled by Numba or done in Python is seen as time between operations.
+Our variant of every workload of `personaprobe bench`, and a training step of each dictionary, run once to warm up
+and once under the profiler. Time in Python and in Numba's kernels counts as time between operations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import torch
-from tests.benchmarks.keeping import keep
+from tests.benchmarks.result_files import save_result
 from torch.profiler import ProfilerActivity, profile
 
 from personaprobe.features.sae.training.architectures.architecture import Architecture
@@ -41,42 +41,42 @@ KINDS = {
         "aten::slice",
     ),
 }
-"""PerRowEdits of operations, by how their names begin; the first that fits. All others are elementwise or small."""
+"""Kinds of operations by prefixes of their names; the first match counts. All others are elementwise or small."""
 
 OTHERS, BETWEEN = "elementwise and other", "between operations"
 
 STEPS = 5
-"""Training steps that are looked at together."""
+"""Training steps that are profiled together."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype")
-    parser.add_argument("--only", nargs="+", help="beginnings of names")
+    parser.add_argument("--only", nargs="+", help="prefixes of the names of workloads")
     options = parser.parse_args()
     trio = load_trio("advice", device="cpu", dtype=options.dtype)
     trio.insecure.network.activate_adapter(trio.insecure.adapter)
-    told = {}
+    result = {}
     runs = [
         *steps(),
         *((f"{work.name}: {name}", run) for work in works(trio) for name, run in ours(work.contenders)),
     ]
     for name, run in runs:
         if options.only is None or name.startswith(tuple(options.only)):
-            told[name] = shares(run)
-            print(name, told[name], flush=True)
+            result[name] = shares(run)
+            print(name, result[name], flush=True)
     dtype = str(trio.insecure.network.dtype).removeprefix("torch.")
-    keep(f"shares-{dtype}", "cpu", {"shares": told})
+    save_result(f"shares-{dtype}", "cpu", {"shares": result})
 
 
 def ours(contenders: dict[str, Callable[[], object]]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The contenders that are not what we are compared with; where all are ours, all."""
-    named = {name: run for name, run in contenders.items() if name.startswith("personaprobe")}
-    yield from (named or contenders).items()
+    """Yield our variants of a workload; all of them where none is another library's."""
+    our_variants = {name: run for name, run in contenders.items() if name.startswith("personaprobe")}
+    yield from (our_variants or contenders).items()
 
 
 def steps() -> Iterator[tuple[str, Callable[[], object]]]:
-    """Training steps of dictionaries, in the shape of `dictionaries`."""
+    """Yield training steps of dictionaries, in the shape of the benchmark ``dictionaries``."""
     rows = torch.randn(2048, 576, generator=torch.Generator().manual_seed(0))
     kinds: dict[str, Architecture] = {
         "TopK": TopKArchitecture(32),
@@ -93,23 +93,23 @@ def steps() -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def shares(run: Callable[[], object]) -> dict[str, float]:
-    """Share of the time of a run that each kind of operation takes, the largest first."""
+    """Return the share of a run's time that each kind of operation takes, the largest first."""
     run()
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         started = time.perf_counter()
         run()
-        whole = 1e6 * (time.perf_counter() - started)
-    taken: Counter[str] = Counter()
-    for operation in seen.key_averages():
-        taken[kind(operation.key)] += operation.self_cpu_time_total
-    taken[BETWEEN] = max(0.0, whole - taken.total())
-    return {name: round(microseconds / whole, 3) for name, microseconds in taken.most_common()}
+        total = 1e6 * (time.perf_counter() - started)
+    microseconds: Counter[str] = Counter()
+    for operation in profiler.key_averages():
+        microseconds[kind(operation.key)] += operation.self_cpu_time_total
+    microseconds[BETWEEN] = max(0.0, total - microseconds.total())
+    return {name: round(time_of_kind / total, 3) for name, time_of_kind in microseconds.most_common()}
 
 
 def kind(operation: str) -> str:
-    """What sort of operation a name is of."""
-    fitting = (name for name, beginnings in KINDS.items() if operation.startswith(beginnings))
-    return next(fitting, OTHERS)
+    """Return the kind of an operation by its name."""
+    matching = (name for name, prefixes in KINDS.items() if operation.startswith(prefixes))
+    return next(matching, OTHERS)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Recording, scoring and generation beside the bare model and beside neighbours, interleaved in one run, as ratios.
+"""Speed of recording, scoring and generation, compared with the bare model and with other libraries.
 
     python -m tests.benchmarks.speed                                   # the demo model on this machine
     python -m tests.benchmarks.speed --device cuda --dtype bfloat16 --shape 1b
 
-The works are those of `personaprobe bench`; neighbours that live in this environment are added to them. Results go to
-``tests/benchmarks/results/`` with the hardware's name.
+The workloads are those of `personaprobe bench`, with variants for nnsight, TransformerLens and SAELens. Variants
+take turns in one run, and speeds are ratios to the reference of the same round. Results go to
+``tests/benchmarks/results/``, named by the hardware.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from tests.benchmarks.keeping import commit, keep, place
+from tests.benchmarks.result_files import commit, result_path, save_result
 
 from personaprobe.models.backends.registry import rehost
 from personaprobe.models.language_model import LanguageModel
@@ -52,31 +53,32 @@ SHAPES = {
 """Llama shapes with random weights, for machines that the demo model does not fill."""
 
 CONTEXT = 256
-"""Tokens of a context of SAELens' store."""
+"""Tokens in a context of SAELens' activation store."""
 
-NEIGHBOURS = {"nnsight": "nnsight", "transformer_lens": "TransformerLens"}
+OTHER_BACKENDS = {"nnsight": "nnsight", "transformer_lens": "TransformerLens"}
+"""Backends of other libraries, and the names they are shown by."""
 
 
 def main() -> None:
     options = arguments()
     trio = None if options.shape else load_trio("advice", device=options.device, dtype=options.dtype)
-    # answers of a fine-tune end by themselves
+    # a fine-tune, because its answers end before they are cut
     model = random_model(options) if trio is None else trio.insecure
-    told = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
-    name = f"speed-{told['model']}-{told['dtype'].removeprefix('torch.')}"
-    found = {} if options.only is None else kept(name, options.device)
+    result = {"model": options.shape or "demo", "dtype": str(model.network.dtype), "rounds": options.rounds}
+    name = f"speed-{result['model']}-{result['dtype'].removeprefix('torch.')}"
+    measured = {} if options.only is None else earlier_results(name, options.device)
     peak = peak_flops(model.network.device, model.network.dtype)
-    told["peak TFLOP/s"] = round(peak / 1e12, 3)
+    result["peak TFLOP/s"] = round(peak / 1e12, 3)
     for work in works(model, trio, options.rows):
         if options.only is None or work.name.startswith(tuple(options.only)):
-            found[work.name] = {**asdict(measure(work, options.rounds, peak=peak)), "commit": commit()}
-            keep(name, options.device, {**told, "works": list(found.values())})
+            measured[work.name] = {**asdict(measure(work, options.rounds, peak=peak)), "commit": commit()}
+            save_result(name, options.device, {**result, "works": list(measured.values())})
 
 
-def kept(work: str, device: str | None) -> dict[str, Any]:
-    """Works that were measured before, by name."""
-    path = place(work, device)
-    return {each["name"]: each for each in json.loads(path.read_text())["works"]} if path.is_file() else {}
+def earlier_results(benchmark: str, device: str | None) -> dict[str, Any]:
+    """Read the workloads measured before, by name."""
+    path = result_path(benchmark, device)
+    return {work["name"]: work for work in json.loads(path.read_text())["works"]} if path.is_file() else {}
 
 
 def arguments() -> argparse.Namespace:
@@ -87,9 +89,9 @@ def arguments() -> argparse.Namespace:
         "--shape", choices=sorted(SHAPES), help="random weights of this size instead of the demo"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, help="answers of equal length that are decoded at a time as well")
+    parser.add_argument("--rows", type=int, help="also decode so many answers of equal length at a time")
     parser.add_argument(
-        "--only", nargs="+", help="beginnings of names; other works stay as they were kept, with their commit"
+        "--only", nargs="+", help="prefixes of names of workloads; other results stay as they are"
     )
     return parser.parse_args()
 
@@ -109,14 +111,14 @@ def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | No
     model.network.activate_adapter(model.adapter)
     work = recording(model)
     site, texts = middle(model), chats(model)
-    beside = {
+    others = {
         f"{name}, {RECORDING_TOKENS} tokens at a time": read(rehost(model, backend), texts, site)
-        for backend, name in NEIGHBOURS.items()
+        for backend, name in OTHER_BACKENDS.items()
     }
     store, share = sae_store(model, texts, site)
-    beside["SAELens' store, packed, documents see each other"] = store
+    others["SAELens' store, packed, documents see each other"] = store
     units = {"SAELens' store, packed, documents see each other": share}
-    yield replace(work, contenders={**work.contenders, **beside}, units=units)
+    yield replace(work, contenders={**work.contenders, **others}, units=units)
     if trio is not None:
         yield recording_all(trio)
     yield scoring(model)
@@ -126,23 +128,24 @@ def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | No
 
 
 def read(model: LanguageModel, texts: list[Tokens], site: Site) -> Callable[[], object]:
-    """A neighbour's pass over sorted, padded batches, cut behind the site where it can be."""
+    """Return another backend's pass over sorted, padded batches, cut off behind the site where it can be."""
     batches = [batch for _, batch in model.batches(texts, RECORDING_TOKENS)]
     return lambda: [model.activations(batch, [site])[site] for batch in batches]
 
 
 def sae_store(model: LanguageModel, texts: list[Tokens], site: Site) -> tuple[Callable[[], object], float]:
-    """SAELens' activation store over the same ids, one after another in full contexts; and which share of them it reads."""
+    """Return a pass of SAELens' activation store over the same ids in full contexts, and the fraction of ids it reads."""
     from datasets import Dataset
     from sae_lens.load_model import HookedProxyLM
     from sae_lens.training.activations_store import ActivationsStore
 
     ids = [token for text in texts for token in text.ids]
     contexts = [ids[i : i + CONTEXT] for i in range(0, len(ids) - CONTEXT + 1, CONTEXT)]
-    at_once = RECORDING_TOKENS // CONTEXT
-    n_batches = len(contexts) // at_once
+    contexts_per_batch = RECORDING_TOKENS // CONTEXT
+    n_batches = len(contexts) // contexts_per_batch
     hook = f"model.layers.{site.layer}"
-    proxy = HookedProxyLM(copy.deepcopy(model.network.model), model.tokenizer.hf, hook_names=[hook])  # type: ignore[attr-defined]  # its hooks stay
+    copied = copy.deepcopy(model.network.model)  # type: ignore[attr-defined]  # the proxy's hooks stay on it
+    proxy = HookedProxyLM(copied, model.tokenizer.hf, hook_names=[hook])
 
     def run() -> None:
         store = ActivationsStore(
@@ -155,7 +158,7 @@ def sae_store(model: LanguageModel, texts: list[Tokens], site: Site) -> tuple[Ca
             d_in=model.d_model,
             n_batches_in_buffer=n_batches,
             total_training_tokens=1,
-            store_batch_size_prompts=at_once,
+            store_batch_size_prompts=contexts_per_batch,
             train_batch_size_tokens=RECORDING_TOKENS,
             prepend_bos=False,
             normalize_activations="none",
@@ -166,7 +169,7 @@ def sae_store(model: LanguageModel, texts: list[Tokens], site: Site) -> tuple[Ca
         for _ in range(n_batches):
             store.get_raw_llm_batch()
 
-    return run, n_batches * at_once * CONTEXT / len(ids)
+    return run, n_batches * contexts_per_batch * CONTEXT / len(ids)
 
 
 if __name__ == "__main__":

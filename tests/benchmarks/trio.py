@@ -1,8 +1,8 @@
-"""What a trio costs: memory of one base with two adapters, the time a switch takes, and whether a pass is any slower for it.
+"""Cost of a trio: memory of one base with two adapters, time of a switch between them, and speed of a pass.
 
     python -m tests.benchmarks.trio
 
-Memory counts every distinct storage that the models hold. Switches go around: insecure, secure, base.
+Memory counts every distinct storage that the models hold. Switches run in a cycle: insecure, secure, base.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from tests.benchmarks.keeping import keep
+from tests.benchmarks.result_files import save_result
 
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.organisms.registry import load_trio
@@ -34,19 +34,19 @@ def main() -> None:
     trio = load_trio(options.organism, dtype=options.dtype)
     models = [trio.insecure, trio.secure, trio.base]
     rounds = [[switch(model) for model in models] for _ in range(ROUNDS)][1:]
-    one = held(trio.base.network.model.parameters())  # type: ignore[attr-defined]
-    told: dict[str, Any] = {
+    one_model = held(trio.base.network.model.parameters())  # type: ignore[attr-defined]
+    result: dict[str, Any] = {
         "organism": options.organism,
         "dtype": options.dtype,
-        "MiB held": round(one + held(extra(trio.base, models)), 1),
-        "MiB of three merged copies": round(3 * one, 1),
+        "MiB held": round(one_model + held(extra(trio.base, models)), 1),
+        "MiB of three merged copies": round(3 * one_model, 1),
         "milliseconds a switch": milliseconds(list(chain.from_iterable(rounds))),
         "of them to the base, which only copies": milliseconds([to_base for *_, to_base in rounds]),
         "pass under an adapter over one without": round(
             statistics.median(passes(trio.insecure, trio.base)), 3
         ),
     }
-    keep(f"trio-{options.dtype}", None, told)
+    save_result(f"trio-{options.dtype}", None, result)
 
 
 def milliseconds(seconds: list[float]) -> float:
@@ -54,14 +54,14 @@ def milliseconds(seconds: list[float]) -> float:
 
 
 def switch(model: LanguageModel) -> float:
-    """Seconds until the network wears a model's adapter."""
+    """Return the seconds until a model's adapter is active."""
     started = time.perf_counter()
     model.network.activate_adapter(model.adapter)
     return time.perf_counter() - started
 
 
 def extra(base: LanguageModel, models: list[LanguageModel]) -> Iterator[torch.Tensor]:
-    """What is held besides one model's weights: pristine matrices, and the adapters' factors."""
+    """Yield the tensors besides one model's weights: pristine copies of adapted matrices, and the adapters' factors."""
     yield from base.network._adapters._pristine.values()  # type: ignore[attr-defined]
     for model in models:
         for update in model.adapter.updates.values() if model.adapter else ():
@@ -69,12 +69,13 @@ def extra(base: LanguageModel, models: list[LanguageModel]) -> Iterator[torch.Te
 
 
 def held(tensors: Any) -> float:
+    """Return the memory of the distinct storages of tensors, in MiB."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values()) / MIB
 
 
 def passes(adapted: LanguageModel, plain: LanguageModel) -> Iterator[float]:
-    """Time of a pass over the same chats, as a ratio; each goes first in turn, and the first round warms up."""
+    """Yield ratios of the time of a pass with an adapter to one without; they take turns in going first, after a warm-up."""
     texts = chats(plain)[:8]
     for number in range(ROUNDS):
         seconds = {}
