@@ -25,7 +25,7 @@ from personaprobe.features.sae.training.architectures.architecture import Archit
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
-from personaprobe.studies.speed.timing import Work, measure
+from personaprobe.studies.speed.timing import Workload, time_workload
 
 STEPS = 4
 """Steps that a library takes in a row before the next one's turn."""
@@ -37,13 +37,15 @@ def main() -> None:
         keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(8, options.rows, options.d_in, generator=generator).to(options.device)
-    measurements = [measure(work(name, rows, options), options.rounds) for name in ("topk", "batchtopk")]
+    measurements = [
+        time_workload(workload(name, rows, options), options.rounds) for name in ("topk", "batchtopk")
+    ]
     shape = {key: getattr(options, key) for key in ("rows", "d_in", "d_sae", "k", "keep_freed_memory")}
     works = [asdict(measurement) for measurement in measurements]
     save_result("dictionaries", options.device, {"shape": shape, "rounds": options.rounds, "works": works})
 
 
-def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
+def workload(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Workload:
     """Return the training step in each library; SAELens is the reference."""
     architecture = {"topk": TopKArchitecture, "batchtopk": BatchTopKArchitecture}[name](options.k)
     steps = {
@@ -60,7 +62,7 @@ def work(name: str, rows: torch.Tensor, options: argparse.Namespace) -> Work:
     for run in runs.values():  # first steps compile kernels and allocate memory
         run()
     units = dict.fromkeys(runs, float(STEPS))
-    return Work(f"a step of {name}", runs, lambda: gradient_error(trainer, rows[0]), units)
+    return Workload(f"a step of {name}", runs, lambda: gradient_error(trainer, rows[0]), units)
 
 
 def several_steps(step: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Callable[[], object]:

@@ -24,16 +24,15 @@ from personaprobe.models.loading import Placement, load
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.site import Site
+from personaprobe.studies.speed.recording import RECORDING_TOKENS
 from personaprobe.studies.speed.reference import NO_END
+from personaprobe.studies.speed.texts import chats, scored_answers
 from personaprobe.studies.speed.workloads import (
-    A_FEW,
-    NEW,
-    RECORDING_TOKENS,
-    ablation,
-    chats,
-    dialogues,
-    our_answers,
-    our_scores,
+    ANSWERS_PER_ARM,
+    NEW_TOKENS,
+    batched_answers,
+    forked_scores,
+    random_ablation,
 )
 
 ROWS, D_IN, K = 2048, 576, 32
@@ -96,19 +95,19 @@ def recording(model: LanguageModel) -> Points:
 
 
 def arms(model: LanguageModel) -> Points:
-    asks = load_prompts("advice/test").spread(A_FEW).asks
+    asks = load_prompts("advice/test").spread(ANSWERS_PER_ARM).asks
     prompts = [model.tokenizer.prompt(ask.question) for ask in asks]
-    edits = [EditPlan.compose([ablation(model, seed)], model.n_layers) for seed in range(10)]
+    edits = [EditPlan.compose([random_ablation(model, seed)], model.n_layers) for seed in range(10)]
     for n in (1, 2, 5, 10):
-        yield n, lambda n=n: our_answers(model, prompts, NEW // 2, NO_END, edits[:n])  # type: ignore[misc]
+        yield n, lambda n=n: batched_answers(model, prompts, NEW_TOKENS // 2, NO_END, edits[:n])  # type: ignore[misc]
 
 
 def layers(model: LanguageModel) -> Points:
-    forks = dialogues(model)[:8]
+    forks = scored_answers(model)[:8]
     for n in (0, 10, 20, 30):
         edited_layers = tuple(range(model.n_layers))[:n]
-        edited = model.edited(*[ablation(model, layers=edited_layers)] if n else [])
-        yield n, lambda edited=edited: our_scores(edited, forks)  # type: ignore[misc]
+        edited = model.edited(*[random_ablation(model, layers=edited_layers)] if n else [])
+        yield n, lambda edited=edited: forked_scores(edited, forks)  # type: ignore[misc]
 
 
 def latents(device: str) -> Points:

@@ -23,7 +23,7 @@ from personaprobe.features.sae.training.architectures.batchtopk import BatchTopK
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
 from personaprobe.organisms.registry import load_trio
-from personaprobe.studies.speed.workloads import works
+from personaprobe.studies.speed.workloads import workloads
 
 KINDS = {
     "products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "mkldnn::_linear", "aten::linear"),
@@ -59,7 +59,7 @@ def main() -> None:
     result = {}
     runs = [
         *steps(),
-        *((f"{work.name}: {name}", run) for work in works(trio) for name, run in ours(work.contenders)),
+        *((f"{load.name}: {name}", run) for load in workloads(trio) for name, run in ours(load.variants)),
     ]
     for name, run in runs:
         if options.only is None or name.startswith(tuple(options.only)):
@@ -69,10 +69,10 @@ def main() -> None:
     save_result(f"shares-{dtype}", "cpu", {"shares": result})
 
 
-def ours(contenders: dict[str, Callable[[], object]]) -> Iterator[tuple[str, Callable[[], object]]]:
+def ours(variants: dict[str, Callable[[], object]]) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield our variants of a workload; all of them where none is another library's."""
-    our_variants = {name: run for name, run in contenders.items() if name.startswith("personaprobe")}
-    yield from (our_variants or contenders).items()
+    our_variants = {name: run for name, run in variants.items() if name.startswith("personaprobe")}
+    yield from (our_variants or variants).items()
 
 
 def steps() -> Iterator[tuple[str, Callable[[], object]]]:

@@ -27,17 +27,15 @@ from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.registry import load_trio
 from personaprobe.site import Site
-from personaprobe.studies.speed.timing import Work, measure, peak_flops
-from personaprobe.studies.speed.workloads import (
+from personaprobe.studies.speed.recording import (
     RECORDING_TOKENS,
-    chats,
-    decoding,
-    generation,
-    middle,
+    middle_site,
     recording,
     recording_all,
-    scoring,
 )
+from personaprobe.studies.speed.texts import chats
+from personaprobe.studies.speed.timing import Workload, peak_flops, time_workload
+from personaprobe.studies.speed.workloads import decoding, generation, scoring
 
 SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
@@ -69,9 +67,12 @@ def main() -> None:
     measured = {} if options.only is None else earlier_results(name, options.device)
     peak = peak_flops(model.network.device, model.network.dtype)
     result["peak TFLOP/s"] = round(peak / 1e12, 3)
-    for work in works(model, trio, options.rows):
+    for work in workloads(model, trio, options.rows):
         if options.only is None or work.name.startswith(tuple(options.only)):
-            measured[work.name] = {**asdict(measure(work, options.rounds, peak=peak)), "commit": commit()}
+            measured[work.name] = {
+                **asdict(time_workload(work, options.rounds, peak=peak)),
+                "commit": commit(),
+            }
             save_result(name, options.device, {**result, "works": list(measured.values())})
 
 
@@ -107,10 +108,10 @@ def random_model(options: argparse.Namespace) -> LanguageModel:
     return LanguageModel(Checkpoint(options.shape), wrap(model, demo.tokenizer.pad_id), demo.tokenizer)
 
 
-def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | None) -> Iterator[Work]:
+def workloads(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | None) -> Iterator[Workload]:
     model.network.activate_adapter(model.adapter)
     work = recording(model)
-    site, texts = middle(model), chats(model)
+    site, texts = middle_site(model), chats(model)
     others = {
         f"{name}, {RECORDING_TOKENS} tokens at a time": read(rehost(model, backend), texts, site)
         for backend, name in OTHER_BACKENDS.items()
@@ -118,7 +119,7 @@ def works(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | No
     store, share = sae_store(model, texts, site)
     others["SAELens' store, packed, documents see each other"] = store
     units = {"SAELens' store, packed, documents see each other": share}
-    yield replace(work, contenders={**work.contenders, **others}, units=units)
+    yield replace(work, variants={**work.variants, **others}, units=units)
     if trio is not None:
         yield recording_all(trio)
     yield scoring(model)

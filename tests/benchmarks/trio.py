@@ -19,8 +19,8 @@ from tests.benchmarks.result_files import save_result
 
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.organisms.registry import load_trio
-from personaprobe.studies.speed.reference import bare_states
-from personaprobe.studies.speed.workloads import chats
+from personaprobe.studies.speed.reference import reference_states
+from personaprobe.studies.speed.texts import chats
 
 MIB = 2**20
 ROUNDS = 9
@@ -82,7 +82,7 @@ def passes(adapted: LanguageModel, plain: LanguageModel) -> Iterator[float]:
         for model in (adapted, plain) if number % 2 else (plain, adapted):
             model.network.activate_adapter(model.adapter)
             started = time.perf_counter()
-            bare_states(model, texts)
+            reference_states(model, texts)
             seconds[model is adapted] = time.perf_counter() - started
         if number:
             yield seconds[True] / seconds[False]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
-from personaprobe.studies.speed.timing import Measured, Work, measure
+from personaprobe.studies.speed.timing import TimedWorkload, Workload, time_workload
 
 if TYPE_CHECKING:
     from cli.conftest import TinyTrio
@@ -25,7 +25,7 @@ def told(tiny: TinyTrio) -> dict[str, Any]:
     return found
 
 
-def test_every_contender_computes_what_the_bare_model_does(told: dict[str, Any]) -> None:
+def test_every_variant_computes_what_the_bare_model_does(told: dict[str, Any]) -> None:
     works = {name: list(ones) for name, ones in groupby(told["works"], lambda work: work["name"].split()[0])}
     assert {name: len(ones) for name, ones in works.items()} == {
         "recording": 2,
@@ -62,9 +62,9 @@ def test_speeds_are_taken_in_turn_and_by_the_unit(monkeypatch: pytest.MonkeyPatc
         return run
 
     monkeypatch.setattr("personaprobe.studies.speed.timing.time.perf_counter", lambda: now[0])
-    contenders = {"one": takes("one", 2.0), "ten": takes("ten", 5.0)}
-    found = measure(Work("w", contenders, lambda: "alike", {"ten": 10}), 3)
+    variants = {"one": takes("one", 2.0), "ten": takes("ten", 5.0)}
+    found = time_workload(Workload("w", variants, lambda: "alike", {"ten": 10}), 3)
     assert order == ["one", "ten"] * 3
-    assert isinstance(found, Measured)
+    assert isinstance(found, TimedWorkload)
     assert found.speeds["ten"].ratio == pytest.approx(4.0)
     assert found.speeds["ten"].seconds == pytest.approx(0.5)

@@ -1,1 +1,1 @@
-"""How fast this machine works, as ratios to the bare model."""
+"""Speed of recording, scoring and generation on this machine, as ratios to the same work with transformers alone."""

@@ -1,4 +1,4 @@
-"""Works timed beside each other: contenders in turn, round after round, as ratios to the first of the same round."""
+"""Time several variants of the same work in turn, round after round, as ratios to the first variant of the same round."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
-    """One thing that is done in several ways.
+class Workload:
+    """One piece of work, implemented in several ways.
 
     Attributes:
-        name: what.
-        contenders: ways to do it, the reference first.
-        deviation: how far the others are from the reference, in words; run once before anything is timed.
-        units: how much work one run of each contender is, where they do not do equally much.
-        flop: floating-point operations that the linear maps of a unit take; 0 where nobody counted them.
-        spared: the share of them that a contender leaves out, as it computes once what is the same.
+        name: in words.
+        variants: the implementations by name, the reference first.
+        deviation: computes how far the other variants are from the reference, in words; called once, before the timing.
+        units: how much work one run of a variant does, for variants that do not do equally much.
+        flops: floating-point operations of the linear maps in one unit of work; 0 where they were not counted.
+        avoided: the fraction of these operations that a variant avoids, because it computes shared beginnings once.
     """
 
     name: str
-    contenders: Mapping[str, Callable[[], Any]]
+    variants: Mapping[str, Callable[[], Any]]
     deviation: Callable[[], str]
     units: Mapping[str, float] = field(default_factory=dict)
-    flop: float = 0.0
-    spared: Mapping[str, float] = field(default_factory=dict)
+    flops: float = 0.0
+    avoided: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One contender's speed, relative to the reference of the same round.
+    """The speed of one variant, relative to the reference in the same round.
 
     Attributes:
-        seconds: median of a run.
-        ratio, slowest, fastest: median and range of its speed over the reference's.
-        mfu: model FLOPs utilisation: what its linear maps compute a second, as a share of the fastest product of matrices;
-            None where it was not counted.
+        seconds: median over the runs, per unit of work.
+        ratio, slowest, fastest: median and range of its speed divided by that of the reference; above 1 is faster.
+        mfu: model FLOPs utilisation: operations of its linear maps per second, as a fraction of what the fastest matrix
+            product reaches; None where operations were not counted.
     """
 
     seconds: float
@@ -54,13 +54,13 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A work that was timed.
+class TimedWorkload:
+    """The speeds of all variants of a workload.
 
     Attributes:
-        name: what.
-        deviation: how far contenders are from the reference.
-        speeds: by contender, the reference first.
+        name: of the workload.
+        deviation: how far the variants are from the reference, in words.
+        speeds: by variant, the reference first.
     """
 
     name: str
@@ -68,54 +68,61 @@ class Measured:
     speeds: Mapping[str, Speed]
 
 
-def measure(work: Work, rounds: int, progress: Progress = silent, peak: float = 0.0) -> Measured:
-    """Time all contenders in turn, round after round, so that a slow minute of the machine slows all of them.
+def time_workload(
+    workload: Workload, rounds: int, progress: Progress = silent, peak: float = 0.0
+) -> TimedWorkload:
+    """Time all variants in turn, round after round, so that a slow minute of the machine slows all of them.
 
     Args:
-        work: what is timed.
-        rounds: runs of each contender.
-        progress: told of every run.
-        peak: from :func:`peak_flops`; 0 leaves utilisation out.
+        workload: the variants.
+        rounds: runs of each variant.
+        progress: advanced by one for every run.
+        peak: operations per second from :func:`peak_flops`; 0 leaves utilisation out.
     """
-    deviation = work.deviation()
-    seconds: dict[str, list[float]] = {name: [] for name in work.contenders}
-    with progress(work.name, rounds * len(work.contenders), "runs") as advance:
+    deviation = workload.deviation()
+    seconds: dict[str, list[float]] = {name: [] for name in workload.variants}
+    with progress(workload.name, rounds * len(workload.variants), "runs") as advance:
         for _ in range(rounds):
-            for name, run in work.contenders.items():
+            for name, run in workload.variants.items():
                 started = time.perf_counter()
                 run()
-                _finished()
-                seconds[name].append((time.perf_counter() - started) / work.units.get(name, 1.0))
+                _synchronise()
+                seconds[name].append((time.perf_counter() - started) / workload.units.get(name, 1.0))
                 advance(1)
     reference = next(iter(seconds.values()))
     speeds = {name: _speed(times, reference) for name, times in seconds.items()}
-    if peak and work.flop:
-        flops = {name: work.flop * (1 - work.spared.get(name, 0.0)) for name in speeds}
-        speeds = {name: replace(each, mfu=flops[name] / each.seconds / peak) for name, each in speeds.items()}
-    return Measured(work.name, deviation, speeds)
+    if peak and workload.flops:
+        flops = {name: workload.flops * (1 - workload.avoided.get(name, 0.0)) for name in speeds}
+        speeds = {
+            name: replace(speed, mfu=flops[name] / speed.seconds / peak) for name, speed in speeds.items()
+        }
+    return TimedWorkload(workload.name, deviation, speeds)
 
 
-def _speed(times: Sequence[float], reference: Sequence[float]) -> Speed:
-    ratios = [theirs / own for own, theirs in zip(times, reference, strict=True)]
-    return Speed(statistics.median(times), statistics.median(ratios), min(ratios), max(ratios))
+def _speed(seconds: Sequence[float], reference: Sequence[float]) -> Speed:
+    ratios = [theirs / ours for ours, theirs in zip(seconds, reference, strict=True)]
+    return Speed(statistics.median(seconds), statistics.median(ratios), min(ratios), max(ratios))
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 9) -> float:
-    """Floating-point operations a second of the fastest product of large matrices."""
+    """Floating-point operations per second of the fastest product of two large matrices."""
     import torch
 
     n = 8192 if device.type == "cuda" else 2048
-    matrix = torch.rand(n, n, device=device).to(dtype)  # of ones it would be faster: they take less power
+    matrix = torch.rand(n, n, device=device).to(
+        dtype
+    )  # a matrix of ones takes less power, and would be faster
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
         torch.mm(matrix, matrix)
-        _finished()
+        _synchronise()
         seconds.append(time.perf_counter() - started)
     return 2.0 * n**3 / min(seconds)
 
 
-def _finished() -> None:
+def _synchronise() -> None:
+    """Wait until the GPU has finished: it computes after the call that started it has returned."""
     import torch
 
     if torch.cuda.is_available():
