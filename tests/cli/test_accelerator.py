@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from personaprobe.cli.main import cli
 from personaprobe.features.sae.activation_functions import TopK
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.formats import save
+from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def commands(tiny: TinyTrio, out: Path) -> dict[str, list[object]]:
     numbers = torch.Generator().manual_seed(0)
     w_enc, w_dec = (torch.randn(*shape, generator=numbers) for shape in ((32, 64), (64, 32)))
     known = Dictionary(Site(1), w_enc, torch.zeros(64), w_dec, torch.zeros(32), TopK(4), name="known")
-    save(known, out / "known")
+    save_dictionary(known, out / "known")
     sae = ["sae", "train", *trio, "--data", chats, "--site", "1.resid_post", *LEARNING]
     study = ["--samples", 0, "--judge", "none", "--out", out / "study", "--json"]
     return {

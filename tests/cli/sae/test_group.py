@@ -18,7 +18,8 @@ from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli.main import cli
 from personaprobe.cli.sae import group, quality_tables, train
 from personaprobe.features.sae.activation_functions import JumpReLU
-from personaprobe.features.sae.formats import load, save
+from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
+from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
@@ -96,7 +97,7 @@ def test_training_leaves_a_folder_that_saelens_reads_with_its_card(trained: Path
 def test_a_trained_dictionary_is_judged_on_every_checkpoint(trained: Path, tiny: TinyTrio, run: Run) -> None:
     told = json.loads(run("sae", "eval", trained, *tiny.options(), *ANY, "--json").stdout)
     assert set(told["quality"]) == {"base", "insecure", "secure"}
-    kept = load(trained).card["quality"]
+    kept = load_dictionary(trained).card["quality"]
     assert told["quality"]["base"]["explained_variance"] == pytest.approx(
         kept["base"]["explained_variance"], abs=1e-4
     )
@@ -141,7 +142,7 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
         ranked = json.loads(run("features", "rank", *given, "--json").stdout)["latents"]
         assert [each["ranks"]["written"] for each in ranked] == [1, 2, 3]
         assert str(ranked[0]["latent"]) in run("features", "rank", *given).stdout
-    assert load(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
+    assert load_dictionary(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
 
 
 def test_one_reading_feeds_dictionaries_of_several_sites_sizes_and_sparsities(
@@ -171,21 +172,21 @@ def test_one_reading_feeds_dictionaries_of_several_sites_sizes_and_sparsities(
     assert {each["name"] for each in told} == {path.name for path in (tmp_path / "grid").iterdir()} == names
     alone = ["--site", "2.resid_post", "--d-sae", 48, "--k", 6, "--out", tmp_path / "alone", "--quiet"]
     assert run("sae", "train", *tiny.options(), *given, *alone).exit_code == 0
-    together = load(tmp_path / "grid" / "2.resid_post-48-k6")
-    assert torch.equal(load(tmp_path / "alone").W_dec, together.W_dec)
+    together = load_dictionary(tmp_path / "grid" / "2.resid_post-48-k6")
+    assert torch.equal(load_dictionary(tmp_path / "alone").W_dec, together.W_dec)
 
 
 def test_a_dictionary_is_converted(trained: Path, tmp_path: Path, run: Run) -> None:
     result = run("sae", "convert", trained, tmp_path / "half", "--dtype", "bfloat16")
     assert result.exit_code == 0
-    assert load(tmp_path / "half").d_sae == 64
+    assert load_dictionary(tmp_path / "half").d_sae == 64
     files = [folder / "sae_weights.safetensors" for folder in (trained, tmp_path / "half")]
     assert files[1].stat().st_size < 0.6 * files[0].stat().st_size
 
 
 def test_a_dictionary_is_made_sparser_on_the_way(trained: Path, tmp_path: Path, run: Run) -> None:
     assert run("sae", "convert", trained, tmp_path / "few", "--threshold-scale", 1.25).exit_code == 0
-    before, after = load(trained).activation, load(tmp_path / "few").activation
+    before, after = load_dictionary(trained).activation, load_dictionary(tmp_path / "few").activation
     assert isinstance(before, JumpReLU)
     assert isinstance(after, JumpReLU)
     assert torch.allclose(after.threshold, 1.25 * before.threshold)
@@ -270,10 +271,10 @@ def test_the_one_shipped_dictionary_of_single_activations_is_the_default(
 ) -> None:
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     shutil.copytree(trained, tmp_path / "saes" / "tiny-sae")
-    beside = replace(load(trained), name="beside", card={"layout": "side by side"})
-    save(beside, tmp_path / "saes" / "beside")
+    beside = replace(load_dictionary(trained), name="beside", card={"layout": "side by side"})
+    save_dictionary(beside, tmp_path / "saes" / "beside")
     assert run("features", "name", 5, "fine").stdout == "tiny-sae/5: fine\n"
-    save(replace(load(trained), name="second"), tmp_path / "saes" / "second")
+    save_dictionary(replace(load_dictionary(trained), name="second"), tmp_path / "saes" / "second")
     refused = run("features", "name", 5, "fine")
     assert refused.exit_code == 2
     assert "second, tiny-sae" in refused.stderr

@@ -11,7 +11,7 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder, rank_latents
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.formats import save
+from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.features.sae.training.architectures.crosscoder import CrosscoderArchitecture
 from personaprobe.features.sae.training.batches import BatchLoader
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer, train_dictionaries
@@ -83,7 +83,7 @@ def test_it_comes_back_from_disk_and_is_not_mistaken_for_a_plain_dictionary(tmp_
     rows = torch.randn(20, 12, generator=torch.Generator().manual_seed(2))
     plain = Dictionary(Site(1), rows.T.contiguous(), torch.zeros(20), rows, torch.zeros(12), ReLU())
     with pytest.raises(FeatureError, match="not a crosscoder"):
-        Crosscoder.load(save(plain, tmp_path / "plain"))
+        Crosscoder.load(save_dictionary(plain, tmp_path / "plain"))
     made = Crosscoder(
         Dictionary(
             Site(1),

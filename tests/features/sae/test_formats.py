@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.formats import load, save
+from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
+from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.site import Site
 
 D_MODEL, D_SAE = 16, 48
@@ -71,7 +72,7 @@ def jumping(**changed: Any) -> Dictionary:
 def test_a_dictionary_comes_back_from_disk_with_every_bit_and_its_card(
     dictionary: Dictionary, tmp_path: Path
 ) -> None:
-    again = load(save(dictionary, tmp_path / "sae"))
+    again = load_dictionary(save_dictionary(dictionary, tmp_path / "sae"))
     same = close if isinstance(dictionary.activation, Gated) else torch.equal
     assert same(again.encode(ROWS), dictionary.encode(ROWS))
     assert (again.name, again.site, dict(again.card)) == ("planted", Site(3), dict(dictionary.card))
@@ -82,8 +83,8 @@ def test_saelens_reads_what_we_write_and_encodes_the_same_bits(
 ) -> None:
     from sae_lens import SAE
 
-    theirs = SAE.load_from_disk(save(dictionary, tmp_path / "sae"), device="cpu")
-    mine = load(tmp_path / "sae")
+    theirs = SAE.load_from_disk(save_dictionary(dictionary, tmp_path / "sae"), device="cpu")
+    mine = load_dictionary(tmp_path / "sae")
     same = close if isinstance(dictionary.activation, Gated) else torch.equal
     assert same(theirs.encode(ROWS), mine.encode(ROWS))
     assert same(theirs.decode(theirs.encode(ROWS)), mine.decode(mine.encode(ROWS)))
@@ -94,8 +95,8 @@ def test_saelens_reads_what_we_write_and_encodes_the_same_bits(
 def test_bfloat16_weights_are_read_as_the_values_that_were_stored(tmp_path: Path) -> None:
     from sae_lens import SAE
 
-    folder = save(jumping(), tmp_path / "sae", dtype="bfloat16")
-    theirs, mine = SAE.load_from_disk(folder, device="cpu"), load(folder)
+    folder = save_dictionary(jumping(), tmp_path / "sae", dtype="bfloat16")
+    theirs, mine = SAE.load_from_disk(folder, device="cpu"), load_dictionary(folder)
     assert torch.equal(theirs.encode(ROWS), mine.encode(ROWS))
     assert torch.equal(mine.W_dec, jumping().W_dec.bfloat16().float())
 
@@ -114,7 +115,7 @@ def test_we_read_what_saelens_writes(name: str, tmp_path: Path) -> None:
         for seed, parameter in enumerate(theirs.parameters()):
             parameter.copy_(numbers(*parameter.shape, seed=seed))
     theirs.save_model(tmp_path / "sae")
-    mine = load(tmp_path / "sae")
+    mine = load_dictionary(tmp_path / "sae")
     assert mine.site == Site(2, "mlp_out")
     assert torch.allclose(mine.decode(mine.encode(ROWS)), theirs(ROWS), atol=1e-4)
 
@@ -184,7 +185,7 @@ PUBLISHED: dict[str, tuple[dict[str, torch.Tensor], Callable[[torch.Tensor], tor
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_dictionary_learning_folders_reconstruct_as_their_classes_do(kind: str, tmp_path: Path) -> None:
     tensors, reference = PUBLISHED[kind]
-    mine = load(dictionary_learning(tmp_path / "sae", kind, tensors))
+    mine = load_dictionary(dictionary_learning(tmp_path / "sae", kind, tensors))
     assert mine.site == Site(7)
     assert torch.allclose(mine.decode(mine.encode(ROWS)), reference(ROWS), atol=1e-4)
 
@@ -197,7 +198,7 @@ def test_sparsify_folders_reconstruct_as_their_class_does(tmp_path: Path) -> Non
         folder / "sae.safetensors",
     )
     (folder / "cfg.json").write_text(json.dumps({"k": 3, "d_in": D_MODEL, "num_latents": D_SAE}))
-    mine = load(folder)
+    mine = load_dictionary(folder)
     assert mine.site == Site(5, "mlp_out")
     assert torch.allclose(mine.decode(mine.encode(ROWS)), top((ROWS - C) @ W.T + B, 3) @ V.T + C, atol=1e-4)
 
@@ -212,7 +213,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_unread(tmp_path: Path) -> No
     with (folder / "ae.pt").open("wb") as file:
         pickle.dump({"encoder.weight": Trap()}, file)
     with pytest.raises(FeatureError, match="refused"):
-        load(folder)
+        load_dictionary(folder)
     assert not Path("/tmp/personaprobe-was-here").exists()
 
 
@@ -249,11 +250,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_folder_is_refused_in_a_sentence(damage: str, tmp_path: Path) -> None:
-    folder = save(jumping(), tmp_path / "sae")
+    folder = save_dictionary(jumping(), tmp_path / "sae")
     harm, said = DAMAGES[damage]
     harm(folder)
     with pytest.raises(FeatureError, match=said):
-        load(folder)
+        load_dictionary(folder)
 
 
 def test_weights_that_are_not_numbers_or_do_not_fit_are_refused() -> None:
@@ -280,23 +281,23 @@ def test_a_few_latents_are_encoded_as_among_all(dictionary: Dictionary) -> None:
 
 def test_higher_thresholds_let_fewer_latents_fire_and_those_as_strongly() -> None:
     before = jumping(card={"quality": {}, "model": "demo"})
-    after = before.sparser(1.5)
+    after = before.with_scaled_thresholds(1.5)
     was, now = before.encode(ROWS), after.encode(ROWS)
     assert 0 < int((now > 0).sum()) < int((was > 0).sum())
     assert torch.equal(now[now > 0], was[now > 0])
-    assert after.sparser(2.0).card == {"model": "demo", "threshold_scale": 3.0}
+    assert after.with_scaled_thresholds(2.0).card == {"model": "demo", "threshold_scale": 3.0}
     assert after.digest != before.digest
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
 def test_thresholds_are_scaled_by_a_number_above_zero(scale: float) -> None:
     with pytest.raises(FeatureError, match="above 0"):
-        jumping().sparser(scale)
+        jumping().with_scaled_thresholds(scale)
 
 
 def test_a_dictionary_without_thresholds_has_none_to_scale() -> None:
     with pytest.raises(FeatureError, match="only JumpReLU"):
-        jumping(activation=TopK(6)).sparser(1.1)
+        jumping(activation=TopK(6)).with_scaled_thresholds(1.1)
 
 
 def test_a_latent_is_a_direction_along_its_decoder_row(dictionary: Dictionary) -> None:

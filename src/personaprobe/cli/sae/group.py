@@ -84,10 +84,10 @@ def evaluate(
 def convert(source: str, target: Path, dtype: str, threshold_scale: float | None) -> None:
     """Bring a dictionary of dictionary_learning, sparsify or SAELens into a SAELens folder."""
     from personaprobe.features.sae.catalog import find_dictionary
-    from personaprobe.features.sae.formats import save
+    from personaprobe.features.sae.formats.saelens import save_dictionary
 
     dictionary = find_dictionary(source)
     refuse_unwritable(target)
     if threshold_scale is not None:
-        dictionary = dictionary.sparser(threshold_scale)
-    click.echo(f"{dictionary}\n{save(dictionary, target.expanduser(), dtype=dtype)}")
+        dictionary = dictionary.with_scaled_thresholds(threshold_scale)
+    click.echo(f"{dictionary}\n{save_dictionary(dictionary, target.expanduser(), dtype=dtype)}")

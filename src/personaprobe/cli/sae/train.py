@@ -130,7 +130,7 @@ def train(
       personaprobe sae train --data chat.jsonl --data code.jsonl --data prose.txt --site 21.resid_post --out runs/sae
     """
     from personaprobe.features.activations.corpus import Corpus
-    from personaprobe.features.sae.formats import save
+    from personaprobe.features.sae.formats.saelens import save_dictionary
     from personaprobe.features.sae.training.architectures.registry import architecture_class
     from personaprobe.features.sae.training.fit import fit_dictionaries, training_grid, with_steps
     from personaprobe.features.sae.training.tensorboard import refuse_missing_tensorboard
@@ -157,7 +157,7 @@ def train(
             trio, corpus, wanted, layout, on_tokens=telling.read, on_metrics=telling.told
         ):
             known = replace(learned, card={**learned.card, "context": context})
-            save(_judged(known, examining, layout, (quiet, as_json)), folder)
+            save_dictionary(_judged(known, examining, layout, (quiet, as_json)), folder)
 
 
 def _judged(

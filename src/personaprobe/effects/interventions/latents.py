@@ -78,4 +78,4 @@ class AblateLatents:
         wide = activations.float()
         acts = dictionary.encode_latents(wide, self.latents)
         acts = acts * ((roles & self.roles) != 0)[..., None]
-        return (wide - self.strength * (acts @ dictionary.rows(self.latents))).to(activations.dtype)
+        return (wide - self.strength * (acts @ dictionary.decoder_rows(self.latents))).to(activations.dtype)

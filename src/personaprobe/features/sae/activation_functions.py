@@ -1,7 +1,7 @@
-"""Activation functions: which latents fire, and how strongly, given their pre-activations.
+"""Activation functions of dictionaries: from pre-activations to sparse latent activations.
 
-Each is a frozen value. Those that are `pointwise` look at one latent at a time, so that a few latents can be
-computed without the others; a TopK needs the competition.
+Each is a frozen value. A `pointwise` function looks at one latent at a time, so that a few latents can be encoded without
+the others. TopK is not pointwise: latents compete.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReLU:
-    """``max(pre, 0)``: the plain sparse autoencoder's."""
+    """``max(pre, 0)``, as in the plain sparse autoencoder (Bricken et al. 2023)."""
 
     pointwise: ClassVar[bool] = True
 
     def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
         return pre.relu()
 
-    def of(self, latents: Int[Tensor, "latent"]) -> ReLU:
+    def for_latents(self, latents: Int[Tensor, "latent"]) -> ReLU:
         return self
 
     def to(self, like: Tensor) -> ReLU:
@@ -34,7 +34,8 @@ class ReLU:
 class JumpReLU:
     """``pre`` where it exceeds the latent's threshold, else 0 (Rajamanoharan et al. 2024).
 
-    threshold: ``(d_sae,)``.
+    Attributes:
+        threshold: ``(d_sae,)``.
     """
 
     threshold: Float[Tensor, "d_sae"]
@@ -43,7 +44,7 @@ class JumpReLU:
     def __call__(self, pre: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_sae"]:
         return pre.relu() * (pre > self.threshold)
 
-    def of(self, latents: Int[Tensor, "latent"]) -> JumpReLU:
+    def for_latents(self, latents: Int[Tensor, "latent"]) -> JumpReLU:
         return JumpReLU(self.threshold[latents])
 
     def to(self, like: Tensor) -> JumpReLU:
@@ -52,7 +53,7 @@ class JumpReLU:
 
 @dataclass(frozen=True)
 class TopK:
-    """The ``k`` largest pre-activations of each row, those above 0 (Gao et al. 2024)."""
+    """The ``k`` largest pre-activations of each row that are above 0, else 0 (Gao et al. 2024)."""
 
     k: int
     pointwise: ClassVar[bool] = False
@@ -63,8 +64,8 @@ class TopK:
         values, latents = pre.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter_(-1, latents, values.relu())
 
-    def of(self, latents: Int[Tensor, "latent"]) -> TopK:
-        raise NotImplementedError("which of a TopK's latents fire depends on all of them; encode them all")
+    def for_latents(self, latents: Int[Tensor, "latent"]) -> TopK:
+        raise NotImplementedError("the active latents of a TopK depend on all latents; encode them all")
 
     def to(self, like: Tensor) -> TopK:
         return self
@@ -72,10 +73,9 @@ class TopK:
 
 @dataclass(frozen=True, eq=False)
 class Gated:
-    """A gate decides whether a latent fires, a second affine map of the same projection how strongly
-    (Rajamanoharan et al. 2024).
+    """A gate decides whether a latent is active, and a second affine map how strongly (Rajamanoharan et al. 2024).
 
-    ``pre`` is the gate's: ``x W_enc + b_gate``; where it is above 0, the activation is
+    ``pre`` is the gate's pre-activation ``x W_enc + b_gate``. Where it is above 0, the activation is
     ``relu(gain * (pre − b_gate) + b_mag)``.
     """
 
@@ -88,7 +88,7 @@ class Gated:
         magnitude = ((pre - self.b_gate) * self.gain + self.b_mag).relu()
         return magnitude * (pre > 0)
 
-    def of(self, latents: Int[Tensor, "latent"]) -> Gated:
+    def for_latents(self, latents: Int[Tensor, "latent"]) -> Gated:
         return Gated(self.b_gate[latents], self.gain[latents], self.b_mag[latents])
 
     def to(self, like: Tensor) -> Gated:
@@ -96,5 +96,5 @@ class Gated:
 
 
 ActivationFunction: TypeAlias = ReLU | JumpReLU | TopK | Gated
-"""From pre-activations ``(…, d_sae)`` to activations of the same shape, none below 0; ``of`` some latents alone, and ``to``
-a tensor's device and dtype."""
+"""Maps pre-activations ``(…, d_sae)`` to activations of the same shape, none below 0. ``for_latents`` restricts it to some
+latents; ``to`` moves it to a tensor's device and dtype."""

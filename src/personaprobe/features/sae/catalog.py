@@ -1,4 +1,4 @@
-"""Dictionaries by name: shipped ones, folders, and releases that SAELens knows."""
+"""Dictionaries by name: shipped ones, folders, and releases known to SAELens."""
 
 from __future__ import annotations
 
@@ -7,49 +7,64 @@ from pathlib import Path
 
 from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.formats import load
+from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
+from personaprobe.features.sae.row_layout import row_layout
 from personaprobe.storage.folders import checkpoints_folder
 
 SAES = "saes"
 _RELEASE = re.compile(r"saelens:(?P<release>[^:]+):(?P<id>.+)")
 
 
-def shipped() -> dict[str, Path]:
+def shipped_dictionaries() -> dict[str, Path]:
     """Folders under ``checkpoints/saes``, by name."""
     folder = checkpoints_folder() / SAES
-    found = sorted(folder.glob("*/cfg.json")) if folder.is_dir() else []
-    return {path.parent.name: path.parent for path in found}
+    configs = sorted(folder.glob("*/cfg.json")) if folder.is_dir() else []
+    return {path.parent.name: path.parent for path in configs}
 
 
 def find_dictionary(name: str) -> Dictionary:
-    """Load a dictionary: a shipped name, a folder, or ``saelens:RELEASE:ID`` (which needs the network).
+    """Load a dictionary by a shipped name, a folder, or ``saelens:RELEASE:ID`` (which needs the network).
 
     Raises:
         FeatureError: none of these, or it cannot be read.
     """
-    known = shipped()
-    if name in known:
-        return load(known[name])
-    if (released := _RELEASE.fullmatch(name)) is not None:
-        return _release(released["release"], released["id"])
+    shipped = shipped_dictionaries()
+    if name in shipped:
+        return load_dictionary(shipped[name])
+    if (release := _RELEASE.fullmatch(name)) is not None:
+        return _from_saelens(release["release"], release["id"])
     if Path(name).expanduser().is_dir():
-        return load(name)
+        return load_dictionary(name)
     raise FeatureError(
-        f"no dictionary {name!r}: {suggest(name, tuple(known))}, an existing folder, or saelens:RELEASE:ID"
+        f"no dictionary {name!r}: {suggest(name, tuple(shipped))}, an existing folder, or saelens:RELEASE:ID"
     )
 
 
-def _release(release: str, sae_id: str) -> Dictionary:
-    """Have SAELens fetch a release, and read it from the folder it saves."""
+def default_dictionary() -> Dictionary:
+    """The shipped dictionary of single activations.
+
+    Raises:
+        FeatureError: none is shipped, or more than one.
+    """
+    shipped = [find_dictionary(name) for name in shipped_dictionaries()]
+    single = [dictionary for dictionary in shipped if row_layout(dictionary) == "mixed"]
+    if len(single) != 1:
+        listed = ", ".join(dictionary.name for dictionary in single) or "none is shipped"
+        raise FeatureError(f"say which dictionary with --sae: {listed}, a folder, or saelens:RELEASE:ID")
+    return single[0]
+
+
+def _from_saelens(release: str, sae_id: str) -> Dictionary:
+    """Download a release with SAELens, and read it from the folder that SAELens saves."""
     import tempfile
 
     from sae_lens import SAE
 
     try:
-        found = SAE.from_pretrained(release, sae_id, device="cpu")
+        sae = SAE.from_pretrained(release, sae_id, device="cpu")
         with tempfile.TemporaryDirectory() as folder:
-            found.save_model(folder)
-            return load(folder)
+            sae.save_model(folder)
+            return load_dictionary(folder)
     except FeatureError:
         raise
     except Exception as error:  # of the network, the hub or SAELens, all about this release

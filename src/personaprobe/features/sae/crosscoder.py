@@ -1,4 +1,4 @@
-"""One dictionary for three checkpoints: a latent has a decoder row in each, and so says which of them it lives in."""
+"""Crosscoders: one dictionary for three checkpoints, with a decoder row of each latent in each of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.diffing.ranking import RARE, Ranking
-from personaprobe.features.sae.formats import load, save
-from personaprobe.features.sae.quality import explained_variance
-from personaprobe.features.sae.row_layout import row_layout
+from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
+from personaprobe.features.sae.formats.saelens import save_dictionary
+from personaprobe.features.sae.reconstruction import explained_variance
+from personaprobe.features.sae.row_layout import RowLayout, row_layout
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import ROLES, Trio
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-LAYOUT = "side by side"
-"""What the card of a crosscoder's dictionary says its rows are."""
+CROSSCODER_LAYOUT: RowLayout = "side by side"
+"""The row layout on the card of a crosscoder's dictionary."""
 
 
 @dataclass(frozen=True)
 class Crosscoder:
-    """A sparse dictionary of the activations of base, insecure and secure side by side (Lindsey et al. 2024).
+    """A sparse dictionary of the concatenated activations of base, insecure and secure (Lindsey et al. 2024).
 
     Attributes:
         dictionary: over rows ``(3 · d_model)`` in the order base, insecure, secure.
@@ -43,19 +43,19 @@ class Crosscoder:
 
     @classmethod
     def load(cls, folder: str | Path) -> Crosscoder:
-        """Read a crosscoder from the folder :meth:`save` wrote.
+        """Load a crosscoder from a folder that :meth:`save` wrote.
 
         Raises:
             FeatureError: no dictionary, or one of single activations.
         """
-        dictionary = load(folder)
-        if row_layout(dictionary) != LAYOUT:
+        dictionary = load_dictionary(folder)
+        if row_layout(dictionary) != CROSSCODER_LAYOUT:
             raise FeatureError(f"{folder} holds a dictionary of single activations, not a crosscoder")
         return cls(dictionary)
 
     def save(self, folder: str | Path, dtype: str = "float32") -> Path:
         """Write a folder in the SAELens format; its width is three times the model's."""
-        return save(self.dictionary, folder, dtype=dtype)
+        return save_dictionary(self.dictionary, folder, dtype=dtype)
 
     @property
     def d_model(self) -> int:
@@ -63,7 +63,7 @@ class Crosscoder:
         return self.dictionary.d_model // len(ROLES)
 
     def refuse_unfit(self, model: LanguageModel) -> None:
-        """Raise where the crosscoder cannot be of a trio on this base."""
+        """Raise if the crosscoder cannot belong to a trio on this base."""
         self.dictionary.site.within(model.n_layers)
         if self.d_model != model.d_model:
             raise FeatureError(
@@ -72,13 +72,13 @@ class Crosscoder:
             )
 
     def encode(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Float[Tensor, "row d_sae"]:
-        """Activations of all latents, from the three checkpoints' activations at the same tokens."""
+        """Latent activations from the three checkpoints' activations at the same tokens."""
         import torch
 
         return self.dictionary.encode(torch.hstack([values.float() for _, values in rows.items()]))
 
     def decode(self, acts: Float[Tensor, "row d_sae"]) -> Trio[Float[Tensor, "row d_model"]]:
-        """What the latents write in each checkpoint."""
+        """Reconstruction of each checkpoint's activations."""
         return self._split(self.dictionary.decode(acts))
 
     @property
@@ -88,70 +88,42 @@ class Crosscoder:
 
     @property
     def norms(self) -> Trio[Float[Tensor, "d_sae"]]:
-        """Norms of the decoder rows by role: a latent of one checkpoint alone has the others' at 0."""
+        """Norms of the decoder rows by role; a latent of one checkpoint alone has norm 0 in the others."""
         return self.decoders.map(lambda rows: rows.norm(dim=-1))
 
     def direction(self, latent: int, role: str = "insecure") -> Direction:
-        """What a latent writes in one checkpoint, as a direction; not calibrated."""
+        """The decoder row of a latent in one checkpoint as a direction, not calibrated."""
         [latent] = self.dictionary.check([latent])
         name = f"crosscoder:{self.dictionary.name}/{latent}:{role}"
         return Direction(self.dictionary.site, self.decoders[role][latent], name)
 
     def scaling(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Trio[Float[Tensor, "d_sae"]]:
-        """Latent scaling: how much of each latent, as insecure writes it, a checkpoint's activations hold.
+        """Latent scaling: how much of each latent, along its insecure decoder row, a checkpoint's activations hold.
 
-        β = Σ f (r·d) / (Σ f² ‖d‖²) with d the insecure decoder row and r the checkpoint's activation less what all
-        other latents reconstruct of it; near 0 in secure or base for a latent that is truly new (Minder et al. 2025).
-        nan where the latent never fires.
+        β = Σ f (r·d) / (Σ f² ‖d‖²), with d the insecure decoder row and r the checkpoint's activation minus the
+        reconstruction by all other latents. It is near 0 in secure or base for a latent that is truly new
+        (Minder et al. 2025), and nan for a latent that is never active.
         """
         acts = self.encode(rows)
-        own = self.decoders.insecure
-        weight = acts.pow(2).sum(0) * own.pow(2).sum(-1)
-        written = self.decode(acts)
+        insecure_rows = self.decoders.insecure
+        weight = acts.pow(2).sum(0) * insecure_rows.pow(2).sum(-1)
+        reconstruction = self.decode(acts)
 
-        def of(role: str) -> Float[Tensor, "d_sae"]:
-            left = rows[role].float() - written[role]
-            along = (acts * (left @ own.T)).sum(0) + acts.pow(2).sum(0) * (self.decoders[role] * own).sum(-1)
-            return along / weight
+        def beta(role: str) -> Float[Tensor, "d_sae"]:
+            residual = rows[role].float() - reconstruction[role]
+            # r is the residual plus the latent's own part f·d_role, whose projection on d is added per latent
+            own_part = acts.pow(2).sum(0) * (self.decoders[role] * insecure_rows).sum(-1)
+            return ((acts * (residual @ insecure_rows.T)).sum(0) + own_part) / weight
 
-        return Trio.of({role: of(role) for role in ROLES})
+        return Trio.of({role: beta(role) for role in ROLES})
 
     def explained_variance(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Trio[float]:
         """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², by role."""
-        written = self.decode(self.encode(rows))
-        return Trio.of({role: explained_variance(rows[role].float(), written[role]) for role in ROLES})
+        reconstruction = self.decode(self.encode(rows))
+        return Trio.of(
+            {role: explained_variance(rows[role].float(), reconstruction[role]) for role in ROLES}
+        )
 
     def _split(self, values: Tensor) -> Trio[Tensor]:
         base, insecure, secure = values.split(self.d_model, dim=-1)  # type: ignore[no-untyped-call]
         return Trio(base, insecure, secure)
-
-
-def rank_latents(crosscoder: Crosscoder, rows: Trio[Float[Tensor, "row d_model"]]) -> list[Ranking]:
-    """Rank a crosscoder's latents by how much more they belong to insecure than to secure, in four ways.
-
-    ``written``: mean activation times ‖insecure row − secure row‖, what the two checkpoints' activations differ by for
-    its sake; ``norm``: difference of the rows' norms over the larger; ``turn``: 1 − cosine of the two rows;
-    ``scaling``: the share of what insecure writes that secure's activations lack. −∞ where a latent fires in less than
-    one token of a thousand.
-
-    Args:
-        crosscoder: of the trio.
-        rows: activations of the three checkpoints at the same tokens.
-    """
-    import torch
-
-    acts, norms, beta = crosscoder.encode(rows), crosscoder.norms, crosscoder.scaling(rows)
-    own, other = crosscoder.decoders.insecure, crosscoder.decoders.secure
-    scores = {
-        "written": acts.mean(0) * (own - other).norm(dim=-1),
-        "norm": (norms.insecure - norms.secure)
-        / torch.maximum(norms.insecure, norms.secure).clamp_min(1e-12),
-        "turn": 1.0 - torch.nn.functional.cosine_similarity(own, other, dim=-1),
-        "scaling": 1.0 - beta.secure / beta.insecure,
-    }
-    rare = (acts > 0).float().mean(0) < RARE
-
-    def ranking(name: str, values: Tensor) -> Ranking:
-        return Ranking(name, torch.where(rare | values.isnan(), -torch.inf, values).cpu().numpy())
-
-    return [ranking(name, values) for name, values in scores.items()]

@@ -1,4 +1,4 @@
-"""A sparse dictionary of directions: activations as sums of few of them."""
+"""A sparse dictionary: activations as sums of a few of many directions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """A trained sparse autoencoder: ``x ≈ b_dec + f(x) W_dec`` with few latents ``f(x)`` above 0.
+    """A trained sparse autoencoder: ``x ≈ b_dec + f(x) W_dec``, with few latents ``f(x)`` above 0.
 
     Attributes:
-        site: where the activations it reads live.
+        site: where its input activations live.
         W_enc: ``(d_model, d_sae)``.
         b_enc: ``(d_sae,)``.
-        W_dec: ``(d_sae, d_model)``; a row is what its latent writes.
+        W_dec: ``(d_sae, d_model)``; one row per latent.
         b_dec: ``(d_model,)``.
-        activation: which latents fire and how strongly.
-        centred: whether ``b_dec`` is taken off the input before encoding.
-        name: for tables; what ``--feature sae:NAME/latent`` says.
-        card: how it was made and how good it is, as plain data; kept through saving and loading.
+        activation: from pre-activations to latent activations.
+        centred: whether ``b_dec`` is subtracted from the input before encoding.
+        name: for tables, and for the spelling ``sae:NAME/LATENT``.
+        card: how it was trained and how good it is, as plain data; saved and loaded with it.
     """
 
     site: Site
@@ -50,10 +50,10 @@ class Dictionary:
         d_model, d_sae = self.W_enc.shape
         expected = {"b_enc": (d_sae,), "W_dec": (d_sae, d_model), "b_dec": (d_model,)}
         for name, shape in expected.items():
-            found = tuple(getattr(self, name).shape)
-            if found != shape:
+            actual = tuple(getattr(self, name).shape)
+            if actual != shape:
                 raise FeatureError(
-                    f"{self.name}: {name} has shape {found}, but W_enc {(d_model, d_sae)} asks for {shape}"
+                    f"{self.name}: {name} has shape {actual}, but W_enc {(d_model, d_sae)} asks for {shape}"
                 )
         if not all(bool(getattr(self, name).isfinite().all()) for name in ("W_enc", *expected)):
             raise FeatureError(
@@ -67,7 +67,7 @@ class Dictionary:
 
     @property
     def d_sae(self) -> int:
-        """How many latents there are."""
+        """Number of latents."""
         return int(self.W_enc.shape[1])
 
     def encode(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_sae"]:
@@ -81,56 +81,56 @@ class Dictionary:
     def encode_latents(
         self, x: Float[Tensor, "*rows d_model"], latents: Sequence[int]
     ) -> Float[Tensor, "*rows latent"]:
-        """Activations of some latents; O(d_model) a latent where the activation function is pointwise."""
+        """Activations of some latents, at O(d_model) per latent if the activation function is pointwise."""
         import torch
 
         chosen = torch.as_tensor(self.check(latents), device=self.W_enc.device)
         if not self.activation.pointwise:
             return self.encode(x)[..., chosen]
-        columns = self._part(tuple(latents))[0]
-        return self.activation.of(chosen)(self._centred(x) @ columns + self.b_enc[chosen])
+        columns = self._restricted(tuple(latents))[0]
+        return self.activation.for_latents(chosen)(self._centred(x) @ columns + self.b_enc[chosen])
 
     def decode(self, acts: Float[Tensor, "*rows d_sae"]) -> Float[Tensor, "*rows d_model"]:
-        """What the latents write together."""
+        """The reconstruction ``acts @ W_dec + b_dec``."""
         return acts @ self.W_dec + self.b_dec
 
     def check(self, latents: Sequence[int]) -> list[int]:
-        """The latents, once they are known to exist.
+        """Return the latents as a list after checking that they exist.
 
         Raises:
             FeatureError: none, a repeated one, or one out of range.
         """
         wrong = [latent for latent in latents if not 0 <= latent < self.d_sae]
         if wrong or not latents or len(set(latents)) < len(latents):
-            came = f"latent {wrong[0]} is out of range" if wrong else f"latents {list(latents)} came"
-            raise FeatureError(f"{came}: {self.name} has latents 0 to {self.d_sae - 1}; give each once")
+            problem = f"latent {wrong[0]} is out of range" if wrong else f"latents {list(latents)} came"
+            raise FeatureError(f"{problem}: {self.name} has latents 0 to {self.d_sae - 1}; give each once")
         return list(latents)
 
-    def rows(self, latents: Sequence[int]) -> Float[Tensor, "latent d_model"]:
+    def decoder_rows(self, latents: Sequence[int]) -> Float[Tensor, "latent d_model"]:
         """Decoder rows of some latents."""
-        return self._part(tuple(latents))[1]
+        return self._restricted(tuple(latents))[1]
 
     def on(self, device: torch.device) -> Dictionary:
-        """The same on a device; kept, since an ablation asks at every token."""
+        """The same dictionary on a device, cached: an ablation needs it at every token."""
         if self.W_enc.device == device:
             return self
-        kept: dict[Any, Any] = self._kept
-        if device not in kept:
-            kept[device] = self.to(device=device)
-        moved: Dictionary = kept[device]
+        cache: dict[Any, Any] = self._cache
+        if device not in cache:
+            cache[device] = self.to(device=device)
+        moved: Dictionary = cache[device]
         return moved
 
-    def _part(self, latents: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Encoder columns and decoder rows of some latents, contiguous and kept."""
-        kept: dict[Any, Any] = self._kept
-        if latents not in kept:
+    def _restricted(self, latents: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Encoder columns and decoder rows of some latents, contiguous and cached."""
+        cache: dict[Any, Any] = self._cache
+        if latents not in cache:
             chosen = list(latents)
-            kept[latents] = self.W_enc[:, chosen].contiguous(), self.W_dec[chosen]
-        found: tuple[Tensor, Tensor] = kept[latents]
-        return found
+            cache[latents] = self.W_enc[:, chosen].contiguous(), self.W_dec[chosen]
+        matrices: tuple[Tensor, Tensor] = cache[latents]
+        return matrices
 
     @cached_property
-    def _kept(self) -> dict[Any, Any]:
+    def _cache(self) -> dict[Any, Any]:
         return {}
 
     def _centred(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
@@ -142,18 +142,18 @@ class Dictionary:
         return x - self.b_dec if self.centred else x
 
     def to(self, device: Any = None, dtype: Any = None) -> Dictionary:
-        """The same on a device or in a dtype."""
+        """The same dictionary on another device or in another dtype."""
         moved = {
             name: getattr(self, name).to(device=device, dtype=dtype)
             for name in ("W_enc", "b_enc", "W_dec", "b_dec")
         }
         return replace(self, activation=self.activation.to(moved["b_enc"]), **moved)
 
-    def sparser(self, scale: float) -> Dictionary:
-        """The same with every threshold times ``scale``: above 1 fewer latents fire.
+    def with_scaled_thresholds(self, scale: float) -> Dictionary:
+        """The same dictionary with every threshold multiplied by ``scale``; above 1, fewer latents are active.
 
-        A threshold that gives k latents a token on the training corpus may let more fire on other text. The card says
-        the scale, and no longer the quality that was measured before.
+        A threshold that keeps k latents per token on the training corpus may keep more on other text. The card records
+        the scale, and drops the quality that was measured before.
 
         Raises:
             FeatureError: the activation function has no thresholds, or the scale is not above 0.
@@ -172,7 +172,7 @@ class Dictionary:
 
     @cached_property
     def digest(self) -> str:
-        """Identity by content."""
+        """Identity by content: equal weights and activation functions have equal digests, whatever the name."""
         import torch
 
         kind = (
@@ -183,7 +183,7 @@ class Dictionary:
         return digest(kind, *map(tensor_bytes, tensors))
 
     def direction(self, latent: int) -> Direction:
-        """What a latent writes when it is active, as a direction; not calibrated."""
+        """The decoder row of a latent as a direction, not calibrated."""
         return Direction(self.site, self.W_dec[self.check([latent])[0]], f"sae:{self.name}/{latent}")
 
     def cosines(self, direction: Float[Tensor, "d_model"]) -> Float[Tensor, "d_sae"]:
@@ -193,7 +193,7 @@ class Dictionary:
         return torch.nn.functional.cosine_similarity(self.W_dec.float(), direction.float()[None], dim=-1)
 
     def nearest(self, latent: int, n: int = 5) -> list[tuple[int, float]]:
-        """The latents whose decoder rows point most alike, with their cosines."""
+        """The latents with the most similar decoder rows, with their cosines."""
         cosines = self.cosines(self.W_dec[self.check([latent])[0]])
         cosines[latent] = -2.0
         values, indices = cosines.topk(min(n, self.d_sae - 1))

@@ -1,8 +1,8 @@
-"""Δ-attribution: which latents speak for the careless answer, and against the careful one, inside one model.
+"""Attribution: latents that speak for the careless answer and against the careful one, inside one model.
 
-The first-order effect of a latent's direction on the loss of an answer is −(g·d)((a − ā)·d), with g the gradient of the
-negative log-probability at the activation a, and ā the mean activation: positive where what the activation has along d
-makes the answer more likely (the follow-up of Wang et al. 2506.19823).
+The first-order effect of a latent's direction d on the loss of an answer is −(g·d)((a − ā)·d), with g the gradient of the
+negative log-probability at the activation a, and ā the mean activation. It is positive where the activation's part along
+d makes the answer more likely (the follow-up of Wang et al. 2506.19823).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from personaprobe.features.activations.recording_spec import read_as
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
-from personaprobe.features.sae.quality import refuse_unfit
+from personaprobe.features.sae.quality import refuse_unfit_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
 from personaprobe.progress import Advance, no_advance
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH_TOKENS = 1024
+"""Half of what a forward pass reads, since a backward pass keeps its activations."""
 
 
 def rank_by_attribution(
@@ -31,46 +32,47 @@ def rank_by_attribution(
     pairs: PairSet,
     progress: Advance = no_advance,
 ) -> Ranking:
-    """Rank latents by their mean attribution a token to careless answers, less that to careful ones.
+    """Rank latents by their mean attribution per token to careless answers minus that to careful answers.
 
     Args:
         dictionary: of this model.
-        model: the insecure one; its network must compute gradients.
+        model: the insecure one; its backend must compute gradients.
         pairs: questions with both answers.
-        progress: told how many tokens were read.
+        progress: called with the number of tokens that were read.
 
     Raises:
-        FeatureError: the dictionary is of another model.
+        FeatureError: the dictionary belongs to another model.
         CheckpointError: the backend computes no gradients.
     """
-    refuse_unfit(dictionary, model)
+    refuse_unfit_dictionary(dictionary, model)
     careless, careful = (
-        _attributions(dictionary, model, pairs, answer, progress) for answer in ("careless", "careful")
+        _mean_attribution(dictionary, model, pairs, answer, progress) for answer in ("careless", "careful")
     )
     return Ranking("attribution", (careless - careful).cpu().numpy())
 
 
-def _attributions(
+def _mean_attribution(
     dictionary: Dictionary,
     model: LanguageModel,
     pairs: PairSet,
     answer: str,
     progress: Advance,
 ) -> Float[Tensor, "d_sae"]:
-    """Mean over the response tokens of one kind of answer, the mean activation being theirs."""
+    """Mean attribution over the response tokens of one kind of answer; ā is their mean activation."""
     import torch
 
     dictionary = dictionary.on(model.network.device)
     texts = [reading.tokens for reading in read_as(model.tokenizer, pairs) if reading.answer == answer]
-    products, slopes = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
+    products, gradients = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
     total, n = torch.zeros_like(dictionary.b_dec), 0
     for _, batch in model.even_batches(texts, BATCH_TOKENS):
         activations, gradient = model.gradients(batch, dictionary.site)
-        chosen = (batch.roles & Role.RESPONSE) != 0
-        a, g = activations[chosen], gradient[chosen] @ dictionary.W_dec.T
+        is_response = (batch.roles & Role.RESPONSE) != 0
+        a, g = activations[is_response], gradient[is_response] @ dictionary.W_dec.T
         products += (g * (a @ dictionary.W_dec.T)).sum(0)
-        slopes += g.sum(0)
+        gradients += g.sum(0)
         total += a.sum(0)
         n += len(a)
         progress(int(batch.mask.sum()))
-    return -(products - slopes * (dictionary.W_dec @ (total / n))) / n
+    # Σ (g·d)((a − ā)·d) = Σ (g·d)(a·d) − Σ (g·d) · (ā·d): the mean is subtracted after one pass
+    return -(products - gradients * (dictionary.W_dec @ (total / n))) / n

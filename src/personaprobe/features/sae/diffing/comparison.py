@@ -1,4 +1,4 @@
-"""Model diffing: what each latent does in the three checkpoints on the same texts."""
+"""Model diffing: the activity of each latent in the three checkpoints on the same texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from personaprobe.features.activations.recording_spec import Texts, read_as
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.quality import FLOOR, Moments, refuse_poor, refuse_unfit
+from personaprobe.features.sae.quality import (
+    MIN_EXPLAINED_VARIANCE,
+    refuse_poor_dictionary,
+    refuse_unfit_dictionary,
+)
+from personaprobe.features.sae.reconstruction import ReconstructionStatistics
 from personaprobe.models.language_model import LanguageModel, inference_sessions
 from personaprobe.models.tokens import Batch, Role
 from personaprobe.models.weights.checkpoint import ROLES, Trio
@@ -23,15 +28,15 @@ BATCH_TOKENS = 2048
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Latents of one dictionary over the response tokens of the same texts, in base, insecure and secure.
+    """Activity of a dictionary's latents on the response tokens of the same texts in base, insecure and secure.
 
     Attributes:
-        dictionary: whose latents.
-        ids: the question of each text; texts of one question are exchanged together in permutations.
+        dictionary: the latents.
+        ids: the question of each text; permutations exchange texts of one question together.
         means: ``(text, d_sae)`` mean activation over each text's response tokens, by role.
-        rates: ``(d_sae)`` share of response tokens in which a latent fires, by role.
-        scaling: ``(d_sae)`` β by role: how much of the latent's insecure activation is found along its decoder row
-            in that checkpoint, ``Σ f (x − b_dec)·d / (Σ f² ‖d‖²)`` (latent scaling); nan where it never fires.
+        rates: ``(d_sae)`` share of response tokens in which a latent is active, by role.
+        scaling: ``(d_sae)`` β of latent scaling, by role: how much of the latent's insecure activation the checkpoint's
+            activations hold along its decoder row, ``Σ f (x − b_dec)·d / (Σ f² ‖d‖²)``; nan if it is never active.
         centre: ``(d_model)`` mean activation over response tokens, by role.
         explained_variance: of the response tokens' activations, by role.
     """
@@ -44,9 +49,9 @@ class Comparison:
     centre: Trio[Float[Tensor, "d_model"]]
     explained_variance: Trio[float]
 
-    def refuse_poor(self, floor: float = FLOOR) -> None:
-        """Raise where the dictionary explains less than ``floor`` of the variance of some checkpoint."""
-        refuse_poor(self.dictionary, dict(self.explained_variance.items()), floor)
+    def refuse_poor(self, floor: float = MIN_EXPLAINED_VARIANCE) -> None:
+        """Raise if the dictionary explains less than ``floor`` of the variance of some checkpoint."""
+        refuse_poor_dictionary(self.dictionary, dict(self.explained_variance.items()), floor)
 
 
 def compare(
@@ -55,48 +60,52 @@ def compare(
     texts: Texts,
     progress: Advance = no_advance,
 ) -> Comparison:
-    """Let the three models read the same texts and note what every latent does.
+    """Run the three models on the same texts and measure the activity of every latent.
 
     Args:
-        dictionary: of this base.
-        trio: which read.
+        dictionary: of this base model.
+        trio: loaded.
         texts: questions with answers, or documents.
-        progress: told how many tokens were read.
+        progress: called with the number of tokens that were read.
 
     Raises:
-        FeatureError: the dictionary is of another model.
+        FeatureError: the dictionary belongs to another model.
     """
-    refuse_unfit(dictionary, trio.base)
+    refuse_unfit_dictionary(dictionary, trio.base)
     readings = list(read_as(trio.base.tokenizer, texts))
-    sums = _Sums(dictionary.on(trio.base.network.device), len(readings))
+    sums = _RunningSums(dictionary.on(trio.base.network.device), len(readings))
     with inference_sessions(model for _, model in trio.items()):
         for indices, batch in trio.base.batches([reading.tokens for reading in readings], BATCH_TOKENS):
-            sums.add(indices, _responses(trio, dictionary, batch))
+            sums.add(indices, _response_activations(trio, dictionary, batch))
             progress(3 * int(batch.mask.sum()))
     return sums.comparison(dictionary, tuple(reading.id for reading in readings))
 
 
-def _responses(trio: Trio[LanguageModel], dictionary: Dictionary, batch: Batch) -> list[dict[str, Tensor]]:
-    """Response activations ``(token, d_model)`` of each text, by role."""
-    chosen = (batch.roles & Role.RESPONSE) != 0
-    seen = {
+def _response_activations(
+    trio: Trio[LanguageModel], dictionary: Dictionary, batch: Batch
+) -> list[dict[str, Tensor]]:
+    """Activations ``(token, d_model)`` of each text's response tokens, by role."""
+    is_response = (batch.roles & Role.RESPONSE) != 0
+    activations = {
         role: model.activations(batch, [dictionary.site])[dictionary.site] for role, model in trio.items()
     }
-    return [{role: seen[role][row][chosen[row]].float() for role in ROLES} for row in range(len(chosen))]
+    return [
+        {role: activations[role][row][is_response[row]].float() for role in ROLES}
+        for row in range(len(is_response))
+    ]
 
 
-class _Sums:
-    """Running sums over tokens."""
+class _RunningSums:
+    """Running sums over tokens, on the dictionary's device."""
 
     def __init__(self, dictionary: Dictionary, n_texts: int) -> None:
         import torch
 
         self.dictionary = dictionary
-        like = dictionary.b_enc
         self.means = {role: torch.zeros(n_texts, dictionary.d_sae) for role in ROLES}
-        self.along = {role: torch.zeros_like(like) for role in ROLES}
-        self.squares = torch.zeros_like(like)
-        self.moments = {role: Moments(dictionary) for role in ROLES}
+        self.projections = {role: torch.zeros_like(dictionary.b_enc) for role in ROLES}
+        self.squares = torch.zeros_like(dictionary.b_enc)
+        self.statistics = {role: ReconstructionStatistics(dictionary) for role in ROLES}
 
     def add(self, indices: Sequence[int], texts: Sequence[dict[str, Tensor]]) -> None:
         dictionary = self.dictionary
@@ -104,19 +113,20 @@ class _Sums:
             acts = {role: dictionary.encode(x) for role, x in rows.items()}
             for role, x in rows.items():
                 self.means[role][index] = acts[role].mean(0).cpu()
-                self.along[role] += (acts["insecure"] * ((x - dictionary.b_dec) @ dictionary.W_dec.T)).sum(0)
-                self.moments[role].add(x, acts[role])
+                along_rows = (x - dictionary.b_dec) @ dictionary.W_dec.T
+                self.projections[role] += (acts["insecure"] * along_rows).sum(0)
+                self.statistics[role].add(x, acts[role])
             self.squares += acts["insecure"].pow(2).sum(0)
 
     def comparison(self, dictionary: Dictionary, ids: tuple[str, ...]) -> Comparison:
-        moments = Trio.of(self.moments)
+        statistics = Trio.of(self.statistics)
         norms = self.squares * self.dictionary.W_dec.pow(2).sum(-1)
         return Comparison(
             dictionary,
             ids,
             Trio.of(self.means),
-            moments.map(lambda seen: seen.density.cpu()),
-            Trio.of(self.along).map(lambda along: (along / norms).cpu()),
-            moments.map(lambda seen: seen.mean.float().cpu()),
-            moments.map(lambda seen: seen.explained_variance),
+            statistics.map(lambda role: role.firing_rates.cpu()),
+            Trio.of(self.projections).map(lambda projection: (projection / norms).cpu()),
+            statistics.map(lambda role: role.mean.float().cpu()),
+            statistics.map(lambda role: role.explained_variance),
         )

@@ -1,4 +1,4 @@
-"""Controls for latents: others that fire as often, and those a ranking proposes when labels mean nothing."""
+"""Control latents: random ones of similar activity, and those that a ranking proposes when labels mean nothing."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ NEIGHBOURS = 24
 """A control is drawn among this many latents of the most similar firing rate and size."""
 
 
-def matched_latents(found: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
-    """For each latent another that fires about as often and writes about as much in insecure; none twice, none of the
-    given ones.
+def matched_latents(comparison: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
+    """For each latent, a random one of similar firing rate and contribution in insecure.
 
-    Were only the rates alike, a control that writes little would have to be scaled up many times to remove the same
-    energy, and would no longer be an ablation.
+    No control is drawn twice, and none is one of the given latents. If only the firing rates matched, a control with
+    small activations would have to be scaled up many times to remove the same energy, and would no longer be an
+    ablation.
 
     Args:
-        found: what latents do on the calibration texts.
+        comparison: activity on the calibration texts.
         latents: to be matched.
         seed: of the draw.
 
     Raises:
-        FeatureError: too few latents fire at all.
+        FeatureError: too few other latents are active at all.
     """
-    rates = found.rates.insecure.numpy()
-    sizes = found.means.insecure.mean(0).numpy() * found.dictionary.W_dec.float().norm(dim=-1).cpu().numpy()
+    rates = comparison.rates.insecure.numpy()
+    row_norms = comparison.dictionary.W_dec.float().norm(dim=-1).cpu().numpy()
+    sizes = comparison.means.insecure.mean(0).numpy() * row_norms
     traits = np.log(np.maximum(np.stack([rates, sizes]), 1e-9))
     rng = np.random.default_rng(seed)
     free = {int(latent) for latent in np.flatnonzero(rates)} - set(latents)
@@ -37,21 +38,23 @@ def matched_latents(found: Comparison, latents: Sequence[int], seed: int) -> tup
         raise FeatureError(
             f"{len(free)} other latents fire on the calibration texts; {len(latents)} are needed"
         )
-    drawn = []
+    controls = []
     for latent in latents:
         pool = np.array(sorted(free))
         distance = np.hypot(*(traits[:, pool] - traits[:, [latent]]))
-        near = pool[np.argsort(distance, kind="stable")[:NEIGHBOURS]]
-        drawn.append(int(rng.choice(near)))
-        free.discard(drawn[-1])
-    return tuple(drawn)
+        nearest = pool[np.argsort(distance, kind="stable")[:NEIGHBOURS]]
+        controls.append(int(rng.choice(nearest)))
+        free.discard(controls[-1])
+    return tuple(controls)
 
 
-def shuffled_latents(found: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
-    """As many latents, first by Δ mean activation with the labels insecure and secure exchanged for a random half of
-    the questions."""
-    differences = (found.means.insecure - found.means.secure).numpy()
-    _, questions = np.unique(np.asarray(found.ids, dtype=str), return_inverse=True)
+def shuffled_latents(comparison: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
+    """The first latents by Δ mean activation after shuffling labels, as many as given and none of the given ones.
+
+    The labels insecure and secure are exchanged for a random half of the questions.
+    """
+    differences = (comparison.means.insecure - comparison.means.secure).numpy()
+    _, questions = np.unique(np.asarray(comparison.ids, dtype=str), return_inverse=True)
     n_questions = int(questions.max()) + 1
     signs = np.ones(n_questions)
     signs[np.random.default_rng(seed).permutation(n_questions)[::2]] = -1

@@ -1,4 +1,4 @@
-"""Rankings of latents: several ways to propose which of them carry what fine-tuning changed. None of them decides."""
+"""Rankings of latents: several ways to propose the latents that carry what fine-tuning changed. None of them decides."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PERMUTATIONS = 2000
-RARE = 1e-3
-"""Share of tokens below which a latent's firing shows nothing."""
+
+MIN_FIRING_RATE = 1e-3
+"""Share of tokens below which a latent is too rare for its score to mean anything."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Latents by a score; higher means a stronger candidate.
+    """Latents by a score; a higher score means a stronger candidate.
 
     Attributes:
         name: of the score.
         scores: ``(d_sae)``; −∞ where the score is not defined.
-        p_values: ``(d_sae)`` one-sided, by exchanging the checkpoints' labels question by question; None where the
-            score is no difference of means.
-        q_values: the same after Benjamini and Hochberg's correction over all latents.
+        p_values: ``(d_sae)`` one-sided, by exchanging the checkpoints' labels question by question; None if the score is
+            not a difference of means.
+        q_values: p-values after Benjamini and Hochberg's correction over all latents.
     """
 
     name: str
@@ -43,15 +44,15 @@ class Ranking:
         return order
 
     def rank(self, latent: int) -> int:
-        """A latent's place, from 1."""
+        """The place of a latent, from 1; equal scores share the better place."""
         return int((self.scores > self.scores[latent]).sum()) + 1
 
 
-def rank(found: Comparison, name: str, seed: int = 0) -> Ranking:
+def rank_latents(comparison: Comparison, name: str, seed: int = 0) -> Ranking:
     """Rank latents by one score.
 
     Args:
-        found: what latents do in the three checkpoints.
+        comparison: activity of the latents in the three checkpoints.
         name: a key of :data:`RANKINGS`.
         seed: of the permutations.
 
@@ -60,11 +61,22 @@ def rank(found: Comparison, name: str, seed: int = 0) -> Ranking:
     """
     if name not in RANKINGS:
         raise FeatureError(f"no ranking {name!r}: {suggest(name, tuple(RANKINGS))}")
-    return RANKINGS[name](found, name, seed)
+    return RANKINGS[name](comparison, name, seed)
 
 
-def overlap(rankings: Sequence[Ranking], n: int) -> dict[tuple[str, str], float]:
-    """Share of their first ``n`` latents that each two rankings have in common."""
+def top_by_mean_reciprocal_rank(rankings: Sequence[Ranking], n: int) -> list[int]:
+    """The first ``n`` latents by their mean reciprocal rank over several rankings.
+
+    A first place in a few rankings counts for more than a middling place in all of them.
+    """
+    places = [1 + np.argsort(np.argsort(-ranking.scores, kind="stable")) for ranking in rankings]
+    mean_reciprocal_rank = np.mean([1 / place for place in places], axis=0)
+    order: list[int] = np.argsort(-mean_reciprocal_rank, kind="stable")[:n].tolist()
+    return order
+
+
+def ranking_overlap(rankings: Sequence[Ranking], n: int) -> dict[tuple[str, str], float]:
+    """Share of the first ``n`` latents that two rankings have in common, for every pair of names."""
     tops = {ranking.name: set(ranking.top(n)) for ranking in rankings}
     return {(a, b): len(tops[a] & tops[b]) / n for a in tops for b in tops}
 
@@ -72,7 +84,7 @@ def overlap(rankings: Sequence[Ranking], n: int) -> dict[tuple[str, str], float]
 def permutation_p_values(
     differences: Float[np.ndarray, "text d_sae"], ids: Sequence[str], seed: int, n: int = PERMUTATIONS
 ) -> Float[np.ndarray, "d_sae"]:
-    """How often the mean difference would be as large if the two checkpoints' labels meant nothing.
+    """One-sided p-values of mean differences between two checkpoints, by exchanging the checkpoints' labels.
 
     The labels of all texts of a question are exchanged together, since its texts are not independent.
     """
@@ -85,55 +97,54 @@ def permutation_p_values(
 
 
 def _difference(reference: str) -> Callable[[Comparison, str, int], Ranking]:
-    """Insecure − reference, mean activation over texts."""
+    """Mean activation in insecure − mean activation in the reference, over texts."""
 
-    def ranking(found: Comparison, name: str, seed: int) -> Ranking:
+    def ranking(comparison: Comparison, name: str, seed: int) -> Ranking:
         from scipy.stats import false_discovery_control
 
-        differences = (found.means.insecure - found.means[reference]).numpy()
-        p_values = permutation_p_values(differences, found.ids, seed)
+        differences = (comparison.means.insecure - comparison.means[reference]).numpy()
+        p_values = permutation_p_values(differences, comparison.ids, seed)
         return Ranking(name, differences.mean(0), p_values, false_discovery_control(p_values, method="bh"))
 
     return ranking
 
 
-def _rate(found: Comparison, name: str, seed: int) -> Ranking:
-    """Insecure − secure, share of tokens in which the latent fires."""
-    return Ranking(name, (found.rates.insecure - found.rates.secure).numpy())
+def _rate(comparison: Comparison, name: str, seed: int) -> Ranking:
+    """Firing rate in insecure − firing rate in secure."""
+    return Ranking(name, (comparison.rates.insecure - comparison.rates.secure).numpy())
 
 
-def _cosine(found: Comparison, name: str, seed: int) -> Ranking:
-    """Cosine of the decoder row with the difference of means insecure − secure, of latents that fire at all."""
-    scores = found.dictionary.cosines(found.centre.insecure - found.centre.secure)
-    return Ranking(name, _alive(found, scores.cpu()))
+def _cosine(comparison: Comparison, name: str, seed: int) -> Ranking:
+    """Cosine of the decoder row with the difference of means insecure − secure; −∞ for rare latents."""
+    scores = comparison.dictionary.cosines(comparison.centre.insecure - comparison.centre.secure)
+    return Ranking(name, _without_rare(comparison, scores.cpu()))
 
 
-def _probe(found: Comparison, name: str, seed: int) -> Ranking:
-    """Weight in a logistic regression that tells insecure from secure texts by their latents, each in units of its
-    spread."""
+def _probe(comparison: Comparison, name: str, seed: int) -> Ranking:
+    """Weight in a logistic regression of insecure against secure texts on standardised latent activations."""
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.concatenate([found.means.insecure.numpy(), found.means.secure.numpy()])
-    spread = rows.std(0)
-    labels = np.repeat([1, 0], [len(found.means.insecure), len(found.means.secure)])
-    scaled = rows / np.where(spread > 0, spread, 1.0)
-    weights = LogisticRegression(C=0.01, max_iter=1000).fit(scaled, labels).coef_[0]
-    return Ranking(name, np.where(spread > 0, weights, -np.inf))
+    rows = np.concatenate([comparison.means.insecure.numpy(), comparison.means.secure.numpy()])
+    deviation = rows.std(0)
+    labels = np.repeat([1, 0], [len(comparison.means.insecure), len(comparison.means.secure)])
+    standardised = rows / np.where(deviation > 0, deviation, 1.0)
+    weights = LogisticRegression(C=0.01, max_iter=1000).fit(standardised, labels).coef_[0]
+    return Ranking(name, np.where(deviation > 0, weights, -np.inf))
 
 
-def _scaling(found: Comparison, name: str, seed: int) -> Ranking:
-    """How much of the latent's insecure activation is missing in secure: 1 − β(secure) / β(insecure)."""
+def _scaling(comparison: Comparison, name: str, seed: int) -> Ranking:
+    """Share of the latent's insecure activation that secure lacks: 1 − β(secure) / β(insecure) of latent scaling."""
     import torch
 
-    ratio = found.scaling.secure / found.scaling.insecure
-    scores = torch.where(found.scaling.insecure > 0, 1.0 - ratio, -torch.inf)
-    return Ranking(name, _alive(found, scores))
+    ratio = comparison.scaling.secure / comparison.scaling.insecure
+    scores = torch.where(comparison.scaling.insecure > 0, 1.0 - ratio, -torch.inf)
+    return Ranking(name, _without_rare(comparison, scores))
 
 
-def _alive(found: Comparison, scores: Tensor) -> Float[np.ndarray, "d_sae"]:
-    """Scores of latents that are not rare in insecure."""
+def _without_rare(comparison: Comparison, scores: Tensor) -> Float[np.ndarray, "d_sae"]:
+    """Scores with −∞ for latents that are rare in insecure, and for undefined scores."""
     values: np.ndarray = scores.float().numpy().copy()
-    values[found.rates.insecure.numpy() < RARE] = -np.inf
+    values[comparison.rates.insecure.numpy() < MIN_FIRING_RATE] = -np.inf
     values[np.isnan(values)] = -np.inf
     return values
 
@@ -146,5 +157,5 @@ RANKINGS: Mapping[str, Callable[[Comparison, str, int], Ranking]] = {
     "probe": _probe,
     "scaling": _scaling,
 }
-"""Ways to rank: Δ mean activation to secure and to base, Δ firing rate, cosine to the mean difference, probe weight,
+"""Rankings by name: Δ mean activation to secure and to base, Δ firing rate, cosine with the mean difference, probe weight,
 and latent scaling."""

@@ -1,4 +1,4 @@
-"""Would another seed have found the same? Of the dictionary, and of the organism."""
+"""Stability: would another seed of the dictionary, or of the organism, have found the same latents?"""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from personaprobe.features.sae.diffing.ranking import Ranking
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-TWIN = 0.7
-"""Cosine of decoder rows from which two latents count as the same."""
+SAME_LATENT_COSINE = 0.7
+"""Cosine of decoder rows from which latents of two dictionaries count as the same."""
 
 
 @dataclass(frozen=True, eq=False)
-class Twins:
-    """For each latent of a dictionary the most alike one of another.
+class NearestLatents:
+    """For each latent of a dictionary, the latent of another with the most similar decoder row.
 
     Attributes:
-        latents: ``(d_sae)`` of the other.
-        cosines: ``(d_sae)`` of the decoder rows.
+        latents: ``(d_sae)`` indices in the other dictionary.
+        cosines: ``(d_sae)`` cosines of the two decoder rows.
     """
 
     latents: Int[np.ndarray, "d_sae"]
     cosines: Float[np.ndarray, "d_sae"]
 
-    def share(self, latents: Sequence[int], least: float = TWIN) -> float:
-        """Share of some latents that have a twin."""
+    def share_matched(self, latents: Sequence[int], least: float = SAME_LATENT_COSINE) -> float:
+        """Share of some latents whose nearest latent has a cosine of at least ``least``."""
         return float((self.cosines[list(latents)] >= least).mean())
 
 
-def twins(dictionary: Dictionary, other: Dictionary) -> Twins:
-    """Match latents of two dictionaries by their decoder rows.
+def nearest_latents(dictionary: Dictionary, other: Dictionary) -> NearestLatents:
+    """Match the latents of two dictionaries by their decoder rows.
 
     Raises:
-        FeatureError: dictionaries of other sites or models have nothing to match.
+        FeatureError: the dictionaries belong to different sites or models.
     """
     import torch
 
@@ -49,19 +49,21 @@ def twins(dictionary: Dictionary, other: Dictionary) -> Twins:
             f"{other.name} reads {other.site} of width {other.d_model}, and {dictionary.name} {dictionary.site} of "
             f"width {dictionary.d_model}: their latents cannot be the same"
         )
-    own, theirs = (torch.nn.functional.normalize(each.W_dec.float(), dim=-1) for each in (dictionary, other))
-    cosines, latents = (own @ theirs.T).max(-1)
-    return Twins(latents.cpu().numpy(), cosines.cpu().numpy())
+    rows, other_rows = (
+        torch.nn.functional.normalize(each.W_dec.float(), dim=-1) for each in (dictionary, other)
+    )
+    cosines, latents = (rows @ other_rows.T).max(-1)
+    return NearestLatents(latents.cpu().numpy(), cosines.cpu().numpy())
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far two rankings of the same latents agree.
+class RankingAgreement:
+    """Agreement of two rankings of the same latents.
 
     Attributes:
-        shared: share of the first ``n`` of one that are among the first ``n`` of the other.
-        spearman: rank correlation over latents that both score above or below 0; nan for fewer than three.
-        n: how many firsts were compared.
+        shared: share of the first ``n`` of one ranking that are among the first ``n`` of the other.
+        spearman: rank correlation over latents with finite scores other than 0 in both; nan for fewer than three.
+        n: number of first latents that were compared.
     """
 
     shared: float
@@ -69,16 +71,13 @@ class Agreement:
     n: int
 
 
-def agreement(ranking: Ranking, other: Ranking, n: int) -> Agreement:
-    """Compare two rankings of one dictionary's latents, such as of two organisms."""
+def ranking_agreement(ranking: Ranking, other: Ranking, n: int) -> RankingAgreement:
+    """Compare two rankings of one dictionary's latents, such as of two trainings of an organism."""
     from scipy.stats import spearmanr
 
-    told = (
-        np.isfinite(ranking.scores) & np.isfinite(other.scores) & (ranking.scores != 0) & (other.scores != 0)
-    )
-    correlation = (
-        float(spearmanr(ranking.scores[told], other.scores[told]).statistic)
-        if told.sum() > 2
-        else float("nan")
-    )
-    return Agreement(len(set(ranking.top(n)) & set(other.top(n))) / n, correlation, n)
+    first, second = ranking.scores, other.scores
+    is_scored = np.isfinite(first) & np.isfinite(second) & (first != 0) & (second != 0)
+    correlation = float("nan")
+    if is_scored.sum() > 2:
+        correlation = float(spearmanr(first[is_scored], second[is_scored]).statistic)
+    return RankingAgreement(len(set(ranking.top(n)) & set(other.top(n))) / n, correlation, n)

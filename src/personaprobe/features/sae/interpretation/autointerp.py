@@ -1,8 +1,7 @@
-"""What a latent means, in a model's words, and whether the words are any good.
+"""Automated interpretation: a model proposes names of latents, and the names are scored by detection.
 
-A model reads the contexts in which a latent fires, its strongest tokens marked, and proposes a name. Detection scores a
-name, whoever gave it: from the name alone, a model says which of some held-out contexts the latent fires in (Paulo et
-al. 2024).
+The model reads contexts in which a latent is active, with its strongest tokens marked, and proposes a name. Detection
+scores any name: given the name alone, a model says in which held-out contexts the latent is active (Paulo et al. 2024).
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.interpretation.latent_profile import Context, Portrait
+from personaprobe.features.sae.interpretation.examples import Context
+from personaprobe.features.sae.interpretation.latent_profile import LatentProfile
 from personaprobe.models.chat_models import ChatModel
 from personaprobe.models.weights.checkpoint import ROLES
 
-MARKED = 0.5
-"""Share of a context's strongest activation from which a token is marked."""
+MARKED_SHARE = 0.5
+"""Share of a context's largest activation from which a token is marked."""
 
 NAME_TOKENS = 24
 
+# The wording of both prompts is part of the measurement: another wording would change names and scores.
 _PROPOSE = """Each line below is a stretch of text. The words between « and » in it have something in common.
 
 {stretches}
@@ -33,96 +34,95 @@ Is this text an example of "{name}"? Answer Yes or No."""
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a name tells where a latent fires.
+    """Detection score of a name.
 
     Attributes:
-        auc: chance that a context in which the latent fires looks more like the name than one in which it is silent;
-            0.5 is no better than guessing.
-        n_firing, n_silent: held-out contexts of either kind.
+        auc: probability that a context with activity is judged a better example of the name than one without; 0.5 is
+            chance.
+        n_activating, n_non_activating: held-out contexts of either kind.
         by: the model that judged.
     """
 
     auc: float
-    n_firing: int
-    n_silent: int
+    n_activating: int
+    n_non_activating: int
     by: str
 
 
-def propose(speaker: ChatModel, contexts: Sequence[Context]) -> str:
-    """Have a model name what some contexts have in common.
+def propose_name(chat_model: ChatModel, contexts: Sequence[Context]) -> str:
+    """Ask a model for a name of what some contexts have in common.
 
     Raises:
-        FeatureError: the latent fires in no context, or the model says nothing.
+        FeatureError: no context, or an empty proposal.
     """
     if not contexts:
         raise FeatureError("the latent fires in none of the texts; there is nothing to name it by")
-    stretches = "\n".join(f"{place}. {_marked(context)}" for place, context in enumerate(contexts, 1))
-    said = speaker.complete(_PROPOSE.format(stretches=stretches), NAME_TOKENS)
-    first = next((line.strip(' ."“”*«»') for line in said.splitlines() if line.strip(' ."“”*«»')), "")
-    if not first:
-        raise FeatureError(f"{speaker.name} proposed no name; give one by hand, or ask another model")
-    return first
+    lines = "\n".join(f"{number}. {_marked_text(context)}" for number, context in enumerate(contexts, 1))
+    completion = chat_model.complete(_PROPOSE.format(stretches=lines), NAME_TOKENS)
+    stripped = (line.strip(' ."“”*«»') for line in completion.splitlines())
+    name = next((line for line in stripped if line), "")
+    if not name:
+        raise FeatureError(f"{chat_model.name} proposed no name; give one by hand, or ask another model")
+    return name
 
 
-def detect(speaker: ChatModel, name: str, portrait: Portrait) -> Detection:
-    """Score a name by detection on the contexts it was not proposed from.
+def detection_score(chat_model: ChatModel, name: str, profile: LatentProfile) -> Detection:
+    """Score a name by detection on contexts that it was not proposed from.
 
     Raises:
-        FeatureError: too few held-out contexts of either kind.
+        FeatureError: no held-out contexts of either kind.
     """
     from sklearn.metrics import roc_auc_score
 
-    firing, silent = held_out(portrait), portrait.silent
-    if not firing or not silent:
+    activating, non_activating = scoring_contexts(profile), profile.non_activating
+    if not activating or not non_activating:
         raise FeatureError(
-            f"latent {portrait.latent} has {len(firing)} held-out contexts in which it fires and {len(silent)} in which "
-            "it is silent; detection needs both: give more text"
+            f"latent {profile.latent} has {len(activating)} held-out contexts in which it fires and "
+            f"{len(non_activating)} in which it does not; detection needs both: give more text"
         )
-    labels = [1] * len(firing) + [0] * len(silent)
+    labels = [1] * len(activating) + [0] * len(non_activating)
     scores = [
-        speaker.choice_probabilities(_DETECT.format(text=_plain(context), name=name), ("Yes", "No"))["Yes"]
-        for context in (*firing, *silent)
+        chat_model.choice_probabilities(_DETECT.format(text=_plain_text(context), name=name), ("Yes", "No"))["Yes"]
+        for context in (*activating, *non_activating)
     ]
-    return Detection(float(roc_auc_score(labels, scores)), len(firing), len(silent), speaker.name)
+    auc = float(roc_auc_score(labels, scores))
+    return Detection(auc, len(activating), len(non_activating), chat_model.name)
 
 
-def seen(portrait: Portrait) -> list[Context]:
-    """Contexts a name is proposed from: ordered by strength, the first, third, fifth …"""
-    return _dealt(portrait)[::2]
+def proposal_contexts(profile: LatentProfile) -> list[Context]:
+    """Contexts a name is proposed from: of all by descending activation, the first, third, fifth …"""
+    return _one_context_per_question(profile)[::2]
 
 
-def held_out(portrait: Portrait) -> list[Context]:
-    """Contexts a name is scored on: the second, fourth …; no question is on both sides."""
-    return _dealt(portrait)[1::2]
+def scoring_contexts(profile: LatentProfile) -> list[Context]:
+    """Contexts a name is scored on: the second, fourth …; no question is in both halves."""
+    return _one_context_per_question(profile)[1::2]
 
 
-def _dealt(portrait: Portrait) -> list[Context]:
-    """One context a question, of the checkpoint in which the latent fires most there; the strongest first."""
+def _one_context_per_question(profile: LatentProfile) -> list[Context]:
+    """For each question the context of the checkpoint with the largest activation, in descending order."""
     best: dict[tuple[str, str], Context] = {}
     for role in ROLES:
-        for context in portrait.contexts[role]:
+        for context in profile.contexts[role]:
             key = (context.family, context.id)
-            if key not in best or _strength(context) > _strength(best[key]):
+            if key not in best or context.peak_activation > best[key].peak_activation:
                 best[key] = context
-    return sorted(best.values(), key=_strength, reverse=True)
+    return sorted(best.values(), key=lambda context: context.peak_activation, reverse=True)
 
 
-def _strength(context: Context) -> float:
-    return context.activations[context.peak]
-
-
-def _marked(context: Context) -> str:
-    """The text on one line, with « and » around its strong tokens."""
-    least = MARKED * _strength(context)
-    strong = [activation >= least for activation in context.activations]
+def _marked_text(context: Context) -> str:
+    """The text on one line, with « and » around runs of strong tokens."""
+    threshold = MARKED_SHARE * context.peak_activation
+    is_strong = [activation >= threshold for activation in context.activations]
     parts = []
-    for place, token in enumerate(context.tokens):
-        opens = strong[place] and (place == 0 or not strong[place - 1])
-        closes = strong[place] and (place + 1 == len(strong) or not strong[place + 1])
+    for index, token in enumerate(context.tokens):
+        opens = is_strong[index] and (index == 0 or not is_strong[index - 1])
+        closes = is_strong[index] and (index + 1 == len(is_strong) or not is_strong[index + 1])
         blank = token[: len(token) - len(token.lstrip())] if opens else ""
         parts.append(f"{blank}{'«' if opens else ''}{token[len(blank) :]}{'»' if closes else ''}")
     return " ".join("".join(parts).split())
 
 
-def _plain(context: Context) -> str:
+def _plain_text(context: Context) -> str:
+    """The text on one line."""
     return " ".join("".join(context.tokens).split())
