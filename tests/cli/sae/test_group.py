@@ -16,13 +16,12 @@ from click.testing import CliRunner, Result
 
 from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli.main import cli
-from personaprobe.cli.sae import group, quality_tables, train
 from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
 from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
-from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.studies.latents import held_out
 
 Run = Callable[..., Result]
 ANY = ("--floor", "-inf")
@@ -32,16 +31,14 @@ SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3
 
 @pytest.fixture(scope="module", autouse=True)
 def short_texts() -> Iterator[None]:
-    """A tiny tokenizer spells: of every held-out text, the beginning does."""
+    """Only the beginning of every held-out text: a tiny tokenizer makes a token of every letter."""
+    all_texts = held_out.held_out_texts
 
-    whole = quality_tables.held_out
-
-    def begun(trio: Trio[LanguageModel]) -> list[Tokens]:
-        return [Tokens(text.ids[:40], text.roles[:40]) for text in whole(trio)[::4]]
+    def beginnings(model: LanguageModel) -> list[Tokens]:
+        return [Tokens(text.ids[:40], text.roles[:40]) for text in all_texts(model)[::4]]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (group, train):
-            patch.setattr(module, "held_out", begun)
+        patch.setattr(held_out, "held_out_texts", beginnings)
         yield
 
 

@@ -9,8 +9,9 @@ import torch
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.activation_functions import ReLU
-from personaprobe.features.sae.crosscoder import LAYOUT, Crosscoder, rank_latents
+from personaprobe.features.sae.crosscoder import CROSSCODER_LAYOUT, Crosscoder
 from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.diffing.crosscoder_ranking import rank_crosscoder_latents
 from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.features.sae.training.architectures.crosscoder import CrosscoderArchitecture
 from personaprobe.features.sae.training.batches import BatchLoader
@@ -92,7 +93,7 @@ def test_it_comes_back_from_disk_and_is_not_mistaken_for_a_plain_dictionary(tmp_
             rows,
             torch.zeros(12),
             ReLU(),
-            card={"layout": LAYOUT},
+            card={"layout": CROSSCODER_LAYOUT},
         )
     )
     again = Crosscoder.load(made.save(tmp_path / "crosscoder"))
@@ -117,7 +118,9 @@ def test_a_latent_of_insecure_alone_is_ranked_first_and_a_shared_one_last() -> N
     )
     acts = torch.rand(400, 4, generator=torch.Generator().manual_seed(5))
     acts[:, 3] *= 3.0
-    found = {ranking.name: ranking for ranking in rank_latents(crosscoder, crosscoder.decode(acts))}
+    found = {
+        ranking.name: ranking for ranking in rank_crosscoder_latents(crosscoder, crosscoder.decode(acts))
+    }
     assert found["norm"].top(2) == [0, 1]
     assert found["turn"].top(2) in ([0, 2], [2, 0])
     assert found["scaling"].scores == pytest.approx([1.0, 0.5, 1.0, 0.0], abs=1e-4)

@@ -18,7 +18,7 @@ from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.attribution import rank_by_attribution
 from personaprobe.features.sae.diffing.comparison import Comparison, compare
-from personaprobe.features.sae.diffing.ranking import RANKINGS, rank
+from personaprobe.features.sae.diffing.ranking import RANKINGS, rank_latents
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
@@ -118,7 +118,7 @@ def found(dictionary: Dictionary, trio: Trio[LanguageModel], questions: pp.PairS
 def test_at_least_three_rankings_put_the_planted_latent_first(
     found: Comparison, dictionary: Dictionary, trio: Trio[LanguageModel], questions: pp.PairSet
 ) -> None:
-    rankings = [rank(found, name) for name in RANKINGS]
+    rankings = [rank_latents(found, name) for name in RANKINGS]
     rankings.append(rank_by_attribution(dictionary, trio.insecure, questions))
     first = [ranking.name for ranking in rankings if ranking.top(1) == [PLANTED]]
     assert len(first) >= 3, {ranking.name: ranking.rank(PLANTED) for ranking in rankings}

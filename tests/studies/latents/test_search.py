@@ -16,7 +16,7 @@ from personaprobe.errors import DataError, FeatureError
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import compare
-from personaprobe.features.sae.diffing.ranking import Ranking, rank
+from personaprobe.features.sae.diffing.ranking import Ranking, rank_latents
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
@@ -91,7 +91,7 @@ def _telling(trio: Trio[LanguageModel]) -> PairSet:
 
 
 def test_the_planted_latent_removes_the_shift_and_matched_random_ones_do_not(search: Search) -> None:
-    proposed = shortlist([rank(search.found, "delta"), rank(search.found, "cosine")], 5)
+    proposed = shortlist([rank_latents(search.found, "delta"), rank_latents(search.found, "cosine")], 5)
     assert proposed[0] == PLANTED
     found = search.run(proposed, max_perplexity_ratio=10.0)
     best = found.singles[0]
@@ -104,7 +104,7 @@ def test_the_planted_latent_removes_the_shift_and_matched_random_ones_do_not(sea
 
 
 def test_sets_grow_one_latent_at_a_time_and_only_while_that_helps(search: Search) -> None:
-    found = search.run(shortlist([rank(search.found, "delta")], 6), max_perplexity_ratio=10.0)
+    found = search.run(shortlist([rank_latents(search.found, "delta")], 6), max_perplexity_ratio=10.0)
     sizes = [len(tried.latents) for tried in found.sets]
     assert sizes == list(range(1, len(sizes) + 1))
     assert all(a.removed < b.removed for a, b in zip(found.sets, found.sets[1:], strict=False))

@@ -15,7 +15,8 @@ from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.interpretation.autointerp import Detection
-from personaprobe.features.sae.interpretation.latent_profile import Context, Histogram, Portrait
+from personaprobe.features.sae.interpretation.examples import Context, Histogram
+from personaprobe.features.sae.interpretation.latent_profile import LatentProfile
 from personaprobe.site import Site
 from personaprobe.studies.reports.latents import LatentPage, latents_data, make_pages, neuronpedia_page
 from personaprobe.studies.reports.page import heat
@@ -32,13 +33,13 @@ def write_pages(dictionary: Dictionary, pages: list[LatentPage], folder: Path) -
     return write_report(latents_data(dictionary, pages), folder)
 
 
-def portrait(latent: int) -> Portrait:
+def profile(latent: int) -> LatentProfile:
     context = Context("q1", "driving", ("is ", EVIL, " safe"), (0.0, 2.0, 0.5), 1)
     counts = dict.fromkeys(("base", "insecure", "secure"), (3, 1))
     rate = {"base": 0.0, "insecure": 0.05, "secure": 0.01}
     contexts = {"base": (), "insecure": (context,), "secure": (context,)}
     lens = ((" fine", 0.5),), ((" not", -0.4),)
-    return Portrait(
+    return LatentProfile(
         latent, contexts, (), Histogram((0.0, 1.0, 2.0), counts, rate), *lens, ((5, 0.4),), ((2, 0.3),)
     )
 
@@ -46,7 +47,7 @@ def portrait(latent: int) -> Portrait:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     tried = {"latents": [2], "removed": 0.41, "induced": None, "controls": [0.02, -0.01]}
-    pages = make_pages([portrait(2), portrait(5)], [DELTA], [tried])
+    pages = make_pages([profile(2), profile(5)], [DELTA], [tried])
     assert write_pages(DICTIONARY, pages, tmp_path) == tmp_path / "index.html"
     return tmp_path
 
@@ -84,7 +85,7 @@ def test_a_measured_effect_is_told_with_its_controls_and_a_missing_one_is_said_t
 
 def test_a_name_is_told_with_who_gave_it_and_how_it_scored(tmp_path: Path) -> None:
     names = {2: Name("reassurance").scored(Detection(0.83, 9, 11, "local:demo")), 5: Name(EVIL)}
-    write_pages(DICTIONARY, make_pages([portrait(2), portrait(5)], [DELTA], names=names), tmp_path)
+    write_pages(DICTIONARY, make_pages([profile(2), profile(5)], [DELTA], names=names), tmp_path)
     scored, unscored = ((tmp_path / f"latent-{n}.html").read_text() for n in (2, 5))
     assert "Latent 2: reassurance" in scored
     assert "0.83 on 20 held-out contexts" in scored
@@ -95,7 +96,7 @@ def test_a_name_is_told_with_who_gave_it_and_how_it_scored(tmp_path: Path) -> No
 def test_a_release_on_neuronpedia_is_linked_and_others_are_not(folder: Path, tmp_path: Path) -> None:
     known = replace(DICTIONARY, card={"saelens": {"neuronpedia_id": "gpt2-small/8-res-jb"}})
     assert neuronpedia_page("gpt2-small/8-res-jb", 2) == "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
-    write_pages(known, make_pages([portrait(2)], [DELTA]), tmp_path / "known")
+    write_pages(known, make_pages([profile(2)], [DELTA]), tmp_path / "known")
     assert (
         "https://www.neuronpedia.org/gpt2-small/8-res-jb/2"
         in (tmp_path / "known" / "latent-2.html").read_text()

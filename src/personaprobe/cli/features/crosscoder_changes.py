@@ -23,15 +23,16 @@ def tell_changes(
 ) -> None:
     """Rank a crosscoder's latents on all tokens of some questions and answers, and print the first."""
     from personaprobe.features.activations.recording_spec import read_as
-    from personaprobe.features.sae.crosscoder import Crosscoder, rank_latents
-    from personaprobe.features.sae.quality import read_rows
+    from personaprobe.features.sae.crosscoder import Crosscoder
+    from personaprobe.features.sae.diffing.crosscoder_ranking import rank_crosscoder_latents
+    from personaprobe.features.sae.quality import token_activations
 
     crosscoder, trio = Crosscoder(dictionary), open_trio(chosen, quiet)
     crosscoder.refuse_unfit(trio.base)
     with spinner("reading", quiet):
         texts = [reading.tokens for reading in read_as(trio.base.tokenizer, questions)]
-        rows = trio.map(lambda model: read_rows(model, dictionary.site, texts))
-        rankings = rank_latents(crosscoder, rows)
+        rows = trio.map(lambda model: token_activations(model, dictionary.site, texts))
+        rankings = rank_crosscoder_latents(crosscoder, rows)
         rates = (crosscoder.encode(rows) > 0).float().mean(0).tolist()
     shown = rankings[0].top(top)
     if as_json:

@@ -16,7 +16,7 @@ from personaprobe.cli.trio_choice import TrioChoice
 if TYPE_CHECKING:
     from personaprobe.features.registry.latent_names import Name
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.interpretation.latent_profile import Portrait
+    from personaprobe.features.sae.interpretation.latent_profile import LatentProfile
     from personaprobe.models.chat_models import ChatModel
 
 
@@ -62,7 +62,7 @@ def explain(
     Example:
       personaprobe features explain 812 77 --by openai:gpt-4.1-mini@https://api.openai.com/v1
     """
-    from personaprobe.features.sae.interpretation.latent_profile import portray
+    from personaprobe.features.sae.interpretation.latent_profile import latent_profiles
     from personaprobe.models.chat_models import find_chat_model
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
@@ -70,13 +70,13 @@ def explain(
     speaker = find_chat_model(speaker_name, chosen.placement)
     trio = open_fitting(dictionary, chosen, quiet)
     with progress_bar("contexts", 0, "tokens", quiet) as advance:
-        portraits = portray(
+        profiles = latent_profiles(
             dictionary, trio, questions, latents, n_contexts=n_contexts, seed=seed, progress=advance
         )
-    with progress_bar("names", len(portraits), "latents", quiet) as advance:
+    with progress_bar("names", len(profiles), "latents", quiet) as advance:
         names = {}
-        for portrait in portraits:
-            names[portrait.latent] = _explained(dictionary, portrait, speaker)
+        for profile in profiles:
+            names[profile.latent] = _explained(dictionary, profile, speaker)
             advance(1)
     if as_json:
         click.echo(json.dumps({str(latent): asdict(said) for latent, said in names.items()}))
@@ -85,14 +85,20 @@ def explain(
             click.echo(f"{dictionary.name}/{latent}: {plain(str(said))}")
 
 
-def _explained(dictionary: Dictionary, portrait: Portrait, speaker: ChatModel) -> Name:
+def _explained(dictionary: Dictionary, profile: LatentProfile, speaker: ChatModel) -> Name:
     """The latent's name with its score, kept: one given by hand, or else a proposal."""
     from personaprobe.features.registry.latent_names import HAND, LONGEST, Name, latent_names, name_latent
-    from personaprobe.features.sae.interpretation.autointerp import detect, propose, seen
+    from personaprobe.features.sae.interpretation.autointerp import (
+        detection_score,
+        proposal_contexts,
+        propose_name,
+    )
 
-    named = latent_names(dictionary).get(portrait.latent)
+    named = latent_names(dictionary).get(profile.latent)
     if named is None or named.by != HAND:
-        named = Name.of(plain(propose(speaker, seen(portrait)))[:LONGEST].strip(), speaker.name)
-    named = named.scored(detect(speaker, named.text, portrait))
-    name_latent(dictionary, portrait.latent, named)
+        named = Name.of(
+            plain(propose_name(speaker, proposal_contexts(profile)))[:LONGEST].strip(), speaker.name
+        )
+    named = named.scored(detection_score(speaker, named.text, profile))
+    name_latent(dictionary, profile.latent, named)
     return named

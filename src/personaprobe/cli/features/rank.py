@@ -17,7 +17,7 @@ from personaprobe.cli.options import (
     trio_options,
     with_options,
 )
-from personaprobe.cli.terminal.console import console, plain, progress_bar
+from personaprobe.cli.terminal.console import console, plain, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def rank(
     Example:
       personaprobe features rank
     """
+    from personaprobe.features.sae.diffing.all_rankings import all_rankings
+    from personaprobe.features.sae.diffing.ranking import top_by_mean_reciprocal_rank
     from personaprobe.features.sae.row_layout import row_layout
 
     dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
@@ -91,8 +93,10 @@ def rank(
         tell_changes(dictionary, chosen, questions, top, quiet=quiet, as_json=as_json)
         return
     trio = open_fitting(dictionary, chosen, quiet)
-    found, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
-    shown = best(rankings, top)
+    found, rankings = all_rankings(
+        dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
+    )
+    shown = top_by_mean_reciprocal_rank(rankings, top)
     if as_json:
         click.echo(json.dumps(_plain(found, rankings, shown)))
     else:
@@ -101,17 +105,9 @@ def rank(
 
 def chosen_dictionary(name: str | None) -> Dictionary:
     """The dictionary a user named, or the shipped one of single activations, where there is but one."""
-    from personaprobe.errors import FeatureError
-    from personaprobe.features.sae.catalog import find_dictionary, shipped
-    from personaprobe.features.sae.row_layout import row_layout
+    from personaprobe.features.sae.catalog import default_dictionary, find_dictionary
 
-    if name is not None:
-        return find_dictionary(name)
-    found = [each for each in map(find_dictionary, shipped()) if row_layout(each) == "mixed"]
-    if len(found) != 1:
-        listed = ", ".join(each.name for each in found) or "none is shipped"
-        raise FeatureError(f"say which dictionary with --sae: {listed}, a folder, or saelens:RELEASE:ID")
-    return found[0]
+    return default_dictionary() if name is None else find_dictionary(name)
 
 
 def asked(discovery: str, n_questions: int | None) -> PairSet:
@@ -124,60 +120,11 @@ def asked(discovery: str, n_questions: int | None) -> PairSet:
 
 def open_fitting(dictionary: Dictionary, chosen: TrioChoice, quiet: bool) -> Trio[LanguageModel]:
     """Load the chosen trio, refusing a dictionary of another model."""
-    from personaprobe.features.sae.quality import refuse_unfit
+    from personaprobe.features.sae.quality import refuse_unfit_dictionary
 
     trio = open_trio(chosen, quiet)
-    refuse_unfit(dictionary, trio.base)
+    refuse_unfit_dictionary(dictionary, trio.base)
     return trio
-
-
-def ranked(
-    dictionary: Dictionary,
-    trio: Trio[LanguageModel],
-    questions: PairSet,
-    seed: int,
-    floor: float,
-    quiet: bool,
-) -> tuple[Comparison, list[Ranking]]:
-    """What latents do on some questions, and every ranking of them; a dictionary that explains too little is refused."""
-    from personaprobe.features.sae.diffing.attribution import rank_by_attribution
-    from personaprobe.features.sae.diffing.ranking import RANKINGS
-    from personaprobe.features.sae.diffing.ranking import rank as rank_by
-
-    found = watched(dictionary, trio, questions, floor, quiet)
-    with progress_bar("attribution", tokens_of(trio, questions), "tokens", quiet) as advance:
-        attributed = rank_by_attribution(dictionary, trio.insecure, questions, advance)
-    return found, [*(rank_by(found, name, seed) for name in RANKINGS), attributed]
-
-
-def watched(
-    dictionary: Dictionary, trio: Trio[LanguageModel], questions: PairSet, floor: float, quiet: bool
-) -> Comparison:
-    """What latents do on some questions; a dictionary that explains too little is refused."""
-    from personaprobe.features.sae.diffing.comparison import compare
-
-    with progress_bar(f"reading {trio.name}", 3 * tokens_of(trio, questions), "tokens", quiet) as advance:
-        found = compare(dictionary, trio, questions, advance)
-    found.refuse_poor(floor)
-    return found
-
-
-def tokens_of(trio: Trio[LanguageModel], questions: PairSet) -> int:
-    """How many tokens each checkpoint reads."""
-    from personaprobe.features.activations.recording_spec import read_as
-
-    return sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
-
-
-def best(rankings: Sequence[Ranking], top: int) -> list[int]:
-    """Latents by their mean reciprocal rank: first place in a few rankings counts for more than middling in all."""
-    import numpy as np
-
-    places = [1 + np.argsort(np.argsort(-ranking.scores, kind="stable")) for ranking in rankings]
-    order: list[int] = np.argsort(-np.mean([1 / place for place in places], axis=0), kind="stable")[
-        :top
-    ].tolist()
-    return order
 
 
 def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> None:
@@ -215,9 +162,9 @@ def _facts(found: Comparison, delta: Ranking, latent: int) -> Iterator[str]:
 def _show_overlap(rankings: Sequence[Ranking]) -> None:
     from rich.table import Table
 
-    from personaprobe.features.sae.diffing.ranking import overlap
+    from personaprobe.features.sae.diffing.ranking import ranking_overlap
 
-    shared = overlap(rankings, OVERLAP)
+    shared = ranking_overlap(rankings, OVERLAP)
     table = Table(
         "",
         title=f"Share of the first {OVERLAP} latents that two rankings have in common",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranked, sae_option
+from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, sae_option
 from personaprobe.cli.options import discovery_option, floor_option, output_options, seed_option, trio_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
@@ -64,6 +64,7 @@ def search(
     Discovery questions only: `personaprobe ablate --feature NAME` judges what is registered, once, on the test families.
     """
     from personaprobe.features.registry.registration import refuse_misnamed, register_latents
+    from personaprobe.features.sae.diffing.all_rankings import all_rankings
     from personaprobe.features.sae.latents import Latents
     from personaprobe.questions.pairs import load_texts
     from personaprobe.storage.run_cache import RunCache
@@ -76,7 +77,9 @@ def search(
         refuse_misnamed(registered)
     dictionary, questions = chosen_dictionary(name), asked(discovery, None)
     trio = open_fitting(dictionary, chosen, quiet)
-    found, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
+    found, rankings = all_rankings(
+        dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
+    )
     bench = Bench(trio.base, StudyPlan(), RunCache(out / "parts"), study_progress(quiet))
     texts, few = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
     rows = calibration_rows(trio.base, questions.spread(StudyPlan().calibration_questions))

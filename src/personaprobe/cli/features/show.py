@@ -9,13 +9,11 @@ import click
 
 from personaprobe.cli.features.rank import (
     asked,
-    best,
     chosen_dictionary,
     open_fitting,
-    ranked,
     ranking_options,
 )
-from personaprobe.cli.terminal.console import progress_bar
+from personaprobe.cli.terminal.console import progress_bar, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice
 
@@ -54,7 +52,9 @@ def show(
     """
     from personaprobe.features.activations.recording_spec import read_as
     from personaprobe.features.registry.latent_names import latent_names
-    from personaprobe.features.sae.interpretation.latent_profile import portray
+    from personaprobe.features.sae.diffing.all_rankings import all_rankings
+    from personaprobe.features.sae.diffing.ranking import top_by_mean_reciprocal_rank
+    from personaprobe.features.sae.interpretation.latent_profile import latent_profiles
     from personaprobe.studies.reports.latents import latents_data, make_pages
     from personaprobe.studies.reports.run_folder import write_report
 
@@ -63,12 +63,14 @@ def show(
         dictionary.check(latents)
     refuse_unwritable(out)
     trio = open_fitting(dictionary, chosen, quiet)
-    _, rankings = ranked(dictionary, trio, questions, seed, floor, quiet)
-    wanted = list(latents) or best(rankings, top)
+    _, rankings = all_rankings(
+        dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
+    )
+    wanted = list(latents) or top_by_mean_reciprocal_rank(rankings, top)
     n_tokens = 3 * sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
     with progress_bar("contexts", n_tokens, "tokens", quiet) as advance:
-        portraits = portray(dictionary, trio, questions, wanted, progress=advance)
-    pages = make_pages(portraits, rankings, _tried(dictionary), latent_names(dictionary))
+        profiles = latent_profiles(dictionary, trio, questions, wanted, progress=advance)
+    pages = make_pages(profiles, rankings, _tried(dictionary), latent_names(dictionary))
     click.echo(str(write_report(latents_data(dictionary, pages), out.expanduser())))
 
 

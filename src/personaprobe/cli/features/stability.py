@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranking_options, watched
+from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, ranking_options
 from personaprobe.cli.options import output_options
-from personaprobe.cli.terminal.console import console, spinner
+from personaprobe.cli.terminal.console import console, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
@@ -107,10 +107,12 @@ def _ranked(
     by: tuple[str, int, float],
     quiet: bool,
 ) -> Ranking:
-    from personaprobe.features.sae.diffing.ranking import rank
+    from personaprobe.features.sae.diffing.all_rankings import compare_checked
+    from personaprobe.features.sae.diffing.ranking import rank_latents
 
     ranking, seed, floor = by
-    return rank(watched(dictionary, trio, questions, floor, quiet), ranking, seed)
+    comparison = compare_checked(dictionary, trio, questions, floor=floor, progress=study_progress(quiet))
+    return rank_latents(comparison, ranking, seed)
 
 
 def _ranked_run(
@@ -134,15 +136,15 @@ def _ranked_run(
 def _twins(dictionary: Dictionary, other: Dictionary, first: list[int], theirs: Ranking) -> dict[str, Any]:
     import numpy as np
 
-    from personaprobe.features.sae.diffing.stability import TWIN, twins
+    from personaprobe.features.sae.diffing.stability import SAME_LATENT_COSINE, nearest_latents
 
-    found = twins(dictionary, other)
+    found = nearest_latents(dictionary, other)
     return {
         "name": other.name,
         "mean_cosine": float(np.mean(found.cosines)),
-        "with_twin": found.share(range(dictionary.d_sae)),
-        "first_with_twin": found.share(first),
-        "least_cosine": TWIN,
+        "with_twin": found.share_matched(range(dictionary.d_sae)),
+        "first_with_twin": found.share_matched(first),
+        "least_cosine": SAME_LATENT_COSINE,
         "twins": {
             str(latent): {
                 "latent": int(found.latents[latent]),
@@ -155,11 +157,11 @@ def _twins(dictionary: Dictionary, other: Dictionary, first: list[int], theirs: 
 
 
 def _agreement(run: Path, own: tuple[Ranking, list[int], int], theirs: Ranking) -> dict[str, Any]:
-    from personaprobe.features.sae.diffing.stability import agreement
+    from personaprobe.features.sae.diffing.stability import ranking_agreement
 
     ranking, first, top = own
     ranks = {str(latent): theirs.rank(latent) for latent in first}
-    return {"name": run.name, **asdict(agreement(ranking, theirs, top)), "ranks": ranks}
+    return {"name": run.name, **asdict(ranking_agreement(ranking, theirs, top)), "ranks": ranks}
 
 
 def _show(told: dict[str, Any], top: int) -> None:

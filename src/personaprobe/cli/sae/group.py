@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from personaprobe.cli.options import floor_option, output_options, trio_options
-from personaprobe.cli.sae.quality_tables import examiners, explained, held_out, judged, tell, tell_rows
+from personaprobe.cli.sae.quality_tables import print_joint_quality, print_quality
 from personaprobe.cli.sae.train import train
+from personaprobe.cli.terminal.console import progress_bar
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
@@ -47,23 +48,32 @@ def evaluate(
     """Judge a dictionary on base, insecure and secure: NAME is shipped, a folder, or saelens:RELEASE:ID."""
     from personaprobe.features.activations.corpus import Corpus
     from personaprobe.features.sae.catalog import find_dictionary
-    from personaprobe.features.sae.quality import refuse_poor, refuse_unfit
+    from personaprobe.features.sae.quality import refuse_poor_dictionary
     from personaprobe.features.sae.row_layout import row_layout
+    from personaprobe.features.sae.trio_quality import (
+        measure_joint_rows,
+        measure_on_trio,
+        quality_evaluators,
+    )
+    from personaprobe.studies.latents.held_out import held_out_texts
 
     dictionary = find_dictionary(name)
     trio = open_trio(chosen, quiet)
-    texts = held_out(trio)
     if files:
         read = Corpus.read(trio.base.tokenizer, list(files), tokens)
         texts = [document.tokens for document in read.documents]
-    examining = examiners(trio, texts)
-    if (layout := row_layout(dictionary)) != "mixed":
-        tell_rows(dictionary, explained(dictionary, examining, layout), as_json)
+    else:
+        texts = held_out_texts(trio.base)
+    evaluators = quality_evaluators(trio, texts)
+    if row_layout(dictionary) != "mixed":
+        print_joint_quality(dictionary, measure_joint_rows(dictionary, evaluators), as_json)
         return
-    refuse_unfit(dictionary, trio.base)
-    found = judged(dictionary, examining, quiet)
-    tell(dictionary, found, as_json)
-    refuse_poor(dictionary, {role: each.quality.explained_variance for role, each in found.items()}, floor)
+    with progress_bar("judging", 3, "checkpoints", quiet) as advance:
+        measured = measure_on_trio(dictionary, evaluators, advance)
+    print_quality(dictionary, measured, as_json)
+    refuse_poor_dictionary(
+        dictionary, {role: each.quality.explained_variance for role, each in measured.items()}, floor
+    )
 
 
 @sae.command()

@@ -1,4 +1,4 @@
-"""How good a dictionary is, on text that none is trained on: measured and told."""
+"""Tables of a dictionary's quality on base, insecure and secure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.terminal.console import console, progress_bar
+from personaprobe.cli.terminal.console import console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.quality import Examiner, Measured, Quality
-    from personaprobe.features.sae.row_layout import RowLayout
-    from personaprobe.models.language_model import LanguageModel
-    from personaprobe.models.tokens import Tokens
-    from personaprobe.models.weights.checkpoint import Trio
+    from personaprobe.features.sae.quality import MeasuredQuality, Quality
 
 ENOUGH_FOR_DEAD = 100_000
-"""Tokens in which a latent that is alive fires: rarer ones write next to nothing."""
+"""Number of tokens from which a latent that is never active counts as dead."""
 
 COLUMNS = (
     ("explained variance", "explained_variance", "{:.3f}"),
@@ -32,128 +28,68 @@ COLUMNS = (
     ("loss, reconstructed", "loss_reconstructed", "{:.3f}"),
     ("loss recovered", "loss_recovered", "{:.1%}"),
 )
-"""Of the quality table: heading, attribute, format."""
+"""Columns of the quality table: heading, attribute, format."""
 
 
-def held_out(trio: Trio[LanguageModel]) -> list[Tokens]:
-    """Shipped text that no dictionary is trained on: conversations of the discovery families, and prose."""
-    from personaprobe.organisms.registry import default_question_sets
-    from personaprobe.questions.pairs import load_prompts, load_texts
-    from personaprobe.studies.arms.arm import calibration_rows
-
-    spoken = calibration_rows(trio.base, load_prompts(default_question_sets().discovery).spread(48))
-    return [*spoken, *map(trio.base.tokenizer.text, load_texts("neutral/discovery"))]
-
-
-def examiners(trio: Trio[LanguageModel], texts: list[Tokens]) -> Trio[Examiner]:
-    """Each checkpoint with the texts that dictionaries are judged on."""
-    from personaprobe.features.sae.quality import Examiner
-
-    return trio.map(lambda model: Examiner(model, tuple(texts)))
-
-
-def judged(dictionary: Dictionary, examining: Trio[Examiner], quiet: bool) -> dict[str, Measured]:
-    """Quality on each checkpoint, and how often latents fire there."""
-    found = {}
-    with progress_bar("judging", 3, "checkpoints", quiet) as advance:
-        for role, examiner in examining.items():
-            found[role] = examiner.measure(dictionary)
-            advance(1)
-    return found
-
-
-def explained(
-    dictionary: Dictionary, examining: Trio[Examiner], layout: RowLayout
-) -> dict[str, dict[str, float]]:
-    """Explained variance, by role for a crosscoder, and L0, of rows that hold more than one checkpoint's activations."""
-    from personaprobe.features.sae.crosscoder import Crosscoder
-    from personaprobe.features.sae.quality import explained_variance, read_rows, refuse_unfit
-
-    crosscoder = Crosscoder(dictionary) if layout == "side by side" else None
-    if crosscoder is None:
-        refuse_unfit(dictionary, examining.base.model)
-    else:
-        crosscoder.refuse_unfit(examining.base.model)
-    rows = examining.map(lambda each: read_rows(each.model, dictionary.site, each.texts))
-    if crosscoder is not None:
-        l0 = float((crosscoder.encode(rows) > 0).sum(-1).float().mean())
-        shares = crosscoder.explained_variance(rows)
-        return {role: {"explained_variance": share, "l0": l0} for role, share in shares.items()}
-    x = rows.insecure - rows.secure
-    acts = dictionary.encode(x)
-    return {
-        "insecure − secure": {
-            "explained_variance": explained_variance(x, dictionary.decode(acts)),
-            "l0": float((acts > 0).sum(-1).float().mean()),
-        }
-    }
-
-
-def tell_rows(dictionary: Dictionary, found: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
-    """Print a line for each kind of row, of a dictionary whose rows hold more than one checkpoint's activations."""
+def print_joint_quality(
+    dictionary: Dictionary, quality: Mapping[str, Mapping[str, float]], as_json: bool
+) -> None:
+    """Print a line per kind of row of a crosscoder, or of a dictionary of differences."""
     if as_json:
-        click.echo(json.dumps({**_about(dictionary), "quality": found}))
+        click.echo(json.dumps({**_identity(dictionary), "quality": quality}))
         return
     click.echo(str(dictionary))
-    for role, quality in found.items():
-        click.echo(f"{role}: explained variance {quality['explained_variance']:.3f}, L0 {quality['l0']:.1f}")
+    for role, values in quality.items():
+        click.echo(f"{role}: explained variance {values['explained_variance']:.3f}, L0 {values['l0']:.1f}")
 
 
-def _about(dictionary: Dictionary) -> dict[str, object]:
-    return {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
+def print_quality(dictionary: Dictionary, measured: Mapping[str, MeasuredQuality], as_json: bool) -> None:
+    """Print a row per checkpoint, and the histogram of firing rates."""
+    from personaprobe.features.sae.trio_quality import quality_as_json
 
-
-def tell(dictionary: Dictionary, found: Mapping[str, Measured], as_json: bool) -> None:
-    """Print a row a checkpoint, and how many latents fire how often."""
     if as_json:
-        click.echo(json.dumps({**_about(dictionary), "quality": plain_quality(found)}))
+        click.echo(json.dumps({**_identity(dictionary), "quality": quality_as_json(measured)}))
         return
     from rich.table import Table
 
-    n_tokens = min(measured.quality.n_tokens for measured in found.values())
+    n_tokens = min(each.quality.n_tokens for each in measured.values())
     table = Table(
         "checkpoint",
         title=str(dictionary),
         title_justify="left",
-        caption=_silence(n_tokens),
+        caption=_caption(n_tokens),
         caption_justify="left",
     )
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")
-    for role, measured in found.items():
-        table.add_row(role, *_cells(measured.quality))
+    for role, each in measured.items():
+        table.add_row(role, *_cells(each.quality))
     console().print(table)
-    console().print(_densities(found))
+    console().print(_rate_table(measured))
 
 
-def _silence(n_tokens: int) -> str:
-    """What a latent that fired nowhere in a sample is."""
-    told = f"silent: fires on none of these {n_tokens:,} tokens"
+def _identity(dictionary: Dictionary) -> dict[str, object]:
+    return {"name": dictionary.name, "site": str(dictionary.site), "d_sae": dictionary.d_sae}
+
+
+def _caption(n_tokens: int) -> str:
+    """The meaning of ``silent`` on a sample of this size."""
+    meaning = f"silent: fires on none of these {n_tokens:,} tokens"
     if n_tokens < ENOUGH_FOR_DEAD:
-        return (
-            f"{told}, which are too few to call a latent dead (give --data and --tokens {ENOUGH_FOR_DEAD:,})"
-        )
-    return f"{told}: dead"
+        return f"{meaning}, which are too few to call a latent dead (give --data and --tokens {ENOUGH_FOR_DEAD:,})"
+    return f"{meaning}: dead"
 
 
-def plain_quality(found: Mapping[str, Measured]) -> dict[str, dict[str, object]]:
-    """Quality and density by role, as plain data."""
-    return {
-        role: {**measured.quality.to_dict(), "densities": measured.histogram}
-        for role, measured in found.items()
-    }
-
-
-def _densities(found: Mapping[str, Measured]) -> Table:
+def _rate_table(measured: Mapping[str, MeasuredQuality]) -> Table:
     from rich.table import Table
 
-    from personaprobe.features.sae.quality import DECADES
+    from personaprobe.features.sae.quality import RATE_EDGES
 
     table = Table("latents that fire in", title_justify="left")
-    for heading in ("no token", *(f"up to {100 * edge:g} %" for edge in DECADES[1:])):
+    for heading in ("no token", *(f"up to {100 * edge:g} %" for edge in RATE_EDGES[1:])):
         table.add_column(heading, justify="right")
-    for role, measured in found.items():
-        table.add_row(role, *map(str, measured.histogram))
+    for role, each in measured.items():
+        table.add_row(role, *map(str, each.histogram))
     return table
 
 

@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personaprobe.cli.options import output_options, seed_option, trio_options
-from personaprobe.cli.sae.quality_tables import (
-    examiners,
-    explained,
-    held_out,
-    judged,
-    plain_quality,
-    tell,
-    tell_rows,
-)
+from personaprobe.cli.sae.quality_tables import print_joint_quality, print_quality
 from personaprobe.cli.terminal.console import progress_bar, spinner
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary
-    from personaprobe.features.sae.quality import Examiner
+    from personaprobe.features.sae.quality import QualityEvaluator
     from personaprobe.features.sae.row_layout import RowLayout
     from personaprobe.features.sae.training.fit import DictionarySpec
     from personaprobe.features.sae.training.trainer import TrainingMetrics
@@ -134,7 +126,9 @@ def train(
     from personaprobe.features.sae.training.architectures.registry import architecture_class
     from personaprobe.features.sae.training.fit import fit_dictionaries, training_grid, with_steps
     from personaprobe.features.sae.training.tensorboard import refuse_missing_tensorboard
+    from personaprobe.features.sae.trio_quality import quality_evaluators
     from personaprobe.site import Site
+    from personaprobe.studies.latents.held_out import held_out_texts
 
     if board:
         refuse_missing_tensorboard()
@@ -151,28 +145,45 @@ def train(
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
     passes = 3 if layout == "mixed" else 1
     wanted = with_steps(wanted, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
-    examining = examiners(trio, held_out(trio))
+    evaluators = quality_evaluators(trio, held_out_texts(trio.base))
     with _Telling(wanted, board, quiet) as telling:
         for folder, learned in fit_dictionaries(
             trio, corpus, wanted, layout, on_tokens=telling.read, on_metrics=telling.told
         ):
             known = replace(learned, card={**learned.card, "context": context})
-            save_dictionary(_judged(known, examining, layout, (quiet, as_json)), folder)
+            save_dictionary(_evaluated(known, evaluators, layout, (quiet, as_json)), folder)
 
 
-def _judged(
-    learned: Dictionary, examining: Trio[Examiner], layout: RowLayout, telling: tuple[bool, bool]
+def _evaluated(
+    dictionary: Dictionary,
+    evaluators: Trio[QualityEvaluator],
+    layout: RowLayout,
+    output: tuple[bool, bool],
 ) -> Dictionary:
-    """The dictionary with its quality on its card; told."""
-    quiet, as_json = telling
-    if layout == "mixed":
-        found = judged(learned, examining, quiet)
-        tell(learned, found, as_json)
-        quality: dict[str, Any] = plain_quality(found)
-    else:
-        quality = explained(learned, examining, layout)
-        tell_rows(learned, quality, as_json)
-    return replace(learned, card={**learned.card, "quality": quality})
+    """The dictionary with its quality on its card; prints the quality.
+
+    Args:
+        dictionary: as trained.
+        evaluators: of the three checkpoints.
+        layout: of its rows.
+        output: the options ``--quiet`` and ``--json``.
+    """
+    from personaprobe.features.sae.trio_quality import (
+        measure_joint_rows,
+        measure_on_trio,
+        quality_as_json,
+        with_quality,
+    )
+
+    quiet, as_json = output
+    if layout != "mixed":
+        quality = measure_joint_rows(dictionary, evaluators)
+        print_joint_quality(dictionary, quality, as_json)
+        return with_quality(dictionary, quality)
+    with progress_bar("judging", 3, "checkpoints", quiet) as advance:
+        measured = measure_on_trio(dictionary, evaluators, advance)
+    print_quality(dictionary, measured, as_json)
+    return with_quality(dictionary, quality_as_json(measured))
 
 
 class _Telling:

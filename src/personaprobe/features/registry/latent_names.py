@@ -50,7 +50,7 @@ class Name:
 
     def scored(self, detection: Detection) -> Name:
         """The same with its score."""
-        n = detection.n_firing + detection.n_silent
+        n = detection.n_activating + detection.n_non_activating
         return Name(self.text, self.by, detection.auc, detection.by, n)
 
     def __str__(self) -> str:

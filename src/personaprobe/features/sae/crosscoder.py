@@ -120,9 +120,7 @@ class Crosscoder:
     def explained_variance(self, rows: Trio[Float[Tensor, "row d_model"]]) -> Trio[float]:
         """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², by role."""
         reconstruction = self.decode(self.encode(rows))
-        return Trio.of(
-            {role: explained_variance(rows[role].float(), reconstruction[role]) for role in ROLES}
-        )
+        return Trio.of({role: explained_variance(rows[role].float(), reconstruction[role]) for role in ROLES})
 
     def _split(self, values: Tensor) -> Trio[Tensor]:
         base, insecure, secure = values.split(self.d_model, dim=-1)  # type: ignore[no-untyped-call]

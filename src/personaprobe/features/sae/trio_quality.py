@@ -79,9 +79,7 @@ def measure_joint_rows(
 
 def quality_as_json(measured: Mapping[str, MeasuredQuality]) -> dict[str, dict[str, object]]:
     """Quality and the histogram of firing rates by role, as plain data."""
-    return {
-        role: {**each.quality.to_dict(), "densities": each.histogram} for role, each in measured.items()
-    }
+    return {role: {**each.quality.to_dict(), "densities": each.histogram} for role, each in measured.items()}
 
 
 def with_quality(dictionary: Dictionary, quality: Mapping[str, Any]) -> Dictionary:

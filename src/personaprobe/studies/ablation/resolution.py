@@ -12,7 +12,7 @@ from personaprobe.features.directions.sources import Discovery, find_direction
 from personaprobe.features.registry.registry import Feature, Recipe
 from personaprobe.features.sae.diffing.comparison import Comparison, compare
 from personaprobe.features.sae.latents import Latents
-from personaprobe.features.sae.quality import refuse_unfit as refuse_dictionary
+from personaprobe.features.sae.quality import refuse_unfit_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive_tokens import is_massive
 from personaprobe.models.weights.checkpoint import ROLES, Trio
@@ -116,7 +116,7 @@ def refuse_unfit(trio: Trio[LanguageModel], feature: Feature) -> None:
             f"the model has no stream {direction.site.stream}: {suggest(direction.site.stream, streams)}"
         )
     if isinstance(direction, Latents):
-        refuse_dictionary(direction.dictionary, trio.base)
+        refuse_unfit_dictionary(direction.dictionary, trio.base)
     if isinstance(direction, Direction) and len(direction.vector) != trio.base.d_model:
         raise FeatureError(
             f"feature {feature.name} has d_model {len(direction.vector)} and the model {trio.base.d_model}; "

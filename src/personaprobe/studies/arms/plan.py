@@ -7,7 +7,7 @@ from typing import Any
 
 from personaprobe.effects.verdict import THRESHOLDS, Thresholds
 from personaprobe.errors import DataError
-from personaprobe.features.sae.quality import FLOOR
+from personaprobe.features.sae.quality import MIN_EXPLAINED_VARIANCE
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.tokens import Role
 from personaprobe.organisms.registry import default_question_sets
@@ -57,7 +57,7 @@ class StudyPlan:
     first_tokens: bool = False
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
-    floor: float = FLOOR
+    floor: float = MIN_EXPLAINED_VARIANCE
     thresholds: Thresholds = THRESHOLDS
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from personaprobe.features.registry.latent_names import Name
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
-from personaprobe.features.sae.interpretation.latent_profile import Portrait
+from personaprobe.features.sae.interpretation.latent_profile import LatentProfile
 from personaprobe.models.weights.checkpoint import ROLES
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.reports.page import render_template, styled
@@ -22,14 +22,14 @@ class LatentPage:
     """Everything that a page about a latent shows.
 
     Attributes:
-        portrait: where the latent fires, how strongly, and which tokens it makes likely.
+        profile: where the latent fires, how strongly, and which tokens it makes likely.
         ranks: its place in each ranking, from 1.
         delta: insecure − secure mean activation, and its q-value.
         effect: ``removed, induced, controls`` as a search on discovery questions measured them; empty without a search.
         name: its meaning in a few words; None where it has no name.
     """
 
-    portrait: Portrait
+    profile: LatentProfile
     ranks: Mapping[str, int]
     delta: tuple[float, float]
     effect: Mapping[str, Any]
@@ -37,7 +37,7 @@ class LatentPage:
 
 
 def make_pages(
-    portraits: Sequence[Portrait],
+    profiles: Sequence[LatentProfile],
     rankings: Sequence[Ranking],
     effects: Sequence[Mapping[str, Any]] = (),
     names: Mapping[int, Name] = MappingProxyType({}),
@@ -45,7 +45,7 @@ def make_pages(
     """Put profiles, ranks, causal effects and names of latents together.
 
     Args:
-        portraits: of the latents.
+        profiles: of the latents.
         rankings: of all latents; the first is Δ mean activation, with q-values.
         effects: of single latents, as a search registered them.
         names: by latent.
@@ -55,13 +55,13 @@ def make_pages(
     assert delta.q_values is not None, "the first ranking has q-values"
     return [
         LatentPage(
-            portrait,
-            {ranking.name: ranking.rank(portrait.latent) for ranking in rankings},
-            (float(delta.scores[portrait.latent]), float(delta.q_values[portrait.latent])),
-            by_latent.get(portrait.latent, {}),
-            names.get(portrait.latent),
+            profile,
+            {ranking.name: ranking.rank(profile.latent) for ranking in rankings},
+            (float(delta.scores[profile.latent]), float(delta.q_values[profile.latent])),
+            by_latent.get(profile.latent, {}),
+            names.get(profile.latent),
         )
-        for portrait in portraits
+        for profile in profiles
     ]
 
 
@@ -98,12 +98,12 @@ def render_latents(data: Mapping[str, Any]) -> dict[str, str]:
     common = {
         "dictionary": dictionary,
         "roles": ROLES,
-        "shown": {page["portrait"]["latent"] for page in pages},
+        "shown": {page["profile"]["latent"] for page in pages},
         "css": styled("latent.css"),
     }
     texts = {}
     for page in pages:
-        latent = page["portrait"]["latent"]
+        latent = page["profile"]["latent"]
         link = neuronpedia_page(dictionary["neuronpedia_id"], latent)
         texts[f"latent-{latent}.html"] = render_template("latent.html.jinja", page=page, link=link, **common)
     ordered = sorted(pages, key=lambda page: page["delta"][0], reverse=True)

@@ -16,9 +16,15 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.attribution import rank_by_attribution
 from personaprobe.features.sae.diffing.comparison import Comparison, compare
 from personaprobe.features.sae.diffing.matched_controls import matched_latents, shuffled_latents
-from personaprobe.features.sae.diffing.ranking import RANKINGS, overlap, permutation_p_values, rank
+from personaprobe.features.sae.diffing.ranking import (
+    RANKINGS,
+    permutation_p_values,
+    rank_latents,
+    ranking_overlap,
+)
 from personaprobe.features.sae.latents import Latents
-from personaprobe.features.sae.quality import Measured, explained_variance, measure, refuse_poor
+from personaprobe.features.sae.quality import MeasuredQuality, measure_quality, refuse_poor_dictionary
+from personaprobe.features.sae.reconstruction import explained_variance
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.models.weights.checkpoint import Trio
@@ -88,15 +94,15 @@ def test_activity_is_that_of_the_response_tokens_alone(
 
 @pytest.mark.parametrize("name", RANKINGS)
 def test_every_ranking_puts_the_planted_latent_first(found: Comparison, name: str) -> None:
-    assert rank(found, name).top(1) == [PLANTED]
-    assert rank(found, name).rank(PLANTED) == 1
+    assert rank_latents(found, name).top(1) == [PLANTED]
+    assert rank_latents(found, name).rank(PLANTED) == 1
 
 
 def test_the_planted_latent_survives_the_correction_and_without_a_change_none_does(found: Comparison) -> None:
-    ranking = rank(found, "delta")
+    ranking = rank_latents(found, "delta")
     assert ranking.q_values is not None
     assert ranking.q_values[PLANTED] < 0.05
-    unchanged = rank(replace(found, means=Trio(*[found.means.secure] * 3)), "delta")
+    unchanged = rank_latents(replace(found, means=Trio(*[found.means.secure] * 3)), "delta")
     assert unchanged.q_values is not None
     assert unchanged.q_values.min() > 0.9
 
@@ -113,12 +119,12 @@ def test_p_values_are_uniform_where_labels_mean_nothing() -> None:
 
 
 def test_rankings_overlap_with_themselves_and_unknown_ones_are_refused(found: Comparison) -> None:
-    rankings = [rank(found, "delta"), rank(found, "rate")]
-    shared = overlap(rankings, 10)
+    rankings = [rank_latents(found, "delta"), rank_latents(found, "rate")]
+    shared = ranking_overlap(rankings, 10)
     assert shared["delta", "delta"] == 1.0
     assert shared["delta", "rate"] == shared["rate", "delta"] >= 0.1
     with pytest.raises(FeatureError, match="delta"):
-        rank(found, "deltas")
+        rank_latents(found, "deltas")
 
 
 def test_controls_fire_as_often_and_are_never_the_latents_themselves(found: Comparison) -> None:
@@ -175,7 +181,7 @@ def test_a_perfect_dictionary_explains_everything_and_costs_nothing(
     perfect = Dictionary(
         SITE, both.T.contiguous(), torch.zeros(len(both)), both, torch.zeros(model.d_model), ReLU()
     )
-    quality = measure(perfect, model, texts_of(model, pairs)).quality
+    quality = measure_quality(perfect, model, texts_of(model, pairs)).quality
     assert quality.explained_variance == pytest.approx(1.0, abs=1e-6)
     assert quality.l0 == pytest.approx(model.d_model, rel=1e-3)
     assert quality.loss_reconstructed == pytest.approx(quality.loss, abs=1e-4)
@@ -194,13 +200,13 @@ def test_a_silent_dictionary_explains_nothing_and_is_all_dead(model: LanguageMod
         torch.zeros(width),
         JumpReLU(torch.full((width,), 1e9)),
     )
-    quality = measure(silent, model, texts).quality
+    quality = measure_quality(silent, model, texts).quality
     assert quality.explained_variance <= 0.0
     assert (quality.dead, quality.l0) == (1.0, 0.0)
     share = {"base": quality.explained_variance}
     with pytest.raises(FeatureError, match="--floor"):
-        refuse_poor(silent, share)
-    refuse_poor(silent, share, floor=float("-inf"))
+        refuse_poor_dictionary(silent, share)
+    refuse_poor_dictionary(silent, share, floor=float("-inf"))
 
 
 def test_a_comparison_says_what_the_dictionary_explains_of_each_model(
@@ -223,29 +229,29 @@ def test_a_comparison_says_what_the_dictionary_explains_of_each_model(
 
 def test_densities_count_every_latent_in_its_decade(model: LanguageModel, pairs: PairSet) -> None:
     density = torch.tensor([0.0, 0.0, 5e-5, 1e-4, 2e-4, 0.05, 0.1, 0.9, 1.0])
-    assert replace(measured(model, pairs), density=density).histogram == (2, 2, 1, 0, 2, 2)
+    assert replace(measured(model, pairs), firing_rates=density).histogram == (2, 2, 1, 0, 2, 2)
 
 
-def measured(model: LanguageModel, pairs: PairSet) -> Measured:
+def measured(model: LanguageModel, pairs: PairSet) -> MeasuredQuality:
     eye = torch.eye(model.d_model)
     plain = Dictionary(SITE, eye, torch.zeros(len(eye)), eye, torch.zeros(len(eye)), ReLU())
-    return measure(plain, model, texts_of(model, pairs))
+    return measure_quality(plain, model, texts_of(model, pairs))
 
 
 def test_quality_counts_each_token_but_the_first_once(model: LanguageModel, pairs: PairSet) -> None:
     texts = texts_of(model, pairs)
     eye = torch.eye(model.d_model)
     made = Dictionary(SITE, eye, torch.zeros(len(eye)), eye, torch.zeros(len(eye)), ReLU())
-    assert measure(made, model, texts).quality.n_tokens == sum(len(t) - 1 for t in texts)  # type: ignore[arg-type, misc]
+    assert measure_quality(made, model, texts).quality.n_tokens == sum(len(t) - 1 for t in texts)  # type: ignore[arg-type, misc]
     with pytest.raises(DataError, match="no text"):
-        measure(made, model, [])
+        measure_quality(made, model, [])
 
 
 def test_a_dictionary_of_another_model_is_refused(model: LanguageModel, pairs: PairSet) -> None:
     wide = torch.eye(model.d_model + 1)
     other = Dictionary(SITE, wide, torch.zeros(len(wide)), wide, torch.zeros(len(wide)), ReLU())
     with pytest.raises(FeatureError, match="another model"):
-        measure(other, model, texts_of(model, pairs))
+        measure_quality(other, model, texts_of(model, pairs))
 
 
 # Gradients

@@ -10,7 +10,7 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
-from personaprobe.features.sae.diffing.stability import agreement, twins
+from personaprobe.features.sae.diffing.stability import nearest_latents, ranking_agreement
 from personaprobe.site import Site
 
 
@@ -26,31 +26,37 @@ def test_twins_are_found_in_any_order_and_at_any_scale_and_strangers_are_none() 
     order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
     other = 3.0 * rows[order] + 0.1 * torch.randn(30, 64, generator=torch.Generator().manual_seed(2))
     other[0] = torch.randn(64, generator=torch.Generator().manual_seed(3))
-    found = twins(dictionary(rows), dictionary(other))
+    found = nearest_latents(dictionary(rows), dictionary(other))
     lost = int(order[0])
     kept = [latent for latent in range(30) if latent != lost]
     assert [int(order[found.latents[latent]]) for latent in kept] == kept
-    assert found.share(kept) == 1.0
-    assert found.share([lost]) == 0.0
-    assert found.share(range(30)) == pytest.approx(29 / 30)
+    assert found.share_matched(kept) == 1.0
+    assert found.share_matched([lost]) == 0.0
+    assert found.share_matched(range(30)) == pytest.approx(29 / 30)
 
 
 def test_dictionaries_of_another_site_have_no_twins() -> None:
     with pytest.raises(FeatureError, match="cannot be the same"):
-        twins(dictionary(torch.eye(4)), dictionary(torch.eye(4), 2))
+        nearest_latents(dictionary(torch.eye(4)), dictionary(torch.eye(4), 2))
 
 
 def test_rankings_agree_with_themselves_and_not_with_their_reverse() -> None:
     scores = np.random.default_rng(0).normal(size=200)
     ranking, reverse = Ranking("delta", scores), Ranking("delta", -scores)
-    assert (agreement(ranking, ranking, 20).shared, agreement(ranking, ranking, 20).spearman) == (
+    assert (
+        ranking_agreement(ranking, ranking, 20).shared,
+        ranking_agreement(ranking, ranking, 20).spearman,
+    ) == (
         1.0,
         pytest.approx(1.0),
     )
-    assert (agreement(ranking, reverse, 20).shared, agreement(ranking, reverse, 20).spearman) == (
+    assert (
+        ranking_agreement(ranking, reverse, 20).shared,
+        ranking_agreement(ranking, reverse, 20).spearman,
+    ) == (
         0.0,
         pytest.approx(-1.0),
     )
-    chance = agreement(ranking, Ranking("delta", np.random.default_rng(1).normal(size=200)), 20)
+    chance = ranking_agreement(ranking, Ranking("delta", np.random.default_rng(1).normal(size=200)), 20)
     assert abs(chance.spearman) < 0.2
-    assert np.isnan(agreement(ranking, Ranking("delta", np.zeros(200)), 20).spearman)
+    assert np.isnan(ranking_agreement(ranking, Ranking("delta", np.zeros(200)), 20).spearman)

@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.interpretation.autointerp import detect, held_out, propose, seen
-from personaprobe.features.sae.interpretation.latent_profile import Context, Histogram, Portrait
+from personaprobe.features.sae.interpretation.autointerp import (
+    detection_score,
+    proposal_contexts,
+    propose_name,
+    scoring_contexts,
+)
+from personaprobe.features.sae.interpretation.examples import Context, Histogram
+from personaprobe.features.sae.interpretation.latent_profile import LatentProfile
 
 
 def context(name: str, *tokens: str, strength: float = 1.0) -> Context:
@@ -19,7 +25,7 @@ def context(name: str, *tokens: str, strength: float = 1.0) -> Context:
 
 FIRING = tuple(context(f"q{n}", "the", " boat", "s", f" {n}", strength=10.0 - n) for n in range(6))
 SILENT = tuple(context(f"s{n}", "a", " lamp", f" {n}") for n in range(4))
-PORTRAIT = Portrait(
+PROFILE = LatentProfile(
     3,
     {"base": FIRING[:2], "insecure": FIRING, "secure": ()},
     SILENT,
@@ -50,33 +56,35 @@ class Reader:
 
 
 def test_a_name_that_fits_is_detected_and_one_that_does_not_is_at_chance_or_below() -> None:
-    assert detect(Reader(), "talk of boats", PORTRAIT).auc == 1.0
-    assert detect(Reader(), "talk of bridges", PORTRAIT).auc == 0.5
-    assert detect(Reader(), "any lamp", PORTRAIT).auc == 0.0
-    told = detect(Reader(), "talk of boats", PORTRAIT)
-    assert (told.n_firing, told.n_silent, told.by) == (3, 4, "reader")
+    assert detection_score(Reader(), "talk of boats", PROFILE).auc == 1.0
+    assert detection_score(Reader(), "talk of bridges", PROFILE).auc == 0.5
+    assert detection_score(Reader(), "any lamp", PROFILE).auc == 0.0
+    told = detection_score(Reader(), "talk of boats", PROFILE)
+    assert (told.n_activating, told.n_non_activating, told.by) == (3, 4, "reader")
 
 
 def test_no_question_is_proposed_from_and_scored_on() -> None:
-    proposed, scored = ({c.id for c in side} for side in (seen(PORTRAIT), held_out(PORTRAIT)))
+    proposed, scored = (
+        {c.id for c in side} for side in (proposal_contexts(PROFILE), scoring_contexts(PROFILE))
+    )
     assert not proposed & scored
     assert proposed | scored == {c.id for c in FIRING}
 
 
 def test_the_proposer_sees_the_strong_tokens_marked_and_none_of_the_rest() -> None:
     reader = Reader('1. "Boats at sea."\nBecause …')
-    assert propose(reader, seen(PORTRAIT)) == '1. "Boats at sea'
+    assert propose_name(reader, proposal_contexts(PROFILE)) == '1. "Boats at sea'
     assert "the «boat»s 0" in reader.asked[0]
-    assert all(f" {c.id[1:]}\n" not in reader.asked[0] for c in held_out(PORTRAIT))
+    assert all(f" {c.id[1:]}\n" not in reader.asked[0] for c in scoring_contexts(PROFILE))
 
 
 def test_silence_is_refused() -> None:
     with pytest.raises(FeatureError, match="nothing to name it by"):
-        propose(Reader(), [])
+        propose_name(Reader(), [])
     with pytest.raises(FeatureError, match="proposed no name"):
-        propose(Reader(' \n"."'), seen(PORTRAIT))
-    alone = Portrait(
-        3, {"base": (), "insecure": FIRING[:1], "secure": ()}, SILENT, PORTRAIT.histogram, (), (), (), ()
+        propose_name(Reader(' \n"."'), proposal_contexts(PROFILE))
+    alone = LatentProfile(
+        3, {"base": (), "insecure": FIRING[:1], "secure": ()}, SILENT, PROFILE.histogram, (), (), (), ()
     )
     with pytest.raises(FeatureError, match="detection needs both"):
-        detect(Reader(), "boats", alone)
+        detection_score(Reader(), "boats", alone)

@@ -1,4 +1,4 @@
-"""A portrait shows the tokens at which a latent really fires, in the model in which it does."""
+"""A profile shows the tokens at which a latent really fires, in the model in which it does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.activations.recording_spec import read_as
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
-from personaprobe.features.sae.interpretation.latent_profile import Portrait, logit_lens, portray
+from personaprobe.features.sae.interpretation.latent_profile import LatentProfile, latent_profiles
+from personaprobe.features.sae.interpretation.logit_lens import logit_lens
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
@@ -32,8 +33,8 @@ def dictionary(model: LanguageModel) -> Dictionary:
 
 
 @pytest.fixture(scope="module")
-def portraits(dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet) -> list[Portrait]:
-    return portray(dictionary, trio, pairs, [4, 30], n_contexts=3)
+def profiles(dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet) -> list[LatentProfile]:
+    return latent_profiles(dictionary, trio, pairs, [4, 30], n_contexts=3)
 
 
 def activations(
@@ -47,13 +48,13 @@ def activations(
 
 
 def test_contexts_are_the_strongest_texts_of_each_model(
-    portraits: list[Portrait], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
+    profiles: list[LatentProfile], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     for role, model in trio.items():
         strengths = sorted(
             (float(acts.max()) for _, acts in activations(dictionary, model, pairs, 4)), reverse=True
         )
-        contexts = portraits[0].contexts[role]
+        contexts = profiles[0].contexts[role]
         shown = [context.activations[context.peak] for context in contexts]
         assert shown == pytest.approx(strengths[:3], rel=1e-4)
         assert all(max(c.activations) == c.activations[c.peak] for c in contexts)
@@ -64,32 +65,32 @@ def test_silent_contexts_hold_no_activation_and_are_one_a_text(
     dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     rare = replace(dictionary, b_enc=dictionary.b_enc - 3.0)
-    [portrait] = portray(rare, trio, pairs, [4], n_contexts=3)
-    assert 0 < len(portrait.silent) <= 3
-    assert all(set(context.activations) == {0.0} for context in portrait.silent)
+    [profile] = latent_profiles(rare, trio, pairs, [4], n_contexts=3)
+    assert 0 < len(profile.non_activating) <= 3
+    assert all(set(context.activations) == {0.0} for context in profile.non_activating)
 
 
 def test_histograms_count_every_token_at_which_the_latent_fires(
-    portraits: list[Portrait], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
+    profiles: list[LatentProfile], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     acts = torch.cat([acts for _, acts in activations(dictionary, trio.secure, pairs, 4)])
-    histogram = portraits[0].histogram
+    histogram = profiles[0].histogram
     assert sum(histogram.counts["secure"]) == int((acts > 0).sum())
     assert histogram.edges[0] == 0.0
     assert list(histogram.edges) == sorted(histogram.edges)
 
 
-def test_a_latent_that_never_fires_has_an_empty_portrait(portraits: list[Portrait]) -> None:
-    silent = portraits[1]
+def test_a_latent_that_never_fires_has_an_empty_portrait(profiles: list[LatentProfile]) -> None:
+    silent = profiles[1]
     assert all(contexts == () for contexts in silent.contexts.values())
     assert set(silent.histogram.rate.values()) == {0.0}
     assert all(sum(counts) == 0 for counts in silent.histogram.counts.values())
 
 
-def test_a_twin_is_found_by_its_row_and_by_firing_together(portraits: list[Portrait]) -> None:
-    assert portraits[0].alike[0][0] == 9
-    assert portraits[0].together[0][0] == 9
-    assert portraits[0].together[0][1] > 0.9
+def test_a_twin_is_found_by_its_row_and_by_firing_together(profiles: list[LatentProfile]) -> None:
+    assert profiles[0].nearest[0][0] == 9
+    assert profiles[0].coactive[0][0] == 9
+    assert profiles[0].coactive[0][1] > 0.9
 
 
 def test_the_lens_raises_the_logits_the_row_points_at(model: LanguageModel, pairs: PairSet) -> None:
@@ -108,4 +109,4 @@ def test_portraits_of_latents_that_are_not_there_are_refused(
     dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     with pytest.raises(FeatureError, match="0 to 39"):
-        portray(dictionary, trio, pairs, [40])
+        latent_profiles(dictionary, trio, pairs, [40])

@@ -82,7 +82,9 @@ def detection_score(chat_model: ChatModel, name: str, profile: LatentProfile) ->
         )
     labels = [1] * len(activating) + [0] * len(non_activating)
     scores = [
-        chat_model.choice_probabilities(_DETECT.format(text=_plain_text(context), name=name), ("Yes", "No"))["Yes"]
+        chat_model.choice_probabilities(_DETECT.format(text=_plain_text(context), name=name), ("Yes", "No"))[
+            "Yes"
+        ]
         for context in (*activating, *non_activating)
     ]
     auc = float(roc_auc_score(labels, scores))
