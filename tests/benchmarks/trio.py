@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.trio
 
-Memory counts every distinct storage that the models hold. Switches run in a cycle: insecure, secure, base.
+The memory is that of every distinct storage that the models hold. Switches run in a cycle: insecure, secure, base.
 """
 
 from __future__ import annotations

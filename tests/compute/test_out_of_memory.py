@@ -1,4 +1,4 @@
-"""What does not fit into memory is done in smaller parts, with the same results, and says so."""
+"""Batches that do not fit into memory are split, with the same results and a warning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def full(*_: Any, **__: Any) -> Any:
 
 
 def at_most(n: int, run: Any) -> Any:
-    """The same, where no more than so many items fit."""
+    """The same function, on a machine where at most ``n`` items fit into memory."""
 
     def cramped(self: Any, items: Any, *rest: Any) -> Any:
         return full() if len(items) > n else run(self, items, *rest)
@@ -37,9 +37,9 @@ def at_most(n: int, run: Any) -> Any:
 
 @pytest.fixture
 def model(tiny_language_model: Any) -> LanguageModel:
-    """One architecture: memory does not ask which."""
-    made: LanguageModel = tiny_language_model("llama")
-    return made
+    """One architecture is enough: splitting does not depend on it."""
+    language_model: LanguageModel = tiny_language_model("llama")
+    return language_model
 
 
 @pytest.fixture
@@ -54,21 +54,21 @@ def forks(model: LanguageModel) -> list[Fork]:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_questions_are_scored_in_halves_as_together(
+def test_questions_scored_in_halves_get_the_same_scores(
     model: LanguageModel, forks: list[Fork], n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type(model.network)
     expected = score_under_edits([model, model], forks)
     monkeypatch.setattr(kind, "fork_log_probs", at_most(n, kind.fork_log_probs))
     with pytest.warns(UserWarning, match="read in halves"):
-        found = score_under_edits([model, model], forks)
-    for own, wanted in zip(found, expected, strict=True):
-        for group, others in zip(own, wanted, strict=True):
+        result = score_under_edits([model, model], forks)
+    for own, expected_result in zip(result, expected, strict=True):
+        for group, others in zip(own, expected_result, strict=True):
             for one, other in zip(group, others, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_answers_that_ended_are_kept_when_fewer_go_on(
+def test_finished_answers_are_kept_when_the_batch_shrinks(
     reference: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws = [Draw(Tokens(row.ids[:4], row.roles[:4]), s) for row in probe_tokens(128) for s in range(3)]
@@ -90,8 +90,8 @@ def test_answers_that_ended_are_kept_when_fewer_go_on(
     monkeypatch.setattr(CachedDecoder, "admit", admitting)
     monkeypatch.setattr(CachedDecoder, "step", stepping)
     with pytest.warns(UserWarning, match="1 side by side"):
-        found = generate(reference, draws, sampling, [EditPlan()] * len(draws), NO_END, ended.append)
-    assert found == expected
+        result = generate(reference, draws, sampling, [EditPlan()] * len(draws), NO_END, ended.append)
+    assert result == expected
     assert sum(ended) == len(draws)
 
 
@@ -101,7 +101,7 @@ def nothing_fits(*_: Any) -> Any:
     yield
 
 
-def test_where_nothing_fits_the_error_says_what_to_do(
+def test_an_error_says_what_to_do_where_a_single_item_does_not_fit(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws = [Draw(Tokens(row.ids[:4], row.roles[:4])) for row in probe_tokens(128)]

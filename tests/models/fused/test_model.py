@@ -1,4 +1,4 @@
-"""What is computed in fewer passes while a model is busy is what the model computes, hooks and all, and leaves nothing."""
+"""A fused model computes what the model itself computes, hooks included, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from personaprobe.models.self_check import self_check
 IDS = torch.arange(3, 21).view(2, 9)
 
 GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
-"""Their MLPs have a gate of their own; phi3's is one map with the rest, and GPTs have none."""
+"""Architectures whose MLPs have a separate gate; phi3 merges it with the up projection, and GPTs have none."""
 
 ROTATED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2", "phi3", "gpt_neox")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
-def test_every_architecture_computes_what_it_ever_did(
+def test_every_architecture_computes_the_same_when_fused(
     tiny_model: Callable[..., Any], architecture: str, dtype: torch.dtype
 ) -> None:
     model = tiny_model(architecture).to(dtype)
@@ -39,18 +39,18 @@ def test_every_architecture_computes_what_it_ever_did(
     own = [getattr(sys.modules[type(model).__module__], name) for name in names]
     parts = FusedModel(model)
     with parts.inference_session(), parts.inference_session():
-        found = model(input_ids=IDS).logits
+        result = model(input_ids=IDS).logits
         assert (parts.bytes > 0) == onednn.can_pack(dtype)
     size = float(expected.abs().max())
     torch.testing.assert_close(
-        found, expected, rtol=0, atol=size * (1e-5 if dtype == torch.float32 else 0.03)
+        result, expected, rtol=0, atol=size * (1e-5 if dtype == torch.float32 else 0.03)
     )
     assert parts.bytes == 0
     assert not any("forward" in vars(module) for module in model.modules())
     assert own == [getattr(sys.modules[type(model).__module__], name) for name in names]
 
 
-def test_what_is_fused_is_known_for_every_architecture(
+def test_the_fused_parts_of_every_architecture_are_counted(
     tiny_model: Callable[..., Any], architecture: str
 ) -> None:
     model, weights = tiny_model(architecture), PackedWeights()
@@ -60,7 +60,7 @@ def test_what_is_fused_is_known_for_every_architecture(
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2"])
-def test_busy_models_pass_the_self_check(tiny_model: Callable[..., Any], name: str) -> None:
+def test_fused_models_pass_the_self_check(tiny_model: Callable[..., Any], name: str) -> None:
     network = wrap(tiny_model(name), 0)
     with network.inference_session():
         assert [check.name for check in self_check(network) if not check.passed] == []
@@ -70,26 +70,26 @@ def test_busy_models_pass_the_self_check(tiny_model: Callable[..., Any], name: s
     "part", ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj", "act_fn"]
 )
 @torch.inference_mode()
-def test_hooks_on_parts_meet_what_they_ever_did(tiny_model: Callable[..., Any], part: str) -> None:
+def test_hooks_on_fused_parts_see_what_they_saw_before(tiny_model: Callable[..., Any], part: str) -> None:
     model = tiny_model("llama")
     block = model.model.layers[1]
     module = getattr(block.self_attn if part in ("q_proj", "k_proj", "v_proj") else block.mlp, part)
-    met: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
     def double(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
-        met.append(output)
+        outputs.append(output)
         return 2 * output
 
     module.register_forward_hook(double)
     expected = model(input_ids=IDS).logits
     with FusedModel(model).inference_session():
-        found = model(input_ids=IDS).logits
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(met[1], met[0])
+        result = model(input_ids=IDS).logits
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(outputs[1], outputs[0])
 
 
 @torch.inference_mode()
-def test_keys_and_values_of_another_input_are_not_what_was_found_with_the_queries(
+def test_keys_and_values_of_another_input_are_computed_anew(
     tiny_model: Callable[..., Any],
 ) -> None:
     model = tiny_model("qwen2")
@@ -98,19 +98,19 @@ def test_keys_and_values_of_another_input_are_not_what_was_found_with_the_querie
     expected = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
     with patched(FusedQKVProjections(model, PackedWeights()).patches()):
         attention.q_proj(first)
-        found = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
-        torch.testing.assert_close(attention.k_proj(first), expected[0])  # taken once already
-    for own, wanted in zip(found, expected, strict=True):
-        torch.testing.assert_close(own, wanted)
+        result = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
+        torch.testing.assert_close(attention.k_proj(first), expected[0])  # its result has been used
+    for own, expected_result in zip(result, expected, strict=True):
+        torch.testing.assert_close(own, expected_result)
 
 
-def test_gradients_of_busy_models_are_what_they_ever_were(tiny_model: Callable[..., Any]) -> None:
+def test_gradients_of_fused_models_are_unchanged(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
 
     def gradient() -> torch.Tensor:
         embedded = model.model.embed_tokens(IDS).detach().requires_grad_()
-        (found,) = torch.autograd.grad(model(inputs_embeds=embedded).logits.square().sum(), embedded)
-        return found
+        (result,) = torch.autograd.grad(model(inputs_embeds=embedded).logits.square().sum(), embedded)
+        return result
 
     expected = gradient()
     with FusedModel(model).inference_session():
@@ -118,7 +118,7 @@ def test_gradients_of_busy_models_are_what_they_ever_were(tiny_model: Callable[.
 
 
 @torch.inference_mode()
-def test_a_kind_of_mlp_that_computes_something_else_is_told(tiny_model: Callable[..., Any]) -> None:
+def test_an_mlp_class_that_computes_something_else_is_not_fused(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     kind = type(model.model.layers[0].mlp)
 
@@ -131,7 +131,7 @@ def test_a_kind_of_mlp_that_computes_something_else_is_told(tiny_model: Callable
 
 
 @torch.inference_mode()
-def test_a_rotation_of_neighbours_is_told(
+def test_a_rotation_of_neighbouring_dimensions_is_not_fused(
     tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model("llama")
@@ -147,22 +147,22 @@ def test_a_rotation_of_neighbours_is_told(
 
 
 @torch.inference_mode()
-def test_sines_of_another_pass_are_not_taken_for_those_of_this_one() -> None:
+def test_cached_sines_belong_to_one_pass_only() -> None:
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
     rotate, draw = fused_rotary(apply_rotary_pos_emb), torch.Generator().manual_seed(0)
     query, key = (torch.randn(2, heads, 5, 8, generator=draw) for heads in (4, 2))
     for _ in range(3):
         cos, sin = torch.randn(2, 2, 5, 8, generator=draw)
-        for found, wanted in zip(
+        for result, expected_result in zip(
             rotate(query, key, cos, sin), apply_rotary_pos_emb(query, key, cos, sin), strict=True
         ):
-            torch.testing.assert_close(found, wanted)
+            torch.testing.assert_close(result, expected_result)
 
 
 @pytest.mark.parametrize("rows", [1, 300])
 @torch.inference_mode()
-def test_norms_of_many_rows_are_those_of_few(tiny_model: Callable[..., Any], rows: int) -> None:
+def test_norms_agree_for_few_rows_and_for_many(tiny_model: Callable[..., Any], rows: int) -> None:
     model = tiny_model("llama")
     norm, draw = model.model.norm, torch.Generator().manual_seed(0)
     x = torch.randn(1, rows, 32, generator=draw) * torch.logspace(-4, 4, rows)[:, None]

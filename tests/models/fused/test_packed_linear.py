@@ -1,4 +1,4 @@
-"""Weights laid out for the kernels give the values that the model's own maps give, and are never stale."""
+"""Packed weights give the same products as the linear maps themselves, and are never stale."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKABLE = [dtype for dtype in DTYPES if onednn.can_pack(dtype)]
     "shape", [(1, 64), (5, 1, 64), (2, 3, 64), (0, 64), (MAX_ROWS, 64), (MAX_ROWS + 1, 1, 64)]
 )
 @torch.inference_mode()
-def test_products_are_what_they_ever_were(
+def test_products_are_unchanged(
     shape: tuple[int, ...], bias: bool, dtype: torch.dtype, capable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_linear, "is_faster_in_bf16", lambda: capable)
@@ -30,17 +30,17 @@ def test_products_are_what_they_ever_were(
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected, weights = linear(x), PackedWeights()
     with patched(PackedLinears(linear, weights).patches()):
-        found = linear(x)
-    assert found.shape == expected.shape
-    torch.testing.assert_close(found, expected)
-    pays = capable or x[..., 0].numel() <= MAX_ROWS
-    assert (weights.bytes > 0) == (pays and x.numel() > 0 and onednn.can_pack(dtype))
+        result = linear(x)
+    assert result.shape == expected.shape
+    torch.testing.assert_close(result, expected)
+    is_packed = capable or x[..., 0].numel() <= MAX_ROWS
+    assert (weights.bytes > 0) == (is_packed and x.numel() > 0 and onednn.can_pack(dtype))
 
 
 @pytest.mark.parametrize("dtype", PACKABLE)
 @pytest.mark.parametrize("bias", [False, True])
 @torch.inference_mode()
-def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dtype, bias: bool) -> None:
+def test_weights_of_maps_with_the_same_input_are_stacked(dtype: torch.dtype, bias: bool) -> None:
     linears = [torch.nn.Linear(64, width, bias=bias).to(dtype) for width in (96, 32, 32)]
     x, weights = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).to(dtype), PackedWeights()
     packed = weights.get(x, *linears)
@@ -51,7 +51,7 @@ def test_maps_of_the_same_input_are_laid_out_one_below_the_other(dtype: torch.dt
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @torch.inference_mode()
-def test_rows_that_do_not_lie_side_by_side_are_read_right(dtype: torch.dtype) -> None:
+def test_strided_rows_are_multiplied_right(dtype: torch.dtype) -> None:
     linear = torch.nn.Linear(64, 96).to(dtype)
     x = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).to(dtype)[:, ::2]
     expected = linear(x)
@@ -60,19 +60,19 @@ def test_rows_that_do_not_lie_side_by_side_are_read_right(dtype: torch.dtype) ->
 
 
 @torch.inference_mode()
-def test_hooks_still_meet_the_output_and_nothing_is_left_behind() -> None:
+def test_hooks_still_see_the_output_and_nothing_is_left_behind() -> None:
     linear, weights = torch.nn.Linear(8, 12), PackedWeights()
-    met: list[torch.Size] = []
-    linear.register_forward_hook(lambda _, __, output: met.append(output.shape))
+    shapes: list[torch.Size] = []
+    linear.register_forward_hook(lambda _, __, output: shapes.append(output.shape))
     with patched(PackedLinears(torch.nn.Sequential(linear, torch.nn.ReLU()), weights).patches()):
         linear(torch.ones(2, 8))
         assert weights.bytes == 4 * 8 * 12
-    assert met == [(2, 12)]
+    assert shapes == [(2, 12)]
     assert "forward" not in vars(linear)
 
 
 @torch.inference_mode()
-def test_forgotten_weights_are_laid_out_anew() -> None:
+def test_cleared_weights_are_packed_anew() -> None:
     linear, x, weights = torch.nn.Linear(8, 12), torch.ones(2, 8), PackedWeights()
     with patched(PackedLinears(linear, weights).patches()):
         before = linear(x)
@@ -81,7 +81,7 @@ def test_forgotten_weights_are_laid_out_anew() -> None:
         torch.testing.assert_close(linear(x) - linear.bias, 2 * (before - linear.bias))
 
 
-def test_gradients_flow_as_ever() -> None:
+def test_gradients_are_unchanged() -> None:
     linear, x = torch.nn.Linear(8, 12), torch.ones(2, 8, requires_grad=True)
     with patched(PackedLinears(linear, PackedWeights()).patches()):
         linear(x).sum().backward()
@@ -90,7 +90,7 @@ def test_gradients_flow_as_ever() -> None:
 
 
 @torch.inference_mode()
-def test_no_more_is_laid_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_packed_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_linear, "MAX_PACKED_BYTES", 4 * 8 * 12)
     model = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.Linear(12, 8))
     weights, x = PackedWeights(), torch.ones(2, 8)
@@ -101,7 +101,7 @@ def test_no_more_is_laid_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @torch.inference_mode()
-def test_subclasses_know_better() -> None:
+def test_subclasses_are_left_alone() -> None:
     class Doubled(torch.nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(x)
@@ -111,7 +111,7 @@ def test_subclasses_know_better() -> None:
         assert "forward" not in vars(linear)
 
 
-def test_processors_that_cannot_pack_a_dtype_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processors_that_cannot_pack_a_dtype_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert")
 

@@ -1,4 +1,4 @@
-"""Norms in one pass are used where they are the model's own, and nowhere else."""
+"""Fused norms replace those that they are equivalent to, and no others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ FUSED = {
 
 
 @torch.inference_mode()
-def test_norms_that_scale_otherwise_are_left_alone(tiny_model: Callable[..., Any], architecture: str) -> None:
+def test_norms_that_scale_differently_are_left_alone(
+    tiny_model: Callable[..., Any], architecture: str
+) -> None:
     model = tiny_model(architecture)
     fused = FusedRMSNorms(model)
     assert len(fused) == FUSED.get(architecture, 0)
@@ -35,7 +37,7 @@ def test_norms_that_scale_otherwise_are_left_alone(tiny_model: Callable[..., Any
 
 
 @torch.inference_mode()
-def test_a_norm_of_another_kind_is_told(tiny_model: Callable[..., Any]) -> None:
+def test_a_norm_class_that_computes_something_else_is_not_fused(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     kind = type(model.model.norm)
 

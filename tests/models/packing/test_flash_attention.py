@@ -1,6 +1,7 @@
-"""Attention of a whole row in one call is that of each of its texts by itself, by whatever kernel keeps torch's contract.
+"""Attention of a whole row in one call equals attention segment by segment.
 
-No GPU is needed: a kernel that does what torch says of its own stands in for it, and torch checks what it is given.
+No GPU is needed: a kernel that follows PyTorch's documentation stands in for the flash kernel, and PyTorch checks its
+arguments.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ FORKED = (
 
 @pytest.fixture
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Tensor]], None]:
-    """Let rows attend by some kernel, as they do where there is a GPU."""
+    """Make packed rows attend by a given kernel, as they do on a GPU."""
 
-    def use(own: Callable[..., Tensor]) -> None:
-        monkeypatch.setattr(library, "varlen_attn", own)
+    def use(kernel: Callable[..., Tensor]) -> None:
+        monkeypatch.setattr(library, "varlen_attn", kernel)
         monkeypatch.setattr(flash_attention, "is_supported", lambda *_: True)
         segment_attention._varlen_kernel.cache_clear()
 
@@ -57,28 +58,28 @@ def states(n: int, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
 @pytest.mark.parametrize("n", [13, 16], ids=["full", "filled up"])
 @pytest.mark.parametrize("segments", [APART, FORKED], ids=["apart", "forked"])
-def test_one_call_gives_what_stretch_by_stretch_gives(
+def test_one_call_equals_attention_per_segment(
     segments: Sequence[Segment], n: int, heads: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "varlen_attn", kernel)
     query, key, value = states(n, heads)
     row = segment_attention._PackedRow(segments, n, torch.device("cpu"))
-    wanted = segment_attention.attention_per_segment(query, key, value, 0.3, row)
-    found = varlen_attention(query, key, value, 0.3, row.bounds, row.end)
-    torch.testing.assert_close(found, wanted)
+    expected = segment_attention.attention_per_segment(query, key, value, 0.3, row)
+    result = varlen_attention(query, key, value, 0.3, row.bounds, row.end)
+    torch.testing.assert_close(result, expected)
 
 
 @pytest.mark.parametrize("segments", [APART, FORKED], ids=["apart", "forked"])
-def test_the_library_takes_what_it_is_given(segments: Sequence[Segment]) -> None:
-    """Torch's own operation, whose shapes and dtypes are checked without a GPU."""
+def test_torch_accepts_the_arguments(segments: Sequence[Segment]) -> None:
+    """PyTorch checks shapes and dtypes of its operation without a GPU."""
     bounds = VarlenBounds.of(segments, torch.device("meta"))
     query, key, value = (part.to("meta", torch.bfloat16) for part in states(16, (6, 2)))
-    found = varlen_attention(query, key, value, None, bounds, 13)
-    assert found.shape == (1, 16, 6, 8)
-    assert found.dtype == torch.bfloat16
+    result = varlen_attention(query, key, value, None, bounds, 13)
+    assert result.shape == (1, 16, 6, 8)
+    assert result.dtype == torch.bfloat16
 
 
-def test_only_what_is_seen_again_is_copied() -> None:
+def test_keys_are_copied_only_where_segments_have_prefixes() -> None:
     assert VarlenBounds.of(APART, torch.device("cpu")).key_index is None
     bounds = VarlenBounds.of(FORKED, torch.device("cpu"))
     assert bounds.key_index is not None
@@ -93,29 +94,29 @@ def texts(*lengths: int) -> list[Tokens]:
     return [Tokens(tuple(range(3, 3 + n)), (prompt, *(int(Role.RESPONSE),) * (n - 1))) for n in lengths]
 
 
-def test_networks_compute_the_same_by_such_a_kernel(
+def test_networks_compute_the_same_by_one_call(
     reference: HuggingFaceNetwork, on_a_gpu: Callable[[Callable[..., Tensor]], None]
 ) -> None:
-    called: list[int] = []
+    calls: list[int] = []
 
-    def counted(*given: Any, **options: Any) -> Tensor:
-        called.append(len(given[0]))
-        return kernel(*given, **options)
+    def counted(*arguments: Any, **options: Any) -> Tensor:
+        calls.append(len(arguments[0]))
+        return kernel(*arguments, **options)
 
     batch, site = pad(texts(7, 3, 9), 0), Site(1)
     prompt = Tokens((5, 6, 7), (1, 1, int(Role.PROMPT | Role.LAST_PROMPT)))
     forks = [Fork(prompt, ((9, 10, 11), (12, 13))), Fork(prompt, ((40, 41),))]
-    wanted, scored = reference.activations(batch, [site], {})[site], reference.fork_log_probs(forks, {})
+    expected, scored = reference.activations(batch, [site], {})[site], reference.fork_log_probs(forks, {})
     on_a_gpu(counted)
-    found, again = reference.activations(batch, [site], {})[site], reference.fork_log_probs(forks, {})
-    torch.testing.assert_close(found[batch.mask], wanted[batch.mask], atol=1e-4, rtol=1e-4)
+    result, again = reference.activations(batch, [site], {})[site], reference.fork_log_probs(forks, {})
+    torch.testing.assert_close(result[batch.mask], expected[batch.mask], atol=1e-4, rtol=1e-4)
     for one, other in zip(chain(*again), chain(*scored), strict=True):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
-    assert bool(called) == reference.packs
+    assert bool(calls) == reference.packs
 
 
 @pytest.mark.parametrize("fault", ["fails", "is wrong"])
-def test_a_kernel_that_does_not_keep_its_word_is_told_and_left(
+def test_a_kernel_that_fails_or_is_wrong_is_warned_of_and_not_used(
     tiny_model: Callable[..., Any],
     fault: str,
     on_a_gpu: Callable[[Callable[..., Tensor]], None],
@@ -124,29 +125,32 @@ def test_a_kernel_that_does_not_keep_its_word_is_told_and_left(
     from personaprobe.models.loading import wrap
 
     network, batch, site = wrap(tiny_model("llama"), 0), pad(texts(7, 3, 9), 0), Site(1)
-    wanted = network.activations(batch, [site], {})[site]
+    expected = network.activations(batch, [site], {})[site]
 
-    def faulty(query: Tensor, *given: Any, **options: Any) -> Tensor:
+    def faulty(query: Tensor, *arguments: Any, **options: Any) -> Tensor:
         if fault == "fails":
             raise RuntimeError("FlashAttention only supports Ampere GPUs or newer")
-        return kernel(query, *given, **options).roll(1, 0)
+        return kernel(query, *arguments, **options).roll(1, 0)
 
     on_a_gpu(faulty)
     with pytest.warns(UserWarning, match="without flash attention"):
-        found = network.activations(batch, [site], {})[site]
-    torch.testing.assert_close(found[batch.mask], wanted[batch.mask])
+        result = network.activations(batch, [site], {})[site]
+    torch.testing.assert_close(result[batch.mask], expected[batch.mask])
     assert not segment_attention.supports_varlen(torch.device("cuda"), torch.bfloat16)
     monkeypatch.setattr(network, "device", torch.device("cuda"))
     assert not network.packs  # so that the next batch is padded
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_flash_kernels_give_what_stretch_by_stretch_gives() -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_flash_kernels_equal_attention_per_segment() -> None:
     for segments in (APART, FORKED):
         device = torch.device("cuda")
         query, key, value = (part.to(device, torch.bfloat16) for part in states(16, (6, 2)))
         row = segment_attention._PackedRow(segments, 16, device)
-        found = varlen_attention(query, key, value, None, row.bounds, row.end)
+        result = varlen_attention(query, key, value, None, row.bounds, row.end)
         torch.testing.assert_close(
-            found, segment_attention.attention_per_segment(query, key, value, None, row), atol=0.02, rtol=0.02
+            result,
+            segment_attention.attention_per_segment(query, key, value, None, row),
+            atol=0.02,
+            rtol=0.02,
         )

@@ -1,4 +1,4 @@
-"""Packed rows: each answer sees exactly what it would see in a row of its own."""
+"""In a packed row each answer token attends to exactly the tokens it would see in a row of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.packing import prefix_tree
 from personaprobe.models.packing.forks import pack_forks
-from personaprobe.models.packing.prefixes import common_prefix, group_by_prefix
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
@@ -31,35 +30,30 @@ def test_packed_scores_equal_separate_rows_under_an_edit(reference: Network, for
     edits = {Site(1): [lambda x, roles: x + 0.3 * ((roles & Role.RESPONSE) != 0)[..., None]]}
     packed = reference.fork_log_probs(forks, edits)
     separate = Network.fork_log_probs(reference, forks, edits)
-    for group, wanted in zip(packed, separate, strict=True):
-        for one, other in zip(group, wanted, strict=True):
+    for group, expected_group in zip(packed, separate, strict=True):
+        for one, other in zip(group, expected_group, strict=True):
             assert torch.allclose(one, other, atol=2e-4), (one, other)
 
 
-def test_an_answer_does_not_see_its_neighbour(reference: Network) -> None:
+def test_an_answer_does_not_attend_to_its_neighbour(reference: Network) -> None:
     alone = reference.fork_log_probs([Fork(FORKS[0].prompt, (FORKS[0].answers[1],))], {})[0][0]
     for neighbour in ((9, 10, 11), (90, 91), (3,)):
-        beside = reference.fork_log_probs([Fork(FORKS[0].prompt, (neighbour, FORKS[0].answers[1]))], {})[0][1]
-        assert torch.allclose(alone, beside, atol=2e-4)
+        packed = reference.fork_log_probs([Fork(FORKS[0].prompt, (neighbour, FORKS[0].answers[1]))], {})[0][1]
+        assert torch.allclose(alone, packed, atol=2e-4)
 
 
-def test_a_shared_start_is_read_once(reference: Network) -> None:
-    read: list[int] = []
+def test_a_shared_prefix_is_computed_once(reference: Network) -> None:
+    n_tokens: list[int] = []
 
     def count(x: torch.Tensor, roles: torch.Tensor) -> torch.Tensor:
-        read.append(int((roles != Role.PAD).sum()))
+        n_tokens.append(int((roles != Role.PAD).sum()))
         return x
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefix_tree, "MIN_SHARED_PREFIX", 1)
         reference.fork_log_probs(FORKS, {Site(0): [count]})
     rows = [row for fork in FORKS for row in fork.rows]
-    assert sum(read) == len({row.ids[: n + 1] for row in rows for n in range(len(row))})
-
-
-def test_the_shared_start_leaves_every_prompt_its_last_token() -> None:
-    assert common_prefix([prompt(1, 2, 3), prompt(1, 2, 3)]).ids == (1, 2)
-    assert common_prefix([fork.prompt for fork in FORKS]).ids == (5, 6)
+    assert sum(n_tokens) == len({row.ids[: n + 1] for row in rows for n in range(len(row))})
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,20 +86,13 @@ def test_every_answer_token_is_predicted_once_from_the_token_before_it(
 
 
 @pytest.mark.parametrize("forks", [FORKS, FORKS[1:2]], ids=len)
-def test_one_mask_over_the_row_says_what_the_stretches_say(reference: Network, forks: list[Fork]) -> None:
+def test_a_mask_over_the_row_equals_attention_per_segment(reference: Network, forks: list[Fork]) -> None:
     if not reference.packs:  # type: ignore[attr-defined]
         pytest.skip("attention is softcapped: a mask is the only way")
     by_segment = reference.fork_log_probs(forks, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(reference), "packs", False)
         masked = reference.fork_log_probs(forks, {})
-    for group, wanted in zip(by_segment, masked, strict=True):
-        for one, other in zip(group, wanted, strict=True):
+    for group, expected_group in zip(by_segment, masked, strict=True):
+        for one, other in zip(group, expected_group, strict=True):
             assert torch.allclose(one, other, atol=2e-4), (one, other)
-
-
-def test_prompts_that_begin_alike_are_read_together_and_the_rest_by_themselves() -> None:
-    prompts = [prompt(*ids) for ids in ((1, 2, 3, 9), (7, 7, 7, 7), (1, 2, 3, 4), (5, 6, 8, 8), (1, 2, 4, 4))]
-    groups = group_by_prefix(prompts, 2)
-    assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 3]]
-    assert group_by_prefix(prompts[:1], 2) == [[0]]

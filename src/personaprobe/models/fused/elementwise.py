@@ -66,7 +66,7 @@ def gelu_gated(gate: Tensor, up: Tensor) -> Tensor:
 
 
 @cache
-def compiled_kernel(function: Callable[..., Tensor]) -> VerifiedKernel:
+def compiled_elementwise(function: Callable[..., Tensor]) -> VerifiedKernel:
     """Return the compiled form of a function; all models share it, so that it is compiled once."""
     return compile_verified(function)
 

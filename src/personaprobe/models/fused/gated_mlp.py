@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute import onednn
 from personaprobe.compute.equivalence import equivalent_modules
-from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_kernel, gelu_gated, silu_gated
+from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_elementwise, gelu_gated, silu_gated
 from personaprobe.models.fused.module_patch import Patch, forward_patch
 from personaprobe.models.fused.packed_linear import PackedWeights, is_exactly_linear
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+MLP_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """Names of an MLP's linear maps in transformers."""
 
 
@@ -84,7 +84,7 @@ class FusedGatedMLPs:
         if torch.is_grad_enabled() or x[..., 0].numel() < MIN_ROWS:
             return None
         if self._compiles:
-            hidden: Tensor = compiled_kernel(activation.gated)(mlp.gate_proj(x), mlp.up_proj(x))
+            hidden: Tensor = compiled_elementwise(activation.gated)(mlp.gate_proj(x), mlp.up_proj(x))
             return hidden
         activated: Tensor = mlp.act_fn(mlp.gate_proj(x))
         # in place: the product of many rows is written once less
@@ -94,7 +94,7 @@ class FusedGatedMLPs:
 def _is_gated_mlp(module: Any) -> bool:
     has_known_activation = type(getattr(module, "act_fn", None)).__name__ in ACTIVATIONS
     return has_known_activation and all(
-        is_exactly_linear(getattr(module, name, None)) for name in PROJECTIONS
+        is_exactly_linear(getattr(module, name, None)) for name in MLP_PROJECTIONS
     )
 
 

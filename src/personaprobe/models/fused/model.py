@@ -50,7 +50,7 @@ class FusedModel:
 
     @property
     def bytes(self) -> int:
-        """Memory that packed copies of weights take."""
+        """Bytes that packed copies of weights take."""
         return self._weights.bytes
 
     @property

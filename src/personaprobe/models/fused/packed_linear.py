@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MAX_PACKED_BYTES = 2 * 2**30
-"""Memory that packed copies may take; linear maps beyond it keep their own weights."""
+"""Bytes that packed copies may take; linear maps beyond it keep their own weights."""
 
 MAX_ROWS = 192
 """Rows up to which packing is faster on every processor.
@@ -39,7 +39,7 @@ class PackedWeights:
 
     @property
     def bytes(self) -> int:
-        """Memory that the copies take."""
+        """Bytes that the copies take."""
         return sum(_n_bytes(linear) for linears in self._copies for linear in linears)
 
     def clear(self) -> None:

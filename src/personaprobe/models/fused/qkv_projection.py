@@ -15,7 +15,7 @@ from personaprobe.models.fused.packed_linear import PackedWeights, is_exactly_li
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+QKV_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 """Names of an attention module's input projections in transformers."""
 
 
@@ -23,7 +23,7 @@ class FusedQKVProjections:
     """The Q, K and V projections of a model, where they are three linear maps without anything else."""
 
     def __init__(self, model: nn.Module, weights: PackedWeights) -> None:
-        triples = ([getattr(module, name, None) for name in PROJECTIONS] for module in model.modules())
+        triples = ([getattr(module, name, None) for name in QKV_PROJECTIONS] for module in model.modules())
         self._fused = [_FusedQKV(linears, weights) for linears in triples if _can_fuse(linears)]
 
     def __len__(self) -> int:

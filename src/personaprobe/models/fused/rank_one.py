@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.edits.rank_one import edit_projection
-from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_kernel
+from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_elementwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,5 +16,7 @@ def compiled_edit_projection(activations: Tensor, *others: Any) -> Tensor:
     import torch
 
     many = activations.shape[0] * activations.shape[1] >= MIN_ROWS and not torch.is_grad_enabled()
-    edited: Tensor = (compiled_kernel(edit_projection) if many else edit_projection)(activations, *others)
+    edited: Tensor = (compiled_elementwise(edit_projection) if many else edit_projection)(
+        activations, *others
+    )
     return edited

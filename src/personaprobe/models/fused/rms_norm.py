@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.equivalence import equivalent_modules
-from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_kernel, rms_norm
+from personaprobe.models.fused.elementwise import MIN_ROWS, compiled_elementwise, rms_norm
 from personaprobe.models.fused.module_patch import Patch, forward_patch
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _fused_forward(norm: Any, *, compiles: bool = False) -> Callable[[Tensor], T
         has_many_rows = x.numel() >= MIN_ROWS * len(norm.weight)
         if epsilon is not None and has_many_rows and not torch.is_grad_enabled():
             if compiles:
-                normed: Tensor = compiled_kernel(rms_norm)(x, norm.weight, epsilon)
+                normed: Tensor = compiled_elementwise(rms_norm)(x, norm.weight, epsilon)
                 return normed
             if x.device.type == "cpu":
                 scaled: Tensor = _divide_by_rms(x, epsilon) * norm.weight

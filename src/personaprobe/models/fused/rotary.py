@@ -15,7 +15,7 @@ from personaprobe.models.fused.elementwise import (
     MIN_ROWS,
     apply_rotary,
     apply_rotary_by_halves,
-    compiled_kernel,
+    compiled_elementwise,
 )
 from personaprobe.models.fused.module_patch import ROTARY_FUNCTION, Patch, rotary_patch
 
@@ -35,7 +35,7 @@ class FusedRotaryEmbeddings:
         self._modeling = [
             home
             for home in modeling
-            if hasattr(home, ROTARY_FUNCTION) and _is_equivalent(getattr(home, ROTARY_FUNCTION), model)
+            if hasattr(home, ROTARY_FUNCTION) and _rotates_halves(getattr(home, ROTARY_FUNCTION), model)
         ]
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ def fused_rotary(original: RotaryFunction, *, compiles: bool = False) -> RotaryF
             last_sines[:] = [(sin, _signed(sin))]
         angles = (cos[:, None], last_sines[0][1][:, None])
         has_many_rows = compiles and query.shape[0] * query.shape[2] >= MIN_ROWS
-        apply = compiled_kernel(apply_rotary_by_halves) if has_many_rows else apply_rotary
+        apply = compiled_elementwise(apply_rotary_by_halves) if has_many_rows else apply_rotary
         return apply(query, *angles), apply(key, *angles)
 
     return rotate
@@ -78,7 +78,7 @@ def _signed(sin: Tensor) -> Tensor:
     return torch.cat((-first, second), -1)
 
 
-def _is_equivalent(original: RotaryFunction, model: nn.Module) -> bool:
+def _rotates_halves(original: RotaryFunction, model: nn.Module) -> bool:
     """Whether the fused form gives the same; some architectures rotate neighbouring dimensions, or a part of a head."""
     import torch
 

@@ -132,7 +132,7 @@ class ContinuousBatcher:
         """Read the prompts of waiting conversations; a prompt with several samples is read once."""
         admitted, self._waiting = self._waiting[:n_rows], self._waiting[n_rows:]
         conversations = [self._conversations[index] for index in admitted]
-        distinct, prompt_of_row = _distinct([(c.prompt.ids, c.edits) for c in conversations])
+        distinct, prompt_of_row = _index_distinct([(c.prompt.ids, c.edits) for c in conversations])
         prompts = [conversations[place].prompt for place in distinct]
         edits = [conversations[place].edits for place in distinct]
         logits = self._decoder.admit(prompts, edits, prompt_of_row, self._sampling.max_new_tokens)
@@ -191,7 +191,7 @@ def compact_rows(n: int, evicted: Collection[int]) -> list[int]:
     return [movable.pop() if row in gone else row for row in range(n - len(gone))]
 
 
-def _distinct(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+def _index_distinct(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
     """Return the first place of each distinct key, and for every place the number of its key among the distinct ones."""
     numbers: dict[Hashable, int] = {}
     first_places: list[int] = []

@@ -15,7 +15,7 @@ from personaprobe.models.edits.layout import Layout
 from personaprobe.models.edits.per_row import PerRowEdits
 from personaprobe.models.fused.module_patch import attention_patch, patched
 from personaprobe.models.generation.cuda_graphs import Capture, GraphedDecodeStep
-from personaprobe.models.generation.kv_cache import ATTENTION_NAME, CacheView, KVCache, kv_cache_attention
+from personaprobe.models.generation.kv_cache import KV_CACHE_ATTENTION, CacheView, KVCache, kv_cache_attention
 from personaprobe.models.generation.prefix_cache import PrefixCache
 from personaprobe.models.packing.attention import additive_mask
 from personaprobe.models.packing.prefix_tree import MIN_SHARED_PREFIX
@@ -233,7 +233,7 @@ class CachedDecoder:
         if not self._network.uses_kv_cache_attention:
             return nullcontext()
         config = self._network.model.config
-        return patched([attention_patch(config, ATTENTION_NAME, kv_cache_attention)])
+        return patched([attention_patch(config, KV_CACHE_ATTENTION, kv_cache_attention)])
 
     def _forward(self, ids: Tensor, mask: Any, positions: Tensor, cache: Any) -> Tensor:
         output = self._network.layout.decoder(

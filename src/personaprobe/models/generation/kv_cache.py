@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CAPACITY_STEP = 64
 """The number of positions is a multiple of this: the cache then grows rarely, and few CUDA graphs serve a generation."""
 
-ATTENTION_NAME = "personaprobe_kv_cache"
+KV_CACHE_ATTENTION = "personaprobe_kv_cache"
 """Name under which transformers knows attention over this cache."""
 
 
@@ -205,7 +205,7 @@ def round_up(number: int, step: int) -> int:
 def _allocate(old: Tensor | None, like: Tensor, dtype: torch.dtype, rows: int, positions: int) -> Tensor:
     """Allocate keys or values of one block, and copy the old ones.
 
-    Memory is zeroed: attention multiplies blocked positions by 0, which would turn a stray NaN into the row's result.
+    The memory is zeroed: attention multiplies blocked positions by 0, which would turn a stray NaN into the row's result.
     """
     grown = like.new_zeros(rows, like.shape[1], positions, like.shape[3], dtype=dtype)
     if old is not None:

@@ -1,6 +1,6 @@
-"""Pack several texts into one unpadded row as a prefix tree: a shared beginning is stored and computed once.
+"""Pack several texts into one unpadded row as a prefix tree: a shared prefix is stored and computed once.
 
-In a causal model a token's activations depend only on the tokens before it. Texts with a common beginning, such as
+In a causal model a token's activations depend only on the tokens before it. Texts with a common prefix, such as
 the same system message, or the same question before two answers, form a tree. The row holds the tree's segments
 one after another, and each token attends to the segments on its path from the root, as it would in a row of its
 own.
@@ -66,10 +66,10 @@ class PackedTexts:
         n, device = self.row.ids.shape[1], self.row.ids.device
         allowed = torch.zeros(n, n, dtype=torch.bool, device=device)
         for segment in self.segments:
-            own, n_own = segment.own_slice, len(segment)
+            rows, n_rows = segment.own_slice, len(segment)
             for part in segment.prefix:
-                allowed[own, part] = True
-            allowed[own, own] = torch.ones(n_own, n_own, dtype=torch.bool, device=device).tril()
+                allowed[rows, part] = True
+            allowed[rows, rows] = torch.ones(n_rows, n_rows, dtype=torch.bool, device=device).tril()
         return additive_mask(~allowed[None, None], dtype)
 
 
@@ -153,12 +153,12 @@ class _RowBuilder:
 
         if start == end:
             return prefix
-        own = slice(self._end, self._end + end - start)
-        self._end = own.stop
-        self.segments.append(Segment(own.start, own.stop, prefix))
+        segment = Segment(self._end, self._end + end - start, prefix)
+        self._end = segment.end
+        self.segments.append(segment)
         self.sources.append(texts[0] * self.row_index.shape[1] + torch.arange(start, end))
-        self.row_index[texts, start:end] = torch.arange(own.start, own.stop)
-        return (*prefix, own)
+        self.row_index[texts, start:end] = torch.arange(segment.start, segment.end)
+        return segment.key_slices
 
 
 def _sorted_with_shared_prefixes(texts: Batch) -> tuple[list[int], list[int]]:

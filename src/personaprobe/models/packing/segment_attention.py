@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ATTENTION_NAME = "personaprobe_varlen"
+SEGMENT_ATTENTION = "personaprobe_varlen"
 """Name under which transformers knows this attention."""
 
 
@@ -91,7 +91,7 @@ def attention_within_segments(
     """
     token = _CURRENT_ROW.set(_PackedRow(segments, n_tokens, device))
     try:
-        with patched([attention_patch(config, ATTENTION_NAME, current_row_attention)]):
+        with patched([attention_patch(config, SEGMENT_ATTENTION, current_row_attention)]):
             yield
     finally:
         _CURRENT_ROW.reset(token)
