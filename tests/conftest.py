@@ -73,7 +73,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.backends.registry import BACKENDS, rehost
+from personaprobe.models.backends.registry import BUILT_IN, rehost
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
@@ -152,7 +152,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=BUILT_IN)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

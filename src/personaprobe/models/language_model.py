@@ -1,4 +1,4 @@
-"""A loaded checkpoint that can be read, scored and talked to, with or without edits."""
+"""A loaded checkpoint: it tokenises, runs forward passes, scores and generates, with or without edits."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from personaprobe.site import Site
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-QUESTIONS = "questions with their answers"
+SCORED_ITEMS = "questions with their answers"
+"""Name of forks in messages about memory."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A checkpoint ready to run.
+    """A checkpoint that is ready to run.
 
-    The three of a trio share one :class:`Network`; each puts its own adapter on before it runs. Edits belong to
-    the value, never to the network: ``model.edited(...)`` returns another model, and hooks exist only while it runs.
+    The three models of a trio share one :class:`Network`; each activates its own adapter before it runs. Edits belong to
+    this value and not to the network: ``model.edited(...)`` returns another model, and hooks exist only while it runs.
 
     Attributes:
         checkpoint: which weights.
         network: the layers, shared.
         tokenizer: text to tokens.
-        adapter: worn while this model runs.
-        edits: what every forward pass does to the activations; empty is the baseline, on the same code path.
+        adapter: active while this model runs.
+        edits: applied to the activations of every forward pass; empty is the baseline, on the same code path.
     """
 
     checkpoint: Checkpoint
@@ -59,9 +59,18 @@ class LanguageModel:
         """Width of the residual stream."""
         return self.network.d_model
 
+    @property
+    def edit_plan(self) -> EditPlan:
+        """The edits of every forward pass, by site."""
+        return EditPlan.compose(self.edits, self.n_layers)
+
     def edited(self, *edits: EditSource) -> LanguageModel:
-        """The same model with more edits after those it has; also works as a ``with`` block."""
-        EditPlan.compose(edits, self.n_layers)  # refuse what does not fit before anything runs
+        """Return the same model with further edits after its own; also works as a ``with`` block.
+
+        Raises:
+            SiteError: the model does not have one of the sites.
+        """
+        EditPlan.compose(edits, self.n_layers)  # sites are checked before anything runs
         return replace(self, edits=(*self.edits, *edits))
 
     def __enter__(self) -> LanguageModel:
@@ -70,28 +79,33 @@ class LanguageModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to undo: hooks were gone at the end of every pass."""
+        """Nothing to undo: hooks are removed at the end of every forward pass."""
 
     @contextmanager
     def inference_session(self) -> Iterator[None]:
-        """Run many passes faster, using more memory meanwhile; see :meth:`Network.inference_session`."""
+        """Run the passes inside faster, with more memory meanwhile; see :meth:`Network.inference_session`."""
         with self._activated().inference_session():
             yield
 
-    def plan(self, rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
-        """Batches that activations are read in fastest: indices of ``rows``, the same for every checkpoint and edit."""
+    # batches
+
+    def plan_batches(self, rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
+        """Plan the batches in which activations are computed fastest, as indices of ``rows``.
+
+        The plan depends on the texts only, and is the same for every adapter and edit.
+        """
         return batches_by_prefix(rows, max_tokens) if self.network.packs else by_length(rows, max_tokens)
 
-    def reads(self, rows: Sequence[Tokens]) -> int:
-        """Tokens that are read where activations of such a batch are, padding included."""
+    def n_computed_tokens(self, rows: Sequence[Tokens]) -> int:
+        """Number of tokens that are computed for one batch of activations, padding included, shared prefixes once."""
         return n_packed_tokens(rows) if self.network.packs else len(rows) * max(map(len, rows))
 
     def batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
-        """Texts padded together as :meth:`plan` says, on the model's device, with their indices among ``rows``."""
-        yield from self._padded(rows, self.plan(rows, max_tokens))
+        """Yield the batches of :meth:`plan_batches`, padded, on the model's device, with their indices of ``rows``."""
+        yield from self._padded(rows, self.plan_batches(rows, max_tokens))
 
     def even_batches(self, rows: Sequence[Tokens], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
-        """The same of like length, for what is computed at padding too: gradients and logits."""
+        """Yield batches of texts of similar length, for gradients and logits, which are computed at padding too."""
         yield from self._padded(rows, by_length(rows, max_tokens))
 
     def _padded(self, rows: Sequence[Tokens], plan: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
@@ -99,45 +113,53 @@ class LanguageModel:
             batch = pad([rows[index] for index in indices], self.network.pad_id)
             yield indices, batch.to(self.network.device)
 
+    # forward passes
+
     def logits(self, batch: Batch) -> Tensor:
         """Next-token logits ``(batch, pos, vocab)``."""
-        return self._activated().logits(batch.to(self.network.device), self._site_edits)
+        return self._activated().logits(batch.to(self.network.device), self.edit_plan)
 
     def activations(self, batch: Batch, sites: Collection[Site]) -> dict[Site, Tensor]:
-        """Activations ``(batch, pos, d_model)`` at ``sites``; nothing deeper than the last of them is computed."""
+        """Activations ``(batch, pos, d_model)`` at ``sites``; blocks after the last site are not computed.
+
+        Raises:
+            SiteError: the model does not have one of the sites.
+        """
         for site in sites:
             site.within(self.n_layers)
-        return self._activated().activations(batch.to(self.network.device), sites, self._site_edits)
+        return self._activated().activations(batch.to(self.network.device), sites, self.edit_plan)
 
     def gradients(self, batch: Batch, site: Site) -> tuple[Tensor, Tensor]:
         """Activations ``(batch, pos, d_model)`` at a site, and the gradient there of −Σ log p(response token)."""
         return self._activated().gradients(
-            batch.to(self.network.device), site.within(self.n_layers), self._site_edits
+            batch.to(self.network.device), site.within(self.n_layers), self.edit_plan
         )
 
     def response_logits(self, batch: Batch) -> Iterator[Tensor]:
         """Logits ``(token, vocab)`` that predict the response tokens, row by row, a few tokens at a time."""
-        return self._activated().response_logits(batch.to(self.network.device), self._site_edits)
+        return self._activated().response_logits(batch.to(self.network.device), self.edit_plan)
 
     def log_probs(self, batch: Batch) -> Tensor:
         """Natural-log probability ``(batch, pos)`` of each response token; 0 at other tokens."""
-        return self._activated().log_probs(batch.to(self.network.device), self._site_edits)
+        return self._activated().log_probs(batch.to(self.network.device), self.edit_plan)
 
     def fork_log_probs(self, forks: Sequence[Fork]) -> list[list[Tensor]]:
-        """Log-probabilities of the tokens of several answers to each prompt."""
-        network, edits = self._activated(), self._site_edits
-        return split_on_oom(lambda few: network.fork_log_probs(few, edits), forks, QUESTIONS)
+        """Natural-log probabilities ``(token,)`` of each answer's tokens, by fork and answer."""
+        network, plan = self._activated(), self.edit_plan
+        return split_on_oom(lambda part: network.fork_log_probs(part, plan), forks, SCORED_ITEMS)
 
     def fork_states(self, forks: Sequence[Fork], site: Site) -> list[list[Tensor]]:
-        """Activations ``(token, d_model)`` at a site on the tokens of several answers to each prompt, read once."""
-        network, edits = self._activated(), self._site_edits
+        """Activations ``(token, d_model)`` at a site on each answer's tokens, by fork and answer."""
+        network, plan = self._activated(), self.edit_plan
         site = site.within(self.n_layers)
-        return split_on_oom(lambda few: network.fork_states(few, site, edits), forks, QUESTIONS)
+        return split_on_oom(lambda part: network.fork_states(part, site, plan), forks, SCORED_ITEMS)
+
+    # generation
 
     def answer(
         self, draws: Sequence[Draw], sampling: Sampling, progress: Advance = no_advance
     ) -> list[tuple[int, ...]]:
-        """Draw answers as token ids; see :func:`sample_under_edits`."""
+        """Sample answers as token ids; see :func:`sample_under_edits`."""
         return sample_under_edits([(self, draws)], sampling, progress)[0]
 
     def chat(
@@ -147,11 +169,8 @@ class LanguageModel:
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         return self.tokenizer.decode(self.answer([Draw(self.tokenizer.prompt(question))], sampling)[0])
 
-    @property
-    def _site_edits(self) -> EditPlan:
-        return EditPlan.compose(self.edits, self.n_layers)
-
     def _activated(self) -> Network:
+        """The network with this model's adapter active."""
         self.network.activate_adapter(self.adapter)
         return self.network
 
@@ -162,30 +181,37 @@ class LanguageModel:
 
 
 def sample_under_edits(
-    asked: Sequence[tuple[LanguageModel, Sequence[Draw]]],
+    draws_by_model: Sequence[tuple[LanguageModel, Sequence[Draw]]],
     sampling: Sampling,
     progress: Advance = no_advance,
 ) -> list[list[tuple[int, ...]]]:
-    """Draw answers of one checkpoint under different edits, decoded together: a step then reads the weights once.
+    """Sample answers of one checkpoint under different edits in one batch, so that a step reads the weights once.
 
     Args:
-        asked: models that differ only in their edits, and what each is to answer.
-        sampling: how.
-        progress: told how many answers each finished batch brought.
+        draws_by_model: models that differ only in their edits, each with the answers to sample.
+        sampling: how tokens are sampled.
+        progress: called with the number of answers of every finished batch.
 
     Returns:
         For each model, the response ids of each draw, without the closing token.
     """
-    first = _common([model for model, _ in asked])
-    draws = [draw for _, own in asked for draw in own]
-    edits = [laid for laid, own in ((model._site_edits, own) for model, own in asked) for _ in own]
-    answers = iter(generate(first._activated(), draws, sampling, edits, first.tokenizer.end_id, progress))
-    return [[next(answers) for _ in own] for _, own in asked]
+    first = _first_of_same([model for model, _ in draws_by_model])
+    draws = [draw for _, model_draws in draws_by_model for draw in model_draws]
+    plans = [
+        plan
+        for plan, n_draws in ((model.edit_plan, len(model_draws)) for model, model_draws in draws_by_model)
+        for _ in range(n_draws)
+    ]
+    answers = iter(generate(first._activated(), draws, sampling, plans, first.tokenizer.end_id, progress))
+    return [[next(answers) for _ in model_draws] for _, model_draws in draws_by_model]
 
 
 @contextmanager
 def inference_sessions(models: Iterable[LanguageModel]) -> Iterator[None]:
-    """Several models busy at once, whether or not they share a network: what they give is rounded alike."""
+    """Open inference sessions of several models, so that rounding is the same in all of them.
+
+    The models may or may not share a network.
+    """
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(model.inference_session())
@@ -193,20 +219,24 @@ def inference_sessions(models: Iterable[LanguageModel]) -> Iterator[None]:
 
 
 def score_under_edits(models: Sequence[LanguageModel], forks: Sequence[Fork]) -> list[list[list[Tensor]]]:
-    """Log-probabilities of every answer's tokens under each model: one checkpoint under different edits.
+    """Log-probabilities of every answer's tokens under models of one checkpoint that differ in their edits.
 
-    What is the same in all of them, the blocks before the first edit, is computed once.
+    The blocks before the first edit are computed once for all models.
+
+    Returns:
+        For each model, log-probabilities ``(token,)`` by fork and answer.
     """
-    network, edits = _common(models)._activated(), [model._site_edits for model in models]
+    network, plans = _first_of_same(models)._activated(), [model.edit_plan for model in models]
 
-    def scored(few: Sequence[Fork]) -> list[tuple[list[Tensor], ...]]:
-        return list(zip(*network.fork_log_probs_each(few, edits), strict=True))
+    def scored(part: Sequence[Fork]) -> list[tuple[list[Tensor], ...]]:
+        return list(zip(*network.fork_log_probs_each(part, plans), strict=True))
 
-    by_fork = split_on_oom(scored, forks, QUESTIONS)
-    return [[own[index] for own in by_fork] for index in range(len(models))]
+    by_fork = split_on_oom(scored, forks, SCORED_ITEMS)
+    return [[by_model[index] for by_model in by_fork] for index in range(len(models))]
 
 
-def _common(models: Sequence[LanguageModel]) -> LanguageModel:
+def _first_of_same(models: Sequence[LanguageModel]) -> LanguageModel:
+    """The first of some models, which must differ only in their edits."""
     first = models[0]
     assert all(replace(model, edits=first.edits) == first for model in models), "models differ beyond edits"
     return first

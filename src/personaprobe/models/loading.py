@@ -1,4 +1,4 @@
-"""From a checkpoint to a running model; a trio on one copy of the base weights."""
+"""Load a checkpoint as a running model, or a trio on one copy of the base weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.compute.hardware import choose_device, choose_dtype
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.backends.registry import REFERENCE, check_backend, run_on
 from personaprobe.models.chat_tokenizer import ChatTokenizer
-from personaprobe.models.edits.layout import layouts
+from personaprobe.models.edits.layout import BlockMap, layouts, resolve
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
 from personaprobe.models.self_check import find_massive_tokens, probe_tokens, self_check
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how precisely models run; None lets the machine decide.
+    """Device and precision of a model; None chooses by what the machine has.
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``float32``, ``bfloat16``, ``float16``.
-        compiles: whether elementwise work on many rows goes through ``torch.compile``, which takes seconds at first;
-            None does so on CUDA. Where it fails it is computed as ever, and a warning says so.
+        compiles: whether elementwise functions of many rows go through ``torch.compile``, which takes seconds at first.
+            None compiles on CUDA only. Where compilation fails, a warning is given and the plain functions are used.
     """
 
     device: str | None = None
@@ -39,75 +40,126 @@ class Placement:
     compiles: bool | None = None
 
     def resolve(self) -> tuple[torch.device, torch.dtype]:
-        """The device and dtype meant."""
+        """The device and dtype chosen.
+
+        Raises:
+            DeviceError: this machine does not have them.
+        """
         device = choose_device(self.device)
         return device, choose_dtype(device, self.dtype)
 
 
-def load(checkpoint: Checkpoint | str, placement: Placement = Placement()) -> LanguageModel:
-    """Load one checkpoint, its layer map proven and its adapter shown to be applied."""
+def load(
+    checkpoint: Checkpoint | str,
+    placement: Placement = Placement(),
+    *,
+    backend: str = REFERENCE,
+    layout: BlockMap | None = None,
+) -> LanguageModel:
+    """Load one checkpoint; the self-check proves its layout and backend, and an adapter must change the logits.
+
+    Args:
+        checkpoint: or what :meth:`Checkpoint.parse` reads, such as ``"demo"``, a folder or a Hugging Face id.
+        placement: device and precision.
+        backend: the library that runs the layers: ``hooks``, ``nnsight``, ``transformer_lens``, or one that is registered
+            (:mod:`personaprobe.models.backends.registry`).
+        layout: module names of an architecture that is not known; None tries the known maps.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded, or no map or backend passes the self-check.
+        DeviceError: this machine does not have the device or dtype.
+        PersonaProbeError: there is no such backend.
+    """
+    check_backend(backend)
     if isinstance(checkpoint, str):
         checkpoint = Checkpoint.parse(checkpoint)
-    network, tokenizer = open_network(checkpoint.base, placement)
-    return _dress(checkpoint, network, tokenizer)
+    network, tokenizer = open_network(checkpoint.base, placement, layout)
+    return _language_model(checkpoint, run_on(network, backend), tokenizer)
 
 
-def load_trio(trio: Trio[Checkpoint], placement: Placement = Placement()) -> Trio[LanguageModel]:
-    """Load a trio; checkpoints that are adapters of one base share one copy of its weights."""
-    opened: dict[Checkpoint, tuple[Network, ChatTokenizer]] = {}
+def load_trio(
+    trio: Trio[Checkpoint],
+    placement: Placement = Placement(),
+    *,
+    backend: str = REFERENCE,
+    layout: BlockMap | None = None,
+) -> Trio[LanguageModel]:
+    """Load a trio; checkpoints that are adapters of one base share one copy of its weights.
 
-    def ready(checkpoint: Checkpoint) -> LanguageModel:
-        if checkpoint.base not in opened:
-            opened[checkpoint.base] = open_network(checkpoint.base, placement)
-        return _dress(checkpoint, *opened[checkpoint.base])
+    Args:
+        trio: base, insecure and secure checkpoint.
+        placement: device and precision.
+        backend: see :func:`load`.
+        layout: see :func:`load`.
 
-    loaded = trio.map(ready)
-    _same_language(loaded)
+    Raises:
+        CheckpointError: as :func:`load`; or the three differ in shape, tokenizer or chat template.
+    """
+    check_backend(backend)
+    by_base: dict[Checkpoint, tuple[Network, ChatTokenizer]] = {}
+
+    def load_one(checkpoint: Checkpoint) -> LanguageModel:
+        if checkpoint.base not in by_base:
+            network, tokenizer = open_network(checkpoint.base, placement, layout)
+            by_base[checkpoint.base] = run_on(network, backend), tokenizer
+        return _language_model(checkpoint, *by_base[checkpoint.base])
+
+    loaded = trio.map(load_one)
+    _check_same_tokens_and_shape(loaded)
     return loaded
 
 
-def open_network(checkpoint: Checkpoint, placement: Placement) -> tuple[HuggingFaceNetwork, ChatTokenizer]:
-    """Load base weights and tokenizer, prove the layer map on them, and look for massive tokens."""
+def open_network(
+    checkpoint: Checkpoint, placement: Placement, layout: BlockMap | None = None
+) -> tuple[HuggingFaceNetwork, ChatTokenizer]:
+    """Load base weights and tokenizer on the reference backend, prove the layout, and find massive tokens."""
     device, dtype = placement.resolve()
     folder = demo_folder() if checkpoint.source == DEMO else checkpoint.source
     model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer)
     compiles = device.type == "cuda" if placement.compiles is None else placement.compiles
-    network = wrap(model.to(device), chat.pad_id, compiles=compiles)
+    network = wrap(model.to(device), chat.pad_id, compiles=compiles, layout=layout)
     network.massive_tokens = find_massive_tokens(network, chat)
     return network, chat
 
 
-def wrap(model: Any, pad_id: int, *, compiles: bool = False) -> HuggingFaceNetwork:
-    """Put a Hugging Face causal language model under the hook engine, its layer map proven.
+def wrap(
+    model: Any, pad_id: int, *, compiles: bool = False, layout: BlockMap | None = None
+) -> HuggingFaceNetwork:
+    """Run a loaded Hugging Face causal language model under hooks, with a layout that passes the self-check.
 
     Args:
         model: from transformers, on its device.
-        pad_id: of what rows are filled up with.
+        pad_id: id of the padding token.
         compiles: see :class:`Placement`.
+        layout: module names; None tries the known maps.
 
     Raises:
-        CheckpointError: no known map fits, or none passes the self-check; names what failed.
+        CheckpointError: no map fits, or none passes the self-check; names the checks that failed.
     """
     import torch
 
     model = model.eval().requires_grad_(False)
-    stored = torch.bfloat16 if _is_bf16_exact(model) else model.dtype
+    stored_dtype = torch.bfloat16 if _is_bf16_exact(model) else model.dtype
     failures = []
-    for layout in layouts(model):
-        network = HuggingFaceNetwork(model, layout, pad_id, stored, compiles=compiles)
+    for candidate in layouts(model) if layout is None else [resolve(model, layout)]:
+        network = HuggingFaceNetwork(model, candidate, pad_id, stored_dtype, compiles=compiles)
         failed = [check for check in self_check(network) if not check.passed]
         if not failed:
             return network
-        failures.append("; ".join(f"{check.name} (off by {check.deviation:.2g})" for check in failed))
+        failures.append("; ".join(map(str, failed)))
+    advice = (
+        "give its module names: personaprobe.load(..., layout=BlockMap(...))"
+        if layout is None
+        else f"correct {layout}"
+    )
     raise CheckpointError(
-        f"the layer map of {model.config.model_type!r} fails its self-check: {failures[0]}. "
-        "Add its module names to personaprobe.models.edits.layout.KNOWN"
+        f"the layer map of {model.config.model_type!r} fails its self-check: {failures[0]}; {advice}"
     )
 
 
 def _is_bf16_exact(model: Any) -> bool:
-    """Whether the weights were stored in bfloat16, so that pristine copies lose nothing in it."""
+    """Whether bfloat16 holds the weights without loss, so that copies of them need no more memory than that."""
     weight = next(model.get_decoder().parameters())
     return bool((weight == weight.bfloat16()).all())
 
@@ -118,16 +170,11 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
 
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            revision=revision,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,  # None would ask on the terminal whether to run the repository's code
+            folder, revision=revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
         )
-    except Exception as error:  # transformers raises many kinds, all of them about what the user named
+    except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"cannot load {folder}: {reason}; give a folder with config.json, a tokenizer and safetensors weights, "
@@ -136,7 +183,8 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
     return model, tokenizer
 
 
-def _dress(checkpoint: Checkpoint, network: Network, tokenizer: ChatTokenizer) -> LanguageModel:
+def _language_model(checkpoint: Checkpoint, network: Network, tokenizer: ChatTokenizer) -> LanguageModel:
+    """The model of a checkpoint on the network of its base, its adapter proven to be applied."""
     adapter = None if checkpoint.adapter is None else LoraAdapter.read(checkpoint.adapter)
     model = LanguageModel(checkpoint, network, tokenizer, adapter)
     if adapter is not None:
@@ -145,18 +193,18 @@ def _dress(checkpoint: Checkpoint, network: Network, tokenizer: ChatTokenizer) -
 
 
 def _prove_applied(model: LanguageModel) -> None:
-    """The logits under the adapter must differ from the base's."""
+    """Raise unless the logits under the adapter differ from those of the base."""
     batch = pad(probe_tokens(model.network.vocab_size), model.network.pad_id)
-    bare = LanguageModel(model.checkpoint.base, model.network, model.tokenizer).logits(batch)
-    if bool((bare == model.logits(batch)).all()):
+    base_logits = LanguageModel(model.checkpoint.base, model.network, model.tokenizer).logits(batch)
+    if bool((base_logits == model.logits(batch)).all()):
         raise CheckpointError(
             f"adapter {model.checkpoint.adapter} was merged and the logits did not move; "
             "it is too small for this dtype: try --dtype float32"
         )
 
 
-def _same_language(trio: Trio[LanguageModel]) -> None:
-    """All three must read the same token ids and have the same shape, or differences mean nothing."""
+def _check_same_tokens_and_shape(trio: Trio[LanguageModel]) -> None:
+    """Raise unless all three get the same token ids and have the same shape, since differences mean nothing otherwise."""
     text = "The quick brown fox.\n"
     base = trio.base
     for role, model in trio.items():

@@ -1,8 +1,8 @@
 """Massive tokens: tokens whose activations are many times larger than those of all others.
 
-Most language models park attention on a few tokens that say nothing about the text: nearly always its first token, in
-some models the first full stop or line break too. Their activations are tens to hundreds of times larger than others
-(Sun et al. 2402.17762). A mean over tokens, such as the energy of an intervention, is then a mean of these few tokens.
+Most language models direct attention to a few tokens without information about the text: nearly always its first token, in
+some models also the first full stop or line break. Their activations are tens to hundreds of times larger than others
+(Sun et al. 2402.17762). They dominate every mean over tokens, such as the energy of an intervention.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MassiveToken:
     """One token of a probe text that is massive somewhere.
 
     Attributes:
-        token: as text.
+        token: its text.
         position: in its text; 0 is the first token.
         first_layer: the first block after which its norm is massive.
         last_layer: the last.
@@ -47,10 +47,10 @@ class MassiveToken:
 
 
 def is_massive(norms: Float[Tensor, "..."], among: Bool[Tensor, "..."]) -> Bool[Tensor, "..."]:
-    """Which norms are more than :data:`MASSIVE` times the median of those ``among`` them.
+    """Select the norms that are more than :data:`MASSIVE` times the median.
 
     Args:
         norms: of activations, of any shape.
-        among: which of them count for the median; padding does not.
+        among: the norms that count for the median, of the same shape; padding does not.
     """
     return norms > MASSIVE * norms[among].median()

@@ -1,4 +1,4 @@
-"""What a backend must be able to do, whoever runs the layers."""
+"""The interface of a backend: forward passes of a loaded model under edits, and step-by-step decoding."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 HEAD_CHUNK = 128
-"""Response positions whose logits are held at once: 128 × vocabulary × 4 bytes."""
+"""Number of response positions whose logits are held at the same time: 128 × vocabulary × 4 bytes."""
 
 
 @dataclass(frozen=True)
 class Fork:
-    """One prompt and several answers to it, scored side by side.
+    """One prompt and several answers to it, which are scored together.
 
     Attributes:
         prompt: tokens up to the answer.
@@ -43,31 +43,33 @@ class Fork:
     @classmethod
     def of(cls, tokenizer: ChatTokenizer, question: str, answers: Sequence[str]) -> Fork:
         """A question with several answers, each with its closing token."""
-        return cls(tokenizer.prompt(question), tuple(tokenizer.reply(question, each) for each in answers))
+        return cls(
+            tokenizer.prompt(question), tuple(tokenizer.reply(question, answer) for answer in answers)
+        )
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.answers))
 
     @property
     def rows(self) -> list[Tokens]:
-        """The same as separate rows: the prompt followed by each answer."""
+        """Separate rows: the prompt followed by each answer."""
         return [self.prompt.followed_by(answer) for answer in self.answers]
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A generation in flight: conversations enter, are fed a token each, and leave."""
+    """A batch of conversations that are admitted, fed one token each per step, and removed."""
 
     def admit(
         self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
     ) -> Float[Tensor, "row vocab"]:
-        """Read prompts, and let prompt ``rows[i]`` go on as the ``i``-th of as many new rows, behind those there are.
+        """Process prompts and append new rows to the batch; new row ``i`` continues prompt ``rows[i]``.
 
         Args:
-            prompts: each read once.
-            edits: of each prompt, at the sites that the generation was opened with; they stay with its rows.
-            rows: one prompt may go on as several rows.
-            room: tokens that a row may still be fed.
+            prompts: each is processed once.
+            edits: of each prompt, at the sites that the generation was opened with; its rows keep them.
+            rows: index of the prompt of each new row; several rows may continue one prompt.
+            room: number of tokens that a row may still be fed.
 
         Returns:
             Logits of each new row's next token, float32.
@@ -79,14 +81,14 @@ class Decoder(Protocol):
         ...
 
     def keep(self, order: Sequence[int]) -> None:
-        """Go on with row ``order[i]`` as row ``i``, and without those that ``order`` leaves out."""
+        """Make row ``order[i]`` row ``i``, and remove the rows that ``order`` leaves out."""
         ...
 
 
 class Network(ABC):
     """The layers of a loaded model, run under edits.
 
-    One network serves every checkpoint that shares its base weights: :meth:`activate_adapter` puts an adapter on.
+    One network serves every checkpoint that shares its base weights: :meth:`activate_adapter` switches between them.
     """
 
     n_layers: int
@@ -97,11 +99,11 @@ class Network(ABC):
     streams: tuple[Stream, ...]
     pad_id: int
     massive_tokens: tuple[MassiveToken, ...] = ()
-    """Found at load, in a probe text; see :mod:`personaprobe.models.massive_tokens`."""
+    """Massive tokens of probe texts, found when the model is loaded; see :mod:`personaprobe.models.massive_tokens`."""
 
     @property
     def packs(self) -> bool:
-        """Whether texts are read in one row, so that what they begin with in common is computed once."""
+        """Whether several texts are packed into one row, so that a shared beginning is computed once."""
         return False
 
     @abstractmethod
@@ -110,7 +112,7 @@ class Network(ABC):
 
     @contextmanager
     def inference_session(self) -> Iterator[None]:
-        """Many passes are made inside: what is made to have them fast, and takes memory, is dropped at the end."""
+        """Run the passes inside faster, with fused kernels and packed weights, which are dropped at the end."""
         yield
 
     @abstractmethod
@@ -119,7 +121,7 @@ class Network(ABC):
 
     @abstractmethod
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
-        """Activations ``(batch, pos, d_model)`` at ``sites``, after the edits; no deeper than the last site."""
+        """Activations ``(batch, pos, d_model)`` at ``sites``, after the edits; blocks after the last site are not computed."""
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
         """Activations at a site and the gradient there of the responses' negative log-probability.
@@ -128,15 +130,15 @@ class Network(ABC):
             CheckpointError: this backend computes no gradients.
         """
         raise CheckpointError(
-            "gradients come from the hooks backend alone; load the model without another one"
+            f"the backend {type(self).__name__} computes no gradients; load the model with backend='hooks'"
         )
 
     def own_logits(self, batch: Batch) -> Float[Tensor, "batch pos vocab"]:
-        """Logits of the model's own forward pass, unedited: what :meth:`logits` must equal."""
+        """Logits of the model's own unedited forward pass, which :meth:`logits` must reproduce."""
         return self.logits(batch, {})
 
     def response_logits(self, batch: Batch, edits: SiteEdits) -> Iterator[Float[Tensor, "token vocab"]]:
-        """Logits that predict the response tokens, row by row, a few tokens at a time: a cache holds no more of them."""
+        """Logits that predict the response tokens, row by row, a few tokens at a time so that they stay in the CPU cache."""
         import torch
 
         yield from torch.split(self.logits(batch, edits)[:, :-1][batch.predicting], HEAD_CHUNK)
@@ -151,34 +153,38 @@ class Network(ABC):
         """Log-probabilities ``(answer,)`` of every answer's tokens, per fork."""
         rows = [row for fork in forks for row in fork.rows]
         batch = pad(rows, self.pad_id).to(self.device)
-        values = iter(zip(rows, self.log_probs(batch, edits), strict=True))
-        taken = [[next(values) for _ in fork.answers] for fork in forks]
-        return [[value[row.n_prompt : len(row)] for row, value in group] for group in taken]
+        return _by_answer(forks, rows, self.log_probs(batch, edits))
 
     def fork_log_probs_each(
-        self, forks: Sequence[Fork], edits: Sequence[SiteEdits]
+        self, forks: Sequence[Fork], plans: Sequence[SiteEdits]
     ) -> list[list[list[Tensor]]]:
-        """The same forks scored under each of several edits; backends may do once what all have in common."""
-        return [self.fork_log_probs(forks, laid) for laid in edits]
+        """Log-probabilities of the same forks under each of several edits; backends may compute shared blocks once."""
+        return [self.fork_log_probs(forks, edits) for edits in plans]
 
     def fork_states(
         self, forks: Sequence[Fork], site: Site, edits: SiteEdits
     ) -> list[list[Float[Tensor, "token d_model"]]]:
-        """Activations at a site on every answer's tokens, per fork; nothing deeper is computed."""
+        """Activations at a site on every answer's tokens, per fork; blocks after the site are not computed."""
         rows = [row for fork in forks for row in fork.rows]
         batch = pad(rows, self.pad_id).to(self.device)
-        states = iter(zip(rows, self.activations(batch, [site], edits)[site], strict=True))
-        taken = [[next(states) for _ in fork.answers] for fork in forks]
-        return [[own[row.n_prompt : len(row)] for row, own in group] for group in taken]
+        return _by_answer(forks, rows, self.activations(batch, [site], edits)[site])
 
     @contextmanager
-    def decoding(self, edits: Sequence[EditPlan]) -> Iterator[Decoder]:
-        """Open a generation under any of some edits. This reference reads everything anew at each step.
+    def decoding(self, plans: Sequence[EditPlan]) -> Iterator[Decoder]:
+        """Open a generation in which each conversation has one of some edit plans.
+
+        This implementation computes all tokens again at every step.
 
         Args:
-            edits: all that conversations will come under; backends install hooks at their sites once.
+            plans: of all conversations to come; backends install hooks at their sites once.
         """
-        yield _Rereading(self)
+        yield _UncachedDecoder(self)
+
+
+def _by_answer(forks: Sequence[Fork], rows: Sequence[Tokens], values: Tensor) -> list[list[Tensor]]:
+    """Values ``(row, pos, …)`` of the answer tokens of every row, grouped by fork."""
+    of_answers = iter(value[row.n_prompt : len(row)] for row, value in zip(rows, values, strict=True))
+    return [[next(of_answers) for _ in fork.answers] for fork in forks]
 
 
 def _at_responses(chosen: Tensor, batch: Batch) -> Tensor:
@@ -187,8 +193,8 @@ def _at_responses(chosen: Tensor, batch: Batch) -> Tensor:
     return torch.nn.functional.pad(torch.where(batch.predicting, chosen, 0.0), (1, 0))
 
 
-class _Rereading:
-    """Decode without a cache: slow, and right by construction."""
+class _UncachedDecoder:
+    """Decoding without a KV cache: slow, and correct by construction."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -200,18 +206,18 @@ class _Rereading:
     ) -> Tensor:
         import torch
 
-        logits = self._read(prompts, edits)
+        logits = self._next_logits(prompts, edits)
         self._rows += [prompts[index] for index in rows]
         self._edits += [edits[index] for index in rows]
         return logits[torch.tensor(list(rows), device=logits.device)]
 
     def step(self, ids: Tensor) -> Tensor:
-        self._rows = [row.followed_by([said]) for row, said in zip(self._rows, ids.tolist(), strict=True)]
-        return self._read(self._rows, self._edits)
+        self._rows = [row.followed_by([token]) for row, token in zip(self._rows, ids.tolist(), strict=True)]
+        return self._next_logits(self._rows, self._edits)
 
     def keep(self, order: Sequence[int]) -> None:
         self._rows, self._edits = [self._rows[i] for i in order], [self._edits[i] for i in order]
 
-    def _read(self, rows: Sequence[Tokens], edits: Sequence[EditPlan]) -> Tensor:
+    def _next_logits(self, rows: Sequence[Tokens], edits: Sequence[EditPlan]) -> Tensor:
         batch = pad(rows, self._network.pad_id, side="left").to(self._network.device)
         return self._network.logits(batch, per_row(edits, batch.ids.device))[:, -1].float()

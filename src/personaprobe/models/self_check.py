@@ -1,6 +1,6 @@
-"""Proof, at load, that a layout is right: every stream is read, written and restored on the model itself.
+"""The self-check at load: every stream is read, edited and restored on the model itself, which proves its layout.
 
-A look for massive tokens, too, which every mean over tokens has to leave out.
+Massive tokens are found here too, since every mean over tokens must leave them out.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ DOCUMENT = (
     "The harbour of Rotterdam, Europe's largest, handled 437 million tonnes in 2023.\n"
     "Ships arrive every 6 minutes, day and night."
 )
-"""Texts with what is massive in some models: full stops, line breaks, digits, commas."""
+"""Probe texts with the tokens that are massive in some models: full stops, line breaks, digits, commas."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: what it was, the largest deviation seen, and whether that is within rounding."""
+    """The result of one check: its name, the largest relative deviation, and whether that is within rounding."""
 
     name: str
     deviation: float
     passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} (off by {self.deviation:.2g})"
 
 
 def probe_tokens(vocab_size: int) -> list[Tokens]:
@@ -51,9 +54,9 @@ def probe_tokens(vocab_size: int) -> list[Tokens]:
 
 
 def self_check(network: Network) -> list[Check]:
-    """Try what every measurement relies on.
+    """Run the checks that every measurement relies on.
 
-    Streams are read, written and restored; logits are the model's own; a batch equals one by one; packed answers
+    Streams are read, edited and restored; logits are the model's own; a batch equals its rows one by one; packed answers
     equal separate rows.
     """
     rows = probe_tokens(network.vocab_size)
@@ -77,8 +80,9 @@ def prove(network: Network) -> None:
     """
     failed = [check for check in self_check(network) if not check.passed]
     if failed:
-        told = "; ".join(f"{check.name} (off by {check.deviation:.2g})" for check in failed)
-        raise CheckpointError(f"this model's layer map fails its self-check: {told}")
+        raise CheckpointError(
+            f"this model's layer map fails its self-check on {type(network).__name__}: {'; '.join(map(str, failed))}"
+        )
 
 
 def _tolerance(network: Network) -> float:
@@ -112,10 +116,10 @@ def _reading(network: Network, batch: Batch) -> Iterator[Check]:
 
 
 def _writing(network: Network, row: Tokens) -> Iterator[Check]:
-    """A vector added to a stream must arrive in the residual stream behind it, whole.
+    """A vector added to a stream must arrive completely in the residual stream after it.
 
-    Two copies of the row a stream, one shifted and one moved by 1, are read in one pass. Edits know the tokens of a copy
-    by its mark, wherever they stand.
+    One pass reads two copies of the row per stream: a vector is added to the first and 1 to the second. Edits select the
+    tokens of a copy by its text id, wherever packing puts them.
     """
     import torch
 
@@ -128,37 +132,37 @@ def _writing(network: Network, row: Tokens) -> Iterator[Check]:
         for site in sites
     }
     edits = {
-        site: [partial(_moved, 2 * place + 1, shifts[site]), partial(_moved, 2 * place + 2, 1)]
-        for place, site in enumerate(sites)
+        site: [partial(_shifted, 2 * index + 1, shifts[site]), partial(_shifted, 2 * index + 2, 1)]
+        for index, site in enumerate(sites)
     }
-    written = network.activations(batch, sites, edits)
-    for place, site in enumerate(sites):
-        moved = (written[site].float() - plain[site].float())[2 * place]
-        yield _compare(f"{site} is written", network, moved, shifts[site].float().expand_as(moved))
-        reach = float((written[after] - plain[after])[2 * place + 1].abs().max())
-        yield Check(f"writing {site} reaches {after}", reach, reach > 0.5)
+    edited = network.activations(batch, sites, edits)
+    for index, site in enumerate(sites):
+        change = (edited[site].float() - plain[site].float())[2 * index]
+        yield _compare(f"{site} is written", network, change, shifts[site].float().expand_as(change))
+        effect = float((edited[after] - plain[after])[2 * index + 1].abs().max())
+        yield Check(f"writing {site} reaches {after}", effect, effect > 0.5)
 
 
-def _moved(mark: int, by: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
-    """Activations of the tokens with a mark, moved."""
-    return activations + (roles >> ROLE_BITS == mark)[..., None].to(activations.dtype) * by
+def _shifted(text_id: int, shift: Tensor | int, activations: Tensor, roles: Tensor) -> Tensor:
+    """Add a shift to the activations of one text's tokens."""
+    return activations + (roles >> ROLE_BITS == text_id)[..., None].to(activations.dtype) * shift
 
 
 def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:
-    """After edited passes the bare model is bitwise itself."""
+    """After an edited pass, the unedited model computes bitwise what it did before."""
     network.logits(batch, {Site(0, "resid_post"): [lambda x, _: x * 2]})
     deviation = float((network.logits(batch, {}) - plain).abs().max())
     return Check("edits leave no trace", deviation, deviation == 0)
 
 
 def _computing(network: Network, batch: Batch, plain: Tensor) -> Check:
-    """The logits are those of the model as it was published: no cap, scale or layer is missed or added."""
+    """The logits are the model's own: no cap, scale or layer is missing or added."""
     logits, own = (x.float()[batch.mask] for x in (plain, network.own_logits(batch)))
     return _compare("logits are the model's own", network, logits, own)
 
 
 def _batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:
-    """The shortest row, which was padded, reads as it does alone."""
+    """The shortest row has the same logits in the padded batch as alone."""
     place = min(range(len(rows)), key=lambda index: len(rows[index]))
     alone = network.logits(pad([rows[place]], network.pad_id).to(network.device), {})[0]
     together = plain[place, : len(rows[place])]
@@ -166,7 +170,7 @@ def _batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:
 
 
 def _packing(network: Network, rows: list[Tokens]) -> Check:
-    """Answers packed behind one prompt, and prompts behind a common start, score as in rows of their own."""
+    """Packed answers of one prompt, and packed prompts with a common start, score as in separate rows."""
     import torch
 
     start = rows[0].ids[:2]
@@ -177,34 +181,33 @@ def _packing(network: Network, rows: list[Tokens]) -> Check:
 
 
 def find_massive_tokens(network: Network, tokenizer: ChatTokenizer) -> tuple[MassiveToken, ...]:
-    """Read a question with its answer and a document, and look for massive tokens after every block.
+    """Find the massive tokens of a question with its answer, and of a document, after every block.
 
     Args:
-        network: unedited.
-        tokenizer: its own.
+        network: runs without edits.
+        tokenizer: of the same model.
     """
     from jinja2 import TemplateError
 
     rows = [tokenizer.text(DOCUMENT)]
-    with suppress(
-        TemplateError
-    ):  # a chat template that cannot be rendered is refused where a question is asked
+    # a chat template that cannot be rendered is reported when a question is tokenised
+    with suppress(TemplateError):
         rows.append(tokenizer.exchange(QUESTION, ANSWER))
     batch = pad(rows, network.pad_id).to(network.device)
     sites = [Site(layer, "resid_post") for layer in range(network.n_layers)]
     read = network.activations(batch, sites, {})
-    found: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    layers_and_ratios: dict[tuple[str, int], list[tuple[int, float]]] = {}
     for site in sites:
         norms = read[site].float().norm(dim=-1)
         median = float(norms[batch.mask].median())
         for row, position in (is_massive(norms, batch.mask) & batch.mask).nonzero().tolist():
-            key = (_spelled(tokenizer, rows[row], position), position)
-            found.setdefault(key, []).append((site.layer, float(norms[row, position]) / median))
+            key = (_as_text(tokenizer, rows[row], position), position)
+            layers_and_ratios.setdefault(key, []).append((site.layer, float(norms[row, position]) / median))
     return tuple(
-        MassiveToken(token, position, seen[0][0], seen[-1][0], max(ratio for _, ratio in seen))
-        for (token, position), seen in found.items()
+        MassiveToken(token, position, occurrences[0][0], occurrences[-1][0], max(r for _, r in occurrences))
+        for (token, position), occurrences in layers_and_ratios.items()
     )
 
 
-def _spelled(tokenizer: ChatTokenizer, row: Tokens, position: int) -> str:
+def _as_text(tokenizer: ChatTokenizer, row: Tokens, position: int) -> str:
     return str(tokenizer.hf.decode([row.ids[position]]))

@@ -1,1 +1,1 @@
-"""The engines that run a network: Hugging Face with plain hooks, nnsight, TransformerLens."""
+"""Backends, which run the layers of a model: Hugging Face with plain hooks, nnsight, TransformerLens, or one from outside."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Network
-from personaprobe.models.self_check import prove
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class Hosted(Network):
-    """A network that another library runs, on the weights of a loaded Hugging Face model.
+    """The base class of networks that run the weights of a reference network in another way.
+
+    A subclass defines :meth:`logits` and :meth:`activations`; adapters, scoring and decoding come with this class.
 
     Attributes:
-        source: the reference network whose weights these are.
+        source: the reference network that holds the weights.
     """
 
     def __init__(self, source: HuggingFaceNetwork) -> None:
@@ -33,22 +34,10 @@ class Hosted(Network):
         self.pad_id = source.pad_id
         self.massive_tokens = source.massive_tokens
 
-    @classmethod
-    def of(cls, network: HuggingFaceNetwork) -> Self:
-        """Run a loaded network's weights on this engine, and prove that it reads, writes and computes right.
-
-        Raises:
-            CheckpointError: the library does not know the architecture, or computes something else.
-        """
-        network.activate_adapter(None)
-        hosted = cls(network)
-        prove(hosted)
-        return hosted
-
     def activate_adapter(self, adapter: LoraAdapter | None) -> None:
-        """Put the adapter on the shared weights."""
+        """Merge the adapter into the shared weights, or restore them."""
         self.source.activate_adapter(adapter)
 
     def own_logits(self, batch: Batch) -> Tensor:
-        """Logits of the Hugging Face model itself, which this engine must reproduce."""
+        """Logits of the Hugging Face model itself, which this backend must reproduce."""
         return self.source.own_logits(batch)

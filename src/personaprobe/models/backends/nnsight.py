@@ -1,4 +1,4 @@
-"""nnsight as the engine: the Hugging Face model itself, read and written inside nnsight traces."""
+"""The nnsight backend: the Hugging Face model itself, read and edited inside nnsight traces."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class NNsightNetwork(Hosted):
-    """A Hugging Face model wrapped by nnsight in place: no second copy of weights, no download.
+    """A Hugging Face model wrapped by nnsight in place: no second copy of the weights, no download.
 
-    The body of a trace runs beside the forward pass and waits at each module it asks for, with real tensors,
-    so that any Python edit works. nnsight demands that modules be asked for in forward order. What it
-    installs on modules stays there, and does nothing outside a trace.
+    The body of a trace runs in parallel to the forward pass. It waits at each module it accesses and gets real tensors, so
+    any Python edit works. nnsight requires that modules are accessed in forward order. Its wrappers stay on the modules and
+    do nothing outside a trace.
 
     Attributes:
-        root: nnsight's envoy of the whole model, for traces of one's own.
+        root: nnsight's envoy of the whole model, for further traces.
     """
 
     def __init__(self, source: HuggingFaceNetwork) -> None:
@@ -38,11 +38,11 @@ class NNsightNetwork(Hosted):
         import torch
 
         envoys = self._envoys(edits)
-        found: list[Tensor] = []
+        traced: list[Tensor] = []
         with torch.inference_mode(), self.root.trace(**_inputs(batch)):
-            _visit(envoys, edits, batch.roles)
-            found.append(self.root.output.logits)
-        return found[0]
+            _edit_and_read(envoys, edits, batch.roles)
+            traced.append(self.root.output.logits)
+        return traced[0]
 
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         """Activations at ``sites``; the trace stops at the last of them."""
@@ -50,14 +50,14 @@ class NNsightNetwork(Hosted):
 
         last = max(sites)
         envoys = self._envoys({*sites, *(site for site in edits if site < last)})
-        seen: dict[Site, Tensor] = {}
+        read: dict[Site, Tensor] = {}
         with torch.inference_mode(), self.root.trace(**_inputs(batch)) as tracer:
-            seen.update(_visit(envoys, edits, batch.roles))
+            read.update(_edit_and_read(envoys, edits, batch.roles))
             tracer.stop()
-        return {site: seen[site] for site in sites}
+        return {site: read[site] for site in sites}
 
     def _envoys(self, sites: Collection[Site]) -> dict[Site, Any]:
-        """The envoy at whose input or output each site is met, in forward order."""
+        """The envoy at whose input or output each site lies, in forward order."""
         module = self.source.layout.module
         return {
             s: self.root.get(self._paths[module(s.within(self.n_layers).layer, s.stream)])
@@ -65,22 +65,22 @@ class NNsightNetwork(Hosted):
         }
 
 
-def _visit(envoys: Mapping[Site, Any], edits: SiteEdits, roles: Tensor) -> dict[Site, Tensor]:
-    """Edit and read every site as the model reaches it; only inside a trace."""
-    seen = {}
+def _edit_and_read(envoys: Mapping[Site, Any], edits: SiteEdits, roles: Tensor) -> dict[Site, Tensor]:
+    """Edit and read every site when the model reaches it; works only inside a trace."""
+    read = {}
     for site, envoy in envoys.items():
-        inward = site.stream in ("resid_pre", "resid_mid")
-        value = envoy.input if inward else envoy.output
-        stream = value[0] if isinstance(value, tuple) else value
-        edited = apply(edits.get(site, ()), stream, roles)
-        if edited is not stream:
+        at_input = site.stream in ("resid_pre", "resid_mid")
+        value = envoy.input if at_input else envoy.output
+        activations = value[0] if isinstance(value, tuple) else value
+        edited = apply(edits.get(site, ()), activations, roles)
+        if edited is not activations:
             _replace(site, envoy, value, edited)
-        seen[site] = edited
-    return seen
+        read[site] = edited
+    return read
 
 
 def _replace(site: Site, envoy: Any, value: Any, edited: Tensor) -> None:
-    """Let the model go on with other activations than it made."""
+    """Continue the forward pass with edited activations."""
     if site.stream == "resid_mid":
         value[:] = edited  # the norm's input is also what the block adds the MLP to: both must change
     elif site.stream == "resid_pre":

@@ -1,4 +1,4 @@
-"""TransformerLens as the engine: its bridge around the model, read and written at its hook points."""
+"""The TransformerLens backend: a bridge around the model, read and edited at TransformerLens's hook points."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class TransformerLensNetwork(Hosted):
-    """A Hugging Face model under a ``TransformerBridge`` with raw weights: nothing folded, nothing centred.
+    """A Hugging Face model in a ``TransformerBridge`` with raw weights: nothing folded, nothing centred.
 
-    A bridge rewires the modules it is given, so it gets modules of its own around the same parameters, and
-    the reference stays as it was. Where an architecture keeps Q, K and V in one matrix the bridge copies the
-    parts; it is therefore built anew when another adapter is put on.
+    A bridge rewires the modules it is given. It therefore gets copies of the modules that share the same parameters, and the
+    reference stays as it was. Where an architecture keeps Q, K and V in one matrix, the bridge copies the parts, so it is
+    built again when another adapter is activated.
 
     Attributes:
-        bridge: TransformerLens's model, for tools of its own.
+        bridge: TransformerLens's model, for its own tools.
     """
 
     def __init__(self, source: HuggingFaceNetwork) -> None:
         super().__init__(source)
         self.bridge = _bridge(source.model)
-        self._bridged: LoraAdapter | None = None
+        self._bridge_adapter: LoraAdapter | None = None
 
     def activate_adapter(self, adapter: LoraAdapter | None) -> None:
-        """Put the adapter on the shared weights, and on the bridge's copies of some of them."""
+        """Merge the adapter into the shared weights, and into the bridge's copies of some of them."""
         super().activate_adapter(adapter)
-        if adapter != self._bridged:
+        if adapter != self._bridge_adapter:
             self.bridge = _bridge(self.source.model)
-            self._bridged = adapter
+            self._bridge_adapter = adapter
 
     def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
         """Next-token logits of the bridge under hooks."""
@@ -49,9 +49,9 @@ class TransformerLensNetwork(Hosted):
         """Activations at ``sites``; the pass stops at the last of them."""
         last = max(sites)
         read: dict[Site, Tensor] = {}
-        editing = [(site, _edit(site, edits, batch.roles)) for site in edits if site <= last]
-        # hooks of one point run in the order given: taps see what the edits left
-        self._run(batch, [*editing, *((site, _tap(site, read, last)) for site in sites)])
+        edit_hooks = [(site, _edit(site, edits, batch.roles)) for site in edits if site <= last]
+        # hooks of one hook point run in the order given: taps read edited activations
+        self._run(batch, [*edit_hooks, *((site, _tap(site, read, last)) for site in sites)])
         return read
 
     def _run(self, batch: Batch, hooks: Sequence[tuple[Site, Callable[..., Tensor]]]) -> Tensor:
@@ -68,12 +68,12 @@ class TransformerLensNetwork(Hosted):
         return output
 
     def _hook_point(self, site: Site) -> str:
-        """Name a site's hook point; TransformerLens passes over unknown names, so they are refused here."""
+        """Name a site's hook point; unknown names are refused here, since TransformerLens ignores them."""
         self.source.layout.module(site.within(self.n_layers).layer, site.stream)
         name = site.to_transformer_lens()
         if name not in self.bridge.hook_dict:
             raise SiteError(
-                f"TransformerLens has no hook point {name} in this architecture; use the backend hooks"
+                f"TransformerLens has no hook point {name} in this architecture; load the model with backend='hooks'"
             )
         return name
 
@@ -84,7 +84,7 @@ def _edit(site: Site, edits: SiteEdits, roles: Tensor) -> Callable[..., Tensor]:
     def hook(activations: Tensor, hook: Any) -> Tensor:
         edited = apply(edits[site], activations, roles)
         if site.stream == "resid_mid" and edited is not activations:
-            # the hook point is the norm's input alone, but the very tensor the block adds the MLP to
+            # the hook point is the norm's input, which is the very tensor that the block adds the MLP to
             return activations.copy_(edited)
         return edited
 
@@ -92,7 +92,7 @@ def _edit(site: Site, edits: SiteEdits, roles: Tensor) -> Callable[..., Tensor]:
 
 
 def _tap(site: Site, read: dict[Site, Tensor], last: Site) -> Callable[..., Tensor]:
-    """A hook that keeps what it sees; the deepest one ends the pass as TransformerLens's own stop does."""
+    """A hook that stores the activations; the deepest one ends the pass as TransformerLens's own stop does."""
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
     def hook(activations: Tensor, hook: Any) -> Tensor:
@@ -105,7 +105,7 @@ def _tap(site: Site, read: dict[Site, Tensor], last: Site) -> Callable[..., Tens
 
 
 def _bridge(model: Any) -> Any:
-    """Build a bridge on modules of its own that hold the model's very parameters.
+    """Build a bridge around copies of the modules that hold the model's very parameters.
 
     Raises:
         CheckpointError: TransformerLens does not know the architecture, or cannot map this model onto it.
@@ -116,13 +116,14 @@ def _bridge(model: Any) -> Any:
     architecture = type(model).__name__
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise CheckpointError(
-            f"TransformerLens does not know {architecture}; use the backend hooks or nnsight"
+            f"TransformerLens does not know {architecture}; load the model with backend='hooks' or 'nnsight'"
         )
     twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-    twin.set_attn_implementation("eager")  # its attention components speak only this one
+    twin.set_attn_implementation("eager")  # its attention components support only this implementation
     try:
         return build_bridge_from_module(twin, architecture, hf_config=twin.config)
     except Exception as error:  # TransformerLens raises many kinds, all of them about this model's shape
         raise CheckpointError(
-            f"TransformerLens cannot map this {architecture}: {error}; use the backend hooks or nnsight"
+            f"TransformerLens cannot map this {architecture}: {error}; "
+            "load the model with backend='hooks' or 'nnsight'"
         ) from error

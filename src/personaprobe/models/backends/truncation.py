@@ -1,4 +1,4 @@
-"""A Hugging Face model without its last blocks: what comes out is the stream behind the one that is last now."""
+"""A Hugging Face model without its last blocks and final norm: its output is the residual stream after a given block."""
 
 from __future__ import annotations
 

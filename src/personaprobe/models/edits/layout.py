@@ -1,8 +1,8 @@
-"""Where each stream lives in each architecture's module tree.
+"""The module at whose input or output each stream of each architecture lies.
 
-A layout names, inside a block, the module whose *output* attention and MLP add to the residual stream, and the
-module whose *input* is the stream between them. It is trusted only after the self-check has read, written and
-restored every stream (:mod:`personaprobe.models.self_check`).
+A map names the modules of a block whose *outputs* attention and MLP add to the residual stream, and the module whose *input*
+is the stream between them. It is used only after the self-check has read, edited and restored every stream on the model
+itself (:mod:`personaprobe.models.self_check`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockMap:
-    """Names inside one architecture.
+    """Names of the modules of one architecture at which its streams are read and edited.
 
     Attributes:
-        blocks: the list of blocks, inside the decoder.
+        blocks: path of the list of blocks, inside the decoder.
         attn_out: module of a block whose output attention adds to the residual stream.
         mlp_out: the same for the MLP.
         resid_mid: module of a block whose input is the residual stream between the two; None where attention
@@ -57,18 +57,18 @@ KNOWN: dict[str, BlockMap] = {
     "gpt2": GPT2,
     "gpt_neox": NEOX_PARALLEL,
 }
-"""By ``config.model_type``. Any other type tries these shapes, most specific first, and must pass the self-check."""
+"""By ``config.model_type``. For any other type these maps are tried, the most specific first, until one passes the self-check."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The modules of one loaded model, found.
+    """A block map resolved in one loaded model.
 
     Attributes:
         decoder: everything up to and including the final norm.
         blocks: the transformer blocks, in order.
         head: hidden states to logits.
-        names: the names they were found by.
+        names: the map.
     """
 
     decoder: nn.Module
@@ -82,7 +82,7 @@ class Layout:
         return tuple(s for s in STREAMS if s != "resid_mid" or self.names.resid_mid is not None)
 
     def module(self, layer: int, stream: Stream) -> nn.Module:
-        """The module at whose input or output the stream is met."""
+        """The module at whose input or output the stream lies."""
         block = self.blocks[layer]
         match stream:
             case "resid_pre" | "resid_post":
@@ -101,7 +101,7 @@ class Layout:
 
 
 def candidates(config: Any) -> list[BlockMap]:
-    """The maps worth trying for a configuration, best first."""
+    """The maps to try for a configuration, best first."""
     model_type = str(config.model_type)
     if model_type == "gpt_neox" and not config.use_parallel_residual:
         return [NEOX]
@@ -110,31 +110,58 @@ def candidates(config: Any) -> list[BlockMap]:
     return [SANDWICH_NORM, PRE_NORM, POST_NORM, GPT2, NEOX, NEOX_PARALLEL, PARALLEL]
 
 
-def fits(model: Any, names: BlockMap) -> Layout | None:
-    """Resolve a map's names in a model, or None where one of them is not there."""
+def resolve(model: Any, names: BlockMap) -> Layout:
+    """Find the modules that a map names in a Hugging Face causal language model.
+
+    Raises:
+        CheckpointError: the model lacks one of them; lists the modules that it has.
+    """
     from torch import nn
 
-    decoder = model.get_decoder()
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
     try:
-        blocks = decoder.get_submodule(names.blocks)
-        layout = Layout(decoder, tuple(blocks), model.get_output_embeddings(), names)
-        for stream in layout.streams:
+        blocks = tuple(decoder.get_submodule(names.blocks))
+        first = blocks[0]
+    except (AttributeError, IndexError, TypeError) as error:
+        raise _misfit(model, f"no list of blocks {names.blocks!r}", "the decoder", decoder) from error
+    if not isinstance(head, nn.Module):
+        raise _misfit(model, "no output embeddings", "the model", model)
+    layout = Layout(decoder, blocks, head, names)
+    for stream in layout.streams:
+        try:
             layout.module(0, stream)
-    except (AttributeError, IndexError, TypeError):
+        except AttributeError as error:
+            missing = f"no module {getattr(names, stream)!r} for {stream}"
+            raise _misfit(model, missing, "a block", first) from error
+    return layout
+
+
+def _misfit(model: Any, missing: str, of: str, module: nn.Module) -> CheckpointError:
+    children = ", ".join(name for name, _ in module.named_children()) or "(none)"
+    return CheckpointError(
+        f"the block map does not fit architecture {model.config.model_type!r}: {of} has {missing}; "
+        f"its modules: {children}"
+    )
+
+
+def fits(model: Any, names: BlockMap) -> Layout | None:
+    """Resolve a map in a model, or return None where the model lacks one of its modules."""
+    try:
+        return resolve(model, names)
+    except CheckpointError:
         return None
-    return layout if isinstance(layout.head, nn.Module) else None
 
 
 def layouts(model: Any) -> list[Layout]:
-    """Every layout whose names a Hugging Face causal language model has.
+    """Every candidate map of a Hugging Face causal language model that can be resolved, best first.
 
     Raises:
-        CheckpointError: none fits; says which architecture came and which are known.
+        CheckpointError: none can; names the architecture and the known ones.
     """
-    found = [layout for names in candidates(model.config) if (layout := fits(model, names)) is not None]
-    if not found:
+    resolved = [layout for names in candidates(model.config) if (layout := fits(model, names)) is not None]
+    if not resolved:
         raise CheckpointError(
-            f"no layer map fits architecture {model.config.model_type!r}; known: {', '.join(sorted(KNOWN))}. "
-            "Add its module names to personaprobe.models.edits.layout.KNOWN"
+            f"no block map fits architecture {model.config.model_type!r}; known: {', '.join(sorted(KNOWN))}. "
+            "Give its module names: personaprobe.load(..., layout=BlockMap(...))"
         )
-    return found
+    return resolved
