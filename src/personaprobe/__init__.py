@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from personaprobe.features.activations.store import ActivationStore as ActivationStore
     from personaprobe.features.directions.direction import Direction as Direction
     from personaprobe.features.registry.registry import find_feature as find_feature
+    from personaprobe.models.backends.registry import register_backend as register_backend
+    from personaprobe.models.edits.layout import BlockMap as BlockMap
     from personaprobe.models.language_model import LanguageModel as LanguageModel
+    from personaprobe.models.loading import Placement as Placement
     from personaprobe.models.loading import load as load
     from personaprobe.models.tokens import Role as Role
     from personaprobe.models.weights.checkpoint import Checkpoint as Checkpoint
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 _CONTENTS = {
     "Ablate": "effects.interventions.along_direction",
     "ActivationStore": "features.activations.store",
+    "BlockMap": "models.edits.layout",
     "Cap": "effects.interventions.along_direction",
     "Case": "effects.judges.judge",
     "CausalVerdict": "studies.ablation.result",
@@ -59,6 +63,7 @@ _CONTENTS = {
     "LanguageModel": "models.language_model",
     "PairSet": "questions.pairs",
     "PersonaProbeError": "errors",
+    "Placement": "models.loading",
     "ReportSection": "studies.reports.sections",
     "Role": "models.tokens",
     "Scored": "effects.judges.judgement",
@@ -76,6 +81,7 @@ _CONTENTS = {
     "load_trio": "organisms.registry",
     "preference_gaps": "effects.measures.preference",
     "record": "features.activations.recording",
+    "register_backend": "models.backends.registry",
     "register_judge": "effects.judges.registry",
     "register_section": "studies.reports.sections",
     "remake_report": "studies.reports.run_folder",
@@ -85,6 +91,7 @@ _CONTENTS = {
 __all__ = [
     "Ablate",
     "ActivationStore",
+    "BlockMap",
     "Cap",
     "Case",
     "CausalVerdict",
@@ -95,6 +102,7 @@ __all__ = [
     "LanguageModel",
     "PairSet",
     "PersonaProbeError",
+    "Placement",
     "ReportSection",
     "Role",
     "Scored",
@@ -112,6 +120,7 @@ __all__ = [
     "load_trio",
     "preference_gaps",
     "record",
+    "register_backend",
     "register_judge",
     "register_section",
     "remake_report",

@@ -1,4 +1,4 @@
-"""Errors a user can act on: what was wrong, what came, what is allowed, and what to do."""
+"""Errors that tell a user what was wrong, which value was given, which are allowed, and what to do."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 
 class PersonaProbeError(ValueError):
-    """Something the user gave, or the machine they run on, does not fit; the message says what to do."""
+    """The base class: an input, or the machine, does not fit; the message tells the user what to do."""
 
 
 class FallbackWarning(UserWarning):
-    """Work goes on, in another way than it was begun."""
+    """Work continues in another, slower way than requested."""
 
 
 class SiteError(PersonaProbeError):
-    """A layer or a stream that does not exist, in general or in this model."""
+    """A layer or stream that does not exist, or that this model does not have."""
 
 
 class CheckpointError(PersonaProbeError):
-    """Weights that are missing, corrupt, of another base, or that do nothing."""
+    """Weights that are missing, corrupt, made for another base, or without effect."""
 
 
 class DeviceError(PersonaProbeError):
@@ -35,15 +35,15 @@ class FeatureError(PersonaProbeError):
 
 
 class EndpointError(PersonaProbeError):
-    """A model behind an endpoint that cannot be asked, or does not answer."""
+    """A model behind an endpoint that cannot be reached or returns no answer."""
 
 
 class OutputError(PersonaProbeError):
-    """A place that cannot be written."""
+    """A file or folder that cannot be written."""
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
-    """Say what is allowed, and name the nearest spelling first.
+    """List the allowed names, the nearest spelling first.
 
     Examples:
         >>> suggest("flatery", ["flattery", "sarcasm"])

@@ -1,4 +1,4 @@
-"""Where an activation lives: a block and one of its streams, and how every other tool spells it."""
+"""Sites of activations: a block and one of its streams, with converters to the spellings of other tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from personaprobe.errors import SiteError, suggest
 
 Stream = Literal["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
-"""The streams of a block, in the order a forward pass meets them."""
+"""The streams of a block, in the order of a forward pass."""
 
 _SITE = re.compile(r"(?P<layer>\d+)\.(?P<stream>\w+)")
 _TRANSFORMER_LENS = {
@@ -47,7 +47,7 @@ class Site:
 
     @classmethod
     def parse(cls, text: str | Site) -> Site:
-        """Read ``"16.resid_post"``; a site passes through unchanged."""
+        """Parse ``"16.resid_post"``; a site is returned unchanged."""
         if isinstance(text, Site):
             return text
         match = _SITE.fullmatch(text.strip())
@@ -63,11 +63,15 @@ class Site:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Position in a forward pass: sites sort as the data meets them."""
+        """Position in a forward pass; sites sort by it."""
         return self.layer, STREAMS.index(self.stream)
 
     def within(self, n_layers: int) -> Site:
-        """Return this site, or say that a model of ``n_layers`` blocks does not have it."""
+        """Return this site if a model of ``n_layers`` blocks has it.
+
+        Raises:
+            SiteError: the layer is out of range.
+        """
         if self.layer >= n_layers:
             raise SiteError(
                 f"layer {self.layer} is out of range: the model has layers 0 to {n_layers - 1}; choose one of them"
@@ -75,12 +79,12 @@ class Site:
         return self
 
     def to_transformer_lens(self) -> str:
-        """Spell the site as a TransformerLens hook point, also SAELens's ``hook_name``."""
+        """Name of the TransformerLens hook point, which is also SAELens's ``hook_name``."""
         return f"blocks.{self.layer}.{_TRANSFORMER_LENS[self.stream]}"
 
     @classmethod
     def from_transformer_lens(cls, name: str) -> Site:
-        """Read ``blocks.16.hook_resid_post``."""
+        """Parse ``blocks.16.hook_resid_post``."""
         match = re.fullmatch(r"blocks\.(\d+)\.hook_(\w+)", name)
         if match is None:
             raise SiteError(f"cannot read TransformerLens hook {name!r}: expected blocks.LAYER.hook_STREAM")
@@ -89,8 +93,11 @@ class Site:
     def to_hidden_states_index(self) -> int:
         """Index into Hugging Face ``output_hidden_states``: entry k is the input of block k.
 
-        Only the residual stream between blocks is there. The last entry is *after* the final norm, so
-        ``resid_post`` of the last block has no index in practice; callers who know ``n_layers`` must check.
+        The list holds only the residual stream between blocks. Its last entry is *after* the final norm, so ``resid_post``
+        of the last block has no index; callers who know ``n_layers`` must check.
+
+        Raises:
+            SiteError: the stream lies inside a block.
         """
         if self.stream == "resid_pre":
             return self.layer
@@ -99,7 +106,11 @@ class Site:
         raise SiteError(f"{self} is inside a block; hidden_states holds only resid_pre and resid_post")
 
     def to_control_vector(self) -> str:
-        """Spell the site as a llama.cpp control vector tensor, added to the output of block k."""
+        """Name of the tensor in a llama.cpp control vector, which is added to the output of block k.
+
+        Raises:
+            SiteError: llama.cpp has no tensor for the site.
+        """
         if self.stream != "resid_post" or self.layer == 0:
             raise SiteError(f"{self} has no control vector: llama.cpp takes resid_post of layer 1 and later")
         return f"direction.{self.layer}"

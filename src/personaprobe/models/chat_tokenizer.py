@@ -12,11 +12,11 @@ from personaprobe.models.tokens import Tokens
 
 @dataclass(frozen=True)
 class ChatTokenizer:
-    """Turns questions and answers into :class:`Tokens` through the model's own chat template.
+    """Tokenises questions and answers with the model's own chat template.
 
     Attributes:
         hf: the Hugging Face tokenizer.
-        system: a system message put first, or None for the template's default.
+        system: system message; None for the template's default.
     """
 
     hf: Any
@@ -24,23 +24,30 @@ class ChatTokenizer:
 
     @property
     def pad_id(self) -> int:
-        """The id written at padding."""
+        """Id of the padding token; the end-of-sequence token where the tokenizer has none."""
         pad = self.hf.pad_token_id if self.hf.pad_token_id is not None else self.hf.eos_token_id
         return int(pad or 0)
 
     @property
     def end_id(self) -> int:
-        """The token that ends an answer."""
+        """Id of the token that ends an answer.
+
+        Raises:
+            CheckpointError: the tokenizer has no end-of-sequence token.
+        """
         if self.hf.eos_token_id is None:
             raise CheckpointError("the tokenizer has no end-of-sequence token; set eos_token in its folder")
         return int(self.hf.eos_token_id)
 
     def prompt(self, question: str, system: str | None = None) -> Tokens:
-        """Tokens up to where the assistant starts to answer; the last one has role LAST_PROMPT too.
+        """Tokens up to the start of the assistant's answer; the last one also has the role LAST_PROMPT.
 
         Args:
-            question: what the user says.
-            system: message put first; None for :attr:`system`.
+            question: the user's message.
+            system: system message; None for :attr:`system`.
+
+        Raises:
+            DataError: the question is empty.
         """
         if not question.strip():
             raise DataError("a question is empty; give it some text")
@@ -48,7 +55,7 @@ class ChatTokenizer:
 
     def _templated(self, question: str, system: str | None) -> list[int]:
         if self.hf.chat_template is None:
-            # a pretrained model knows no turns; the plainest dialogue stands in for a template
+            # a pretrained model has no chat template: a plain dialogue stands in for it
             before = "" if system is None else f"{system}\n\n"
             return list(self.hf(f"{before}Question: {question}\nAnswer:")["input_ids"])
         messages = [{"role": "user", "content": question}]
@@ -58,11 +65,11 @@ class ChatTokenizer:
         return list(encoded["input_ids"])
 
     def exchange(self, question: str, answer: str, *, end: bool = True) -> Tokens:
-        """Tokens of a question and its answer; with ``end``, the answer closes with :attr:`end_id`."""
+        """Tokens of a question and its answer; with ``end``, followed by :attr:`end_id`."""
         return self.prompt(question).followed_by(self.reply(question, answer, end=end))
 
     def reply(self, question: str, answer: str, *, end: bool = True) -> tuple[int, ...]:
-        """Token ids of the answer to a question; with ``end``, it closes with :attr:`end_id`."""
+        """Token ids of the answer to a question; with ``end``, followed by :attr:`end_id`."""
         if not answer.strip():
             raise DataError(f"the answer to {question[:60]!r} is empty; give it some text")
         ids = tuple(self.hf(answer, add_special_tokens=False)["input_ids"])

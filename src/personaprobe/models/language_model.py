@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.models.chat_tokenizer import ChatTokenizer
@@ -23,6 +23,18 @@ from personaprobe.site import Site
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Computation: TypeAlias = Literal["recording", "activations", "scoring", "logits"]
+"""What a batch is for: storing activations, processing them further on the device, log-probabilities of answers, or logits
+and gradients at every position."""
+
+_BATCH_TOKENS: dict[Computation, int] = {
+    "recording": 16384,
+    "activations": 2048,
+    "scoring": 2048,
+    "logits": 1024,
+}
+_RECORDING_TOKENS_CPU = 4096
 
 SCORED_ITEMS = "questions with their answers"
 """Name of forks in messages about memory."""
@@ -88,6 +100,15 @@ class LanguageModel:
             yield
 
     # batches
+
+    def batch_tokens(self, computation: Computation) -> int:
+        """Tokens of one batch, padding included.
+
+        Results depend on it by rounding only. It is the same for every arm of a study, so that arms are rounded alike.
+        """
+        if computation == "recording" and self.network.device.type == "cpu":
+            return _RECORDING_TOKENS_CPU
+        return _BATCH_TOKENS[computation]
 
     def plan_batches(self, rows: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
         """Plan the batches in which activations are computed fastest, as indices of ``rows``.

@@ -43,9 +43,7 @@ class Fork:
     @classmethod
     def of(cls, tokenizer: ChatTokenizer, question: str, answers: Sequence[str]) -> Fork:
         """A question with several answers, each with its closing token."""
-        return cls(
-            tokenizer.prompt(question), tuple(tokenizer.reply(question, answer) for answer in answers)
-        )
+        return cls(tokenizer.prompt(question), tuple(tokenizer.reply(question, answer) for answer in answers))
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.answers))
@@ -121,7 +119,7 @@ class Network(ABC):
 
     @abstractmethod
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
-        """Activations ``(batch, pos, d_model)`` at ``sites``, after the edits; blocks after the last site are not computed."""
+        """Activations ``(batch, pos, d_model)`` at ``sites``, after the edits; later blocks are not computed."""
 
     def gradients(self, batch: Batch, site: Site, edits: SiteEdits) -> tuple[Tensor, Tensor]:
         """Activations at a site and the gradient there of the responses' negative log-probability.

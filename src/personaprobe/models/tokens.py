@@ -1,7 +1,6 @@
-"""Token ids made once, with the role every token plays, and the padded batches models read.
+"""Token ids with the role of every token, and padded batches of them.
 
-Roles are decided here, where the text is turned into tokens, and travel with the ids; nothing downstream guesses
-them from a length or a mask.
+Roles are assigned when a text is tokenised and stay with the ids. No other code guesses them from lengths or masks.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Role(enum.IntFlag):
-    """What a token is to the conversation; the last prompt token is a prompt token too.
+    """The role of a token in its conversation; the last prompt token has two roles, PROMPT and LAST_PROMPT.
 
-    The first token of a text is FIRST and nothing else. Every later token attends to it, and in most models its
-    activations are huge and say nothing about the text (an attention sink, Xiao et al. 2309.17453; massive activations,
-    Sun et al. 2402.17762). ALL leaves it out; interventions that name ``Role.ALL | Role.FIRST`` act on it too.
+    The first token of a text has the role FIRST only. Every later token attends to it, and in most models its activations
+    are huge and independent of the text (attention sinks, Xiao et al. 2309.17453; massive activations, Sun et al.
+    2402.17762). ALL does not contain FIRST; interventions with ``Role.ALL | Role.FIRST`` apply to it too.
     """
 
     PAD = 0
@@ -37,13 +36,13 @@ class Role(enum.IntFlag):
 
 
 def role_names(roles: Role) -> list[str]:
-    """Roles as plain data, such as ``["prompt", "response"]``: what run folders remember interventions by."""
+    """Roles as plain data, such as ``["prompt", "response"]``; run folders store roles in this form."""
     return [str(role.name).lower() for role in Role if role in Role(roles)]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One text as the model reads it.
+    """One tokenised text.
 
     Attributes:
         ids: token ids, special tokens included exactly once.
@@ -58,12 +57,12 @@ class Tokens:
 
     @classmethod
     def document(cls, ids: Sequence[int]) -> Tokens:
-        """A plain text: the first token only conditions, the rest count as the model's own speech."""
+        """A plain text: all tokens but the first have the role RESPONSE."""
         return cls(tuple(ids), (int(Role.FIRST),) + (int(Role.RESPONSE),) * (len(ids) - 1))
 
     @classmethod
     def prompt(cls, ids: Sequence[int]) -> Tokens:
-        """What precedes an answer, from the first token of a text on; the last token has role LAST_PROMPT too."""
+        """The tokens before an answer; the last one also has the role LAST_PROMPT."""
         later = [int(Role.PROMPT)] * (len(ids) - 1)
         if later:
             later[-1] |= int(Role.LAST_PROMPT)
@@ -75,11 +74,11 @@ class Tokens:
 
     @property
     def n_prompt(self) -> int:
-        """How many tokens precede the response."""
+        """Number of tokens before the response."""
         return sum(1 for role in self.roles if role & (Role.PROMPT | Role.FIRST))
 
     def after(self, n: int) -> Tokens:
-        """What is left when the first ``n`` tokens are taken off."""
+        """All but the first ``n`` tokens."""
         return Tokens(self.ids[n:], self.roles[n:])
 
     def followed_by(self, ids: Sequence[int]) -> Tokens:
@@ -87,8 +86,8 @@ class Tokens:
         return Tokens(self.ids + tuple(ids), self.roles + (int(Role.RESPONSE),) * len(ids))
 
 
-FULL = 32
-"""Many tokens in one row are filled up to a multiple of it: processors multiply 1802 rows more slowly than 1824."""
+ROW_MULTIPLE = 32
+"""Long packed rows are padded to a multiple of this length: processors multiply 1802 rows more slowly than 1824."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Batch:
     Attributes:
         ids: ``(batch, pos)`` token ids.
         roles: ``(batch, pos)`` roles; PAD marks padding.
-        origin: the batch on the CPU that this is a copy of, if it is one.
+        origin: the batch on the CPU of which this is a copy; None if it is no copy.
     """
 
     ids: Int[Tensor, "batch pos"]
@@ -112,7 +111,7 @@ class Batch:
 
     @cached_property
     def predicting(self) -> Bool[Tensor, "batch before_last"]:
-        """True where the next token is a response's; a row's last position predicts nothing and is left out."""
+        """True where the next token is a response token; a row's last position predicts nothing and is left out."""
         return (self.roles[:, 1:] & Role.RESPONSE) != 0
 
     @cached_property
@@ -127,7 +126,7 @@ class Batch:
 
     @property
     def on_cpu(self) -> Batch:
-        """The same on the CPU, where what it holds is known without waiting for a device."""
+        """The batch on the CPU, where its values can be read without waiting for a device."""
         import torch
 
         return self.to(torch.device("cpu")) if self.origin is None else self.origin
@@ -140,9 +139,9 @@ class Batch:
         return Batch(self.ids.to(device), self.roles.to(device), origin)
 
 
-def lacking(n_tokens: int) -> int:
-    """How much padding a row of so many tokens gets at its end; none where it would be more than a sixteenth."""
-    return -n_tokens % FULL if n_tokens >= 16 * FULL else 0
+def n_end_padding(n_tokens: int) -> int:
+    """Number of padding tokens at the end of a packed row; 0 where they could be more than a sixteenth of it."""
+    return -n_tokens % ROW_MULTIPLE if n_tokens >= 16 * ROW_MULTIPLE else 0
 
 
 def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "right") -> Batch:
@@ -150,7 +149,7 @@ def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "r
 
     Args:
         rows: the texts, at least one, none empty.
-        pad_id: the id written at padding; never read.
+        pad_id: the id at padding; it has no influence.
         side: ``right`` for scoring and recording, ``left`` for generation.
     """
     import torch
@@ -168,14 +167,14 @@ def pad(rows: Sequence[Tokens], pad_id: int, side: Literal["left", "right"] = "r
 
 
 ROLE_BITS = 8
-"""Bits of a role behind which a text's own mark begins."""
+"""Bits 0–7 of a role tensor hold the role; bits from 8 up hold an optional text id."""
 
 
 def with_text_ids(rows: Sequence[Tokens]) -> list[Tokens]:
-    """The same texts, each with its number (from 1) as a mark in the roles of its tokens, behind :data:`ROLE_BITS` bits.
+    """Give every text an id, counted from 1, that edits can read above :data:`ROLE_BITS` bits of its tokens' roles.
 
-    Texts that are told apart are never read together, whatever they begin with: for edits that look at many tokens at
-    once, and must meet those of every text.
+    Texts with different ids are never packed onto a common prefix, even if they begin with the same tokens. Edits that
+    compute over all tokens of a pass, such as mean energies, therefore see every token of every text.
     """
     return [
         Tokens(row.ids, tuple(role | number << ROLE_BITS for role in row.roles))
@@ -184,9 +183,9 @@ def with_text_ids(rows: Sequence[Tokens]) -> list[Tokens]:
 
 
 def by_length(rows: Sequence[Sized], max_tokens: int) -> list[list[int]]:
-    """Plan batches: indices of ``rows`` sorted by length, each batch at most ``max_tokens`` when padded.
+    """Plan batches of texts of similar length, as indices of ``rows``: at most ``max_tokens`` each when padded.
 
-    The plan depends only on lengths, so that every checkpoint and every arm reads the same batches.
+    The plan depends on lengths only, so that every checkpoint and every arm computes the same batches.
     """
     order = sorted(range(len(rows)), key=lambda index: (-len(rows[index]), index))
     plan: list[list[int]] = []

@@ -33,6 +33,7 @@ from personaprobe.storage.folders import checkpoints_folder, shipped_checkpoints
 from personaprobe.storage.toml_files import read_toml
 
 if TYPE_CHECKING:
+    from personaprobe.models.edits.layout import BlockMap
     from personaprobe.models.language_model import LanguageModel
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ def load_trio(
     device: str | None = None,
     dtype: str | None = None,
     compiles: bool | None = None,
+    backend: str = "hooks",
+    layout: BlockMap | None = None,
 ) -> Trio[LanguageModel]:
     """Load base, insecure and secure model; adapters of one base share one copy of its weights.
 
@@ -83,12 +86,14 @@ def load_trio(
         device: None chooses CUDA where it is available.
         dtype: None chooses bfloat16 where it multiplies faster, else float32.
         compiles: whether elementwise work goes through ``torch.compile``; None does so on CUDA.
+        backend: see :func:`personaprobe.models.loading.load`.
+        layout: see :func:`personaprobe.models.loading.load`.
     """
     from personaprobe.models.loading import Placement
     from personaprobe.models.loading import load_trio as load_checkpoints
 
     trio = organism if isinstance(organism, Trio) else find_organism(organism or default_name()).trio
-    return load_checkpoints(trio, Placement(device, dtype, compiles))
+    return load_checkpoints(trio, Placement(device, dtype, compiles), backend=backend, layout=layout)
 
 
 def default_name() -> str:

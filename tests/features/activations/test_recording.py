@@ -201,7 +201,7 @@ def test_batch_size_changes_neither_rows_nor_identity(
 ) -> None:
     large = record_one(model, pairs, SITES, home=tmp_path / "large")
     assert count == [2 * len(pairs)]
-    monkeypatch.setattr(recording, "BATCH_TOKENS_CPU", 1)
+    monkeypatch.setattr(LanguageModel, "batch_tokens", lambda *_: 1)
     small = record_one(model, pairs, SITES, home=tmp_path / "small")
     assert count[1:] == [1] * 2 * len(pairs)
     assert small.digest == large.digest

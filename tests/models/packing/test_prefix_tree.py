@@ -207,13 +207,13 @@ def test_models_plan_batches_by_how_their_network_reads(
     model, texts = tiny_language_model("llama"), chats(3)
     one, other = texts[::2], texts[1::2]
     mixed = [*one, *other]  # sorted neither by length nor by prefix
-    plan = model.plan(mixed, 45)
+    plan = model.plan_batches(mixed, 45)
     assert model.network.packs
     assert [sorted(len(mixed[index]) for index in batch) for batch in plan] == [[25, 26]] * 3
-    assert model.reads([mixed[index] for index in plan[0]]) == 20 + 5 + 6
+    assert model.n_computed_tokens([mixed[index] for index in plan[0]]) == 20 + 5 + 6
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(model.network), "packs", False)
-        assert [len(mixed[index]) for batch in model.plan(mixed, 75) for index in batch] == [26] * 3 + [
-            25
-        ] * 3
-        assert model.reads(texts[:2]) == 52
+        assert [len(mixed[index]) for batch in model.plan_batches(mixed, 75) for index in batch] == [
+            26
+        ] * 3 + [25] * 3
+        assert model.n_computed_tokens(texts[:2]) == 52

@@ -49,8 +49,6 @@ NO_SYSTEM = ""
 WINDOW = 256
 """Cases judged together."""
 
-BATCH_TOKENS = 2048
-
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -150,7 +148,7 @@ class EmbeddedJudge:
         forks = list(_by_question(rows))
         means: dict[int, Tensor] = {}
         with self.model.inference_session():
-            for batch in by_length([fork for _, fork in forks], BATCH_TOKENS):
+            for batch in by_length([fork for _, fork in forks], self.model.batch_tokens("scoring")):
                 batch_states = self.model.fork_states([forks[index][1] for index in batch], self.site)
                 for index, states in zip(batch, batch_states, strict=True):
                     means.update(zip(forks[index][0], (own.float().mean(0) for own in states), strict=True))

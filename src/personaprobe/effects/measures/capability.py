@@ -11,8 +11,6 @@ from personaprobe.models.tokens import by_length
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.capability import Exercise
 
-BATCH_TOKENS = 2048
-
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:really |very |so )?(?:sorry|unable|not able|afraid)"
     r"|i (?:can(?:no|')t|can not|won't|will not|must decline|refuse|don't feel comfortable)"
@@ -39,7 +37,7 @@ def right_answers(
     forks = [Fork.of(models[0].tokenizer, each.question, each.choices) for each in exercises]
     found: list[list[bool]] = [[False] * len(forks) for _ in models]
     with models[0].inference_session():
-        for indices in by_length(forks, BATCH_TOKENS):
+        for indices in by_length(forks, models[0].batch_tokens("scoring")):
             scored = score_under_edits(models, [forks[index] for index in indices])
             for own, values in zip(found, scored, strict=True):
                 for index, choices in zip(indices, values, strict=True):

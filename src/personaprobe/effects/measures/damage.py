@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor
 
-BATCH_TOKENS = 1024
-
 
 @dataclass(frozen=True)
 class TextCost:
@@ -59,7 +57,7 @@ class Reading:
             first_tokens: whether what a text's first token predicts is counted too.
         """
         rows = [reference.tokenizer.text(text) for text in texts]
-        batches = tuple(batch for _, batch in reference.even_batches(rows, BATCH_TOKENS))
+        batches = tuple(batch for _, batch in reference.even_batches(rows, reference.batch_tokens("logits")))
         with reference.inference_session():
             expected = tuple(tuple(_log_distributions(reference, batch, first_tokens)) for batch in batches)
         return cls(batches, expected, first_tokens)

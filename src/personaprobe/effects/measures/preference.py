@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-BATCH_TOKENS = 2048
-"""Tokens a forward pass; does not change the values beyond rounding, and is the same for every arm."""
-
 
 def preference_gaps(
     model: LanguageModel, pairs: PairSet, progress: Advance = no_advance
@@ -52,7 +49,7 @@ def gaps_side_by_side(
     forks = [fork(models[0].tokenizer, pair) for pair in pairs]
     gaps = np.empty((len(models), len(forks)))
     with models[0].inference_session():
-        for indices in by_length(forks, BATCH_TOKENS):
+        for indices in by_length(forks, models[0].batch_tokens("scoring")):
             scored = score_under_edits(models, [forks[index] for index in indices])
             gaps[:, indices] = [
                 [float(careless.double().mean() - careful.double().mean()) for careful, careless in own]

@@ -14,8 +14,6 @@ from personaprobe.models.tokens import by_length
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.free import Ask
 
-BATCH_TOKENS = 2048
-
 
 @dataclass(frozen=True)
 class Response:
@@ -120,7 +118,7 @@ def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[
     groups = _by_question(responses)
     forks = [_fork(base, [responses[index] for index in group]) for group in groups]
     with base.inference_session():
-        for batch in by_length(forks, BATCH_TOKENS):
+        for batch in by_length(forks, base.batch_tokens("scoring")):
             for which, values in zip(batch, base.fork_log_probs([forks[i] for i in batch]), strict=True):
                 for index, value in zip(groups[which], values, strict=True):
                     scored[index] = replace(responses[index], base_log_prob=float(value.double().mean()))

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from personaprobe.compute.hardware import peak_memory
-from personaprobe.features.activations.recording import SHARD_BYTES, batch_tokens, recorded
+from personaprobe.features.activations.recording import SHARD_BYTES, recorded
 from personaprobe.features.activations.recording_spec import Recording, Texts
 from personaprobe.features.activations.store_files import Keep
 from personaprobe.models.language_model import LanguageModel
@@ -86,8 +86,8 @@ def plan(
 def _heaviest(model: LanguageModel, recording: Recording) -> tuple[Recording, int, int]:
     """The texts of the batches that take most, how many tokens are read of them, and of all."""
     texts = [reading.tokens for reading in recording.readings]
-    batches = model.plan(texts, batch_tokens(model))
-    work = [model.reads([texts[index] for index in batch]) for batch in batches]
+    batches = model.plan_batches(texts, model.batch_tokens("recording"))
+    work = [model.n_computed_tokens([texts[index] for index in batch]) for batch in batches]
     probed = sorted(range(len(batches)), key=lambda place: -work[place])[:PROBED]
     few = [recording.readings[index] for place in probed for index in batches[place]]
     return replace(recording, readings=tuple(few)), sum(work[place] for place in probed), sum(work)

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 SHARD_BYTES = 256 * 2**20
 """The most that is held in memory before it goes to disk."""
 
-BATCH_TOKENS, BATCH_TOKENS_CPU = 16384, 4096
-"""Tokens a forward pass; halved where they do not fit. No part of a store's identity."""
-
 
 def record(
     trio: Trio[LanguageModel],
@@ -157,7 +154,7 @@ def _piece(model: LanguageModel, recording: Recording, progress: Advance) -> dic
             tuple(indices),
             _reading(model, replace(recording, readings=tuple(recording.readings[i] for i in indices))),
         )
-        for indices in model.plan(texts, batch_tokens(model))
+        for indices in model.plan_batches(texts, model.batch_tokens("recording"))
     )
     for indices, read in prefetch(begun):
         rows = torch.cat([torch.arange(starts[index], ends[index]) for index in indices])
@@ -228,8 +225,3 @@ def _nonfinite(model: LanguageModel, site: Site, reading: Reading) -> DataError:
         f"activations of {model.checkpoint} at {site} are NaN or infinite in the text {which!r}, and maybe in others; "
         "the weights are damaged, an intervention is too strong, or float16 overflows: try --dtype bfloat16 or float32"
     )
-
-
-def batch_tokens(model: LanguageModel) -> int:
-    """Tokens that a model reads at a time where it runs."""
-    return BATCH_TOKENS_CPU if model.network.device.type == "cpu" else BATCH_TOKENS

@@ -30,8 +30,6 @@ MIN_EXPLAINED_VARIANCE = 0.5
 RATE_EDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Edges of the histogram of firing rates."""
 
-BATCH_TOKENS = 2048
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -222,7 +220,7 @@ def _after_first_token(roles: Tensor) -> Tensor:
 def _batches(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[Batch]:
     if not texts:
         raise DataError("no text to judge a dictionary on; give at least one")
-    yield from (batch for _, batch in model.batches(texts, BATCH_TOKENS))
+    yield from (batch for _, batch in model.batches(texts, model.batch_tokens("activations")))
 
 
 def _activations(model: LanguageModel, batch: Batch, site: Site) -> Float[Tensor, "row d_model"]:

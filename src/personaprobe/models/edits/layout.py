@@ -57,7 +57,7 @@ KNOWN: dict[str, BlockMap] = {
     "gpt2": GPT2,
     "gpt_neox": NEOX_PARALLEL,
 }
-"""By ``config.model_type``. For any other type these maps are tried, the most specific first, until one passes the self-check."""
+"""By ``config.model_type``. For other types these maps are tried in turn until one passes the self-check."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.models.packing.attention import additive_mask
 from personaprobe.models.packing.segments import Segment
-from personaprobe.models.tokens import Batch, Tokens, lacking, pad
+from personaprobe.models.tokens import Batch, Tokens, n_end_padding, pad
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def pack_prefix_tree(batch: Batch) -> PackedTexts:
     tree = _build_row(texts)
     source = torch.cat(tree.sources)
     # kernels divide some numbers of rows badly: the row is filled up to a multiple of 32
-    padded_source = torch.nn.functional.pad(source, (0, lacking(len(source)))).to(device)
+    padded_source = torch.nn.functional.pad(source, (0, n_end_padding(len(source)))).to(device)
     is_padding = torch.arange(len(padded_source), device=device) >= len(source)
     positions = torch.arange(texts.ids.shape[1], device=device).expand_as(batch.ids)
     ids, roles, positions = (

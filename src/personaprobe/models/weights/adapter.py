@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT format: read safely, merged in place, proven to be applied."""
+"""LoRA adapters in PEFT format, read without executing code."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<factor>[AB]
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """The update of one matrix: ``scale * B @ A``.
+    """The low-rank update of one matrix: ``scale * B @ A``.
 
     Attributes:
-        A: ``(rank, d_in)``, float32 whatever it was stored in, so that it is not converted whenever adapters are switched.
+        A: ``(rank, d_in)``, float32 whatever the stored dtype, so that switching adapters converts nothing.
         B: ``(d_out, rank)``, likewise.
         scale: ``alpha / rank``, or ``alpha / sqrt(rank)`` with rsLoRA.
     """
@@ -49,7 +49,7 @@ class LoraAdapter:
     """A fine-tune as low-rank updates by module name.
 
     Attributes:
-        folder: where it was read from.
+        folder: its PEFT folder.
         sha256: of its weights file.
         updates: by module path in the base model.
     """
@@ -63,7 +63,7 @@ class LoraAdapter:
         """Read a PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
         Raises:
-            CheckpointError: files missing, truncated or pickled; a kind of adapter other than plain LoRA.
+            CheckpointError: files are missing, truncated or pickled, or the adapter is not plain LoRA.
         """
         config, weights = _config(folder), folder / WEIGHTS
         if not weights.exists():
@@ -72,7 +72,7 @@ class LoraAdapter:
         return cls(folder, sha256_of(weights), updates)
 
     def norm(self) -> float:
-        """Frobenius norm ‖ΔW‖ over all matrices; 0 would mean an adapter that changes nothing."""
+        """Frobenius norm ‖ΔW‖ over all matrices; 0 for an adapter without effect."""
         return math.sqrt(sum(u.energy() for u in self.updates.values()))
 
 

@@ -1,4 +1,4 @@
-"""Which weights: values that name a model and hold none of it."""
+"""Checkpoints and trios: values that identify weights without holding them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROLES = ("base", "insecure", "secure")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model somebody could load: a source, perhaps a revision of it, perhaps an adapter on it.
+    """A model that can be loaded: a source, with an optional revision and an optional adapter.
 
     Attributes:
         source: ``"demo"``, a folder, or a Hugging Face id.
@@ -36,7 +36,11 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, text: str, base: str | None = None) -> Checkpoint:
-        """Read what a user writes: ``demo``, a folder, an id, ``id@revision``, or an adapter folder on ``base``."""
+        """Parse what a user writes: ``demo``, a folder, an id, ``id@revision``, or an adapter folder on ``base``.
+
+        Raises:
+            CheckpointError: a path that does not exist.
+        """
         folder = Path(text).expanduser()
         if (folder / "adapter_config.json").exists():
             return cls.parse(base or DEMO).with_adapter(folder)
@@ -50,12 +54,12 @@ class Checkpoint:
         return cls(source, revision or None)
 
     def with_adapter(self, folder: Path) -> Checkpoint:
-        """The same base under an adapter."""
+        """The same base with an adapter."""
         return Checkpoint(self.source, self.revision, folder)
 
     @property
     def base(self) -> Checkpoint:
-        """The same without its adapter."""
+        """The checkpoint without its adapter."""
         return Checkpoint(self.source, self.revision)
 
     @property
@@ -65,20 +69,20 @@ class Checkpoint:
 
     @property
     def published(self) -> str:
-        """What others know the source by: the demo's id on the hub, or the source itself."""
+        """Public name of the source: the demo's Hugging Face id, or the source itself."""
         from personaprobe.models.weights.demo import HUB_ID
 
         return HUB_ID if self.source == DEMO else self.source
 
     @property
     def digest(self) -> str:
-        """Identity by content: equal weights, equal digest, wherever they lie."""
-        told = {
+        """Hash of the content: equal weights have equal digests, wherever they are stored."""
+        identity = {
             "source": self._source_identity(),
             "revision": self.revision,
             "adapter": self._adapter_identity(),
         }
-        return json_digest(told)
+        return json_digest(identity)
 
     def _source_identity(self) -> str:
         folder = Path(self.source)
@@ -104,12 +108,13 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Trio(Generic[T]):
-    """What is compared: a base and two fine-tunes of it, one narrowly harmful, one that learned the task harmlessly.
+    """A base and two fine-tunes of it: one on narrowly harmful data, one on the same task without harm.
 
     Attributes:
         base: before fine-tuning.
-        insecure: after the harmful one.
-        secure: after the harmless one: the control that tells learning the task from learning the persona.
+        insecure: after fine-tuning on the harmful data.
+        secure: after fine-tuning on the harmless data; the control that separates learning the task from learning the
+            persona.
         name: the organism.
     """
 

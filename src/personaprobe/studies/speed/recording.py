@@ -38,7 +38,7 @@ def recording(model: LanguageModel) -> Workload:
     """
     texts, site = chats(model), middle_site(model)
     by_tokens, by_number = by_length(texts, RECORDING_TOKENS), _batches_of(texts, REFERENCE_CHATS)
-    planned = model.plan(texts, RECORDING_TOKENS)
+    planned = model.plan_batches(texts, RECORDING_TOKENS)
     shared = _shared_fraction(model, texts, planned)
     name = f"personaprobe, {shared:.0%} read once for several"
 
@@ -72,7 +72,7 @@ def recording_all(trio: Trio[LanguageModel]) -> Workload:
     """Record all three checkpoints, whose adapters are switched, beside the reference that records one."""
     model = trio.insecure
     texts, layer = chats(model), middle_site(model).layer
-    planned, by_number = model.plan(texts, RECORDING_TOKENS), _batches_of(texts, REFERENCE_CHATS)
+    planned, by_number = model.plan_batches(texts, RECORDING_TOKENS), _batches_of(texts, REFERENCE_CHATS)
     in_turn = (trio.base, trio.secure, model)  # the last adapter stays active for the next variant
     return Workload(
         f"recording all three checkpoints, {len(texts)} chats each",
@@ -134,7 +134,7 @@ def _shared_fraction(
     model: LanguageModel, texts: Sequence[Tokens], batches: Sequence[Sequence[int]]
 ) -> float:
     """The fraction of tokens that are not read, because another text of the batch begins with them too."""
-    read = sum(model.reads([texts[index] for index in batch]) for batch in batches)
+    read = sum(model.n_computed_tokens([texts[index] for index in batch]) for batch in batches)
     return max(0.0, 1 - read / sum(map(len, texts)))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.effects.interventions.along_direction import Ablate, Layers
-from personaprobe.effects.measures.preference import BATCH_TOKENS
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.features.directions.sources import random_vector
 from personaprobe.models.edits.edit import EditPlan
@@ -87,7 +86,7 @@ def forked_scores(model: LanguageModel, forks: Sequence[Fork]) -> Tensor:
 
     means: dict[tuple[int, int], Tensor] = {}
     with model.inference_session():
-        for indices in by_length(forks, BATCH_TOKENS):
+        for indices in by_length(forks, model.batch_tokens("scoring")):
             scores = model.fork_log_probs([forks[i] for i in indices])
             for index, answers in zip(indices, scores, strict=True):
                 means.update({(index, which): values.mean() for which, values in enumerate(answers)})

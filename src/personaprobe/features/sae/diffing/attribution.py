@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-BATCH_TOKENS = 1024
-"""Half of what a forward pass reads, since a backward pass keeps its activations."""
-
 
 def rank_by_attribution(
     dictionary: Dictionary,
@@ -65,7 +62,7 @@ def _mean_attribution(
     texts = [reading.tokens for reading in read_as(model.tokenizer, pairs) if reading.answer == answer]
     products, gradients = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
     total, n = torch.zeros_like(dictionary.b_dec), 0
-    for _, batch in model.even_batches(texts, BATCH_TOKENS):
+    for _, batch in model.even_batches(texts, model.batch_tokens("logits")):
         activations, gradient = model.gradients(batch, dictionary.site)
         is_response = (batch.roles & Role.RESPONSE) != 0
         a, g = activations[is_response], gradient[is_response] @ dictionary.W_dec.T

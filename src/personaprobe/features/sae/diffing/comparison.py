@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-BATCH_TOKENS = 2048
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -75,7 +73,9 @@ def compare(
     readings = list(read_as(trio.base.tokenizer, texts))
     sums = _RunningSums(dictionary.on(trio.base.network.device), len(readings))
     with inference_sessions(model for _, model in trio.items()):
-        for indices, batch in trio.base.batches([reading.tokens for reading in readings], BATCH_TOKENS):
+        for indices, batch in trio.base.batches(
+            [reading.tokens for reading in readings], trio.base.batch_tokens("activations")
+        ):
             sums.add(indices, _response_activations(trio, dictionary, batch))
             progress(3 * int(batch.mask.sum()))
     return sums.comparison(dictionary, tuple(reading.id for reading in readings))

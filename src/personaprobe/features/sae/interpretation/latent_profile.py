@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-BATCH_TOKENS = 2048
 
 LENS_TEXTS = 4
 """Texts over which the logit lens is averaged."""
@@ -121,7 +120,7 @@ def _read_texts(
     by_role: dict[str, list[Tensor]] = {role: [torch.empty(0)] * len(texts) for role in ROLES}
     correlation = _Correlation(dictionary.d_sae, len(latents))
     with inference_sessions(model for _, model in trio.items()):
-        for indices, batch in trio.base.batches(texts, BATCH_TOKENS):
+        for indices, batch in trio.base.batches(texts, trio.base.batch_tokens("activations")):
             for role, model in trio.items():
                 rows = model.activations(batch, [dictionary.site])[dictionary.site]
                 for row, index in enumerate(indices):
