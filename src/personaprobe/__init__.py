@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+        find_architecture as find_architecture,
+        register_architecture as register_architecture,
+        top_by_mean_reciprocal_rank as top_by_mean_reciprocal_rank,
+    )
     from personaprobe.effects.interventions.along_direction import Ablate as Ablate
     from personaprobe.effects.interventions.along_direction import Cap as Cap
     from personaprobe.effects.interventions.along_direction import Clamp as Clamp
@@ -28,6 +32,21 @@ if TYPE_CHECKING:
     from personaprobe.features.activations.store import ActivationStore as ActivationStore
     from personaprobe.features.directions.direction import Direction as Direction
     from personaprobe.features.registry.registry import find_feature as find_feature
+    from personaprobe.features.sae.catalog import find_dictionary as find_dictionary
+    from personaprobe.features.sae.dictionary import Dictionary as Dictionary
+    from personaprobe.features.sae.diffing.all_rankings import all_rankings as all_rankings
+    from personaprobe.features.sae.diffing.ranking import (
+    from personaprobe.features.sae.formats.dictionary_folder import load_dictionary as load_dictionary
+    from personaprobe.features.sae.formats.saelens import save_dictionary as save_dictionary
+    from personaprobe.features.sae.interpretation.latent_profile import latent_profiles as latent_profiles
+    from personaprobe.features.sae.training.architectures.architecture import Architecture as Architecture
+    from personaprobe.features.sae.training.architectures.architecture import Losses as Losses
+    from personaprobe.features.sae.training.architectures.registry import (
+    from personaprobe.features.sae.training.autoencoder import Autoencoder as Autoencoder
+    from personaprobe.features.sae.training.batches import BatchLoader as BatchLoader
+    from personaprobe.features.sae.training.trainer import SAERecipe as SAERecipe
+    from personaprobe.features.sae.training.trainer import SAETrainer as SAETrainer
+    from personaprobe.features.sae.training.trainer import train_dictionaries as train_dictionaries
     from personaprobe.models.backends.registry import register_backend as register_backend
     from personaprobe.models.edits.layout import BlockMap as BlockMap
     from personaprobe.models.language_model import LanguageModel as LanguageModel
@@ -52,20 +71,27 @@ if TYPE_CHECKING:
 _CONTENTS = {
     "Ablate": "effects.interventions.along_direction",
     "ActivationStore": "features.activations.store",
+    "Architecture": "features.sae.training.architectures.architecture",
+    "Autoencoder": "features.sae.training.autoencoder",
+    "BatchLoader": "features.sae.training.batches",
     "BlockMap": "models.edits.layout",
     "Cap": "effects.interventions.along_direction",
     "Case": "effects.judges.judge",
     "CausalVerdict": "studies.ablation.result",
     "Checkpoint": "models.weights.checkpoint",
     "Clamp": "effects.interventions.along_direction",
+    "Dictionary": "features.sae.dictionary",
     "Direction": "features.directions.direction",
     "Judge": "effects.judges.judge",
     "LanguageModel": "models.language_model",
+    "Losses": "features.sae.training.architectures.architecture",
     "PairSet": "questions.pairs",
     "PersonaProbeError": "errors",
     "Placement": "models.loading",
     "ReportSection": "studies.reports.sections",
     "Role": "models.tokens",
+    "SAERecipe": "features.sae.training.trainer",
+    "SAETrainer": "features.sae.training.trainer",
     "Scored": "effects.judges.judgement",
     "Site": "site",
     "Steer": "effects.interventions.along_direction",
@@ -73,38 +99,54 @@ _CONTENTS = {
     "Trio": "models.weights.checkpoint",
     "Unscored": "effects.judges.judgement",
     "ablate": "studies.ablation.study",
+    "all_rankings": "features.sae.diffing.all_rankings",
+    "find_architecture": "features.sae.training.architectures.registry",
+    "find_dictionary": "features.sae.catalog",
     "find_feature": "features.registry.registry",
     "find_judge": "effects.judges.registry",
+    "latent_profiles": "features.sae.interpretation.latent_profile",
     "load": "models.loading",
+    "load_dictionary": "features.sae.formats.dictionary_folder",
     "load_prompts": "questions.pairs",
     "load_texts": "questions.pairs",
     "load_trio": "organisms.registry",
     "preference_gaps": "effects.measures.preference",
     "record": "features.activations.recording",
+    "register_architecture": "features.sae.training.architectures.registry",
     "register_backend": "models.backends.registry",
     "register_judge": "effects.judges.registry",
     "register_section": "studies.reports.sections",
     "remake_report": "studies.reports.run_folder",
+    "save_dictionary": "features.sae.formats.saelens",
+    "top_by_mean_reciprocal_rank": "features.sae.diffing.ranking",
+    "train_dictionaries": "features.sae.training.trainer",
     "write_report": "studies.reports.run_folder",
 }
 
 __all__ = [
     "Ablate",
     "ActivationStore",
+    "Architecture",
+    "Autoencoder",
+    "BatchLoader",
     "BlockMap",
     "Cap",
     "Case",
     "CausalVerdict",
     "Checkpoint",
     "Clamp",
+    "Dictionary",
     "Direction",
     "Judge",
     "LanguageModel",
+    "Losses",
     "PairSet",
     "PersonaProbeError",
     "Placement",
     "ReportSection",
     "Role",
+    "SAERecipe",
+    "SAETrainer",
     "Scored",
     "Site",
     "Steer",
@@ -112,18 +154,27 @@ __all__ = [
     "Trio",
     "Unscored",
     "ablate",
+    "all_rankings",
+    "find_architecture",
+    "find_dictionary",
     "find_feature",
     "find_judge",
+    "latent_profiles",
     "load",
+    "load_dictionary",
     "load_prompts",
     "load_texts",
     "load_trio",
     "preference_gaps",
     "record",
+    "register_architecture",
     "register_backend",
     "register_judge",
     "register_section",
     "remake_report",
+    "save_dictionary",
+    "top_by_mean_reciprocal_rank",
+    "train_dictionaries",
     "write_report",
 ]
 

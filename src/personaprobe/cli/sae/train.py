@@ -58,7 +58,8 @@ READ_LINE = 50_000
     "--architecture",
     default="batchtopk",
     show_default=True,
-    help="topk, batchtopk, matryoshka, relu, jumprelu, or crosscoder (all three at once).",
+    help="topk, batchtopk, matryoshka, relu, jumprelu, crosscoder (all three checkpoints at once), or one that another "
+    "package adds.",
 )
 @click.option(
     "--difference",
