@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-        find_architecture as find_architecture,
-        register_architecture as register_architecture,
-        top_by_mean_reciprocal_rank as top_by_mean_reciprocal_rank,
-    )
     from personaprobe.effects.interventions.along_direction import Ablate as Ablate
     from personaprobe.effects.interventions.along_direction import Cap as Cap
     from personaprobe.effects.interventions.along_direction import Clamp as Clamp
@@ -36,12 +32,19 @@ if TYPE_CHECKING:
     from personaprobe.features.sae.dictionary import Dictionary as Dictionary
     from personaprobe.features.sae.diffing.all_rankings import all_rankings as all_rankings
     from personaprobe.features.sae.diffing.ranking import (
+        top_by_mean_reciprocal_rank as top_by_mean_reciprocal_rank,
+    )
     from personaprobe.features.sae.formats.dictionary_folder import load_dictionary as load_dictionary
     from personaprobe.features.sae.formats.saelens import save_dictionary as save_dictionary
     from personaprobe.features.sae.interpretation.latent_profile import latent_profiles as latent_profiles
     from personaprobe.features.sae.training.architectures.architecture import Architecture as Architecture
     from personaprobe.features.sae.training.architectures.architecture import Losses as Losses
     from personaprobe.features.sae.training.architectures.registry import (
+        find_architecture as find_architecture,
+    )
+    from personaprobe.features.sae.training.architectures.registry import (
+        register_architecture as register_architecture,
+    )
     from personaprobe.features.sae.training.autoencoder import Autoencoder as Autoencoder
     from personaprobe.features.sae.training.batches import BatchLoader as BatchLoader
     from personaprobe.features.sae.training.trainer import SAERecipe as SAERecipe
