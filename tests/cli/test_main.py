@@ -24,7 +24,7 @@ from breaking import Breaking
 from personaprobe.cli.main import VERBS, cli
 from personaprobe.cli.parameter_types import LayersType
 from personaprobe.cli.terminal import console
-from personaprobe.cli.terminal.exit_codes import notes_in_one_line
+from personaprobe.cli.terminal.exit_codes import warnings_in_one_line
 from personaprobe.cli.trio_choice import TrioChoice
 from personaprobe.errors import CheckpointError, FallbackWarning, PersonaProbeError
 
@@ -200,7 +200,7 @@ def test_help_lists_every_verb_and_the_exit_codes(run: Run) -> None:
 
 def test_a_note_is_one_line_and_other_warnings_stay_as_they_are() -> None:
     usual = warnings.formatwarning
-    with notes_in_one_line():
+    with warnings_in_one_line():
         assert (
             warnings.formatwarning(FallbackWarning("read in\n halves"), FallbackWarning, "here.py", 3)
             == "note: read in halves\n"
@@ -659,7 +659,7 @@ def test_steering_by_no_number_is_refused(tiny: TinyTrio, run: Run) -> None:
 
 
 def test_answers_cannot_speak_to_the_terminal() -> None:
-    assert console.plain("red \x1b[31m\aalert\nok") == "red [31malert\nok"
+    assert console.printable("red \x1b[31m\aalert\nok") == "red [31malert\nok"
 
 
 def test_features_lists_what_is_registered_and_what_is_wrong_with_it(
@@ -797,7 +797,7 @@ def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_long_work_tells_a_log_how_fast_it_goes_and_how_long_it_takes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
     with console.progress_bar("reading", 10, "rows") as advance:
         time.sleep(0.05)
         advance(5)
@@ -807,7 +807,7 @@ def test_long_work_tells_a_log_how_fast_it_goes_and_how_long_it_takes(
 def test_work_of_unknown_length_is_counted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
     with console.study_progress(quiet=False)("reading", 0, "tokens") as advance:
         time.sleep(0.05)
         advance(1000)
@@ -817,8 +817,8 @@ def test_work_of_unknown_length_is_counted(
 def test_quiet_work_says_nothing_however_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "LINE_EVERY", 0.0)
-    monkeypatch.setattr(console, "PATIENCE", 0.0)
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr(console, "BAR_DELAY", 0.0)
     with console.progress_bar("reading", 10, "rows", quiet=True) as advance, console.spinner("x", quiet=True):
         time.sleep(0.05)
         advance(10)
@@ -828,7 +828,7 @@ def test_quiet_work_says_nothing_however_long(
 def test_a_terminal_gets_a_bar_with_rate_and_eta_and_results_stay_on_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "PATIENCE", 0.0)
+    monkeypatch.setattr(console, "BAR_DELAY", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with console.progress_bar("reading", 100, "rows") as advance:

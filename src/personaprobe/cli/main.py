@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personaprobe import __version__
-from personaprobe.cli.terminal.exit_codes import EXIT_CODES, Interrupted, in_one_line, notes_in_one_line
+from personaprobe.cli.terminal.exit_codes import (
+    EXIT_CODES,
+    Interrupted,
+    errors_in_one_line,
+    warnings_in_one_line,
+)
 from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
 from personaprobe.errors import DeviceError, PersonaProbeError, suggest
 
@@ -145,13 +150,13 @@ class Verbs(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the arguments."""
-        with in_one_line():
+        with errors_in_one_line():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         keep_freed_memory()
-        with in_one_line(), notes_in_one_line():
+        with errors_in_one_line(), warnings_in_one_line():
             try:
                 value = super().invoke(ctx)
                 sys.stdout.flush()  # a reader that has gone is noticed here, not at exit

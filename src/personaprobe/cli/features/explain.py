@@ -10,7 +10,7 @@ import click
 
 from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, sae_option
 from personaprobe.cli.options import discovery_option, output_options, seed_option, trio_options
-from personaprobe.cli.terminal.console import plain, progress_bar
+from personaprobe.cli.terminal.console import printable, progress_bar
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def explain(
         click.echo(json.dumps({str(latent): asdict(said) for latent, said in names.items()}))
     else:
         for latent, said in names.items():
-            click.echo(f"{dictionary.name}/{latent}: {plain(str(said))}")
+            click.echo(f"{dictionary.name}/{latent}: {printable(str(said))}")
 
 
 def _explained(dictionary: Dictionary, profile: LatentProfile, speaker: ChatModel) -> Name:
@@ -97,7 +97,7 @@ def _explained(dictionary: Dictionary, profile: LatentProfile, speaker: ChatMode
     named = latent_names(dictionary).get(profile.latent)
     if named is None or named.by != HAND:
         named = Name.of(
-            plain(propose_name(speaker, proposal_contexts(profile)))[:LONGEST].strip(), speaker.name
+            printable(propose_name(speaker, proposal_contexts(profile)))[:LONGEST].strip(), speaker.name
         )
     named = named.scored(detection_score(speaker, named.text, profile))
     name_latent(dictionary, profile.latent, named)

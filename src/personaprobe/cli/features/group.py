@@ -80,14 +80,14 @@ def _show(listed: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from personaprobe.cli.terminal.verdict_tables import spell_layers
+    from personaprobe.cli.terminal.verdict_tables import layer_ranges
 
     table = Table()
     for column in ("name", "title", "site", "layers", "evidence"):
         table.add_column(column)
     for row in listed:
         layers = row["layers"]
-        spelled = spell_layers(list(layers)) if isinstance(layers, tuple) else layers or "–"
+        spelled = layer_ranges(list(layers)) if isinstance(layers, tuple) else layers or "–"
         said = Text(row["error"], style="red") if row["error"] else Text(row["evidence"] or "–")
         table.add_row(row["name"], row["title"], row["site"] or "–", spelled, said)
     console().print(table)

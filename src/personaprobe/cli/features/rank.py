@@ -17,7 +17,7 @@ from personaprobe.cli.options import (
     trio_options,
     with_options,
 )
-from personaprobe.cli.terminal.console import console, plain, study_progress
+from personaprobe.cli.terminal.console import console, printable, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) 
     names = latent_names(found.dictionary)
     for latent in shown:
         if latent in names:
-            click.echo(plain(f"{latent}: {names[latent]}"))
+            click.echo(printable(f"{latent}: {names[latent]}"))
     _show_overlap(rankings)
 
 

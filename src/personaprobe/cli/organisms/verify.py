@@ -9,7 +9,7 @@ import click
 
 from personaprobe.cli.options import output_options, trio_argument
 from personaprobe.cli.terminal.console import progress_bar
-from personaprobe.cli.terminal.findings import Finding, conclude
+from personaprobe.cli.terminal.findings import Finding, print_findings
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def verify(chosen: TrioChoice, quiet: bool, as_json: bool) -> None:
         trio = open_trio(chosen, quiet)
         findings += map(as_finding, check_models(trio))
         findings += _preferences(trio, chosen.resolved.question_sets.test, quiet)
-    conclude(chosen.name, findings, as_json)
+    print_findings(chosen.name, findings, as_json)
 
 
 def files_of_choice(chosen: TrioChoice) -> list[Finding]:

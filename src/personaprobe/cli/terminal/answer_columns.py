@@ -1,4 +1,4 @@
-"""Answers of several models to one question, next to each other where the terminal is wide enough."""
+"""Answers of several models to one question, side by side where the terminal is wide enough."""
 
 from __future__ import annotations
 
@@ -6,41 +6,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.cli.terminal.console import plain
+from personaprobe.cli.terminal.console import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-NARROWEST = 32
-"""Columns an answer needs; where there are fewer, answers are stacked."""
+MIN_WIDTH = 32
+"""Characters that a column needs; in a narrower terminal the answers are stacked."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one model said.
+class AnswerColumn:
+    """The answer of one model.
 
     Attributes:
-        by: the model and what was done to it.
+        heading: the model and its intervention.
         text: the answer.
     """
 
-    by: str
+    heading: str
     text: str
 
 
-def show_answers(console: Console, question: str, answers: Sequence[Answer]) -> None:
+def print_answers(console: Console, question: str, columns: Sequence[AnswerColumn]) -> None:
     """Print a question and its answers, side by side or stacked."""
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
-    console.print(Text(f"\n{plain(question)}", style="bold"))
-    panels = [Panel(Text(plain(a.text) or "(empty)"), title=Text(a.by), title_align="left") for a in answers]
-    if console.width < NARROWEST * len(answers):
+    console.print(Text(f"\n{printable(question)}", style="bold"))
+    panels = [
+        Panel(Text(printable(column.text) or "(empty)"), title=Text(column.heading), title_align="left")
+        for column in columns
+    ]
+    if console.width < MIN_WIDTH * len(columns):
         console.print(*panels, sep="\n")
         return
     grid = Table.grid(expand=True)
-    for _ in answers:
+    for _ in columns:
         grid.add_column(ratio=1, overflow="fold")
     grid.add_row(*panels)
     console.print(grid)

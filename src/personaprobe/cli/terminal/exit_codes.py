@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and every refusal in one line on stderr."""
+"""Exit codes of the command line; errors that a user can act on are printed as one line on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from click.exceptions import Exit, NoArgsIsHelpError
 from personaprobe.errors import FallbackWarning, PersonaProbeError
 
 CHECK_FAILED = 3
-"""Exit code of ``organisms verify`` and ``doctor`` where something was tried and is not right."""
+"""Exit code of ``organisms verify`` and ``doctor`` when a check failed."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -27,12 +27,12 @@ Exit codes:
   130  interrupted
 """
 
-PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What the operating system says about a place rather than about our code."""
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Error numbers of the operating system that concern a folder or a disk, not our code."""
 
 
 class Refused(click.ClickException):
-    """What came cannot be done; the message says what is allowed."""
+    """Wrong input, or an environment that cannot do it; the message says what is allowed."""
 
     exit_code: ClassVar[int] = 2
 
@@ -42,59 +42,59 @@ class Refused(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """The user stopped it."""
+    """The user stopped the command."""
 
     exit_code: ClassVar[int] = 130
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the message on a line of its own, below the terminal's ``^C``."""
+        """Print the message on a new line, below the ``^C`` of the terminal."""
         start = "\n" if sys.stderr.isatty() else ""
         click.echo(f"{start}interrupted{self.format_message()}", file=file, err=file is None)
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
-    """Say what users can act on in one line; anything else is our bug and keeps its traceback."""
+def errors_in_one_line() -> Iterator[None]:
+    """Turn errors that users can act on into one line; any other error is a bug of ours and keeps its traceback."""
     try:
         yield
     except NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise Refused(_usage(error)) from error
+        raise Refused(_usage_message(error)) from error
     except PersonaProbeError as error:
         raise Refused(str(error)) from error
     except BrokenPipeError as error:
-        _stop_writing()
+        _discard_output()
         raise Exit(0) from error
     except OSError as error:
-        if error.errno not in PLACES:
+        if error.errno not in OUTPUT_ERRORS:
             raise
         place = error.filename or "the output"
         raise Refused(f"{place}: {error.strerror}; free some space or choose another folder") from error
 
 
 @contextmanager
-def notes_in_one_line() -> Iterator[None]:
-    """Say how work goes on without the place in our code where that was decided."""
-    usual = warnings.formatwarning
+def warnings_in_one_line() -> Iterator[None]:
+    """Print fallback warnings as one line, without the line of our code that raised them."""
+    default = warnings.formatwarning
 
-    def formatted(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
+    def formatted(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
         if issubclass(category, FallbackWarning):
             return f"note: {' '.join(str(message).split())}\n"
-        return usual(message, category, *rest, **more)
+        return default(message, category, *args, **kwargs)
 
     warnings.formatwarning = formatted
     try:
         yield
     finally:
-        warnings.formatwarning = usual
+        warnings.formatwarning = default
 
 
-def _usage(error: click.UsageError) -> str:
-    said = error.format_message().strip().rstrip(".")
-    return f"{said}; see {error.ctx.command_path} --help" if error.ctx else said
+def _usage_message(error: click.UsageError) -> str:
+    message = error.format_message().strip().rstrip(".")
+    return f"{message}; see {error.ctx.command_path} --help" if error.ctx else message
 
 
-def _stop_writing() -> None:
-    """Whoever read our output has gone; what is still buffered must not complain at exit."""
+def _discard_output() -> None:
+    """Send stdout to the null device: its reader has closed the pipe, and flushing the buffer at exit would raise again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,15 +1,15 @@
-"""Things that were tried, as a table and as an exit code."""
+"""Results of checks, as a table and as an exit code."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import click
 
-from personaprobe.cli.terminal.console import console, plain
+from personaprobe.cli.terminal.console import console, printable
 from personaprobe.cli.terminal.exit_codes import CHECK_FAILED
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
@@ -18,38 +18,39 @@ _STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: its name.
-        state: ``warn`` is something to know, ``fail`` something to mend.
-        told: what was seen, and what to do about it.
+        subject: what was checked.
+        state: ``warn`` is worth knowing, ``fail`` has to be mended.
+        detail: the result in words, and what to do about it.
     """
 
-    what: str
+    subject: str
     state: State
-    told: str
+    detail: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As plain data, as printed with ``--json``."""
+        return {"what": self.subject, "state": self.state, "told": self.detail}
 
 
-def conclude(title: str, findings: Sequence[Finding], as_json: bool) -> None:
-    """Print the findings and end with exit code 3 where one of them failed."""
+def print_findings(title: str, findings: Sequence[Finding], as_json: bool) -> None:
+    """Print all findings, and exit with code 3 if one of them failed."""
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        click.echo(json.dumps([finding.to_dict() for finding in findings], ensure_ascii=False))
     else:
-        _show(title, findings)
+        _print_table(title, findings)
     if any(finding.state == "fail" for finding in findings):
         click.get_current_context().exit(CHECK_FAILED)
 
 
-def _show(title: str, findings: Sequence[Finding]) -> None:
+def _print_table(title: str, findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    for column in ("", "", ""):
-        table.add_column(column)
-    table.show_header = False
+    table = Table("", "", "", title=title, title_justify="left", show_header=False)
     for finding in findings:
         state = Text(finding.state, style=_STYLES[finding.state])
-        table.add_row(finding.what, state, Text(plain(finding.told)))
+        table.add_row(finding.subject, state, Text(printable(finding.detail)))
     console().print(table)

@@ -1,4 +1,4 @@
-"""Folders that results go to: how they are named, and whether they can be written, asked before the work."""
+"""Output folders: their names, and checks before the work that they can be written."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from personaprobe.storage.files import writing
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise where a folder could not be made or written, and leave no trace of having tried."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    with writing(folder), tempfile.TemporaryFile(dir=there) as trial:
+    """Raise if a folder cannot be made or written; nothing is left behind."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    with writing(folder), tempfile.TemporaryFile(dir=existing) as trial:
         trial.write(b"x")
 
 
 def refuse_used(folder: Path, overwrite: bool) -> None:
-    """Raise where a folder already holds something that was not offered up."""
+    """Raise if a folder is not empty, unless it may be overwritten."""
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise OutputError(
-            f"{folder} is not empty; choose another --out, or give --overwrite to train anew there"
+            f"{folder} is not empty; choose another --out, or give --overwrite to replace its content"
         )
 
 
 def slug(name: str) -> str:
-    """A name as part of a folder's name.
+    """A name in the form in which it is part of a folder's name.
 
     Examples:
         >>> slug("random@16:3")

@@ -1,4 +1,4 @@
-"""Judged arms as a reader of a terminal wants them."""
+"""An evaluation for the terminal: rates of misaligned answers, contrasts, forms and costs."""
 
 from __future__ import annotations
 
@@ -11,48 +11,47 @@ if TYPE_CHECKING:
     from personaprobe.studies.evaluation.result import Evaluation
 
 
-def rates_table(found: Evaluation) -> Table:
-    """One row an arm: misaligned answers in every definition, useful ones, and what else was counted."""
+def rates_table(evaluation: Evaluation) -> Table:
+    """One row per arm: misaligned answers by every definition, and useful ones."""
     from rich.table import Table
 
     from personaprobe.effects.judges.rates import DEFINITIONS
 
-    rules = "; ".join(f"{each.name}: {each.rule}" for each in DEFINITIONS)
+    rules = "; ".join(f"{definition.name}: {definition.rule}" for definition in DEFINITIONS)
     table = Table(
         "arm",
-        title=f"Misaligned answers, {found.title}",
+        title=f"Misaligned answers, {evaluation.title}",
         title_justify="left",
         caption=f"{rules}. Of coherent / of all scored answers.",
         caption_justify="left",
     )
-    headings = ("answers", *(each.name for each in DEFINITIONS), "useful")
-    for heading in headings:
+    for heading in ("answers", *(definition.name for definition in DEFINITIONS), "useful"):
         table.add_column(heading, justify="right")
-    for arm in found.arms:
+    for arm in evaluation.arms:
         summary = arm.summary()
-        rates = [f"{_share(each.of_coherent)} / {_share(each.of_scored)}" for each in summary.rates]
+        rates = [f"{_share(rate.of_coherent)} / {_share(rate.of_scored)}" for rate in summary.rates]
         cells = (str(summary.n), *rates, _share(summary.useful))
         table.add_row(arm.name, *cells, style="bold" if arm.kind == "ablated" else "")
     return table
 
 
-def costs_table(found: Evaluation) -> Table:
-    """One row an arm: how it reads neutral text, what it knows, and what it refuses."""
+def costs_table(evaluation: Evaluation) -> Table:
+    """One row per arm: perplexity and KL on neutral text, exercises solved, requests refused."""
     from rich.table import Table
 
     table = Table("arm", title="What else it costs", title_justify="left")
     for heading in ("perplexity", "KL", "exercises right", "harmful refused", "harmless refused"):
         table.add_column(heading, justify="right")
-    for arm in found.arms:
-        read = ("–", "–") if arm.cost is None else (f"{arm.cost.perplexity:.2f}", f"{arm.cost.kl:.3f}")
-        counted = (arm.accuracy, arm.refusal("harmful"), arm.refusal("harmless"))
+    for arm in evaluation.arms:
+        cost = ("–", "–") if arm.cost is None else (f"{arm.cost.perplexity:.2f}", f"{arm.cost.kl:.3f}")
+        rates = (arm.accuracy, arm.refusal("harmful"), arm.refusal("harmless"))
         style = "bold" if arm.kind == "ablated" else ""
-        table.add_row(arm.name, *read, *map(_share, counted), style=style)
+        table.add_row(arm.name, *cost, *map(_share, rates), style=style)
     return table
 
 
-def contrasts_table(found: Evaluation) -> Table:
-    """Differences between arms in the share of misaligned answers, with what chance would do."""
+def contrasts_table(evaluation: Evaluation) -> Table:
+    """One row per contrast: the difference of two arms in misaligned answers, with its p- and q-value."""
     from rich.table import Table
 
     from personaprobe.studies.reports.page import p_value
@@ -66,25 +65,25 @@ def contrasts_table(found: Evaluation) -> Table:
     )
     for heading in ("points [95 %]", "p", "q"):
         table.add_column(heading, justify="right")
-    for each in found.contrasts:
-        value, low, high = (
-            100 * x for x in (each.difference.value, each.difference.low, each.difference.high)
-        )
-        table.add_row(each.name, f"{value:z.1f} [{low:z.1f}, {high:z.1f}]", p_value(each.p), p_value(each.q))
+    for contrast in evaluation.contrasts:
+        difference = contrast.difference
+        value, low, high = (100 * end for end in (difference.value, difference.low, difference.high))
+        points = f"{value:z.1f} [{low:z.1f}, {high:z.1f}]"
+        table.add_row(contrast.name, points, p_value(contrast.p), p_value(contrast.q))
     return table
 
 
-def forms_table(found: Evaluation) -> Table:
-    """Misaligned of scored answers, by the form of the question."""
+def forms_table(evaluation: Evaluation) -> Table:
+    """One row per form of the question: misaligned answers among the scored ones."""
     from rich.table import Table
 
-    again = [arm for arm in found.arms if len(arm.by_form()) > 1]
+    arms = [arm for arm in evaluation.arms if len(arm.by_form()) > 1]
     table = Table("form", title="Does the persona come back in another form?", title_justify="left")
-    for arm in again:
+    for arm in arms:
         table.add_column(arm.name, justify="right")
-    for form in dict.fromkeys(form for arm in again for form in arm.by_form()):
-        rates = [arm.summary(form).rates[0] for arm in again]
-        table.add_row(form, *(f"{_share(each.of_scored)} of {each.n_scored}" for each in rates))
+    for form in dict.fromkeys(form for arm in arms for form in arm.by_form()):
+        rates = [arm.summary(form).rates[0] for arm in arms]
+        table.add_row(form, *(f"{_share(rate.of_scored)} of {rate.n_scored}" for rate in rates))
     return table
 
 

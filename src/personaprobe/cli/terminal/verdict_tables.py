@@ -1,4 +1,4 @@
-"""The verdict of an ablation study as a reader of a terminal wants it."""
+"""The verdict of an ablation study for the terminal: a table of arms, the conclusion, and sampled answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from personaprobe.cli.terminal.answer_columns import Answer, show_answers
+from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
     from personaprobe.studies.arms.kinds import ArmKind
 
-COMPARED: dict[ArmKind, str] = {"base": "base", "insecure": "insecure", "ablated": "insecure, ablated"}
-"""The arms whose answers are shown."""
+ANSWER_HEADINGS: dict[ArmKind, str] = {
+    "base": "base",
+    "insecure": "insecure",
+    "ablated": "insecure, ablated",
+}
+"""Kinds of arms whose answers are printed, with the heading of each."""
 
 STYLES = {
     "suppresses": "bold green",
@@ -24,11 +28,11 @@ STYLES = {
     "partly suppresses": "bold yellow",
     "partly suppresses, damage not measured": "bold yellow",
 }
-"""Of verdicts; the others are red."""
+"""Styles of verdicts; all other verdicts are red."""
 
 
-def show_verdict(console: Console, verdict: CausalVerdict) -> None:
-    """Print the arms, the verdict with its sentence, and three answers to one question."""
+def print_verdict(console: Console, verdict: CausalVerdict) -> None:
+    """Print the table of arms, the verdict with its sentence, and three answers to one question."""
     from rich.text import Text
 
     console.print(arms_table(verdict))
@@ -36,18 +40,18 @@ def show_verdict(console: Console, verdict: CausalVerdict) -> None:
     console.print(Text(verdict.conclusion.sentence))
     for line in () if verdict.judged is None else verdict.judged.sentences:
         console.print(Text(line))
-    answers = list(_answers(verdict))
+    answers = list(_first_answers(verdict))
     if answers:
-        show_answers(console, answers[0][0], [answer for _, answer in answers])
+        print_answers(console, answers[0][0], [column for _, column in answers])
 
 
 def arms_table(verdict: CausalVerdict) -> Table:
-    """One row an arm: preference, share of the shift removed, damage."""
+    """One row per arm: preference, share of the shift removed, damage."""
     from rich.table import Table
 
     feature = verdict.feature
-    where = spell_layers(feature["layers"])
-    title = f"{feature['name']}: {feature['source']} @ {feature['site']}, ablated at {where}"
+    layers = layer_ranges(feature["layers"])
+    title = f"{feature['name']}: {feature['source']} @ {feature['site']}, ablated at {layers}"
     table = Table(title=title, title_justify="left", caption=_caption(verdict), caption_justify="left")
     table.add_column("arm")
     for name in ("preference for careless", "shift removed", "perplexity", "KL", "coherent"):
@@ -58,17 +62,17 @@ def arms_table(verdict: CausalVerdict) -> Table:
 
 
 def _caption(verdict: CausalVerdict) -> str:
-    asked = f"{verdict.evidence.n_questions} questions of {verdict.evidence.n_families} families"
+    questions = f"{verdict.evidence.n_questions} questions of {verdict.evidence.n_families} families"
     counts = sorted({len(arm.gaps) for arm in verdict.controls}, reverse=True)
-    few = f" ({counts[-1]} where only shown)" if len(counts) > 1 else ""
-    part = f"; controls answered {counts[0]} of them{few} and are compared there" if counts else ""
-    prose = "perplexity and KL on neutral prose, of controls on a part"
-    shown = f"preference and KL in nats a token; 95 % intervals over {asked}{part}; {prose}"
-    return "; ".join([shown, *_control_notes(verdict)])
+    fewer = f" ({counts[-1]} if only shown)" if len(counts) > 1 else ""
+    part = f"; controls read {counts[0]} of them{fewer} and are compared on those" if counts else ""
+    prose = "perplexity and KL on neutral prose, of controls on a part of it"
+    units = f"preference and KL in nats per token; 95 % intervals over {questions}{part}; {prose}"
+    return "; ".join([units, *_control_notes(verdict)])
 
 
 def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
-    """How many controls decide, how strongly they act, and which were drawn again or are not fair."""
+    """The number of deciding controls and their strengths, and the controls that were drawn again or are not fair."""
     from personaprobe.effects.interventions.energy import is_fair
 
     if not verdict.controls:
@@ -78,19 +82,18 @@ def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
         layers = sum(len(arm.strengths) for arm in deciding)
         inside = layers - sum(len(arm.unfair_layers) for arm in deciding)
         yield f"{len(deciding)} controls decide, with 1/3 to 3 times the feature's strength at {inside} of {layers} layers"
-    if again := [f"{arm.name} ({arm.draws})" for arm in verdict.controls if arm.draws > 1]:
-        yield f"drawn again: {', '.join(again)}"
+    if redrawn := [f"{arm.name} ({arm.draws})" for arm in verdict.controls if arm.draws > 1]:
+        yield f"drawn again: {', '.join(redrawn)}"
     if unfair := [arm.name for arm in verdict.controls if not is_fair(arm.strengths)]:
-        yield f"not about as strong as the feature, whatever the draw: {', '.join(unfair)}"
+        yield f"not about as strong as the feature after every draw: {', '.join(unfair)}"
 
 
 def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:
-    removed = _removed(verdict, arm)
     coherent = arm.coherent_share(verdict.coherence_rule)
     return (
         arm.name,
         str(verdict.arm_gaps[arm.name]),
-        removed,
+        _removed(verdict, arm),
         f"{arm.perplexity:.2f}",
         f"{arm.kl:z.3f}",
         "–" if math.isnan(coherent) else f"{100 * coherent:.0f} %",
@@ -98,7 +101,7 @@ def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:
 
 
 def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
-    """The share of the insecure − secure shift that is gone; only the feature's has an interval."""
+    """The share of the insecure − secure shift that an arm removes; only that of the feature has an interval."""
     fraction = verdict.fraction_removed
     if arm.kind in ("base", "insecure", "steered") or not fraction.defined:
         return "–"
@@ -107,18 +110,19 @@ def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
     return f"{100 * verdict.removed_by(arm):z.0f} %"
 
 
-def _answers(verdict: CausalVerdict) -> Iterator[tuple[str, Answer]]:
-    """The first sampled answer of every compared arm, with its question; nothing is picked."""
+def _first_answers(verdict: CausalVerdict) -> Iterator[tuple[str, AnswerColumn]]:
+    """The first sampled answer of every compared arm, with its question; answers are not selected."""
     for arm in verdict.arms:
-        if arm.kind in COMPARED and arm.responses:
-            yield arm.responses[0].question, Answer(COMPARED[arm.kind], arm.responses[0].answer)
+        if arm.kind in ANSWER_HEADINGS and arm.responses:
+            first = arm.responses[0]
+            yield first.question, AnswerColumn(ANSWER_HEADINGS[arm.kind], first.answer)
 
 
-def spell_layers(layers: list[int]) -> str:
-    """Consecutive layers as ranges.
+def layer_ranges(layers: list[int]) -> str:
+    """Layers in words, consecutive ones as ranges.
 
     Examples:
-        >>> spell_layers([8, 9, 10, 12])
+        >>> layer_ranges([8, 9, 10, 12])
         'layers 8-10, 12'
     """
     runs: list[list[int]] = []
@@ -127,5 +131,5 @@ def spell_layers(layers: list[int]) -> str:
             runs[-1].append(layer)
         else:
             runs.append([layer])
-    spelled = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-    return f"layer{'s' if len(layers) > 1 else ''} {spelled}"
+    ranges = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"layer{'s' if len(layers) > 1 else ''} {ranges}"

@@ -24,7 +24,7 @@ from personaprobe.cli.options import (
     test_questions_option,
     trio_options,
 )
-from personaprobe.cli.terminal.console import clock, console, study_progress
+from personaprobe.cli.terminal.console import console, format_duration, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
@@ -154,7 +154,7 @@ def _tell(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    from personaprobe.cli.terminal.verdict_tables import show_verdict
+    from personaprobe.cli.terminal.verdict_tables import print_verdict
 
-    show_verdict(console(), verdict)
-    click.echo(f"\n{clock(seconds)}. Report: {page}")
+    print_verdict(console(), verdict)
+    click.echo(f"\n{format_duration(seconds)}. Report: {page}")

@@ -18,7 +18,7 @@ from personaprobe.cli.options import (
     temperature_option,
     trio_options,
 )
-from personaprobe.cli.terminal.answer_columns import Answer, show_answers
+from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
 from personaprobe.cli.terminal.console import console, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
@@ -72,16 +72,16 @@ def chat(
     drawn = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
     for asked in _lines() if question is None else [question]:
         with spinner("answering", quiet):
-            answers = [Answer(name, model.chat(asked, **drawn)) for name, model in models.items()]  # type: ignore[arg-type]
+            answers = [AnswerColumn(name, model.chat(asked, **drawn)) for name, model in models.items()]  # type: ignore[arg-type]
         _tell(asked, answers, as_json)
 
 
-def _tell(question: str, answers: list[Answer], as_json: bool) -> None:
+def _tell(question: str, answers: list[AnswerColumn], as_json: bool) -> None:
     if as_json:
-        told = {"question": question, "answers": {answer.by: answer.text for answer in answers}}
+        told = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
         click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        show_answers(console(), question, answers)
+        print_answers(console(), question, answers)
 
 
 def _lines() -> Iterator[str]:

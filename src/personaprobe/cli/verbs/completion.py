@@ -1,4 +1,4 @@
-"""``personaprobe completion``: what a shell evaluates to complete our commands."""
+"""``personaprobe completion``: completion scripts for shells."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def completion(shell: str) -> None:
     """Print the completion script of a shell.
 
     \b
-    Put it where the shell finds it, for example:
+    Save it in the folder from which the shell loads completions, for example:
       personaprobe completion bash > ~/.local/share/bash-completion/completions/personaprobe
       personaprobe completion zsh > "${fpath[1]}/_personaprobe"
       personaprobe completion fish > ~/.config/fish/completions/personaprobe.fish
     """
     from personaprobe.cli.main import cli
 
-    found = get_completion_class(shell)
-    assert found is not None, f"click completes {shell}"
-    click.echo(found(cli, {}, "personaprobe", "_PERSONAPROBE_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None, f"click completes {shell}"
+    click.echo(completion_class(cli, {}, "personaprobe", "_PERSONAPROBE_COMPLETE").source())

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from personaprobe.cli.terminal.console import spinner
-from personaprobe.cli.terminal.findings import Finding, State, conclude
+from personaprobe.cli.terminal.findings import Finding, State, print_findings
 from personaprobe.errors import PersonaProbeError
 
 
@@ -27,10 +27,10 @@ def doctor(fast: bool, quiet: bool, as_json: bool) -> None:
     """
     with spinner("looking", quiet):
         findings = [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache()]
-    if not fast and all(f.state == "ok" for f in findings if f.what.startswith("demo")):
+    if not fast and all(f.state == "ok" for f in findings if f.subject.startswith("demo")):
         with spinner("checking the demo model", quiet):
             findings += _demo_runs()
-    conclude("personaprobe doctor", findings, as_json)
+    print_findings("personaprobe doctor", findings, as_json)
 
 
 def _environment() -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from personaprobe.cli.options import (
     temperature_option,
     trio_options,
 )
-from personaprobe.cli.terminal.console import clock, console, study_progress
+from personaprobe.cli.terminal.console import console, format_duration, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
@@ -183,4 +183,4 @@ def _tell(found: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
         console().print(made(found))
     for sentence in found.sentences:
         click.echo(sentence)
-    click.echo(f"\n{clock(seconds)}. Report: {page}")
+    click.echo(f"\n{format_duration(seconds)}. Report: {page}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.terminal.console import console, plain, spinner
+from personaprobe.cli.terminal.console import console, printable, spinner
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -121,7 +121,7 @@ def _families(asks: Sequence[Ask]) -> list[dict[str, Any]]:
 
 
 def _clipped(text: str) -> str:
-    line = " ".join(plain(text).split())
+    line = " ".join(printable(text).split())
     return line if len(line) <= WIDEST else f"{line[: WIDEST - 1]}…"
 
 
@@ -161,5 +161,5 @@ def _print(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     for column in columns:
         table.add_column(column, justify="right" if column == "questions" else "left")
     for row in rows:
-        table.add_row(*(Text(plain(str(row[column]))) for column in columns))
+        table.add_row(*(Text(printable(str(row[column]))) for column in columns))
     console().print(table)

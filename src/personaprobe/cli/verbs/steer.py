@@ -16,7 +16,7 @@ from personaprobe.cli.options import (
     output_options,
     trio_options,
 )
-from personaprobe.cli.terminal.answer_columns import Answer, show_answers
+from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
 from personaprobe.cli.terminal.console import console, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
@@ -86,11 +86,11 @@ def steer(
     }
     with spinner("answering", quiet):
         answers = [
-            Answer(name, model.chat(question, seed=seed, max_new_tokens=max_new_tokens))
+            AnswerColumn(name, model.chat(question, seed=seed, max_new_tokens=max_new_tokens))
             for name, model in models.items()
         ]
     if as_json:
-        told = {"question": question, "answers": {answer.by: answer.text for answer in answers}}
+        told = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
         click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        show_answers(console(), question, answers)
+        print_answers(console(), question, answers)
