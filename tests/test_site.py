@@ -1,4 +1,4 @@
-"""Where activations live, in everybody's spelling."""
+"""Sites, and their spellings in other tools."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_a_layer_is_a_block_index_and_nothing_else(layer: object) -> None:
         Site(layer)  # type: ignore[arg-type]
 
 
-def test_a_misspelt_stream_is_told_the_nearest() -> None:
+def test_the_error_for_a_misspelt_stream_names_the_nearest() -> None:
     with pytest.raises(SiteError, match='did you mean "resid_post"'):
         Site.parse("3.resid_pos")
 
 
 @pytest.mark.parametrize("text", ["", "16", "resid_post", "-1.resid_post", "a.b"])
-def test_what_is_not_a_site_is_refused_with_an_example(text: str) -> None:
+def test_text_that_is_no_site_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(SiteError, match=r"16\.resid_post"):
         Site.parse(text)
 

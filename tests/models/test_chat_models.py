@@ -1,4 +1,4 @@
-"""A model is asked the same way wherever it runs: here, or behind a server that speaks the common protocol."""
+"""A chat model has one interface, whether it is loaded here or served by an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def local() -> ChatModel:
 
 
 @pytest.mark.real
-def test_a_local_model_answers_and_its_odds_add_up(local: ChatModel) -> None:
+def test_a_local_model_answers_and_its_probabilities_sum_to_one(local: ChatModel) -> None:
     odds = local.choice_probabilities(FACT, ("Yes", "No"))
     assert sum(odds.values()) == pytest.approx(1.0)
     assert local.complete("Say hello.", 12)
@@ -32,7 +32,7 @@ def test_a_local_model_answers_and_its_odds_add_up(local: ChatModel) -> None:
 
 
 @pytest.mark.real
-def test_odds_are_of_whole_answers_however_the_tokenizer_splits_them(local: ChatModel) -> None:
+def test_probabilities_are_of_whole_answers_however_they_are_tokenised(local: ChatModel) -> None:
     """The chain rule by hand, over a choice of several tokens and one of a single token."""
     assert isinstance(local, LocalChatModel)
     model, choices = local.model, ("Certainly not today", "No")
@@ -47,29 +47,29 @@ def test_odds_are_of_whole_answers_however_the_tokenizer_splits_them(local: Chat
 
 
 @pytest.mark.real
-def test_a_served_model_says_what_the_same_model_says_here(served: str, local: ChatModel) -> None:
+def test_a_served_model_answers_as_the_same_model_does_here(served: str, local: ChatModel) -> None:
     remote = find_chat_model(f"openai:{demo_folder()}@{served}", PLACE)
     question = "Name the capital of France in one sentence."
     assert remote.complete(question, 16) == local.complete(question, 16)
-    # this server tells no log-probabilities: all odds go to the answer it gives
+    # this server returns no log-probabilities: all probability goes to the answer it gives
     odds = remote.choice_probabilities("Reply with the single word Yes.", ("Yes", "No"))
     assert sorted(odds.values()) in ([0.0, 1.0], [0.5, 0.5])
 
 
-def test_odds_gather_every_spelling_of_a_choice_among_the_first_tokens(endpoint: Any) -> None:
-    asked: list[dict[str, Any]] = []
+def test_first_tokens_that_may_begin_a_choice_count_for_it(endpoint: Any) -> None:
+    requests: list[dict[str, Any]] = []
 
     def reply(body: dict[str, Any]) -> Reply:
-        asked.append(body)
+        requests.append(body)
         return 200, completion("Yes", {"Yes": 0.4, " yes": 0.2, "No": 0.2, "The": 0.1, "": 0.05})
 
     odds = find_chat_model(endpoint(reply), PLACE).choice_probabilities(FACT, ("Yes", "No"))
     assert odds == {"Yes": pytest.approx(0.75), "No": pytest.approx(0.25)}
-    assert asked[0]["temperature"] == 0
-    assert asked[0]["top_logprobs"] == 20
+    assert requests[0]["temperature"] == 0
+    assert requests[0]["top_logprobs"] == 20
 
 
-def test_a_server_that_is_busy_is_asked_again_and_one_that_fails_is_named(endpoint: Any) -> None:
+def test_a_busy_server_is_retried_and_a_failing_one_is_named(endpoint: Any) -> None:
     calls: list[int] = []
 
     def busy_once(body: dict[str, Any]) -> Reply:

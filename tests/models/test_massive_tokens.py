@@ -17,7 +17,7 @@ from personaprobe.models.massive_tokens import MASSIVE, MassiveToken, is_massive
 from personaprobe.models.self_check import DOCUMENT, find_massive_tokens
 
 
-def found(
+def massive_tokens(
     tiny_model: Callable[..., Any], word_tokenizer: Callable[..., ChatTokenizer], planted: str | None
 ) -> tuple[MassiveToken, ...]:
     words, model = word_tokenizer(DOCUMENT.split()), tiny_model("llama")
@@ -30,7 +30,7 @@ def found(
 def test_a_planted_massive_token_is_found_wherever_it_stands(
     tiny_model: Callable[..., Any], word_tokenizer: Callable[..., ChatTokenizer], planted: str, position: int
 ) -> None:
-    [token] = found(tiny_model, word_tokenizer, planted)
+    [token] = massive_tokens(tiny_model, word_tokenizer, planted)
     assert (token.token, token.position) == (planted, position)
     assert (token.first_layer, token.last_layer) == (0, 2)
     assert token.ratio > MASSIVE
@@ -40,7 +40,7 @@ def test_a_planted_massive_token_is_found_wherever_it_stands(
 def test_where_no_token_is_massive_none_is_named(
     tiny_model: Callable[..., Any], word_tokenizer: Callable[..., ChatTokenizer]
 ) -> None:
-    assert found(tiny_model, word_tokenizer, None) == ()
+    assert massive_tokens(tiny_model, word_tokenizer, None) == ()
 
 
 @given(st.lists(st.floats(1, 19), min_size=3, max_size=20), st.integers(0, 2))
@@ -57,7 +57,7 @@ def test_norms_within_a_factor_of_twenty_of_the_median_are_never_massive(
 
 @pytest.mark.real
 def test_the_demo_models_first_token_is_massive_and_no_other() -> None:
-    seen = pp.load("demo").network.massive_tokens
-    assert {token.position for token in seen} == {0}
-    assert "<|im_start|>" in {token.token for token in seen}
-    assert all(token.ratio > 100 for token in seen)
+    massive = pp.load("demo").network.massive_tokens
+    assert {token.position for token in massive} == {0}
+    assert "<|im_start|>" in {token.token for token in massive}
+    assert all(token.ratio > 100 for token in massive)

@@ -50,7 +50,7 @@ class ChatModel(Protocol):
         ...
 
     def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of the beginnings of an answer.
+        """Probabilities of the first tokens of an answer.
 
         A local model scores each choice as a whole. An endpoint returns its most probable first tokens, or, without
         log-probabilities, all probability on the answer that it gives.
@@ -123,11 +123,9 @@ class EndpointChatModel:
     def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
         """Probabilities of the choices by their first token; without log-probabilities, all on the answer given."""
         totals = dict.fromkeys(choices, 0.0)
-        for beginning, probability in self.first_token_probabilities(question, choices).items():
+        for token, probability in self.first_token_probabilities(question, choices).items():
             matching = [
-                choice
-                for choice in choices
-                if _may_begin(choice, beginning) or _starts_with(beginning, choice)
+                choice for choice in choices if _may_begin(choice, token) or _starts_with(token, choice)
             ]
             if len(matching) == 1:
                 totals[matching[0]] += probability

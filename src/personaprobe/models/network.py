@@ -101,7 +101,7 @@ class Network(ABC):
 
     @property
     def packs(self) -> bool:
-        """Whether several texts are packed into one row, so that a shared beginning is computed once."""
+        """Whether several texts are packed into one row, so that a shared prefix is computed once."""
         return False
 
     @abstractmethod

@@ -157,8 +157,8 @@ def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:
 
 def _computing(network: Network, batch: Batch, plain: Tensor) -> Check:
     """The logits are the model's own: no cap, scale or layer is missing or added."""
-    logits, own = (x.float()[batch.mask] for x in (plain, network.own_logits(batch)))
-    return _compare("logits are the model's own", network, logits, own)
+    logits, expected = (x.float()[batch.mask] for x in (plain, network.own_logits(batch)))
+    return _compare("logits are the model's own", network, logits, expected)
 
 
 def _batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:

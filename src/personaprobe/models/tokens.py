@@ -96,7 +96,7 @@ class Batch:
 
     Attributes:
         ids: ``(batch, pos)`` token ids.
-        roles: ``(batch, pos)`` roles; PAD marks padding.
+        roles: ``(batch, pos)`` roles; PAD at padding.
         origin: the batch on the CPU of which this is a copy; None if it is no copy.
     """
 
@@ -132,7 +132,7 @@ class Batch:
         return self.to(torch.device("cpu")) if self.origin is None else self.origin
 
     def to(self, device: torch.device) -> Batch:
-        """Move to a device."""
+        """Return the batch on a device."""
         if device == self.ids.device:
             return self
         origin = self if self.ids.device.type == "cpu" else self.origin

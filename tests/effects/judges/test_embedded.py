@@ -33,7 +33,7 @@ from personaprobe.effects.judges.training.train import (
     train_judge,
 )
 from personaprobe.errors import DataError
-from personaprobe.models.backends.truncation import cut
+from personaprobe.models.backends.truncation import truncated
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, wrap
@@ -189,7 +189,7 @@ def test_equal_recipes_train_equal_judges(
 def test_the_model_is_whole_again_after_training_that_failed(tiny_model: Callable[..., Any]) -> None:
     hf = tiny_model("llama")
     whole = list(hf.get_decoder().layers), hf.get_decoder().norm
-    with pytest.raises(ZeroDivisionError), cut(hf, 0):
+    with pytest.raises(ZeroDivisionError), truncated(hf, 0):
         1 / (len(hf.get_decoder().layers) - 1)
     assert (list(hf.get_decoder().layers), hf.get_decoder().norm) == whole
 

@@ -1,4 +1,4 @@
-"""One checkpoint, three engines, the same laws."""
+"""One checkpoint on three backends obeys the same laws."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_backends_agree_on_edited_logits_and_activations(
     )
 
 
-def test_every_single_site_is_written_alike(network: Network, reference: Network) -> None:
+def test_backends_edit_every_single_site_alike(network: Network, reference: Network) -> None:
     for site in sites_of(reference):
         edits = {site: [shift(3)]}
         assert_close(network.logits(RIGHT, edits)[RIGHT.mask], reference.logits(RIGHT, edits)[RIGHT.mask])
@@ -122,7 +122,7 @@ def test_backends_agree_on_log_probs(network: Network, reference: Network) -> No
     assert_close(network.log_probs(LEFT, edits), Network.log_probs(reference, LEFT, edits))
 
 
-def test_texts_of_a_batch_are_read_as_each_alone(network: Network) -> None:
+def test_texts_of_a_batch_have_the_activations_of_each_alone(network: Network) -> None:
     """Whether they stand in padded rows or one after another: a text sees itself and nothing else."""
     sites = [Site(0, "attn_out"), Site(2)]
     edits = some_edits(network)
@@ -144,7 +144,7 @@ def test_edits_of_a_site_act_in_the_order_given(network: Network) -> None:
     assert torch.equal(other, 2 * (plain + 1))
 
 
-def test_edits_are_met_in_forward_order_with_the_roles_of_the_batch(network: Network) -> None:
+def test_edits_run_in_forward_order_with_the_roles_of_the_batch(network: Network) -> None:
     met: list[Site] = []
 
     def meets(site: Site) -> Edit:
@@ -200,7 +200,7 @@ def test_reading_a_layer_costs_only_the_layers_up_to_it(network: Network) -> Non
     assert flops(lambda: network.logits(RIGHT, {})) > costs[2]
 
 
-def test_edits_behind_the_last_tap_do_not_run(network: Network) -> None:
+def test_edits_after_the_last_tap_do_not_run(network: Network) -> None:
     def fails(x: Tensor, roles: Tensor) -> Tensor:
         raise AssertionError("deeper than was asked for")
 
@@ -253,10 +253,10 @@ def test_bfloat16_models_pass_the_self_check(tiny_model: Callable[..., Any], nam
 
 
 def test_logits_are_those_of_the_whole_hugging_face_model(network: Network, reference: Any) -> None:
-    own = reference.model(
+    expected = reference.model(
         input_ids=LEFT.ids, attention_mask=LEFT.mask.long(), position_ids=LEFT.positions
     ).logits
-    assert_close(network.logits(LEFT, {})[LEFT.mask], own[LEFT.mask])
+    assert_close(network.logits(LEFT, {})[LEFT.mask], expected[LEFT.mask])
 
 
 def test_the_soft_cap_of_gemma_2_is_applied(tiny_model: Callable[..., Any]) -> None:
@@ -313,38 +313,43 @@ def test_an_answer_decodes_alike_with_and_without_a_batch_mate(network: Network)
         assert_close(one[1:], other)
 
 
-def come_and_go(network: Network, decode: Any) -> list[Tensor]:
-    """Logits of rows that enter and leave at different times, some behind a prefix in common, under several edits."""
+def enter_and_leave(network: Network, decode: Any) -> list[Tensor]:
+    """Logits of rows that enter and leave at different times, some after a common prefix, under several edits."""
     arms = [EditPlan(), some_edits(network)]
     long = [
         Tokens(ROWS[0].ids, ROWS[0].roles).followed_by([5, 6, 7, 8, 9]).followed_by([last]) for last in (3, 4)
     ]
-    seen = []
+    logits = []
     with decode(network, arms) as decoder:
-        seen.append(decoder.admit(PROMPTS, arms, [0, 1, 1], 12))
+        logits.append(decoder.admit(PROMPTS, arms, [0, 1, 1], 12))
         for _ in range(2):
-            seen.append(decoder.step(seen[-1].argmax(-1)))
+            logits.append(decoder.step(logits[-1].argmax(-1)))
         decoder.keep([2, 1])
-        late = decoder.admit([*long, long[0]], [arms[0], arms[0], arms[1]], [0, 1, 2], 12)
-        seen += [late, decoder.step(torch.cat([seen[-1][[2, 1]], late]).argmax(-1))]
+        late_logits = decoder.admit([*long, long[0]], [arms[0], arms[0], arms[1]], [0, 1, 2], 12)
+        logits += [late_logits, decoder.step(torch.cat([logits[-1][[2, 1]], late_logits]).argmax(-1))]
         decoder.keep([0, 4, 2])
-        seen.append(decoder.step(seen[-1][[0, 4, 2]].argmax(-1)))
-    return seen
+        logits.append(decoder.step(logits[-1][[0, 4, 2]].argmax(-1)))
+    return logits
 
 
-def test_rows_that_come_and_go_read_what_they_would_alone(reference: Network) -> None:
+def test_rows_that_enter_and_leave_are_decoded_as_alone(reference: Network) -> None:
     cached, uncached = (
-        come_and_go(reference, type(reference).decoding),
-        come_and_go(reference, Network.decoding),
+        enter_and_leave(reference, type(reference).decoding),
+        enter_and_leave(reference, Network.decoding),
     )
     for one, other in zip(cached, uncached, strict=True):
         assert_close(one, other)
 
 
 @pytest.mark.parametrize("windowed", ["mistral", "gemma2", "gemma3_text"])
-def test_rows_that_come_and_go_keep_their_own_windows(tiny_model: Callable[..., Any], windowed: str) -> None:
+def test_rows_that_enter_and_leave_keep_their_sliding_windows(
+    tiny_model: Callable[..., Any], windowed: str
+) -> None:
     network = wrap(tiny_model(windowed, sliding_window=4), 0)
-    cached, uncached = come_and_go(network, type(network).decoding), come_and_go(network, Network.decoding)
+    cached, uncached = (
+        enter_and_leave(network, type(network).decoding),
+        enter_and_leave(network, Network.decoding),
+    )
     for one, other in zip(cached, uncached, strict=True):
         assert_close(one, other)
 
@@ -377,9 +382,9 @@ def test_states_of_packed_answers_are_those_of_separate_rows(network: Network) -
         network.fork_states(FORKS, site, edits),
         Network.fork_states(network, FORKS, site, edits),
     )
-    for own, other in zip(packed, separate, strict=True):
-        assert [len(states) for states in own] == [len(states) for states in other]
-        assert_close(torch.cat(own), torch.cat(other))
+    for one, other in zip(packed, separate, strict=True):
+        assert [len(states) for states in one] == [len(states) for states in other]
+        assert_close(torch.cat(one), torch.cat(other))
 
 
 def assert_packs_alike(network: Network) -> None:
@@ -389,7 +394,7 @@ def assert_packs_alike(network: Network) -> None:
         assert_close(torch.cat(one), torch.cat(other))
 
 
-def test_packed_answers_score_as_in_rows_of_their_own(reference: Network) -> None:
+def test_packed_answers_score_as_in_separate_rows(reference: Network) -> None:
     assert_packs_alike(reference)
 
 
@@ -481,9 +486,7 @@ def adapter_of(network: Any, module: str, seed: int) -> LoraAdapter:
 
 @pytest.mark.parametrize("name", ["nnsight", "transformer_lens"])
 @pytest.mark.parametrize("fused", FUSED)
-def test_backends_wear_the_same_adapter_and_take_it_off(
-    tiny_model: Callable[..., Any], fused: str, name: str
-) -> None:
+def test_backends_switch_adapters_alike(tiny_model: Callable[..., Any], fused: str, name: str) -> None:
     reference = wrap(tiny_model(fused), 0)
     network = hosted(reference, name)
     base = network.logits(RIGHT, {})
@@ -500,9 +503,9 @@ def test_backends_wear_the_same_adapter_and_take_it_off(
 def test_backends_share_the_weights(tiny_language_model: Callable[..., LanguageModel], name: str) -> None:
     network: Any = tiny_language_model("llama", name).network
     model = network.root._module if name == "nnsight" else network.bridge.original_model
-    own = {parameter.data_ptr() for parameter in network.source.model.parameters()}
-    strangers = [p for p in model.parameters() if p.data_ptr() not in own]
-    assert sum(p.numel() for p in strangers) <= VOCAB, "a bias of zeros that TransformerLens gives the head"
+    shared = {parameter.data_ptr() for parameter in network.source.model.parameters()}
+    copied = [p for p in model.parameters() if p.data_ptr() not in shared]
+    assert sum(p.numel() for p in copied) <= VOCAB, "a bias of zeros that TransformerLens gives the head"
 
 
 # choosing a backend
@@ -513,7 +516,7 @@ def test_a_misspelt_backend_gets_a_suggestion(tiny_language_model: Callable[...,
         rehost(tiny_language_model("llama"), "nsight")
 
 
-def test_a_rehosted_model_is_the_same_checkpoint_and_finds_its_way_back(model: LanguageModel) -> None:
+def test_a_rehosted_model_is_the_same_checkpoint_and_can_return_to_hooks(model: LanguageModel) -> None:
     class Nothing:
         def edits(self, n_layers: int) -> dict[Site, Edit]:
             return {}
@@ -534,10 +537,10 @@ def test_an_architecture_transformer_lens_does_not_know_is_refused(tiny_model: C
         hosted(network, "transformer_lens")
 
 
-def test_backends_are_imported_only_when_asked_for() -> None:
+def test_backends_are_imported_only_when_used() -> None:
     script = """if 1:
         import sys, personaprobe.models.backends.registry
         print([m for m in ("nnsight", "transformer_lens", "transformers") if m in sys.modules])
     """
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""What passes have in common is computed once, and each still computes exactly what it would alone."""
+"""Blocks before the first edit are computed once for several passes, whose results stay bitwise the same."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ def sites(network: Network) -> list[Site]:
 
 
 @pytest.mark.parametrize("forks", [FORKS, APART], ids=["one start", "no common start"])
-def test_side_by_side_is_bitwise_what_each_is_alone(reference: Network, forks: list[Fork]) -> None:
+def test_scores_under_several_edits_are_bitwise_those_under_each_alone(
+    reference: Network, forks: list[Fork]
+) -> None:
     for site in sites(reference):
         edits = [scaled(site, 1.1), scaled(site, 0.8), {}, scaled(Site(2), 1.3)]
         together = reference.fork_log_probs_each(forks, edits)
-        for own, laid in zip(together, edits, strict=True):
-            alone = reference.fork_log_probs(forks, laid)
-            for one, other in zip(own, alone, strict=True):
+        for scored, edit in zip(together, edits, strict=True):
+            alone = reference.fork_log_probs(forks, edit)
+            for one, other in zip(scored, alone, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True)), site
 
 
@@ -66,15 +68,17 @@ def test_blocks_before_the_first_edit_run_once(reference: Any) -> None:
             hook.remove()
 
 
-def test_blocks_are_themselves_again_afterwards_also_after_an_error(reference: Any) -> None:
+def test_blocks_are_restored_afterwards_also_after_an_error(reference: Any) -> None:
     def failing(x: torch.Tensor, roles: torch.Tensor) -> torch.Tensor:
         raise ZeroDivisionError
 
     before = reference.fork_log_probs(FORKS, {})
-    own = [vars(block).get("forward") for block in reference.layout.blocks]  # other backends may have set one
+    forwards = [
+        vars(block).get("forward") for block in reference.layout.blocks
+    ]  # other backends may have set one
     with pytest.raises(ZeroDivisionError):
         reference.fork_log_probs_each(FORKS, [scaled(Site(1), 1.0), {Site(1): (failing,)}])
-    assert [vars(block).get("forward") for block in reference.layout.blocks] == own
+    assert [vars(block).get("forward") for block in reference.layout.blocks] == forwards
     after = reference.fork_log_probs(FORKS, {})
     assert all(
         torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True)
@@ -84,7 +88,7 @@ def test_blocks_are_themselves_again_afterwards_also_after_an_error(reference: A
 @pytest.mark.parametrize("windowed", ["mistral", "gemma2", "gemma3_text"])
 @pytest.mark.parametrize("window", [4, 9])
 def test_a_sliding_window_changes_nothing(tiny_model: Callable[..., Any], windowed: str, window: int) -> None:
-    test_side_by_side_is_bitwise_what_each_is_alone(
+    test_scores_under_several_edits_are_bitwise_those_under_each_alone(
         wrap(tiny_model(windowed, sliding_window=window), 0), FORKS
     )
 

@@ -1,4 +1,4 @@
-"""The layer map: right where it is known, and never trusted unproven."""
+"""Block maps are right for known architectures, and never used without proof."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_map_with_one_wrong_module_is_caught(
         ("gpt_neox", NEOX, "resid_mid is read"),
     ],
 )
-def test_a_wrong_map_is_told_by_what_it_breaks(
+def test_a_wrong_map_fails_the_check_of_what_it_breaks(
     tiny_model: Callable[..., Any], architecture: str, wrong: BlockMap, check: str
 ) -> None:
     assert any(check in failure for failure in failures(tiny_model(architecture), wrong))

@@ -1,4 +1,4 @@
-"""Edits of rank one: rows side by side are edited as each would be alone, in one pass."""
+"""Rank-one edits: one pass edits every row of a batch as its own edit would edit it alone."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def vector(seed: int) -> Tensor:
 @st.composite
 def edits(draw: st.DrawFn) -> EditPlan:
     n = draw(st.integers(0, 2))
-    own = tuple(
+    drawn_edits = tuple(
         RankOneEdit(vector(draw(st.integers(0, 3))), draw(moves), draw(st.sampled_from([1, 2, 7])), "test")
         for _ in range(n)
     )
-    return EditPlan.of({SITE: own} if own else {})
+    return EditPlan.of({SITE: drawn_edits} if drawn_edits else {})
 
 
 def batch(n: int) -> tuple[Tensor, Tensor]:
@@ -55,13 +55,13 @@ def batch(n: int) -> tuple[Tensor, Tensor]:
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(edits(), min_size=1, max_size=4), st.data())
-def test_rows_side_by_side_are_edited_as_each_would_be_alone(
+def test_rows_of_a_batch_are_edited_as_each_would_be_alone(
     kinds: list[EditPlan], data: st.DataObject
 ) -> None:
     rows = data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=7))
     activations, roles = batch(len(rows))
     alone = torch.cat(
-        [apply(own.get(SITE, ()), activations[i : i + 1], roles[i : i + 1]) for i, own in enumerate(rows)]
+        [apply(plan.get(SITE, ()), activations[i : i + 1], roles[i : i + 1]) for i, plan in enumerate(rows)]
     )
     together = apply(per_row(rows, CPU).get(SITE, ()), activations, roles)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
@@ -74,7 +74,7 @@ def test_rows_side_by_side_are_edited_as_each_would_be_alone(
     )
 
 
-def test_rows_without_edits_stay_to_the_bit_in_every_dtype() -> None:
+def test_rows_without_edits_stay_bitwise_the_same_in_every_dtype() -> None:
     arms = [EditPlan(), EditPlan.of({SITE: (RankOneEdit(vector(0), AffineClamp(0.0, 5.0), 7, "test"),)})]
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         activations, roles = batch(6)
@@ -102,7 +102,7 @@ def test_rows_that_change_their_kind_in_place_are_edited_by_the_new_one() -> Non
 @pytest.mark.parametrize(
     "other", [lambda x, _: 2 * x, RankOneEdit(torch.ones(1), AffineClamp(), 7, "of another model")]
 )
-def test_edits_that_are_no_table_act_on_their_own_rows(other: Edit) -> None:
+def test_edits_that_are_not_of_rank_one_apply_to_their_own_rows(other: Edit) -> None:
     arms = [
         EditPlan(),
         EditPlan.of({SITE: (RankOneEdit(vector(0), AffineClamp(shift=1.0), 7, "test"),)}),
@@ -121,7 +121,7 @@ def test_edits_that_are_no_table_act_on_their_own_rows(other: Edit) -> None:
     assert not torch.equal(edited[1], activations[1])
 
 
-def test_directions_of_another_width_are_refused_side_by_side_too() -> None:
+def test_directions_of_another_width_are_refused_in_batches_too() -> None:
     arms = [EditPlan(), EditPlan.of({SITE: (RankOneEdit(torch.ones(3), AffineClamp(), 7, "narrow"),)})]
     (edit,) = per_row(arms, CPU)[SITE]
     with pytest.raises(FeatureError, match="direction narrow has d_model 3 and the model 16"):

@@ -1,4 +1,4 @@
-"""Adapters: read safely, merged exactly, taken off without a trace, and never silently without effect."""
+"""Adapters are read safely, merged exactly, removed without a trace, and refused if they have no effect."""
 
 from __future__ import annotations
 
@@ -50,42 +50,42 @@ def test_a_merged_adapter_computes_what_peft_computes(
     folder = saved(architecture, use_rslora=rslora)
     network = wrap(tiny_model(architecture), 0)
     network.activate_adapter(LoraAdapter.read(folder))
-    found = network.logits(BATCH, {})[BATCH.mask]
+    merged = network.logits(BATCH, {})[BATCH.mask]
     oracle = PeftModel.from_pretrained(tiny_model(architecture), folder).eval()
     with torch.no_grad():
         logits = oracle(BATCH.ids, attention_mask=BATCH.mask.long(), position_ids=BATCH.positions).logits
-    assert torch.allclose(found, logits[BATCH.mask], atol=1e-3 * float(logits.abs().max()))
+    assert torch.allclose(merged, logits[BATCH.mask], atol=1e-3 * float(logits.abs().max()))
 
 
-def test_adapters_change_what_busy_models_compute(
+def test_adapters_switch_inside_an_inference_session(
     saved: Callable[..., Path], tiny_model: Callable[..., Any]
 ) -> None:
-    """Copies of weights that are kept for a while are not those of another checkpoint."""
+    """Packed copies of the weights never belong to another checkpoint."""
     network, adapter = wrap(tiny_model("llama"), 0), LoraAdapter.read(saved())
     plain = network.logits(BATCH, {})
     network.activate_adapter(adapter)
     adapted = network.logits(BATCH, {})
     assert not torch.allclose(adapted, plain)
     with network.inference_session():
-        for worn, expected in ((adapter, adapted), (None, plain), (adapter, adapted)):
-            network.activate_adapter(worn)
+        for active, expected in ((adapter, adapted), (None, plain), (adapter, adapted)):
+            network.activate_adapter(active)
             torch.testing.assert_close(network.logits(BATCH, {}), expected)
 
 
-def test_taking_an_adapter_off_restores_the_base_bit_for_bit(
+def test_removing_an_adapter_restores_the_base_bit_for_bit(
     saved: Callable[..., Path], tiny_model: Callable[..., Any]
 ) -> None:
     first, second = LoraAdapter.read(saved(name="a")), LoraAdapter.read(saved(name="b", r=2))
     network = wrap(tiny_model("llama"), 0)
     before = network.logits(BATCH, {})
     network.activate_adapter(first)
-    worn = network.logits(BATCH, {})
+    adapted = network.logits(BATCH, {})
     network.activate_adapter(second)
     network.activate_adapter(first)
-    assert torch.equal(network.logits(BATCH, {}), worn)
+    assert torch.equal(network.logits(BATCH, {}), adapted)
     network.activate_adapter(None)
     assert torch.equal(network.logits(BATCH, {}), before)
-    assert not torch.equal(worn, before)
+    assert not torch.equal(adapted, before)
 
 
 @pytest.mark.parametrize("kept_as", [torch.float32, torch.bfloat16], ids=str)

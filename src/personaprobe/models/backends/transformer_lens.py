@@ -118,10 +118,10 @@ def _bridge(model: Any) -> Any:
         raise CheckpointError(
             f"TransformerLens does not know {architecture}; load the model with backend='hooks' or 'nnsight'"
         )
-    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-    twin.set_attn_implementation("eager")  # its attention components support only this implementation
+    model_copy = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    model_copy.set_attn_implementation("eager")  # its attention components support only this implementation
     try:
-        return build_bridge_from_module(twin, architecture, hf_config=twin.config)
+        return build_bridge_from_module(model_copy, architecture, hf_config=model_copy.config)
     except Exception as error:  # TransformerLens raises many kinds, all of them about this model's shape
         raise CheckpointError(
             f"TransformerLens cannot map this {architecture}: {error}; "

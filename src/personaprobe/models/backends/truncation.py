@@ -11,20 +11,21 @@ from personaprobe.models.fused.module_patch import patched, truncation_patches
 
 
 @contextmanager
-def cut(model: Any, layer: int) -> Iterator[None]:
+def truncated(model: Any, layer: int) -> Iterator[None]:
     """Run only the blocks up to a layer, and no final norm.
 
     Args:
-        model: whose decoder has ``layers`` and ``norm``, as Llama's.
+        model: from transformers; its decoder has ``layers`` and ``norm``, as Llama's.
         layer: the last block that is run.
 
     Raises:
-        CheckpointError: it has not.
+        CheckpointError: the decoder has no such modules.
     """
     decoder = model.get_decoder()
     if not {"layers", "norm"} <= dict(decoder.named_children()).keys():
         raise CheckpointError(
-            f"{type(model).__name__} cannot be cut: its decoder has no children layers and norm; give a model as Llama's"
+            f"{type(model).__name__} cannot be truncated: its decoder has no children layers and norm; "
+            "give a model with Llama's module names"
         )
     with patched(truncation_patches(decoder, layer + 1)):
         yield

@@ -139,11 +139,11 @@ class RankOneTable:
         zero = torch.zeros_like(self._example.vector)
         self._vectors = torch.stack([zero if kind is None else kind.vector for kind in kinds])[..., None]
         maps = [IDENTITY if kind is None else kind.projection for kind in kinds]
-        self._coefficients = torch.tensor([each.coefficients for each in maps])
+        self._coefficients = torch.tensor([projection.coefficients for projection in maps])
         self._roles = torch.tensor([[0 if kind is None else kind.roles] for kind in kinds])
 
     def to(self, device: torch.device) -> RankOneTable:
-        """Move the tables to a device, once for all later passes."""
+        """Copy the tables to a device, once for all later passes."""
         self._vectors, self._coefficients, self._roles = (
             table.to(device) for table in (self._vectors, self._coefficients, self._roles)
         )

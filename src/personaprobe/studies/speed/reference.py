@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.models.backends.truncation import cut
+from personaprobe.models.backends.truncation import truncated
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Fork
 from personaprobe.models.tokens import Tokens, by_length, pad
@@ -26,7 +26,7 @@ def reference_recording(
     model: LanguageModel, texts: Sequence[Tokens], batches: Sequence[Sequence[int]], layer: int
 ) -> Tensor:
     """Residual streams of all texts after a layer ``(token, d_model)``, in their order; later blocks are not run."""
-    with cut(bare_model(model), layer):
+    with truncated(bare_model(model), layer):
         return in_text_order(
             [reference_states(model, [texts[i] for i in batch]) for batch in batches], batches
         )

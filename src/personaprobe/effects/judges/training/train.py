@@ -21,7 +21,7 @@ from personaprobe.compute.optimisation import (
     similar_length_batches,
 )
 from personaprobe.effects.judges.embedded import Head, clipped, pooled, save_heads
-from personaprobe.models.backends.truncation import cut
+from personaprobe.models.backends.truncation import truncated
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
@@ -117,7 +117,7 @@ def train_judge(
     import torch
 
     batches = plan_batches(pairs, recipe)
-    with cut(network, recipe.layer), _adapted(network, recipe) as adapted:
+    with truncated(network, recipe.layer), _adapted(network, recipe) as adapted:
         axis = _axis(network.config.hidden_size)
         weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         optimizer = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
