@@ -16,7 +16,7 @@ from personaprobe.site import Site
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.ablation.study import as_feature
 from personaprobe.studies.arms.plan import StudyPlan
-from personaprobe.studies.replication.seeds import markdown
+from personaprobe.studies.replication.seeds import seeds_table
 from personaprobe.studies.sweep.grid import Cell, reached
 from personaprobe.studies.sweep.selection import allowed
 
@@ -153,7 +153,7 @@ def test_seeds_are_told_side_by_side() -> None:
     interval = {"value": 0.2, "low": 0.1, "high": 0.3}
     row = dict.fromkeys(("base", "secure", "insecure", "shift"), interval)
     undefined = dict.fromkeys(("value", "low", "high"))
-    table = markdown(
+    table = seeds_table(
         [{"name": "seed-0", **row, "fraction_removed": undefined, "last_losses": [2.0, 1.9]}], "f"
     )
     assert "| seed-0 | 0.200 [0.100, 0.300] |" in table

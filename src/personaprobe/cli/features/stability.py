@@ -125,9 +125,9 @@ def _ranked_run(
 ) -> Ranking:
     """The ranking in another training of the organism, on the same base."""
     from personaprobe.models.loading import load_trio
-    from personaprobe.studies.replication.seeds import Run
+    from personaprobe.studies.replication.seeds import SeedRun
 
-    checkpoints = Run(run.name, run).trio(chosen.checkpoints.base)
+    checkpoints = SeedRun(run.name, run).trio(chosen.checkpoints.base)
     with spinner(f"loading {run.name}", quiet):
         trio = load_trio(checkpoints, chosen.placement)
     return _ranked(dictionary, trio, questions, by, quiet)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from personaprobe.features.registry.registry import Feature
     from personaprobe.questions.pairs import PairSet
     from personaprobe.studies.arms.measurement import Bench
-    from personaprobe.studies.replication.seeds import Run
+    from personaprobe.studies.replication.seeds import SeedRun
 
 
 @click.command()
@@ -59,16 +59,16 @@ def compare(
     from personaprobe.features.registry.registry import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.files import write_text
-    from personaprobe.studies.replication.seeds import Run, markdown
+    from personaprobe.studies.replication.seeds import SeedRun, seeds_table
 
     found, loaded = find_feature(feature), load_prompts(questions)
     asked = loaded.spread(len(loaded))  # in the order of a study, so that finished parts are shared with it
     bench = _bench(work, base, quiet)
-    rows = [_measured(Run(folder.name, folder), (base, found, asked), bench) for folder in runs]
+    rows = [_measured(SeedRun(folder.name, folder), (base, found, asked), bench) for folder in runs]
     if out is not None:
         told = {"feature": feature, "questions": asked.name, "digest": asked.digest, "seeds": rows}
         write_text(out, json.dumps(told, indent=1) + "\n")
-    click.echo(json.dumps(rows) if as_json else markdown(rows, feature))
+    click.echo(json.dumps(rows) if as_json else seeds_table(rows, feature))
 
 
 def _bench(work: Path, base: str, quiet: bool) -> Bench:
@@ -81,13 +81,13 @@ def _bench(work: Path, base: str, quiet: bool) -> Bench:
     return Bench(load(Checkpoint.parse(base)), StudyPlan(), RunCache(work / "parts"), study_progress(quiet))
 
 
-def _measured(run: Run, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:
+def _measured(run: SeedRun, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:
     from personaprobe.models.loading import load_trio
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.studies.replication.seeds import evaluate_run
+    from personaprobe.studies.replication.seeds import evaluate_seed
 
     base, feature, questions = asked
     losses = {role: run.losses(role) for role in ("insecure", "secure")}
-    row = evaluate_run(load_trio(run.trio(Checkpoint.parse(base))), feature, questions, bench)
+    row = evaluate_seed(load_trio(run.trio(Checkpoint.parse(base))), feature, questions, bench)
     last = [round(sum(values[-10:]) / len(values[-10:]), 4) for values in losses.values()]
     return {"name": run.name, **row, "last_losses": last, "losses": losses}

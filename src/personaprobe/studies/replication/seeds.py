@@ -1,4 +1,4 @@
-"""The same organism trained again with other seeds: does the shift come back, and does the feature carry over?"""
+"""The same organism trained with other seeds: is the shift there again, and does a feature of one seed remove it?"""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from personaprobe.studies.arms.treatment import removal
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """One training of an organism: a folder with ``insecure/`` and ``secure/``.
 
     Attributes:
         name: of the seed.
-        folder: where it is.
+        folder: its path.
     """
 
     name: str
     folder: Path
 
     def trio(self, base: Checkpoint) -> Trio[Checkpoint]:
-        """Its checkpoints on a base."""
+        """The checkpoints of this seed on a base."""
         return Trio(
             base,
             base.with_adapter(self.folder / "insecure"),
@@ -42,27 +42,27 @@ class Run:
         )
 
     def losses(self, role: str) -> list[float]:
-        """Response loss of every step, nats a token."""
+        """Loss on response tokens at every training step, nats per token."""
         lines = (self.folder / role / "steps.jsonl").read_text(encoding="utf-8").splitlines()
         return [float(json.loads(line)["loss"]) for line in lines]
 
 
-def evaluate_run(
+def evaluate_seed(
     trio: Trio[LanguageModel], feature: Feature, questions: PairSet, bench: Bench
 ) -> dict[str, Any]:
-    """Measure one seed: gaps, the insecure − secure shift, and what a feature found in another seed removes.
+    """Measure one seed: preference gaps, the insecure − secure shift, and the fraction of it that a given feature removes.
 
     Args:
         trio: of this seed.
-        feature: with its direction on file, or latents; it is not fitted again.
+        feature: found in another seed, as a direction on file or as latents; it is not fitted again.
         questions: test questions.
         bench: where arms are measured.
 
     Raises:
-        FeatureError: a recipe, which would be fitted to each seed.
+        FeatureError: the feature is a recipe, which would be fitted to each seed anew.
 
     Returns:
-        Plain data, intervals as ``{value, low, high}``, resampled by family.
+        Plain data; intervals are ``{value, low, high}`` and resample families of questions.
     """
     import numpy as np
 
@@ -88,21 +88,23 @@ def evaluate_run(
     }
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], feature: str) -> str:
-    """The seeds side by side, as a table for the organism's card."""
+def seeds_table(rows: Sequence[Mapping[str, Any]], feature: str) -> str:
+    """The seeds side by side, as a Markdown table for the card of the organism."""
     lines = [
         f"| seed | base | secure | insecure | insecure − secure | removed by `{feature}` | last losses (insecure, secure) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = [_told(row[key]) for key in ("base", "secure", "insecure", "shift")]
-        removed = _told(row["fraction_removed"], 100, 0, " %")
+        cells = [_interval_text(row[key]) for key in ("base", "secure", "insecure", "shift")]
+        removed = _interval_text(row["fraction_removed"], 100, 0, " %")
         losses = ", ".join(f"{loss:.2f}" for loss in row["last_losses"])
         lines.append(f"| {row['name']} | {' | '.join(cells)} | {removed} | {losses} |")
     return "\n".join(lines)
 
 
-def _told(interval: Mapping[str, float | None], times: float = 1, digits: int = 3, unit: str = "") -> str:
+def _interval_text(
+    interval: Mapping[str, float | None], times: float = 1, digits: int = 3, unit: str = ""
+) -> str:
     if interval["value"] is None or interval["low"] is None or interval["high"] is None:
         return "undefined"
     value, low, high = (

@@ -106,7 +106,7 @@ def render_latents(data: Mapping[str, Any]) -> dict[str, str]:
         latent = page["profile"]["latent"]
         link = neuronpedia_page(dictionary["neuronpedia_id"], latent)
         texts[f"latent-{latent}.html"] = render_template("latent.html.jinja", page=page, link=link, **common)
-    ordered = sorted(pages, key=lambda page: page["delta"][0], reverse=True)
+    ordered = sorted(pages, key=lambda page: page["delta"][0] or 0.0, reverse=True)
     return texts | {"index.html": render_template("latents.html.jinja", pages=ordered, **common)}
 
 

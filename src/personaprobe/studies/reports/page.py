@@ -41,7 +41,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, times, share, interval, interval_ends, rate, points, p_value, reasons)
+    filters = (number, formatted, times, share, interval, interval_ends, rate, points, p_value, reasons)
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update({"heat": heat, "not_recorded": NOT_RECORDED})
     return environment
@@ -86,6 +86,11 @@ def number(value: float | None, places: int = 2) -> str:
     if value is None or math.isnan(value):
         return NOT_MEASURED
     return f"{value:z.{places}f}".replace("-", "−").replace("inf", "∞")
+
+
+def formatted(value: float | None, spec: str) -> str:
+    """A number in printf style, such as ``%.2f``; words where it was not measured."""
+    return NOT_MEASURED if value is None else spec % value
 
 
 def times(value: float | None) -> str:
