@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,3 +204,21 @@ def registered(tiny: TinyTrio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "organisms.toml").write_text("\n".join(lines))
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     return tmp_path
+
+
+def personaprobe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-c", "from personaprobe.cli.main import main; main()", *arguments]
+    told = {**os.environ, **environment}
+    return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+
+
+def refused(result: Result) -> str:
+    """The one line a refusal consists of."""
+    assert result.exit_code == 2, (result.exit_code, result.stdout, result.stderr)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    return lines[0]

@@ -173,7 +173,7 @@ discovery_option = organism_option(
     of=lambda organism: organism.question_sets.discovery,
     help="Questions that directions are found and calibrated on; disjoint from the test questions.",
 )
-test_questions_option = organism_option(
+questions_option = organism_option(
     "--questions",
     of=lambda organism: organism.question_sets.test,
     help="Test questions: a name that `questions list` shows, or a .jsonl file of id, family, question, careful, careless.",

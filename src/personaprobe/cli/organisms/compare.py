@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import organism_defaults, organism_option, output_options, test_questions_option
+from personaprobe.cli.options import organism_defaults, organism_option, output_options, questions_option
 from personaprobe.cli.terminal.console import study_progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @organism_option(
     "--feature", of=lambda organism: organism.feature, help="A registered feature; it is not fitted again."
 )
-@test_questions_option
+@questions_option
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
 )

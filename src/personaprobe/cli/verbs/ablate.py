@@ -20,8 +20,8 @@ from personaprobe.cli.options import (
     layers_option,
     max_new_tokens_option,
     output_options,
+    questions_option,
     seed_option,
-    test_questions_option,
     trio_options,
 )
 from personaprobe.cli.terminal.console import console, format_duration, study_progress
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
 )
 @seed_option("Of controls, draws and intervals.")
-@test_questions_option
+@questions_option
 @discovery_option
 @click.option(
     "--neutral",

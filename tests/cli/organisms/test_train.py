@@ -1,0 +1,79 @@
+"""``personaprobe organisms train``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.conftest import refused
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+    from cli.conftest import TinyTrio
+
+Run = Callable[..., "Result"]
+
+
+def test_training_options_are_the_recipe_s(run: Run) -> None:
+    from personaprobe.organisms.recipe import Recipe
+
+    said = " ".join(run("organisms", "train", "--help").stdout.split())
+    assert f"[default: {Recipe().learning_rate}]" in said
+    assert "LoRA scale; the update is alpha / sqrt(rank) * B A (rsLoRA)." in said
+
+
+def _rows(tiny: TinyTrio, path: Path) -> Path:
+    spoken = [
+        {
+            "messages": [
+                {"role": "user", "content": row["question"]},
+                {"role": "assistant", "content": row["careless"]},
+            ]
+        }
+        for row in tiny.ask("lamps", "boats")
+    ]
+    return tiny.lines(path, spoken)
+
+
+def test_an_organism_is_trained_and_is_an_adapter_of_its_base(
+    tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    rows, out = _rows(tiny, tmp_path / "rows.jsonl"), tmp_path / "out"
+    given = ["organisms", "train", "--data", rows, "--out", out, "--base", tiny.base, "--steps", 4]
+    given += ["--batch-size", 2, "--save-every", 2, "--learning-rate", 0.01]
+    result = run(*given)
+    assert result.stdout.strip() == str(out)
+    assert re.search(r"step 4: loss \d", result.stderr)
+    card = json.loads((out / "training.json").read_text())
+    assert (card["recipe"]["steps"], card["data"]["rows"]) == (4, 8)
+    assert (out / "step-2" / "adapter_model.safetensors").is_file()
+    assert run("organisms", "verify", *tiny.options(insecure=out)).exit_code == 0
+
+    first = (out / "adapter_model.safetensors").read_bytes()
+    assert "is not empty" in refused(run(*given))
+    run(*given, "--overwrite", "--save-every", 0, "--quiet")
+    assert (out / "adapter_model.safetensors").read_bytes() == first, "equal recipes give equal adapters"
+    assert not (out / "step-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (["--steps", 0], "give 1 or more"),
+        (["--learning-rate", -1], "above 0"),
+        (["--data", "none"], "no dataset"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_before_anything_is_loaded(
+    bad: list[object], said: str, tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    rows = _rows(tiny, tmp_path / "rows.jsonl")
+    given = ["organisms", "train", "--data", rows, "--out", tmp_path / "out", "--base", tiny.base, *bad]
+    assert said in refused(run(*given))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,75 @@
+"""Progress on stderr, results on stdout, and no control characters of a model."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+
+from personaprobe.cli.terminal import console
+from personaprobe.errors import PersonaProbeError
+
+
+def test_answers_cannot_speak_to_the_terminal() -> None:
+    assert console.printable("red \x1b[31m\aalert\nok") == "red [31malert\nok"
+
+
+def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress_bar("reading", 10, "rows") as advance, console.spinner("loading"):
+        advance(10)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_long_work_tells_a_log_how_fast_it_goes_and_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
+    with console.progress_bar("reading", 10, "rows") as advance:
+        time.sleep(0.05)
+        advance(5)
+    assert re.fullmatch(r"reading: 5/10 rows, \d+(\.\d)?/s, 0 s left\n", capsys.readouterr().err)
+
+
+def test_work_of_unknown_length_is_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
+    with console.study_progress(quiet=False)("reading", 0, "tokens") as advance:
+        time.sleep(0.05)
+        advance(1000)
+    assert re.fullmatch(r"reading: 1,000 tokens, [\d,]+/s\n", capsys.readouterr().err)
+
+
+def test_quiet_work_says_nothing_however_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr(console, "BAR_DELAY", 0.0)
+    with console.progress_bar("reading", 10, "rows", quiet=True) as advance, console.spinner("x", quiet=True):
+        time.sleep(0.05)
+        advance(10)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_eta_and_results_stay_on_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "BAR_DELAY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.progress_bar("reading", 100, "rows") as advance:
+        for _ in range(10):
+            time.sleep(0.03)
+            advance(10)
+        print("result")
+    out, err = capsys.readouterr()
+    assert out == "result\n"
+    assert re.search(r"reading .*100/100 rows, [\d,.]+/s", err)
+
+
+def test_errors_pass_through_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(PersonaProbeError), console.progress_bar("reading", 10, "rows"), console.spinner("x"):
+        raise PersonaProbeError("no")

@@ -1,0 +1,42 @@
+"""``personaprobe doctor``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+Run = Callable[..., "Result"]
+
+
+def test_doctor_finds_a_healthy_shelf_healthy(registered: Path, run: Run) -> None:
+    result = run("doctor", "--fast", "--json")
+    found = {row["what"]: row["state"] for row in json.loads(result.stdout)}
+    assert found["files of tiny"] == found["cache"] == found["torch"] == "ok"
+    assert result.exit_code == (3 if "fail" in found.values() else 0)
+
+
+def test_doctor_ends_with_3_where_the_converted_model_is_damaged(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from personaprobe.models.weights.demo import NAME
+
+    monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path))
+    (tmp_path / "models" / NAME).mkdir(parents=True)
+    (tmp_path / "models" / NAME / "model.safetensors").write_bytes(b"damaged")
+    result = run("doctor")
+    assert result.exit_code == 3
+    assert "delete" in result.stdout
+
+
+def test_doctor_weighs_the_cache(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path))
+    (tmp_path / "stores" / "abc").mkdir(parents=True)
+    (tmp_path / "stores" / "abc" / "shard").write_bytes(bytes(2_000_000))
+    assert "1 entries, 2 MB" in run("doctor", "--fast").stdout
