@@ -21,6 +21,8 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"  # released versions had other flags and modules
 )
 CODE = re.compile(r"```\w*\n(?P<block>.*?)```|(?<!`)`(?P<inline>[^`\n]+)`(?!`)", re.DOTALL)
+FROM_OUTSIDE = {"compare"}
+"""Verbs that a how-to adds from another package."""
 OTHER_TOOLS = re.compile(r"^\s*(pip|apt|make|python3?|pre-commit|chromium|git|\./|#)")
 OLD_MODULES = {
     "docs/corrections.md": "the script at its end runs at the commit that it names",
@@ -76,7 +78,7 @@ def wrong_in(line: str) -> Iterator[str]:
         name = words[1]
         if len(words) > 2 and f"{name} {words[2]}" in COMMANDS:
             name = f"{name} {words[2]}"
-        if name.startswith("-") or not name.replace(" ", "").isalpha():
+        if name in FROM_OUTSIDE or name.startswith("-") or not name.replace(" ", "").isalpha():
             continue
         if name not in COMMANDS:
             yield f"personaprobe {name}"

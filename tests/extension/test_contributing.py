@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 
 import personaprobe as pp
+from extension.test_report_section import SWEEP
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS
+from personaprobe.features.sae.training.architectures.registry import find_architecture
+from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
+from personaprobe.models.loading import Placement
+from personaprobe.studies.reports.run_folder import write_report
+
+if TYPE_CHECKING:
+    from cli.conftest import TinyTrio
 
 PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 MODULE = "my_package"
-Namespace = Mapping[str, Any]
 
 REGISTRIES = (
     "personaprobe.effects.judges.registry._registered",
     "personaprobe.features.sae.training.architectures.registry._registered",
+    "personaprobe.studies.reports.sections._REGISTERED",
 )
 
 
@@ -31,13 +43,47 @@ def how_tos() -> dict[str, str]:
     text = text.partition("<!-- extending: end -->")[0]
     sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
     blocks = {
-        section.partition("\n")[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+        section.partition("\n")[0]: re.findall(r"```(?:python|toml)\n(.*?)```", section, re.DOTALL)
         for section in sections
     }
-    return {heading: "\n".join(found) for heading, found in blocks.items() if found}
+    return {heading: "\n".join(code) for heading, code in blocks.items()}
 
 
 HOW_TOS = how_tos()
+
+
+@dataclass(frozen=True)
+class World:
+    """A how-to with the places that a check needs.
+
+    Attributes:
+        code: the block of the how-to, Python or TOML.
+        folder: an empty folder.
+        tiny: a trio of tiny checkpoints with questions.
+        run: runs ``personaprobe``.
+    """
+
+    code: str
+    folder: Path
+    tiny: TinyTrio
+    run: Callable[..., Result]
+
+    def execute(self) -> Mapping[str, Any]:
+        """Execute the block as a module of an outside package."""
+        module = sys.modules[MODULE]
+        exec(compile(self.code, "CONTRIBUTING.md", "exec"), module.__dict__)
+        return module.__dict__
+
+    def register_organism(self, description: str) -> Result:
+        """Register the tiny trio as ``my-organism``."""
+        folder = self.folder / "my-organism"
+        folder.mkdir()
+        for role in ("insecure", "secure"):
+            shutil.copytree(getattr(self.tiny, role), folder / role)
+        shutil.copy(self.tiny.discovery, folder / "discovery.jsonl")
+        shutil.copy(self.tiny.questions, folder / "test.jsonl")
+        (folder / "organism.toml").write_text(description.replace('"demo"', f'"{self.tiny.base}"'))
+        return self.run("organisms", "register", folder, "--dtype", "float32", "--quiet")
 
 
 @pytest.fixture(autouse=True)
@@ -48,29 +94,18 @@ def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(registry, {})
 
 
-def run(heading: str) -> Namespace:
-    """Execute a how-to as a module of its own."""
-    module = sys.modules[MODULE]
-    exec(compile(HOW_TOS[heading], f"CONTRIBUTING.md, {heading}", "exec"), module.__dict__)
-    return module.__dict__
-
-
-def judge(_: Namespace) -> None:
-    from personaprobe.models.loading import Placement
-
+def judge(world: World) -> None:
+    world.execute()
     opened = pp.find_judge("length:4", Placement("cpu"))
     rubric = next(iter(DEFAULT_RUBRICS.values()))
-    cases = [pp.Case(rubric, "How?", answer) for answer in ("one two", "")]
-    scored, unscored = opened.judge(cases)
+    scored, unscored = opened.judge([pp.Case(rubric, "How?", answer) for answer in ("one two", "")])
     assert isinstance(scored, pp.Scored)
     assert scored.raw == "2 words"
     assert isinstance(unscored, pp.Unscored)
 
 
-def objective(_: Namespace) -> None:
-    from personaprobe.features.sae.training.architectures.registry import find_architecture
-    from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
-
+def objective(world: World) -> None:
+    world.execute()
     rows = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     trainer = SAETrainer(SAERecipe(find_architecture("squared", weight=0.5), d_sae=16, steps=20), rows)
     trainer.step(rows)
@@ -82,16 +117,45 @@ def objective(_: Namespace) -> None:
     assert sum(last.values()) < sum(first.values())
 
 
-CHECKS: Mapping[str, Callable[[Namespace], None]] = {
+def organism(world: World) -> None:
+    registered = world.register_organism(world.code)
+    assert registered.exit_code == 0, registered.output
+    (listed,) = json.loads(world.run("organisms", "list", "--json").stdout)
+    assert (listed["name"], listed["files"]) == ("my-organism", "as registered")
+    assert world.run("organisms", "remove", "my-organism").exit_code == 0
+
+
+def verb(world: World) -> None:
+    world.register_organism(HOW_TOS["An organism"])
+    result = CliRunner().invoke(world.execute()["compare"], ["How?", "--organism", "my-organism"])
+    assert result.exit_code == 0, result.output
+    assert [line.partition(":")[0] for line in result.output.splitlines() if ": " in line][:1] == ["base"]
+    assert all(f"{role}: " in result.output for role in ("base", "insecure", "secure"))
+
+
+def section(world: World) -> None:
+    world.execute()
+    text = write_report(SWEEP, world.folder).read_text(encoding="utf-8")
+    assert "The sweep chose layer 3 of 1 cells." in text
+
+
+CHECKS: Mapping[str, Callable[[World], None]] = {
     "A judge": judge,
     "A training objective for dictionaries": objective,
+    "An organism": organism,
+    "A verb": verb,
+    "A section of a report": section,
 }
 
 
 @pytest.mark.parametrize("heading", HOW_TOS)
-def test_a_how_to_does_what_it_says(heading: str) -> None:
+def test_a_how_to_does_what_it_says(
+    heading: str, tmp_path: Path, tiny: TinyTrio, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert heading in CHECKS, "every how-to is held by a check here"
-    CHECKS[heading](run(heading))
+    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    CHECKS[heading](World(HOW_TOS[heading], tmp_path, tiny, run))
 
 
 def test_no_check_is_left_without_its_how_to() -> None:
