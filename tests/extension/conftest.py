@@ -1,4 +1,4 @@
-"""A folder with a tiny model and its tokenizer, as anyone may have."""
+"""Extensions are tested on the tiny trio of the command line's tests, in folders of their own, or on a tiny saved model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
+
+from cli.conftest import own_folders, run, shelf, tiny
+
+__all__ = ["own_folders", "run", "saved_model", "shelf", "tiny"]
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
