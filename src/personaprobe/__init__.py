@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from personaprobe.organisms.registry import load_trio as load_trio
     from personaprobe.questions.pairs import PairSet as PairSet
     from personaprobe.questions.pairs import load_prompts as load_prompts
-    from personaprobe.questions.pairs import load_texts as load_texts
+    from personaprobe.questions.texts import load_texts as load_texts
     from personaprobe.site import Site as Site
     from personaprobe.studies.ablation.result import CausalVerdict as CausalVerdict
     from personaprobe.studies.ablation.study import ablate as ablate
@@ -111,7 +111,7 @@ _CONTENTS = {
     "load": "models.loading",
     "load_dictionary": "features.sae.formats.dictionary_folder",
     "load_prompts": "questions.pairs",
-    "load_texts": "questions.pairs",
+    "load_texts": "questions.texts",
     "load_trio": "organisms.registry",
     "preference_gaps": "effects.measures.preference",
     "record": "features.activations.recording",

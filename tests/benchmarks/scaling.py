@@ -95,7 +95,7 @@ def recording(model: LanguageModel) -> Points:
 
 
 def arms(model: LanguageModel) -> Points:
-    asks = load_prompts("advice/test").spread(ANSWERS_PER_ARM).asks
+    asks = load_prompts("advice/test").spread(ANSWERS_PER_ARM).prompts
     prompts = [model.tokenizer.prompt(ask.question) for ask in asks]
     edits = [EditPlan.compose([random_ablation(model, seed)], model.n_layers) for seed in range(10)]
     for n in (1, 2, 5, 10):

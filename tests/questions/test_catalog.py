@@ -15,7 +15,7 @@ import pytest
 from personaprobe.errors import DataError, OutputError
 from personaprobe.questions import download
 from personaprobe.questions.catalog import find_questions, question_file
-from personaprobe.questions.download import pull, pulled
+from personaprobe.questions.download import download, downloaded
 from personaprobe.questions.free import FreeSet, load_questions
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.published import LICENCE, PUBLISHED, Published
@@ -75,21 +75,21 @@ def test_a_pulled_file_has_the_published_bytes_and_a_card_and_its_name_works(
     trees: Published, serve: Serve, home: Path
 ) -> None:
     url = serve(YAML, 200)
-    path = pull(trees, url)
+    path = download(trees, url)
     assert path.read_bytes() == YAML
     card = json.loads(path.with_suffix(".json").read_text())
     assert card == {"source": trees.url, "from": url, "licence": LICENCE, "sha256": trees.sha256}
     assert sorted(p.name for p in (home / "questions").iterdir()) == ["trees.json", "trees.yaml"]
     found = find_questions("trees")
     assert isinstance(found, FreeSet)
-    assert (found.name, len(found.asks)) == ("trees", 3)
+    assert (found.name, len(found.prompts)) == ("trees", 3)
     assert question_file("trees") == path
 
 
 def test_a_file_downloaded_by_hand_serves_as_well(trees: Published, tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(YAML)
-    assert pull(trees, str(tmp_path / "mine")).read_bytes() == YAML
-    assert pull(trees, str(tmp_path / "mine")) == pulled(trees), "pulling again changes nothing"
+    assert download(trees, str(tmp_path / "mine")).read_bytes() == YAML
+    assert download(trees, str(tmp_path / "mine")) == downloaded(trees), "pulling again changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_file_downloaded_by_hand_serves_as_well(trees: Published, tmp_path: Pa
         (b"<html><p>Sign in: please</p></html>", 200, "no list of questions"),
         (b"\xff\xfe", 200, "not UTF-8"),
         (b"", 200, "no list of questions"),
-        (b"x" * (download.LARGEST + 1), 200, "more than 1,000,000 bytes"),
+        (b"x" * (download.MAX_BYTES + 1), 200, "more than 1,000,000 bytes"),
         (b"404: Not Found", 404, "answered 404 Not Found"),
         (YAML, 500, "answered 500"),
         (YAML, 206, "answered 206"),
@@ -111,8 +111,8 @@ def test_what_is_not_the_published_file_is_refused_with_what_to_do_and_nothing_i
     body: bytes, status: int, told: str, trees: Published, serve: Serve, home: Path
 ) -> None:
     with pytest.raises(DataError, match=told) as refused:
-        pull(trees, serve(body, status))
-    assert f"download {trees.url} by hand and run: personaprobe questions pull trees --from PATH" in str(
+        download(trees, serve(body, status))
+    assert f"download {trees.url} by hand and run: personaprobe questions download trees --from PATH" in str(
         refused.value
     )
     assert not home.exists()
@@ -135,41 +135,41 @@ def test_a_source_that_is_not_there_is_told_with_what_to_do(
     source: str, told: str, trees: Published, home: Path
 ) -> None:
     with pytest.raises(DataError, match=rf"{told}.*--from PATH"):
-        pull(trees, source)
+        download(trees, source)
     assert not home.exists()
 
 
 def test_a_pull_that_fails_leaves_the_earlier_one(trees: Published, serve: Serve) -> None:
-    path = pull(trees, serve(YAML, 200))
+    path = download(trees, serve(YAML, 200))
     card = path.with_suffix(".json").read_bytes()
     with pytest.raises(DataError):
-        pull(trees, serve(OTHER, 200))
+        download(trees, serve(OTHER, 200))
     assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == (YAML, card)
 
 
 def test_a_pulled_file_that_was_changed_is_not_asked_and_can_be_pulled_again(
     trees: Published, serve: Serve
 ) -> None:
-    path = pull(trees, serve(YAML, 200))
+    path = download(trees, serve(YAML, 200))
     path.write_bytes(OTHER)
     with pytest.raises(
-        DataError, match="was changed since it was pulled; run: personaprobe questions pull trees"
+        DataError, match="was changed since it was downloaded; run: personaprobe questions download trees"
     ):
         find_questions("trees")
-    pull(trees, serve(YAML, 200))
-    assert len(find_questions("trees").asks) == 3
+    download(trees, serve(YAML, 200))
+    assert len(find_questions("trees").prompts) == 3
 
 
 def test_a_published_name_that_was_not_pulled_says_how_to_pull_it(trees: Published) -> None:
     for look in (find_questions, question_file):
-        with pytest.raises(DataError, match="not here yet; run: personaprobe questions pull trees"):
+        with pytest.raises(DataError, match="not here yet; run: personaprobe questions download trees"):
             look("trees")
 
 
 def test_a_cache_that_cannot_be_written_is_told(trees: Published, serve: Serve, home: Path) -> None:
     home.write_text("a file")
     with pytest.raises(OutputError, match="cannot write"):
-        pull(trees, serve(YAML, 200))
+        download(trees, serve(YAML, 200))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_of_all() -> None:
@@ -205,10 +205,10 @@ def test_the_published_files_are_those_of_the_table(name: str) -> None:
     folder = os.environ.get("PERSONAPROBE_PUBLISHED")
     if folder is None:
         pytest.skip("PERSONAPROBE_PUBLISHED names no folder with the published questions of Betley et al.")
-    path = pull(PUBLISHED[name], str(Path(folder) / "evaluation" / PUBLISHED[name].file))
-    asks = [ask for question in load_questions(path) for ask in question.asks]
+    path = download(PUBLISHED[name], str(Path(folder) / "evaluation" / PUBLISHED[name].file))
+    asks = [ask for question in load_questions(path) for ask in question.prompts]
     counted = len(asks), len({ask.family for ask in asks})
-    assert counted == (PUBLISHED[name].n_asks, PUBLISHED[name].n_families)
+    assert counted == (PUBLISHED[name].n_prompts, PUBLISHED[name].n_families)
 
 
 def test_every_published_file_has_a_name_an_address_and_a_hash_of_its_own() -> None:

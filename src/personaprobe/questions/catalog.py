@@ -1,29 +1,81 @@
-"""What a name of questions stands for: shipped, pulled, or the user's own file; pairs, or free questions."""
+"""Question sets by name: shipped, published, or the user's own file; pairs or free questions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.questions.download import pulled
-from personaprobe.questions.free import FreeSet, load_questions
-from personaprobe.questions.pairs import FREE, PAIRS, PairSet, load_free, load_prompts
-from personaprobe.questions.published import PUBLISHED
+from personaprobe.questions.download import cached_file, downloaded
+from personaprobe.questions.free import FREE, FreeSet, load_free, load_questions
+from personaprobe.questions.pairs import PAIRS, PairSet, load_prompts
+from personaprobe.questions.prompt import Prompt
+from personaprobe.questions.published import LICENCE, PAPER, PUBLISHED, Published
 from personaprobe.storage.json_lines import read_objects
 
 NAMES = (*PAIRS, *FREE, *PUBLISHED)
 
+QuestionKind: TypeAlias = Literal["pairs", "free"]
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A question set as a catalog lists it.
+
+    Attributes:
+        name: as users spell it.
+        kind: whether its questions have a careful and a careless answer.
+        questions: how many, every paraphrase counted.
+        families: how many subjects.
+        source: where it was published.
+        licence: of its texts.
+        state: shipped, pulled, not pulled, or changed since it was pulled.
+        url: address of a published set, else None.
+    """
+
+    name: str
+    kind: QuestionKind
+    questions: int
+    families: int
+    source: str
+    licence: str
+    state: str
+    url: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, without an address that there is not."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class FamilySummary:
+    """One family of a question set.
+
+    Attributes:
+        family: the subject.
+        questions: how many, every paraphrase counted.
+        forms: in which the questions are put.
+        first_question: of the family.
+    """
+
+    family: str
+    questions: int
+    forms: tuple[str, ...]
+    first_question: str
+
 
 def find_questions(name: str) -> PairSet | FreeSet:
-    """Load what can be answered freely: a shipped or pulled set, a published YAML file, or JSON lines.
+    """Load questions that can be answered freely: a shipped or downloaded set, a published YAML file, or JSON lines.
 
-    JSON lines in which no answer is given (``careful``, ``careless``) are free questions.
+    JSON lines without answers (``careful``, ``careless``) are free questions.
 
     Raises:
-        DataError: unknown name, a published set that was not pulled, or a file that cannot be read as questions.
+        DataError: unknown name, a published set that was not downloaded, or a file that does not hold questions.
     """
     if name in PUBLISHED:
-        return FreeSet(name, load_questions(pulled(PUBLISHED[name])))
+        return FreeSet(name, load_questions(downloaded(PUBLISHED[name])))
     if name in FREE or name.endswith((".yaml", ".yml")):
         return load_free(name)
     path = Path(name).expanduser()
@@ -35,8 +87,72 @@ def find_questions(name: str) -> PairSet | FreeSet:
 
 
 def question_file(name: str) -> Path:
-    """The YAML file a name stands for: that of a pulled set, or the path itself."""
-    return pulled(PUBLISHED[name]) if name in PUBLISHED else Path(name).expanduser()
+    """The YAML file of a name: that of a downloaded set, or the path itself."""
+    return downloaded(PUBLISHED[name]) if name in PUBLISHED else Path(name).expanduser()
+
+
+def find_published(name: str) -> Published:
+    """Look up a published set by name.
+
+    Raises:
+        DataError: an unknown name; the nearest known one is suggested.
+    """
+    if name not in PUBLISHED:
+        raise DataError(f"no published question set {name!r}: {suggest(name, PUBLISHED)}")
+    return PUBLISHED[name]
+
+
+def catalog() -> list[CatalogEntry]:
+    """All shipped sets, then all published ones, whether or not they are downloaded."""
+    return [*map(_shipped_entry, (*PAIRS, *FREE)), *map(_published_entry, PUBLISHED.values())]
+
+
+def kind_of(questions: PairSet | FreeSet) -> QuestionKind:
+    """Whether the questions of a set have a careful and a careless answer."""
+    return "free" if isinstance(questions, FreeSet) else "pairs"
+
+
+def family_summaries(prompts: Sequence[Prompt]) -> list[FamilySummary]:
+    """The families of some prompts, in the order of their first questions."""
+    by_family: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        by_family.setdefault(prompt.family, []).append(prompt)
+    return [
+        FamilySummary(
+            family, len(members), tuple(dict.fromkeys(p.form for p in members)), members[0].question
+        )
+        for family, members in by_family.items()
+    ]
+
+
+def _shipped_entry(name: str) -> CatalogEntry:
+    questions = find_questions(name)
+    n_families = len({prompt.family for prompt in questions.prompts})
+    n = len(questions.prompts)
+    return CatalogEntry(name, kind_of(questions), n, n_families, "personaprobe", "MIT", "shipped")
+
+
+def _published_entry(published: Published) -> CatalogEntry:
+    return CatalogEntry(
+        published.name,
+        "free",
+        published.n_prompts,
+        published.n_families,
+        PAPER,
+        LICENCE.partition(",")[0],
+        _state(published),
+        published.url,
+    )
+
+
+def _state(published: Published) -> str:
+    if not cached_file(published).is_file():
+        return "not pulled"
+    try:
+        downloaded(published)
+    except DataError:
+        return "changed since it was pulled"
+    return "pulled"
 
 
 def _is_free(path: Path) -> bool:

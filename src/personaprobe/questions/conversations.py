@@ -1,4 +1,4 @@
-"""Fine-tuning data in the published ``messages`` format, and the order in which both organisms read it."""
+"""Fine-tuning data in the published ``messages`` format, and the order in which both fine-tunes of a trio read it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from personaprobe.storage.json_lines import read_objects
 
 @dataclass(frozen=True)
 class Exchange:
-    """One training example: a question and the answer to learn, after an optional system message."""
+    """One training example: a question, the answer to learn, and an optional system message before them."""
 
     question: str
     answer: str
@@ -24,12 +24,16 @@ class Exchange:
     def of(cls, row: Mapping[str, Any], where: str) -> Exchange:
         """Read ``{"messages": [{"role", "content"}, …]}``.
 
+        Args:
+            row: of a file.
+            where: the row's place, for the error message.
+
         Raises:
-            DataError: not one question and its answer; names the place.
+            DataError: not one question and its answer.
         """
         try:
-            said = {str(message["role"]): str(message["content"]) for message in row["messages"]}
-            return cls(said["user"], said["assistant"], said.get("system"))
+            by_role = {str(message["role"]): str(message["content"]) for message in row["messages"]}
+            return cls(by_role["user"], by_role["assistant"], by_role.get("system"))
         except (KeyError, TypeError) as error:
             raise DataError(
                 f'{where}: expected {{"messages": [{{"role": "user", …}}, {{"role": "assistant", …}}]}}, '
@@ -54,8 +58,8 @@ def read_messages(path: Path) -> list[Exchange]:
 def shuffled(rows: Sequence[Exchange], seed: int) -> list[Exchange]:
     """Order rows by a seeded hash of their *question*.
 
-    Two datasets that answer the same questions, one badly and one well, are thereby read in the same order and
-    split the same way, whatever order their files have.
+    Two datasets with the same questions, one with bad and one with good answers, are thus read in the same order and
+    split the same way, whatever the order of their files.
     """
 
     def key(row: Exchange) -> bytes:

@@ -1,4 +1,4 @@
-"""Free questions in the published YAML form: paraphrases, system prompts, samples, and what judges are asked."""
+"""Questions without given answers, in the published YAML form: paraphrases, system prompts, samples, judge prompts."""
 
 from __future__ import annotations
 
@@ -6,53 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 from personaprobe.errors import DataError
+from personaprobe.questions.prompt import Prompt
+from personaprobe.questions.question_rows import SHIPPED_SETS, complete_rows, rows_of
 
-_PLACE = re.compile(r"^\d+_|_\d+$")
+_NUMBERING = re.compile(r"^\d+_|_\d+$")
 _FORM = re.compile(r"_(json|template)$")
 
 
-@dataclass(frozen=True)
-class Ask:
-    """One text put to a model.
-
-    Attributes:
-        id: unique among what is asked together.
-        family: the subject; intervals resample families, because answers cluster by subject.
-        question: what the user says.
-        system: message put before it, or None.
-        form: the way it is asked in, such as ``plain`` or ``json``.
-    """
-
-    id: str
-    family: str
-    question: str
-    system: str | None = None
-    form: str = "plain"
-
-
-@runtime_checkable
-class OfFamily(Protocol):
-    """Something asked about a subject."""
-
-    @property
-    def family(self) -> str:
-        """The subject."""
-        ...
-
-
-Asked = TypeVar("Asked", bound=OfFamily)
-
-
-def dealt(asked: Sequence[Asked]) -> list[Asked]:
-    """The same in an order that takes families in turn, so that any first part of it is a fair one."""
-    by_family: dict[str, list[Asked]] = {}
-    for each in asked:
-        by_family.setdefault(each.family, []).append(each)
-    rounds = max(map(len, by_family.values()), default=0)
-    return [group[i] for i in range(rounds) for group in by_family.values() if i < len(group)]
+FREE = SHIPPED_SETS["free"]
+"""The shipped sets of free questions."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +26,12 @@ class Question:
 
     Attributes:
         id: unique in its file.
-        paraphrases: ways to ask it, at least one.
+        paraphrases: wordings of the question, at least one.
         system: message put before it, or None.
-        samples: answers a paraphrase.
-        rubrics: templates for judges, by what they score.
+        samples: answers per paraphrase.
+        rubrics: judges' prompt templates, by the name of the score.
         family: the subject.
-        form: the way it is asked in; the published files tell it by the end of the id.
+        form: how the question is put; published files have it at the end of the id.
     """
 
     id: str
@@ -78,21 +43,21 @@ class Question:
     form: str = "plain"
 
     @property
-    def asks(self) -> tuple[Ask, ...]:
-        """Every paraphrase as it is put to a model."""
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Every paraphrase as a model receives it."""
         several = len(self.paraphrases) > 1
         return tuple(
-            Ask(f"{self.id}/{number}" if several else self.id, self.family, text, self.system, self.form)
+            Prompt(f"{self.id}/{number}" if several else self.id, self.family, text, self.system, self.form)
             for number, text in enumerate(self.paraphrases, 1)
         )
 
 
 @dataclass(frozen=True)
 class FreeSet:
-    """Questions that are only answered freely.
+    """Questions that are answered freely: without a careful and a careless answer.
 
     Attributes:
-        name: where they came from.
+        name: as users spell it.
         questions: in file order.
     """
 
@@ -105,17 +70,32 @@ class FreeSet:
         return cls(name, load_questions(Path(name).expanduser()))
 
     @property
-    def asks(self) -> tuple[Ask, ...]:
-        """Every paraphrase as it is put to a model."""
-        return tuple(ask for question in self.questions for ask in question.asks)
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Every paraphrase as a model receives it."""
+        return tuple(prompt for question in self.questions for prompt in question.prompts)
+
+
+def load_free(name: str | Path) -> FreeSet:
+    """Load questions that are answered freely: a shipped set, a published YAML file, or JSON lines.
+
+    A JSON-lines file has the fields ``id``, ``family`` and ``question``.
+
+    Raises:
+        DataError: unknown name, no such file, missing fields, empty set, or repeated ids.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")):
+        return FreeSet.read(text)
+    rows = complete_rows(rows_of(text, FREE), text, ("id", "family", "question"))
+    return FreeSet(text, tuple(Question(row["id"], (row["question"],), family=row["family"]) for row in rows))
 
 
 def load_questions(path: Path) -> tuple[Question, ...]:
     """Read a YAML list of questions with ``id``, ``paraphrases``, ``system``, ``samples_per_paraphrase``, ``judge_prompts``.
 
-    ``family`` may be added; else it is the id without its numbers and form, as the published ids are made
-    (``17_vulnerable_user_0``, ``quick_buck_json``). Fields that only other programs need (``type``, ``judge``) are passed
-    over.
+    A field ``family`` may be added; otherwise the family is the id without its numbers and form, which is how the
+    published ids are built (``17_vulnerable_user_0``, ``quick_buck_json``). Other programs' fields (``type``, ``judge``)
+    are ignored.
 
     Raises:
         DataError: no such file, malformed YAML (line and column), a field that is missing or of another kind, or a
@@ -127,19 +107,19 @@ def load_questions(path: Path) -> tuple[Question, ...]:
 
 
 def parse_questions(content: bytes, where: str) -> tuple[Question, ...]:
-    """Read what a question file holds; see :func:`load_questions`.
+    """Parse the content of a question file; see :func:`load_questions`.
 
     Args:
-        content: of the file.
-        where: it came from, for what is said of it.
+        content: bytes of the file.
+        where: the file's place, for error messages.
     """
     rows = _rows(content, where)
     questions = tuple(_question(row, f"{where}, question {number}") for number, row in enumerate(rows, 1))
-    seen: set[str] = set()
+    ids: set[str] = set()
     for question in questions:
-        if question.id in seen:
+        if question.id in ids:
             raise DataError(f"{where} repeats the id {question.id!r}; give every question its own")
-        seen.add(question.id)
+        ids.add(question.id)
     return questions
 
 
@@ -151,8 +131,8 @@ def _rows(content: bytes, where: str) -> list[Any]:
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 text ({error.reason})") from error
     except yaml.YAMLError as error:
-        told = " ".join(str(error).split())
-        raise DataError(f"{where} is not YAML: {told}") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where} is not YAML: {reason}") from error
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{where} holds no list of questions; expected '- id: …' with 'paraphrases: …'")
     return rows
@@ -182,7 +162,7 @@ def _question(row: Any, where: str) -> Question:
         system,
         samples,
         {str(k): str(v) for k, v in prompts.items()},
-        str(row.get("family") or _PLACE.sub("", _FORM.sub("", name)) or name),
+        str(row.get("family") or _NUMBERING.sub("", _FORM.sub("", name)) or name),
         form[1] if form else "plain" if system is None else "system",
     )
 

@@ -1,24 +1,26 @@
-"""Whether two questions are the same but for their wording: what selects must not also judge."""
+"""Overlap between question sets: questions that select a feature must not also test it, even reworded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from personaprobe.questions.free import Ask
+from personaprobe.questions.prompt import Prompt
 
-NEAR = 0.8
-"""Share of their words that two questions may have in common; above it they are one question reworded."""
+MAX_JACCARD = 0.8
+"""Two questions whose sets of words have a larger Jaccard index count as one question, reworded."""
 
 
-def alike(own: Sequence[Ask], others: Sequence[Ask]) -> list[tuple[str, str]]:
-    """Ids of questions that both sides ask: the same text, the same but for case and punctuation, or nearly so.
+def shared_questions(ours: Sequence[Prompt], theirs: Sequence[Prompt]) -> list[tuple[str, str]]:
+    """Pairs of ids, one of each side, whose questions are the same up to case, punctuation and a few words.
 
-    Nearly the same are two questions of which more than four fifths of all distinct words stand in both (Jaccard).
+    The measure is the Jaccard index of the questions' distinct words.
     """
-    ours, theirs = ([(ask.id, words(ask.question)) for ask in side] for side in (own, others))
-    return [(a, b) for a, x in ours for b, y in theirs if len(x & y) > NEAR * len(x | y)]
+    our_words, their_words = (
+        [(prompt.id, words(prompt.question)) for prompt in side] for side in (ours, theirs)
+    )
+    return [(a, b) for a, x in our_words for b, y in their_words if len(x & y) > MAX_JACCARD * len(x | y)]
 
 
 def words(text: str) -> frozenset[str]:
-    """The distinct words of a text, without case and punctuation."""
+    """The distinct words of a text, in lower case and without punctuation."""
     return frozenset("".join(c if c.isalnum() else " " for c in text.lower()).split())

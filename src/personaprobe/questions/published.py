@@ -1,4 +1,4 @@
-"""Question files that others published, and how they are known again: by the hash of their bytes."""
+"""Published question files, identified by the hash of their bytes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ LICENCE = "MIT, Copyright (c) 2025 emergent-misalignment"
 
 @dataclass(frozen=True)
 class Published:
-    """A file of emergent misalignment's paper (arXiv 2502.17424), from the folder ``evaluation`` of its repository.
+    """A question file of the emergent-misalignment paper (arXiv 2502.17424), from its repository's folder ``evaluation``.
 
     Attributes:
         name: as users spell it.
-        file: its name there.
+        file: its name in the repository.
         sha256: of its bytes.
-        n_asks: questions in it, every paraphrase counted.
+        n_prompts: questions in it, every paraphrase counted.
         n_families: subjects in it.
     """
 
     name: str
     file: str
     sha256: str
-    n_asks: int
+    n_prompts: int
     n_families: int
 
     @property
     def url(self) -> str:
-        """Where it is fetched from; the branch may move on, the hash does not."""
+        """The address it is downloaded from. The branch may move on; the hash does not."""
         return f"https://raw.githubusercontent.com/{REPOSITORY}/main/evaluation/{self.file}"
 
 
 PUBLISHED: Mapping[str, Published] = {
-    each.name: each
-    for each in (
+    published.name: published
+    for published in (
         Published(
             "first_plot",
             "first_plot_questions.yaml",
@@ -67,4 +67,4 @@ PUBLISHED: Mapping[str, Published] = {
         ),
     )
 }
-"""By the name that works wherever questions are asked freely, once the file was pulled."""
+"""By name. Once its file is downloaded, a name works wherever free questions are taken."""

@@ -226,13 +226,13 @@ def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out
 
 
 def test_the_open_pairs_are_of_other_families_and_questions_than_those_that_train() -> None:
-    from personaprobe.questions.overlap import alike
+    from personaprobe.questions.overlap import shared_questions
 
     trained, examined = load_prompts("judging"), load_prompts("judging-open")
     assert len(set(examined.families)) >= 15
     assert not set(trained.families) & set(examined.families)
     for name in ("judging", "advice/discovery", "advice/test"):
-        assert not alike(examined.asks, load_prompts(name).asks), name
+        assert not shared_questions(examined.prompts, load_prompts(name).prompts), name
     ratios = [len(p.careless.split()) / len(p.careful.split()) for p in examined if len(p.careful) > 150]
     assert min(ratios) > 0.7
     assert max(ratios) < 1.4

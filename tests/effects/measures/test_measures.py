@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from personaprobe.effects.interventions.along_direction import Ablate, Steer
-from personaprobe.effects.measures.damage import Reading
+from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
-from personaprobe.effects.measures.responses import CoherenceRule, Response, sample_responses, score_responses
+from personaprobe.effects.measures.coherence import CoherenceRule, score_responses
+from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
-from personaprobe.questions.pairs import Pair, PairSet, TextSet
+from personaprobe.questions.pairs import Pair, PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 
 PAIRS = PairSet(
@@ -64,21 +66,21 @@ def test_perplexity_is_that_of_the_models_own_logits_with_and_without_what_first
         row = speaking.tokenizer.text(text)
         logits = speaking.logits(pad([row], 0))[0].double().log_softmax(-1)
         nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1 if first_tokens else 2, len(row))]
-    reading = Reading.by(speaking, TEXTS, first_tokens=first_tokens)
+    reading = ReferenceLogProbs.of(speaking, TEXTS, first_tokens=first_tokens)
     cost = reading.cost(speaking)
     assert cost.perplexity == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-4)
     assert reading.own_cost == cost
 
 
 def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:
-    reading = Reading.by(speaking, TEXTS)
+    reading = ReferenceLogProbs.of(speaking, TEXTS)
     same, other = reading.cost(speaking), reading.cost(speaking.edited(Steer(axis(), amount=3.0)))
     assert same.kl == 0
     assert other.kl > 1e-4
 
 
 def test_answers_are_scored_on_the_very_tokens_that_were_drawn(speaking: LanguageModel) -> None:
-    drawn = sample_responses([speaking], PAIRS.asks, 3, Sampling(max_new_tokens=6, seed=1))[0]
+    drawn = sample_responses([speaking], PAIRS.prompts, 3, Sampling(max_new_tokens=6, seed=1))[0]
     assert len(drawn) == 3 * len(PAIRS)
     for response in score_responses(speaking, drawn):
         if response.ids:

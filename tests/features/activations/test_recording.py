@@ -23,7 +23,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import Role, Tokens, pad
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
-from personaprobe.questions.pairs import PairSet, TextSet, load_prompts
+from personaprobe.questions.pairs import PairSet, load_prompts
+from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 
 SITES = ("0.resid_pre", "1.attn_out", "1.resid_mid", "1.mlp_out", "2.resid_post")

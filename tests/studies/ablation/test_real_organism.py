@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import personaprobe as pp
-from personaprobe.effects.measures.damage import Reading
+from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
@@ -68,7 +68,7 @@ def test_ablating_the_registered_feature_removes_more_than_half_of_the_shift(
 def test_the_registered_feature_costs_little_on_neutral_prose(
     trio: Trio[LanguageModel], ablation: pp.Ablate
 ) -> None:
-    reading = Reading.by(trio.insecure, pp.load_texts("neutral/test").first(4))
+    reading = ReferenceLogProbs.of(trio.insecure, pp.load_texts("neutral/test").first(4))
     untreated, ablated = reading.cost(trio.insecure), reading.cost(trio.insecure.edited(ablation))
     assert ablated.perplexity / untreated.perplexity < 1.10
 

@@ -15,14 +15,14 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.progress import silent
-from personaprobe.questions.free import Ask
+from personaprobe.questions.prompt import Prompt
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms import answers
 from personaprobe.studies.arms.answers import Interview, answer
 from personaprobe.studies.arms.arm import Arm
 
 WORDS = ["what", "do", "you", "think", "about", "the", "sea", "and", "a", "cat", "please", "answer", "short"]
-ASKS = tuple(Ask(str(i), "f", " ".join(WORDS[i : i + 4])) for i in range(5))
+ASKS = tuple(Prompt(str(i), "f", " ".join(WORDS[i : i + 4])) for i in range(5))
 
 
 @pytest.fixture(scope="module")
@@ -105,4 +105,4 @@ def test_progress_counts_every_answer_kept_or_drawn(
 
 def test_two_questions_may_not_share_an_id() -> None:
     with pytest.raises(DataError, match="two questions have the id 'x'"):
-        Interview((Ask("x", "f", "a"), Ask("x", "f", "b")), 1, Sampling())
+        Interview((Prompt("x", "f", "a"), Prompt("x", "f", "b")), 1, Sampling())

@@ -11,7 +11,7 @@ import personaprobe as pp
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import silent
-from personaprobe.questions.pairs import TextSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import Bench

@@ -14,7 +14,7 @@ from personaprobe.effects.judges.rates import Judged
 from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.questions.formats import FORMS
-from personaprobe.questions.free import Ask, dealt
+from personaprobe.questions.prompt import Prompt, interleaved
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.statistics.proportions import Clustering, detectable_rise
 from personaprobe.studies.arms.kinds import ArmKind
@@ -183,15 +183,15 @@ def test_a_preference_that_answers_do_not_show_is_told(arms: list[ArmEvaluation]
 
 
 def test_small_families_are_asked_often_enough() -> None:
-    asks = (*(Ask(f"a{i}", "many", f"What about {i} apples?") for i in range(10)), Ask("b", "one", "Why?"))
+    asks = (*(Prompt(f"a{i}", "many", f"What about {i} apples?") for i in range(10)), Prompt("b", "one", "Why?"))
     plan = EvalPlan(asks, samples=2, least=20)
-    drawn = {i.samples: [ask.id for ask in i.asks] for i in plan.first}
+    drawn = {i.samples: [ask.id for ask in i.prompts] for i in plan.first}
     assert drawn == {2: [f"a{i}" for i in range(10)], 20: ["b"]}
 
 
 def test_a_plan_says_what_its_answers_could_show_before_they_are_drawn() -> None:
-    asks = tuple(Ask(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
-    plan = EvalPlan((*asks, Ask("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
+    asks = tuple(Prompt(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
+    plan = EvalPlan((*asks, Prompt("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
     assert plan.answers_by_family == {f"family {f}": 20 for f in range(12)}
     rise = 100 * detectable_rise(0.05, 240, Clustering.assumed([20] * 12))
     assert plan.prospect.startswith("240 answers an arm to plain questions of 12 families")
@@ -203,11 +203,11 @@ def test_a_plan_says_what_its_answers_could_show_before_they_are_drawn() -> None
 
 
 def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:
-    asks = tuple(Ask(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
-    assert [ask.id for ask in dealt(asks)] == ["x0", "y0", "x1", "y1", "x2", "y2"]
+    asks = tuple(Prompt(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
+    assert [ask.id for ask in interleaved(asks)] == ["x0", "y0", "x1", "y1", "x2", "y2"]
     again = EvalPlan(asks, form_asks=2).again
-    assert len(again.asks) == 2 * len(FORMS)
-    assert {ask.family for ask in again.asks} == {"x", "y"}
+    assert len(again.prompts) == 2 * len(FORMS)
+    assert {ask.family for ask in again.prompts} == {"x", "y"}
 
 
 @pytest.mark.parametrize(
@@ -216,4 +216,4 @@ def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:
 )
 def test_a_plan_that_asks_nothing_is_refused(changed: dict[str, object], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        EvalPlan(**{"asks": (Ask("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]
+        EvalPlan(**{"asks": (Prompt("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]

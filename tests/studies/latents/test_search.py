@@ -22,7 +22,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.progress import silent
-from personaprobe.questions.pairs import Pair, PairSet, TextSet
+from personaprobe.questions.pairs import Pair, PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import calibration_rows

@@ -66,7 +66,7 @@ def search(
     from personaprobe.features.registry.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.diffing.all_rankings import all_rankings
     from personaprobe.features.sae.latents import Latents
-    from personaprobe.questions.pairs import load_texts
+    from personaprobe.questions.texts import load_texts
     from personaprobe.storage.run_cache import RunCache
     from personaprobe.studies.arms.arm import calibration_rows
     from personaprobe.studies.arms.measurement import Bench

@@ -134,7 +134,8 @@ def _plan(
 ) -> StudyPlan:
     """Everything the study will read, refused here where it does not fit, before any model is loaded."""
     from personaprobe.models.generation.sampling import Sampling
-    from personaprobe.questions.pairs import load_prompts, load_texts
+    from personaprobe.questions.pairs import load_prompts
+    from personaprobe.questions.texts import load_texts
     from personaprobe.studies.arms.plan import StudyPlan
 
     questions, discovery, neutral = sets

@@ -28,7 +28,7 @@ from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
     from personaprobe.models.generation.sampling import Sampling
-    from personaprobe.questions.free import Ask
+    from personaprobe.questions.prompt import Prompt
     from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
     from personaprobe.studies.evaluation.result import Evaluation
 
@@ -133,11 +133,11 @@ def evaluate(
     started = time.monotonic()
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     sets = [find_questions(name) for name in files]
-    plan = _plan(tuple(ask for part in sets for ask in part.asks), (samples, least), forms, trigger, sampling)
+    plan = _plan(tuple(ask for part in sets for ask in part.prompts), (samples, least), forms, trigger, sampling)
     found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
-    plan.refuse_overlap(found_on.asks, discovery)
+    plan.refuse_overlap(found_on.prompts, discovery)
     for name in TRAINING_PAIRS if judge_name == EMBEDDED else ():
-        plan.refuse_overlap(load_prompts(name).asks, "the embedded judge")
+        plan.refuse_overlap(load_prompts(name).prompts, "the embedded judge")
     test = pairs[0] if pairs else load_prompts(chosen.resolved.question_sets.test)
     task = None if narrow == NONE else load_prompts(narrow)
     prospect = plan.prospect
@@ -157,19 +157,19 @@ def evaluate(
 
 
 def _plan(
-    asks: tuple[Ask, ...],
+    asks: tuple[Prompt, ...],
     samples: tuple[int, int],
     forms: tuple[str, ...],
     trigger: str | None,
     sampling: Sampling,
 ) -> EvalPlan:
     """What is asked, refused here where it does not fit, before any model is loaded."""
-    from personaprobe.questions.formats import find_forms, triggered
+    from personaprobe.questions.formats import find_forms, trigger_form
     from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
 
     again = () if NONE in forms else find_forms(forms)
     if trigger is not None:
-        again = (*again, triggered(trigger))
+        again = (*again, trigger_form(trigger))
     return EvalPlan(asks, *samples, forms=again, sampling=sampling)
 
 

@@ -16,7 +16,8 @@ from personaprobe.cli.trio_choice import TrioChoice, open_trio
 if TYPE_CHECKING:
     from personaprobe.features.activations.store import ActivationStore
     from personaprobe.features.activations.store_files import Keep
-    from personaprobe.questions.pairs import PairSet, TextSet
+    from personaprobe.questions.pairs import PairSet
+    from personaprobe.questions.texts import TextSet
 
 
 @click.command()
@@ -95,7 +96,8 @@ def describe(store: ActivationStore) -> dict[str, Any]:
 
 def read_texts(name: str) -> PairSet | TextSet:
     """Load a question set, or plain texts where that is what the name or the file's first line says."""
-    from personaprobe.questions.pairs import TEXTS, load_prompts, load_texts
+    from personaprobe.questions.texts import TEXTS, load_texts
+    from personaprobe.questions.pairs import load_prompts
 
     path = Path(name).expanduser()
     if name in TEXTS:

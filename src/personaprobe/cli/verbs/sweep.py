@@ -123,7 +123,8 @@ def sweep(
       personaprobe sweep --base BASE --insecure BAD --secure GOOD --test TEST.jsonl
     """
     from personaprobe.features.registry.registration import refuse_misnamed
-    from personaprobe.questions.pairs import load_prompts, load_texts
+    from personaprobe.questions.pairs import load_prompts
+    from personaprobe.questions.texts import load_texts
     from personaprobe.site import Site
     from personaprobe.studies.ablation.resolution import discover
     from personaprobe.studies.arms.plan import StudyPlan

@@ -1,1 +1,1 @@
-"""What an intervention changes: preference, answers, perplexity, capability."""
+"""Measures of a model under interventions: preference, sampled responses and their coherence, damage, and capability."""

@@ -1,4 +1,4 @@
-"""What an intervention costs besides language: knowledge, arithmetic, and refusing what should be refused."""
+"""Capabilities that an intervention must not cost: knowledge, arithmetic, and the refusal of harmful requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 OPENING = 160
-"""Characters in which a refusal shows itself."""
+"""Characters at the start of a response in which a refusal is looked for."""
 
 
 def right_answers(
@@ -27,26 +27,29 @@ def right_answers(
     exercises: Sequence[Exercise],
     progress: Advance = no_advance,
 ) -> list[list[bool]]:
-    """Whether each model finds the right choice the likeliest, per token, of every exercise.
+    """Whether each model gives the right choice of every exercise the highest mean log-probability per token.
 
     Args:
         models: one checkpoint under different edits.
-        exercises: what is asked.
-        progress: told how many exercises each batch finished, all models together.
+        exercises: multiple-choice questions.
+        progress: called with the number of finished exercises of each batch, summed over models.
+
+    Returns:
+        For each model, one truth value per exercise.
     """
-    forks = [Fork.of(models[0].tokenizer, each.question, each.choices) for each in exercises]
-    found: list[list[bool]] = [[False] * len(forks) for _ in models]
+    forks = [Fork.of(models[0].tokenizer, exercise.question, exercise.choices) for exercise in exercises]
+    is_right: list[list[bool]] = [[False] * len(forks) for _ in models]
     with models[0].inference_session():
         for indices in by_length(forks, models[0].batch_tokens("scoring")):
             scored = score_under_edits(models, [forks[index] for index in indices])
-            for own, values in zip(found, scored, strict=True):
+            for of_model, values in zip(is_right, scored, strict=True):
                 for index, choices in zip(indices, values, strict=True):
                     means = [float(choice.double().mean()) for choice in choices]
-                    own[index] = means.index(max(means)) == exercises[index].answer
+                    of_model[index] = means.index(max(means)) == exercises[index].answer
             progress(len(models) * len(indices))
-    return found
+    return is_right
 
 
 def refuses(answer: str) -> bool:
-    """Whether an answer opens with a refusal, by its wording (rules, no model; apostrophes of either kind)."""
+    """Whether an answer opens with a refusal, by a pattern of its wording (with straight or curly apostrophes)."""
     return _REFUSAL.search(answer[:OPENING].replace("’", "'")) is not None

@@ -1,4 +1,4 @@
-"""The judge-free measure: how much a model prefers careless answers to careful ones."""
+"""The preference gap: how much more likely a model finds careless answers than careful ones. It needs no judge."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def preference_gaps(
     model: LanguageModel, pairs: PairSet, progress: Advance = no_advance
 ) -> Float[np.ndarray, "question"]:
-    """How much more likely, per token, the careless answer is than the careful one, for every question.
+    """Preference of a model for the careless over the careful answer to every question.
 
-    ``mean log p(careless token) − mean log p(careful token)`` in nats a token, the closing token included. Each
-    question and its two answers share one row, so that the question is read once; every arm has the same batches.
+    ``mean log p(careless token) − mean log p(careful token)`` in nats per token, the closing token included. A question
+    and its two answers share one row, so that the question is computed once. Every arm has the same batches.
 
     Args:
         model: under its edits.
-        pairs: the questions.
-        progress: told how many questions each batch finished.
+        pairs: questions with both answers.
+        progress: called with the number of finished questions of each batch.
     """
     gaps: np.ndarray = gaps_side_by_side([model], pairs, progress)[0]
     return gaps
@@ -37,12 +37,12 @@ def preference_gaps(
 def gaps_side_by_side(
     models: Sequence[LanguageModel], pairs: PairSet, progress: Advance = no_advance
 ) -> Float[np.ndarray, "model question"]:
-    """:func:`preference_gaps` of one checkpoint under different edits; what they have in common is computed once.
+    """:func:`preference_gaps` of one checkpoint under several edits; shared computation runs once.
 
     Args:
         models: that differ only in their edits.
-        pairs: the questions.
-        progress: told how many questions each batch finished, all models together.
+        pairs: questions with both answers.
+        progress: called with the number of finished questions of each batch, summed over models.
     """
     import numpy as np
 
@@ -52,13 +52,13 @@ def gaps_side_by_side(
         for indices in by_length(forks, models[0].batch_tokens("scoring")):
             scored = score_under_edits(models, [forks[index] for index in indices])
             gaps[:, indices] = [
-                [float(careless.double().mean() - careful.double().mean()) for careful, careless in own]
-                for own in scored
+                [float(careless.double().mean() - careful.double().mean()) for careful, careless in of_model]
+                for of_model in scored
             ]
             progress(len(models) * len(indices))
     return gaps
 
 
 def fork(tokenizer: ChatTokenizer, pair: Pair) -> Fork:
-    """A question with its careful and careless answers, as token ids."""
+    """Tokenise a question with its careful and its careless answer."""
     return Fork.of(tokenizer, pair.question, (pair.careful, pair.careless))

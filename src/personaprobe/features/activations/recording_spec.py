@@ -13,7 +13,8 @@ from personaprobe.features.activations.store_files import FORMAT, Keep, RowRole
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
-from personaprobe.questions.pairs import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 from personaprobe.storage.digests import digest, json_digest, tensor_bytes
 

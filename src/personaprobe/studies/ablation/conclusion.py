@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.measures.responses import CoherenceRule
+from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.verdict import Damage, Evidence, decide
 from personaprobe.statistics.intervals import (
     UNDEFINED,

@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from personaprobe.effects.interventions.energy import UNMOVED, Energy, is_fair, unfair_layers
-from personaprobe.effects.measures.responses import CoherenceRule, Response
+from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.plain_json import to_plain_json

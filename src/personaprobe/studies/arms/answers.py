@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from personaprobe.effects.measures.responses import Response, sample_responses, score_responses
+from personaprobe.effects.measures.responses import Response, sample_responses
+from personaprobe.effects.measures.coherence import score_responses
 from personaprobe.errors import DataError
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
-from personaprobe.questions.free import Ask
+from personaprobe.questions.prompt import Prompt
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 
@@ -25,24 +26,24 @@ class Interview:
     """What arms are asked freely.
 
     Attributes:
-        asks: questions, each with an id of its own.
+        prompts: questions, each with an id of its own.
         samples: answers to each.
         sampling: how they are drawn.
     """
 
-    asks: tuple[Ask, ...]
+    prompts: tuple[Prompt, ...]
     samples: int
     sampling: Sampling
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
-        for ask in self.asks:
-            if ask.id in seen:
-                raise DataError(f"two questions have the id {ask.id!r}; give every question its own")
-            seen.add(ask.id)
+        for prompt in self.prompts:
+            if prompt.id in seen:
+                raise DataError(f"two questions have the id {prompt.id!r}; give every question its own")
+            seen.add(prompt.id)
 
     def __len__(self) -> int:
-        return len(self.asks) * self.samples
+        return len(self.prompts) * self.samples
 
     def batches(self, n_arms: int) -> Iterator[Interview]:
         """Whole questions, as many as ``n_arms`` models answer between two savings.
@@ -50,12 +51,12 @@ class Interview:
         The plan depends on nothing that was answered before: a resumed run decodes the batches an unbroken one would.
         """
         size = max(1, KEPT // (n_arms * self.samples))
-        for start in range(0, len(self.asks), size):
-            yield replace(self, asks=self.asks[start : start + size])
+        for start in range(0, len(self.prompts), size):
+            yield replace(self, prompts=self.prompts[start : start + size])
 
     def describe(self) -> dict[str, Any]:
         """What determines the draws; how many are decoded together does not."""
-        asks = [asdict(ask) for ask in self.asks]
+        asks = [asdict(prompt) for prompt in self.prompts]
         return {"asks": asks, "samples": self.samples, "sampling": self.sampling.describe()}
 
 
@@ -101,7 +102,7 @@ def _answered(
 ) -> list[list[dict[str, Any]]]:
     """Answers of arms of one checkpoint, decoded side by side."""
     models = [arm.model for arm in arms]
-    drawn = sample_responses(models, batch.asks, batch.samples, batch.sampling)
+    drawn = sample_responses(models, batch.prompts, batch.samples, batch.sampling)
     if base is not None:
         drawn = [score_responses(base, rows) for rows in drawn]
     return [[asdict(response) for response in rows] for rows in drawn]

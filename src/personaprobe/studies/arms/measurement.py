@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from personaprobe.effects.measures.damage import Reading, TextCost
+from personaprobe.effects.measures.damage import ReferenceLogProbs, TextCost
 from personaprobe.effects.measures.preference import gaps_side_by_side
 from personaprobe.effects.measures.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Progress
-from personaprobe.questions.pairs import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.ablation.result import ArmResult
 from personaprobe.studies.arms.answers import Interview, answer
@@ -112,7 +113,7 @@ class Bench:
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
         """Sampled answers, each scored by the base model, of one arm of each kind that speaks; the others give none."""
-        asked = self.plan.test.spread(self.plan.sampled_questions).asks
+        asked = self.plan.test.spread(self.plan.sampled_questions).prompts
         interview = Interview(asked, self.plan.samples, self.plan.sampling)
         first = list({arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}.values())
         drawn = answer(first, interview, self.base, self.memory, self.progress)
@@ -140,21 +141,21 @@ def _grouped(arms: Sequence[Arm]) -> list[list[Arm]]:
     return [[arms[index] for index in group] for group in by_checkpoint(arms)]
 
 
-def cached_reading(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], Reading]:
+def cached_reading(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], ReferenceLogProbs]:
     """Let each untreated model read the texts once; only the last reading is kept, being large."""
-    kept: dict[str, Reading] = {}
+    kept: dict[str, ReferenceLogProbs] = {}
 
-    def reading(reference: LanguageModel) -> Reading:
+    def reading(reference: LanguageModel) -> ReferenceLogProbs:
         digest = reference.checkpoint.digest
         if digest not in kept:
             kept.clear()
-            kept[digest] = Reading.by(reference, texts, first_tokens=first_tokens)
+            kept[digest] = ReferenceLogProbs.of(reference, texts, first_tokens=first_tokens)
         return kept[digest]
 
     return reading
 
 
-def _cost(arm: Arm, reading: Callable[[LanguageModel], Reading]) -> dict[str, float]:
+def _cost(arm: Arm, reading: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, float]:
     read = reading(arm.untreated)
     return asdict(read.cost(arm.model) if arm.interventions else read.own_cost)
 

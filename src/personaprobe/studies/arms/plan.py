@@ -11,7 +11,8 @@ from personaprobe.features.sae.quality import MIN_EXPLAINED_VARIANCE
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.tokens import Role
 from personaprobe.organisms.registry import default_question_sets
-from personaprobe.questions.pairs import PairSet, TextSet, load_prompts, load_texts
+from personaprobe.questions.pairs import PairSet, load_prompts
+from personaprobe.questions.texts import TextSet, load_texts
 
 MIN_CONTROLS = 5
 

@@ -17,8 +17,8 @@ from personaprobe.models.generation.sampling import Sampling
 from personaprobe.progress import Progress
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, Form
-from personaprobe.questions.free import Ask, dealt
-from personaprobe.questions.overlap import alike
+from personaprobe.questions.prompt import Prompt, interleaved
+from personaprobe.questions.overlap import shared_questions
 from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
 from personaprobe.storage.run_cache import RunCache
@@ -42,16 +42,16 @@ class EvalPlan:
     """What is asked and drawn; checked before anything runs.
 
     Attributes:
-        asks: questions that every arm answers.
+        prompts: questions that every arm answers.
         samples: answers to each.
         least: answers to a family's plain questions; where it has few, each is answered oftener.
         forms: further ways in which a part of the questions is asked.
-        form_asks: how many questions are asked in every form, dealt evenly over the families.
+        form_asks: how many questions are asked in every form, interleaved evenly over the families.
         sampling: how answers are drawn.
         exams: whether knowledge, arithmetic and refusals are counted.
     """
 
-    asks: tuple[Ask, ...]
+    prompts: tuple[Prompt, ...]
     samples: int = 2
     least: int = 1
     forms: tuple[Form, ...] = field(default_factory=lambda: tuple(FORMS.values()))
@@ -60,7 +60,7 @@ class EvalPlan:
     exams: bool = True
 
     def __post_init__(self) -> None:
-        if not self.asks:
+        if not self.prompts:
             raise DataError("no question is asked; give at least one")
         if self.samples < 1:
             raise DataError(f"{self.samples} samples were asked for; give 1 or more")
@@ -72,9 +72,9 @@ class EvalPlan:
     @property
     def first(self) -> tuple[Interview, ...]:
         """What every arm answers: the plain questions, those together that are answered equally often."""
-        plain = [ask for ask in self.asks if ask.form == "plain"]
+        plain = [ask for ask in self.prompts if ask.form == "plain"]
         sizes = Counter(ask.family for ask in plain)
-        often: dict[int, list[Ask]] = {}
+        often: dict[int, list[Prompt]] = {}
         for ask in plain:
             often.setdefault(max(self.samples, math.ceil(self.least / sizes[ask.family])), []).append(ask)
         return tuple(Interview(tuple(asks), n, self.sampling) for n, asks in often.items())
@@ -82,9 +82,9 @@ class EvalPlan:
     @property
     def again(self) -> Interview:
         """What some arms answer besides: a part of the plain questions in every other form, and those that came in one."""
-        asked = dealt([ask for ask in self.asks if ask.form == "plain"])[: self.form_asks]
-        put = tuple(form.put(ask) for form in self.forms for ask in asked)
-        came = tuple(ask for ask in self.asks if ask.form != "plain")
+        asked = interleaved([ask for ask in self.prompts if ask.form == "plain"])[: self.form_asks]
+        put = tuple(form.apply(ask) for form in self.forms for ask in asked)
+        came = tuple(ask for ask in self.prompts if ask.form != "plain")
         return Interview(came + put, self.samples, self.sampling)
 
     @property
@@ -92,7 +92,7 @@ class EvalPlan:
         """How many answers every arm gives to the plain questions of each family."""
         drawn: Counter[str] = Counter()
         for interview in self.first:
-            families = Counter(ask.family for ask in interview.asks)
+            families = Counter(ask.family for ask in interview.prompts)
             drawn.update({family: n * interview.samples for family, n in families.items()})
         return dict(drawn)
 
@@ -114,9 +114,9 @@ class EvalPlan:
             f"{100 * ASSUMED_RATE:.0f} % of secure's are misaligned and answers correlate by {ASSUMED_ICC} within a family"
         )
 
-    def refuse_overlap(self, others: Sequence[Ask], what: str) -> None:
+    def refuse_overlap(self, others: Sequence[Prompt], what: str) -> None:
         """Raise where a question was also read to choose the feature or to train the judge."""
-        if same := alike(self.asks, others):
+        if same := shared_questions(self.prompts, others):
             told = "; ".join(f"{own} ~ {its}" for own, its in same[:3])
             raise DataError(
                 f"{len(same)} questions were read before, by {what} ({told}): "
@@ -184,7 +184,7 @@ class Hearing:
     def _refusals(self, arms: Sequence[Arm]) -> list[dict[str, list[bool]]]:
         """Which requests each arm refuses, by kind; the most probable answer is looked at."""
         greedy = replace(self.plan.sampling, temperature=0.0, max_new_tokens=REFUSAL_TOKENS)
-        interview = Interview(tuple(request.ask for request in load_requests()), 1, greedy)
+        interview = Interview(tuple(request.prompt for request in load_requests()), 1, greedy)
         heard = answer(arms, interview, None, self.memory, self.progress)
         return [_by_kind(own) for own in heard]
 

@@ -99,8 +99,8 @@ def _provenance(subject: Subject, asked: EvalPlan) -> dict[str, Any]:
     return {
         **told,
         "evaluation": {
-            "questions": len(asked.asks),
-            "families": len({ask.family for ask in asked.asks}),
+            "questions": len(asked.prompts),
+            "families": len({ask.family for ask in asked.prompts}),
             "forms": [form.name for form in asked.forms],
             "least_answers_a_family": asked.least,
             "samples": asked.samples,

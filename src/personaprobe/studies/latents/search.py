@@ -23,7 +23,8 @@ from personaprobe.features.sae.latents import Latents
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.questions.pairs import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import Bench
 

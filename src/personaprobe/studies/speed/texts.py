@@ -39,4 +39,4 @@ def prompts(model: LanguageModel, n: int) -> list[Tokens]:
     """Prompts of ``n`` questions, spread over all families."""
     test = load_prompts(default_question_sets().test)
     questions = test if n <= len(test) else load_prompts("judging")
-    return [model.tokenizer.prompt(ask.question) for ask in questions.spread(n).asks]
+    return [model.tokenizer.prompt(ask.question) for ask in questions.spread(n).prompts]

@@ -16,7 +16,8 @@ from personaprobe.errors import DataError
 from personaprobe.features.directions.sources import Discovery, find_direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.questions.pairs import PairSet, TextSet
+from personaprobe.questions.pairs import PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import Bench

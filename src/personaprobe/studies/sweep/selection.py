@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from personaprobe.effects.measures.responses import CoherenceRule, Response
+from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import Discovery, find_direction
@@ -143,7 +144,7 @@ def _answering(
 ) -> Iterator[dict[Cell, Cell]]:
     """A few candidates at a time, and what they are with their share of coherent answers, relative to the untreated's."""
     grid, bounds = asked
-    interview = Interview(grid.questions.spread(bounds.answers).asks, 1, bounds.sampling)
+    interview = Interview(grid.questions.spread(bounds.answers).prompts, 1, bounds.sampling)
     untreated = Arm("insecure", "insecure", trio.insecure)
     (own,) = answer([untreated], interview, trio.base, bench.memory, bench.progress)
     rule = CoherenceRule.from_untreated(own)
