@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from personaprobe.errors import DataError, OutputError
-from personaprobe.questions import download
 from personaprobe.questions.catalog import find_questions, question_file
-from personaprobe.questions.download import download, downloaded
+from personaprobe.questions.download import MAX_BYTES, download, downloaded
 from personaprobe.questions.free import FreeSet, load_questions
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.published import LICENCE, PUBLISHED, Published
@@ -101,7 +100,7 @@ def test_a_file_downloaded_by_hand_serves_as_well(trees: Published, tmp_path: Pa
         (b"<html><p>Sign in: please</p></html>", 200, "no list of questions"),
         (b"\xff\xfe", 200, "not UTF-8"),
         (b"", 200, "no list of questions"),
-        (b"x" * (download.MAX_BYTES + 1), 200, "more than 1,000,000 bytes"),
+        (b"x" * (MAX_BYTES + 1), 200, "more than 1,000,000 bytes"),
         (b"404: Not Found", 404, "answered 404 Not Found"),
         (YAML, 500, "answered 500"),
         (YAML, 206, "answered 206"),
@@ -112,7 +111,7 @@ def test_what_is_not_the_published_file_is_refused_with_what_to_do_and_nothing_i
 ) -> None:
     with pytest.raises(DataError, match=told) as refused:
         download(trees, serve(body, status))
-    assert f"download {trees.url} by hand and run: personaprobe questions download trees --from PATH" in str(
+    assert f"download {trees.url} by hand and run: personaprobe questions pull trees --from PATH" in str(
         refused.value
     )
     assert not home.exists()
@@ -153,7 +152,7 @@ def test_a_pulled_file_that_was_changed_is_not_asked_and_can_be_pulled_again(
     path = download(trees, serve(YAML, 200))
     path.write_bytes(OTHER)
     with pytest.raises(
-        DataError, match="was changed since it was downloaded; run: personaprobe questions download trees"
+        DataError, match="was changed since it was pulled; run: personaprobe questions pull trees"
     ):
         find_questions("trees")
     download(trees, serve(YAML, 200))
@@ -162,7 +161,7 @@ def test_a_pulled_file_that_was_changed_is_not_asked_and_can_be_pulled_again(
 
 def test_a_published_name_that_was_not_pulled_says_how_to_pull_it(trees: Published) -> None:
     for look in (find_questions, question_file):
-        with pytest.raises(DataError, match="not here yet; run: personaprobe questions download trees"):
+        with pytest.raises(DataError, match="not here yet; run: personaprobe questions pull trees"):
             look("trees")
 
 
@@ -196,7 +195,7 @@ def test_lines_with_answers_are_pairs_and_without_are_free(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["open", *PUBLISHED])
 def test_free_questions_are_no_pairs_and_the_refusal_names_what_asks_them(name: str) -> None:
-    with pytest.raises(DataError, match="asked by personaprobe eval"):
+    with pytest.raises(DataError, match="personaprobe eval takes"):
         load_prompts(name)
 
 

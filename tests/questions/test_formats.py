@@ -11,10 +11,10 @@ import pytest
 from personaprobe.errors import DataError
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, find_forms, trigger_form
-from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.free import Question
 from personaprobe.questions.overlap import shared_questions, words
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
+from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.texts import load_texts
 
 RIVER = Prompt("river", "water", "Can I swim across the wide river on my own at night?")

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from personaprobe.errors import DataError
-from personaprobe.questions.prompt import Prompt
-from personaprobe.questions.free import FreeSet, load_questions
+from personaprobe.questions.free import FreeSet, load_free, load_questions
 from personaprobe.questions.overlap import shared_questions, words
 from personaprobe.questions.pairs import PairSet, load_prompts
-from personaprobe.questions.free import load_free
+from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.texts import load_texts
 
 

@@ -9,7 +9,7 @@ from personaprobe.errors import DataError
 from personaprobe.questions.free import parse_questions
 from personaprobe.questions.published import LICENCE, Published
 from personaprobe.storage.digests import digest, sha256_of
-from personaprobe.storage.files import cache_home, write_text, write_whole
+from personaprobe.storage.files import cache_home, write_atomically, write_text
 
 MAX_BYTES = 1_000_000
 """Largest question file that is read; the published ones have a fiftieth of it."""
@@ -40,7 +40,7 @@ def download(published: Published, source: str | None = None) -> Path:
     card = {"source": published.url, "from": source, "licence": LICENCE, "sha256": published.sha256}
     write_text(target.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
     # the file comes last, so that a file in the cache always has its card
-    write_whole(target, lambda path: path.write_bytes(content))
+    write_atomically(target, lambda path: path.write_bytes(content))
     return target
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from personaprobe.effects.interventions.along_direction import Ablate, Steer
+from personaprobe.effects.measures.coherence import CoherenceRule, score_responses
 from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
-from personaprobe.effects.measures.coherence import CoherenceRule, score_responses
 from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.features.directions.direction import Direction, Mark
 from personaprobe.models.generation.sampling import Sampling

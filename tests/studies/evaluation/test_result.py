@@ -183,37 +183,40 @@ def test_a_preference_that_answers_do_not_show_is_told(arms: list[ArmEvaluation]
 
 
 def test_small_families_are_asked_often_enough() -> None:
-    asks = (*(Prompt(f"a{i}", "many", f"What about {i} apples?") for i in range(10)), Prompt("b", "one", "Why?"))
-    plan = EvalPlan(asks, samples=2, least=20)
-    drawn = {i.samples: [ask.id for ask in i.prompts] for i in plan.first}
+    prompts = (
+        *(Prompt(f"a{i}", "many", f"What about {i} apples?") for i in range(10)),
+        Prompt("b", "one", "Why?"),
+    )
+    plan = EvalPlan(prompts, samples=2, least=20)
+    drawn = {i.samples: [prompt.id for prompt in i.prompts] for i in plan.first}
     assert drawn == {2: [f"a{i}" for i in range(10)], 20: ["b"]}
 
 
 def test_a_plan_says_what_its_answers_could_show_before_they_are_drawn() -> None:
-    asks = tuple(Prompt(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
-    plan = EvalPlan((*asks, Prompt("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
+    prompts = tuple(Prompt(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
+    plan = EvalPlan((*prompts, Prompt("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
     assert plan.answers_by_family == {f"family {f}": 20 for f in range(12)}
     rise = 100 * detectable_rise(0.05, 240, Clustering.assumed([20] * 12))
     assert plan.prospect.startswith("240 answers an arm to plain questions of 12 families")
     assert f"a difference of {rise:.0f} percentage points, if 5 % of secure's" in plan.prospect
     assert "correlate by 0.1 within a family" in plan.prospect
-    assert "show no difference" in EvalPlan(asks[:50], samples=2).prospect
+    assert "show no difference" in EvalPlan(prompts[:50], samples=2).prospect
     with pytest.raises(DataError, match="20 answers of 1 families"):
-        _ = EvalPlan(asks[:10], samples=2).prospect
+        _ = EvalPlan(prompts[:10], samples=2).prospect
 
 
 def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:
-    asks = tuple(Prompt(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
-    assert [ask.id for ask in interleaved(asks)] == ["x0", "y0", "x1", "y1", "x2", "y2"]
-    again = EvalPlan(asks, form_asks=2).again
+    prompts = tuple(Prompt(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
+    assert [prompt.id for prompt in interleaved(prompts)] == ["x0", "y0", "x1", "y1", "x2", "y2"]
+    again = EvalPlan(prompts, form_asks=2).again
     assert len(again.prompts) == 2 * len(FORMS)
-    assert {ask.family for ask in again.prompts} == {"x", "y"}
+    assert {prompt.family for prompt in again.prompts} == {"x", "y"}
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"asks": ()}, "no question"), ({"samples": 0}, "0 samples"), ({"form_asks": 0}, "0 questions")],
+    [({"prompts": ()}, "no question"), ({"samples": 0}, "0 samples"), ({"form_asks": 0}, "0 questions")],
 )
-def test_a_plan_that_asks_nothing_is_refused(changed: dict[str, object], said: str) -> None:
+def test_a_plan_without_questions_or_samples_is_refused(changed: dict[str, object], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        EvalPlan(**{"asks": (Prompt("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]
+        EvalPlan(**{"prompts": (Prompt("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]

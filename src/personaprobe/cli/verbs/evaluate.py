@@ -133,7 +133,9 @@ def evaluate(
     started = time.monotonic()
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     sets = [find_questions(name) for name in files]
-    plan = _plan(tuple(ask for part in sets for ask in part.prompts), (samples, least), forms, trigger, sampling)
+    plan = _plan(
+        tuple(ask for part in sets for ask in part.prompts), (samples, least), forms, trigger, sampling
+    )
     found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_overlap(found_on.prompts, discovery)
     for name in TRAINING_PAIRS if judge_name == EMBEDDED else ():

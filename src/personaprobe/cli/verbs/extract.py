@@ -96,8 +96,8 @@ def describe(store: ActivationStore) -> dict[str, Any]:
 
 def read_texts(name: str) -> PairSet | TextSet:
     """Load a question set, or plain texts where that is what the name or the file's first line says."""
-    from personaprobe.questions.texts import TEXTS, load_texts
     from personaprobe.questions.pairs import load_prompts
+    from personaprobe.questions.texts import TEXTS, load_texts
 
     path = Path(name).expanduser()
     if name in TEXTS:

@@ -48,9 +48,7 @@ class ReferenceLogProbs:
     first_tokens: bool = False
 
     @classmethod
-    def of(
-        cls, reference: LanguageModel, texts: TextSet, *, first_tokens: bool = False
-    ) -> ReferenceLogProbs:
+    def of(cls, reference: LanguageModel, texts: TextSet, *, first_tokens: bool = False) -> ReferenceLogProbs:
         """Compute the reference's distributions on some texts.
 
         Args:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.effects.measures.coherence import score_responses
+from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.errors import DataError
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel

@@ -17,8 +17,8 @@ from personaprobe.models.generation.sampling import Sampling
 from personaprobe.progress import Progress
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, Form
-from personaprobe.questions.prompt import Prompt, interleaved
 from personaprobe.questions.overlap import shared_questions
+from personaprobe.questions.prompt import Prompt, interleaved
 from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
 from personaprobe.storage.run_cache import RunCache
