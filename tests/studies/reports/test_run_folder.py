@@ -18,7 +18,8 @@ from personaprobe.effects.judges.rates import Judged
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
-from personaprobe.questions.pairs import Pair, PairSet, TextSet
+from personaprobe.questions.pairs import Pair, PairSet
+from personaprobe.questions.texts import TextSet
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.kinds import ArmKind
