@@ -5,7 +5,8 @@ from __future__ import annotations
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.organisms.registry import default_question_sets
-from personaprobe.questions.pairs import load_prompts, load_texts
+from personaprobe.questions.pairs import load_prompts
+from personaprobe.questions.texts import load_texts
 from personaprobe.studies.arms.arm import calibration_rows
 
 N_CONVERSATIONS = 48
