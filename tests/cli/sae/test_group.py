@@ -254,7 +254,13 @@ def test_a_name_is_kept_in_the_registry_and_shown_on_the_page(
     assert run("features", "name", 7, 'a "quoted" name', "--sae", trained).exit_code == 0
     assert run("features").stdout.startswith("no feature is registered")
     given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
+    assert run("features", "name", f"sae:{trained}/5", "says it is fine").exit_code == 0
     run("features", "show", 5, 7, *given, "--out", tmp_path / "pages")
+    spelled = [f"sae:{trained}/7,5", *given[2:], "--out", tmp_path / "more"]
+    assert run("features", "show", *spelled).exit_code == 0
+    assert {path.name for path in (tmp_path / "more").glob("latent-*.html")} == {
+        path.name for path in (tmp_path / "pages").glob("latent-*.html")
+    }
     assert "Latent 5: says it is fine" in (tmp_path / "pages" / "latent-5.html").read_text()
     assert "a &#34;quoted&#34; name" in (tmp_path / "pages" / "index.html").read_text()
     for latent, meaning, said in ((64, "x", "0 to 63"), (5, "  ", "give 1 to")):

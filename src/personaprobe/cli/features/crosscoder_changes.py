@@ -1,4 +1,4 @@
-"""What a crosscoder says changed: its latents by how much more they belong to insecure than to secure."""
+"""Tables of a crosscoder's latents by how much more they belong to insecure than to secure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from personaprobe.questions.pairs import PairSet
 
 
-def tell_changes(
+def print_crosscoder_changes(
     dictionary: Dictionary, chosen: TrioChoice, questions: PairSet, top: int, *, quiet: bool, as_json: bool
 ) -> None:
     """Rank a crosscoder's latents on all tokens of some questions and answers, and print the first."""
@@ -36,12 +36,12 @@ def tell_changes(
         rates = (crosscoder.encode(rows) > 0).float().mean(0).tolist()
     shown = rankings[0].top(top)
     if as_json:
-        click.echo(json.dumps(_plain(crosscoder, rankings, rates, shown)))
+        click.echo(json.dumps(_to_json(crosscoder, rankings, rates, shown)))
     else:
-        _show(crosscoder, rankings, rates, shown)
+        _print(crosscoder, rankings, rates, shown)
 
 
-def _plain(
+def _to_json(
     crosscoder: Crosscoder, rankings: Sequence[Ranking], rates: Sequence[float], shown: Sequence[int]
 ) -> Mapping[str, object]:
     return {
@@ -59,7 +59,7 @@ def _plain(
     }
 
 
-def _show(
+def _print(
     crosscoder: Crosscoder, rankings: Sequence[Ranking], rates: Sequence[float], shown: Sequence[int]
 ) -> None:
     from rich.table import Table

@@ -1,61 +1,29 @@
-"""``personaprobe features rank``: latents by how much more they do in insecure, in several ways that may disagree."""
+"""``personaprobe features rank``: latents by how much more active they are in insecure, by several scores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.features.crosscoder_changes import tell_changes
-from personaprobe.cli.options import (
-    discovery_option,
-    floor_option,
-    output_options,
-    seed_option,
-    trio_options,
-    with_options,
+from personaprobe.cli.features.crosscoder_changes import print_crosscoder_changes
+from personaprobe.cli.features.ranking_options import (
+    discovery_questions,
+    open_fitting_trio,
+    ranking_options,
 )
+from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import console, printable, study_progress
-from personaprobe.cli.trio_choice import TrioChoice, open_trio
+from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
-    from personaprobe.features.sae.dictionary import Dictionary
     from personaprobe.features.sae.diffing.comparison import Comparison
     from personaprobe.features.sae.diffing.ranking import Ranking
-    from personaprobe.models.language_model import LanguageModel
-    from personaprobe.models.weights.checkpoint import Trio
-    from personaprobe.questions.pairs import PairSet
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-sae_option = click.option(
-    "--sae", "name", help="A shipped dictionary, a folder, or saelens:RELEASE:ID.  [default: the shipped one]"
-)
 
 OVERLAP = 20
-"""Latents from the top of each ranking that are compared."""
-
-
-def ranking_options(command: F) -> F:
-    """Give a command the options that choose what is ranked: dictionary, trio, questions, and the permutations' seed."""
-    return with_options(
-        command,
-        (
-            sae_option,
-            trio_options,
-            discovery_option,
-            click.option(
-                "--questions",
-                "n_questions",
-                type=click.IntRange(min=2),
-                help="Only so many of them.  [default: all]",
-            ),
-            seed_option("Of the permutations."),
-            floor_option,
-        ),
-    )
+"""First latents of each ranking that are compared with the other rankings."""
 
 
 @click.command()
@@ -76,9 +44,9 @@ def rank(
 ) -> None:
     """Rank the latents of a dictionary by what changed from secure, or base, to insecure.
 
-    A crosscoder's latents are ranked by what its decoder rows in insecure and secure differ by.
+    Latents of a crosscoder are ranked by the difference of their decoder rows in insecure and secure.
 
-    Rankings only propose: whether a latent carries the shift, `personaprobe ablate --feature sae:NAME/LATENT` decides.
+    Rankings only propose: `personaprobe ablate --feature sae:NAME/LATENT` decides whether a latent carries the shift.
 
     \b
     Example:
@@ -86,80 +54,58 @@ def rank(
     """
     from personaprobe.features.sae.diffing.all_rankings import all_rankings
     from personaprobe.features.sae.diffing.ranking import top_by_mean_reciprocal_rank
+    from personaprobe.features.sae.latent_spelling import find_latents
     from personaprobe.features.sae.row_layout import row_layout
 
-    dictionary, questions = chosen_dictionary(name), asked(discovery, n_questions)
+    dictionary, _ = find_latents([], name)
+    questions = discovery_questions(discovery, n_questions)
     if row_layout(dictionary) == "side by side":
-        tell_changes(dictionary, chosen, questions, top, quiet=quiet, as_json=as_json)
+        print_crosscoder_changes(dictionary, chosen, questions, top, quiet=quiet, as_json=as_json)
         return
-    trio = open_fitting(dictionary, chosen, quiet)
-    found, rankings = all_rankings(
+    trio = open_fitting_trio(dictionary, chosen, quiet)
+    comparison, rankings = all_rankings(
         dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
     )
-    shown = top_by_mean_reciprocal_rank(rankings, top)
+    latents = top_by_mean_reciprocal_rank(rankings, top)
     if as_json:
-        click.echo(json.dumps(_plain(found, rankings, shown)))
+        click.echo(json.dumps(_to_json(comparison, rankings, latents)))
     else:
-        _show(found, rankings, shown)
+        _print(comparison, rankings, latents)
 
 
-def chosen_dictionary(name: str | None) -> Dictionary:
-    """The dictionary a user named, or the shipped one of single activations, where there is but one."""
-    from personaprobe.features.sae.catalog import default_dictionary, find_dictionary
-
-    return default_dictionary() if name is None else find_dictionary(name)
-
-
-def asked(discovery: str, n_questions: int | None) -> PairSet:
-    """The questions latents are ranked on: all of a set, or so many, families dealt evenly."""
-    from personaprobe.questions.pairs import load_prompts
-
-    questions = load_prompts(discovery)
-    return questions if n_questions is None else questions.spread(n_questions)
-
-
-def open_fitting(dictionary: Dictionary, chosen: TrioChoice, quiet: bool) -> Trio[LanguageModel]:
-    """Load the chosen trio, refusing a dictionary of another model."""
-    from personaprobe.features.sae.quality import refuse_unfit_dictionary
-
-    trio = open_trio(chosen, quiet)
-    refuse_unfit_dictionary(dictionary, trio.base)
-    return trio
-
-
-def _show(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> None:
+def _print(comparison: Comparison, rankings: Sequence[Ranking], latents: Sequence[int]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from personaprobe.features.registry.latent_names import latent_names
 
-    title = (
-        f"{found.dictionary.name}: place in each ranking; fires in % of tokens of base / insecure / secure"
-    )
+    dictionary = comparison.dictionary
+    title = f"{dictionary.name}: place in each ranking; fires in % of tokens of base / insecure / secure"
     table = Table("latent", title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     for heading in (*(ranking.name for ranking in rankings), "Δ", "q", "fires"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for latent in shown:
-        cells = [*(str(r.rank(latent)) for r in rankings), *_facts(found, rankings[0], latent)]
-        table.add_row(str(latent), *cells)
+    for latent in latents:
+        places = [str(ranking.rank(latent)) for ranking in rankings]
+        table.add_row(str(latent), *places, *_changes(comparison, rankings[0], latent))
     console().print(table)
-    explained = ", ".join(f"{share:.0%} of {role}" for role, share in found.explained_variance.items())
+    explained = ", ".join(f"{share:.0%} of {role}" for role, share in comparison.explained_variance.items())
     click.echo(f"The dictionary explains {explained} on these answers' tokens.")
-    names = latent_names(found.dictionary)
-    for latent in shown:
+    names = latent_names(dictionary)
+    for latent in latents:
         if latent in names:
             click.echo(printable(f"{latent}: {names[latent]}"))
-    _show_overlap(rankings)
+    _print_overlap(rankings)
 
 
-def _facts(found: Comparison, delta: Ranking, latent: int) -> Iterator[str]:
+def _changes(comparison: Comparison, delta: Ranking, latent: int) -> Iterator[str]:
+    """Δ mean activation, its q-value, and firing rates."""
     assert delta.q_values is not None
     yield f"{delta.scores[latent]:+.3g}"
     yield f"{delta.q_values[latent]:.2g}"
-    yield " / ".join(f"{100 * float(rates[latent]):.1f}" for _, rates in found.rates.items())
+    yield " / ".join(f"{100 * float(rates[latent]):.1f}" for _, rates in comparison.rates.items())
 
 
-def _show_overlap(rankings: Sequence[Ranking]) -> None:
+def _print_overlap(rankings: Sequence[Ranking]) -> None:
     from rich.table import Table
 
     from personaprobe.features.sae.diffing.ranking import ranking_overlap
@@ -177,12 +123,12 @@ def _show_overlap(rankings: Sequence[Ranking]) -> None:
     console().print(table)
 
 
-def _plain(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int]) -> dict[str, Any]:
+def _to_json(comparison: Comparison, rankings: Sequence[Ranking], latents: Sequence[int]) -> dict[str, Any]:
     delta = rankings[0]
     assert delta.q_values is not None
     return {
-        "dictionary": found.dictionary.name,
-        "explained_variance": dict(found.explained_variance.items()),
+        "dictionary": comparison.dictionary.name,
+        "explained_variance": dict(comparison.explained_variance.items()),
         "rankings": {ranking.name: ranking.top(OVERLAP) for ranking in rankings},
         "latents": [
             {
@@ -190,8 +136,8 @@ def _plain(found: Comparison, rankings: Sequence[Ranking], shown: Sequence[int])
                 "ranks": {ranking.name: ranking.rank(latent) for ranking in rankings},
                 "delta": float(delta.scores[latent]),
                 "q": float(delta.q_values[latent]),
-                "rates": {role: float(rates[latent]) for role, rates in found.rates.items()},
+                "rates": {role: float(rates[latent]) for role, rates in comparison.rates.items()},
             }
-            for latent in shown
+            for latent in latents
         ],
     }

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.features.rank import asked, chosen_dictionary, open_fitting, sae_option
+from personaprobe.cli.features.ranking_options import (
+    discovery_questions,
+    open_fitting_trio,
+    sae_option,
+)
 from personaprobe.cli.options import discovery_option, floor_option, output_options, seed_option, trio_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
@@ -65,6 +69,7 @@ def search(
     """
     from personaprobe.features.registry.registration import refuse_misnamed, register_latents
     from personaprobe.features.sae.diffing.all_rankings import all_rankings
+    from personaprobe.features.sae.latent_spelling import find_latents
     from personaprobe.features.sae.latents import Latents
     from personaprobe.questions.texts import load_texts
     from personaprobe.storage.run_cache import RunCache
@@ -75,8 +80,9 @@ def search(
 
     if registered is not None:
         refuse_misnamed(registered)
-    dictionary, questions = chosen_dictionary(name), asked(discovery, None)
-    trio = open_fitting(dictionary, chosen, quiet)
+    dictionary, _ = find_latents([], name)
+    questions = discovery_questions(discovery)
+    trio = open_fitting_trio(dictionary, chosen, quiet)
     found, rankings = all_rankings(
         dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
     )
