@@ -21,7 +21,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoints folder with one dictionary."""
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     rows = torch.eye(8)
-    dictionary = Dictionary(Site(1), rows, torch.zeros(8), rows, torch.zeros(8), ReLU(), name="eight")
+    dictionary = Dictionary(Site(1), rows, torch.zeros(8), rows.clone(), torch.zeros(8), ReLU(), name="eight")
     save_dictionary(dictionary, tmp_path / "saes" / "eight")
     save_dictionary(replace(dictionary, name="other"), tmp_path / "elsewhere" / "other")
     return tmp_path
