@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from personaprobe.errors import SiteError
 from personaprobe.site import STREAMS, Site
+from type_checker import unchecked_types
 
 sites = st.builds(Site, st.integers(0, 200), st.sampled_from(STREAMS))
 
@@ -41,11 +42,13 @@ def test_streams_inside_a_block_have_no_hidden_states_index(stream: str) -> None
 
 
 @pytest.mark.parametrize("layer", [-1, 1.5, True, "3"])
+@unchecked_types()
 def test_a_layer_is_a_block_index_and_nothing_else(layer: object) -> None:
     with pytest.raises(SiteError, match="0-based block index"):
         Site(layer)  # type: ignore[arg-type]
 
 
+@unchecked_types()
 def test_the_error_for_a_misspelt_stream_names_the_nearest() -> None:
     with pytest.raises(SiteError, match='did you mean "resid_post"'):
         Site.parse("3.resid_pos")

@@ -18,6 +18,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
+from type_checker import unchecked_types
 
 SITE = Site(1)
 
@@ -111,7 +112,7 @@ def test_blocks_lay_the_same_rows_out_in_three_ways(
     difference = arrange_rows(stores, SITE, "difference").float()
     first = rows[: len(difference)].float()
     assert torch.allclose(difference, first[:, width : 2 * width] - first[:, 2 * width :], atol=3e-2)
-    with pytest.raises(DataError, match="side by side"):
+    with unchecked_types(), pytest.raises(DataError, match="side by side"):
         corpus_blocks(trio, corpus, [SITE], "sideways")  # type: ignore[arg-type]
 
 

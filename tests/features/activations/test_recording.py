@@ -26,6 +26,7 @@ from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
+from type_checker import unchecked_types
 
 SITES = ("0.resid_pre", "1.attn_out", "1.resid_mid", "1.mlp_out", "2.resid_post")
 DEEP = "2.resid_post"
@@ -426,6 +427,7 @@ def test_texts_that_cannot_be_read_are_refused(texts: Any, complaint: str, model
         ("last", "LAYER.STREAM"),
     ],
 )
+@unchecked_types()
 def test_sites_that_do_not_exist_are_refused(
     sites: Any, complaint: str, model: LanguageModel, pairs: PairSet
 ) -> None:
@@ -441,6 +443,7 @@ def test_a_stream_the_architecture_lacks_is_refused(
         record_one(parallel, pairs, "1.resid_mid")
 
 
+@unchecked_types()
 def test_an_unknown_kind_of_row_is_refused(model: LanguageModel, pairs: PairSet) -> None:
     keep: Any = "mean"
     with pytest.raises(DataError, match='did you mean "means"'):

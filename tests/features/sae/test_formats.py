@@ -19,6 +19,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
 from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.site import Site
+from type_checker import unchecked_types
 
 D_MODEL, D_SAE = 16, 48
 
@@ -257,6 +258,7 @@ def test_a_damaged_folder_is_refused_in_a_sentence(damage: str, tmp_path: Path) 
         load_dictionary(folder)
 
 
+@unchecked_types()
 def test_weights_that_are_not_numbers_or_do_not_fit_are_refused() -> None:
     with pytest.raises(FeatureError, match="NaN"):
         jumping(b_dec=torch.full((D_MODEL,), float("nan")))

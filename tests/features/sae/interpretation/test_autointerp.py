@@ -49,6 +49,9 @@ class Reader:
         self.asked.append(question)
         return self.proposal
 
+    def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        raise AssertionError("explanations are scored by whole choices")
+
     def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
         text, _, name = question.partition("Is this text")
         hit = name.split('"')[1].split()[-1] in text

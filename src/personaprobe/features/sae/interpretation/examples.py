@@ -60,7 +60,7 @@ class Histogram:
 def top_contexts(
     model: LanguageModel,
     readings: Sequence[Reading],
-    activations: Sequence[Float[Tensor, "pos"]],
+    activations: Sequence[Float[Tensor, "_"]],
     n: int,
 ) -> list[Context]:
     """The contexts of the ``n`` largest activations, at most one per text, in descending order.
@@ -82,7 +82,7 @@ def top_contexts(
 def non_activating_contexts(
     model: LanguageModel,
     readings: Sequence[Reading],
-    activations: Sequence[Float[Tensor, "pos"]],
+    activations: Sequence[Float[Tensor, "_"]],
     n: int,
     seed: int,
 ) -> Iterator[Context]:
@@ -114,7 +114,7 @@ def _context(model: LanguageModel, reading: Reading, acts: Tensor, centre: int) 
     return Context(reading.id, reading.family, tokens, tuple(acts[start:end].tolist()), centre - start)
 
 
-def activation_histogram(by_role: Mapping[str, Sequence[Float[Tensor, "pos"]]]) -> Histogram:
+def activation_histogram(by_role: Mapping[str, Sequence[Float[Tensor, "_"]]]) -> Histogram:
     """Histogram of a latent's activations, with the same edges for every role.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -69,7 +69,7 @@ class Architecture(ABC):
     layout: ClassVar[RowLayout] = "mixed"
 
     @classmethod
-    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Self:
+    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Architecture:
         """Build the architecture from the options of ``personaprobe sae train``; the default uses none of them.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -34,7 +34,7 @@ class JumpReLUArchitecture(Architecture):
     name: ClassVar[str] = "jumprelu"
 
     @classmethod
-    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Self:
+    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Architecture:
         """Weight the L0 penalty by ``penalty``."""
         cls.refuse_preselection(preselect)
         return cls(l0=penalty)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.training.architectures.architecture import Architecture, Losses
@@ -28,7 +28,7 @@ class ReLUArchitecture(Architecture):
     name: ClassVar[str] = "relu"
 
     @classmethod
-    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Self:
+    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Architecture:
         """Weight the L1 penalty by ``penalty``."""
         cls.refuse_preselection(preselect)
         return cls(l1=penalty)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,7 +28,7 @@ class SparseArchitecture(Architecture):
     aux: float
 
     @classmethod
-    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Self:
+    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Architecture:
         """Keep ``k`` latents per row; there is no penalty."""
         return cls(k=k, preselect=preselect)  # type: ignore[call-arg]  # options of the dataclasses below
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from personaprobe.features.sae.activation_functions import TopK
 from personaprobe.features.sae.kernels import selection
 from personaprobe.features.sae.kernels.sparse import ActiveLatents
+from personaprobe.features.sae.training.architectures.architecture import Architecture
 from personaprobe.features.sae.training.architectures.sparse_architecture import SparseArchitecture
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class TopKArchitecture(SparseArchitecture):
     name: ClassVar[str] = "topk"
 
     @classmethod
-    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Self:
+    def with_sparsity(cls, k: float, penalty: float, preselect: bool = False) -> Architecture:
         """Keep ``k`` latents per row, rounded down."""
         return cls(k=int(k), preselect=preselect)
 
