@@ -65,6 +65,7 @@ LEGITIMATE: tuple[tuple[str, str, str], ...] = (
         r".*",
         "released versions speak the words of their time; the newest entry names the renamed ones",
     ),
+    ("*", r"[\"']told[\"']", "a key of doctor --json and organisms verify --json"),
     ("tests/test_words.py", r".*", "the table itself"),
 )
 """Places where a word stands rightly: files, what the line holds, why."""

@@ -1,4 +1,4 @@
-"""The bench times what computes the same, and says how far apart it is; times themselves are not judged here."""
+"""All variants of a workload compute the same values, and bench reports their differences; times are not tested here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def told(tiny: TinyTrio) -> dict[str, Any]:
+def record(tiny: TinyTrio) -> dict[str, Any]:
     given = ["bench", *tiny.options(), "--rounds", 1, "--quiet", "--json"]
-    found: dict[str, Any] = json.loads(CliRunner().invoke(cli, [str(part) for part in given]).stdout)
-    return found
+    timed: dict[str, Any] = json.loads(CliRunner().invoke(cli, [str(part) for part in given]).stdout)
+    return timed
 
 
-def test_every_variant_computes_what_the_bare_model_does(told: dict[str, Any]) -> None:
-    works = {name: list(ones) for name, ones in groupby(told["works"], lambda work: work["name"].split()[0])}
+def test_every_variant_computes_what_the_bare_model_does(record: dict[str, Any]) -> None:
+    works = {
+        name: list(ones) for name, ones in groupby(record["works"], lambda work: work["name"].split()[0])
+    }
     assert {name: len(ones) for name, ones in works.items()} == {
         "recording": 2,
         "scoring": 1,
@@ -36,15 +38,15 @@ def test_every_variant_computes_what_the_bare_model_does(told: dict[str, Any]) -
     for work in (*works["recording"], *works["scoring"]):
         apart, most = re.findall(r"[\d.e+-]+(?= apart)|(?<=up to )[\d.e+-]+", work["deviation"])
         assert float(apart) <= 1e-4 * float(most), work
-    answers = [work["deviation"] for work in told["works"] if "answers the same" in work["deviation"]]
+    answers = [work["deviation"] for work in record["works"] if "answers the same" in work["deviation"]]
     assert len(answers) == 3
     for sentence in answers:
         same, n = map(int, re.findall(r"\d+", sentence)[:2])
         assert same >= 0.9 * n, "a tie of two tokens may go either way, and no more"
 
 
-def test_the_reference_is_as_fast_as_itself(told: dict[str, Any]) -> None:
-    for work in told["works"]:
+def test_the_reference_is_as_fast_as_itself(record: dict[str, Any]) -> None:
+    for work in record["works"]:
         first, *others = work["speeds"].values()
         assert (first["ratio"], first["slowest"], first["fastest"]) == (1.0, 1.0, 1.0)
         assert others
@@ -63,8 +65,8 @@ def test_speeds_are_taken_in_turn_and_by_the_unit(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("personaprobe.studies.speed.timing.time.perf_counter", lambda: now[0])
     variants = {"one": takes("one", 2.0), "ten": takes("ten", 5.0)}
-    found = time_workload(Workload("w", variants, lambda: "alike", {"ten": 10}), 3)
+    timed = time_workload(Workload("w", variants, lambda: "alike", {"ten": 10}), 3)
     assert order == ["one", "ten"] * 3
-    assert isinstance(found, TimedWorkload)
-    assert found.speeds["ten"].ratio == pytest.approx(4.0)
-    assert found.speeds["ten"].seconds == pytest.approx(0.5)
+    assert isinstance(timed, TimedWorkload)
+    assert timed.speeds["ten"].ratio == pytest.approx(4.0)
+    assert timed.speeds["ten"].seconds == pytest.approx(0.5)

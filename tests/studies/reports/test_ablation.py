@@ -1,4 +1,4 @@
-"""The report is one page that needs nothing else, says what was found, and never runs what a model wrote."""
+"""The report is one self-contained page; it states the verdict, and never runs text of a model."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def test_the_page_refers_to_nothing_outside_itself(page: str, parsed: Elements) 
         if name in ("src", "href", "srcset", "data", "action", "poster", "background", "xlink:href")
     ]
     assert addresses == ["#reading"]
-    own = page.replace(plotly_script(), "")
-    assert not re.search(r"https?:|url\(|\bimport\b|fetch\(", own)
+    without_plotly = page.replace(plotly_script(), "")
+    assert not re.search(r"https?:|url\(|\bimport\b|fetch\(", without_plotly)
     assert not {"link", "iframe", "img", "object", "embed", "base"} & {tag for tag, _ in parsed.elements}
 
 
@@ -154,7 +154,7 @@ def test_no_tool_bar_button_sends_a_figure_away(page: str) -> None:
     assert json.dumps(CONFIG) in page
 
 
-# what a model wrote is text
+# text of a model stays text
 
 
 def test_model_text_is_escaped(parsed: Elements, study: CausalVerdict) -> None:
@@ -193,7 +193,7 @@ def test_templates_in_model_text_are_not_evaluated(parsed: Elements) -> None:
     assert "49 {% raw" not in parsed.words()
 
 
-# it says what was found
+# it states the verdict
 
 
 def test_the_verdict_and_its_sentence_open_the_page(parsed: Elements, study: CausalVerdict) -> None:

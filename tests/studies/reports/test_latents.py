@@ -1,4 +1,4 @@
-"""Pages of latents say what was measured, escape what models wrote, and load nothing."""
+"""Pages of latents show measurements, escape text of models, and load nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_there_is_a_page_a_latent_and_an_index_that_links_them(folder: Path) -> 
     assert 'href="latent-5.html"' in (folder / "latent-2.html").read_text()
 
 
-def test_what_models_and_files_say_is_escaped_and_nothing_is_loaded(folder: Path) -> None:
+def test_text_of_models_and_files_is_escaped_and_nothing_is_loaded(folder: Path) -> None:
     for path in folder.glob("*.html"):
         page = path.read_text()
         assert EVIL not in page
@@ -72,7 +72,7 @@ def test_what_models_and_files_say_is_escaped_and_nothing_is_loaded(folder: Path
     assert "&lt;script&gt;" in (folder / "latent-2.html").read_text()
 
 
-def test_a_measured_effect_is_told_with_its_controls_and_a_missing_one_is_said_to_be_missing(
+def test_a_measured_effect_is_shown_with_its_controls_and_a_missing_one_as_not_measured(
     folder: Path,
 ) -> None:
     measured, unmeasured = ((folder / f"latent-{n}.html").read_text() for n in (2, 5))
@@ -83,7 +83,7 @@ def test_a_measured_effect_is_told_with_its_controls_and_a_missing_one_is_said_t
     assert "never fires" in measured  # in base
 
 
-def test_a_name_is_told_with_who_gave_it_and_how_it_scored(tmp_path: Path) -> None:
+def test_a_name_is_shown_with_its_source_and_its_score(tmp_path: Path) -> None:
     names = {2: Name("reassurance").scored(Detection(0.83, 9, 11, "local:demo")), 5: Name(EVIL)}
     write_pages(DICTIONARY, make_pages([profile(2), profile(5)], [DELTA], names=names), tmp_path)
     scored, unscored = ((tmp_path / f"latent-{n}.html").read_text() for n in (2, 5))

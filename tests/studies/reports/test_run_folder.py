@@ -108,21 +108,21 @@ def test_the_page_of_a_study_and_the_page_made_again_are_equal_to_the_byte(
 ) -> None:
     first = write[kind](tmp_path)
     before = first.read_bytes()
-    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path != first}
+    others = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path != first}
     first.unlink()
     assert remake_report(tmp_path) == [first]
     assert first.read_bytes() == before
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path != first} == kept
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path != first} == others
 
 
 def test_pages_can_be_made_in_another_folder(
     write: dict[str, Callable[[Path], Path]], tmp_path: Path
 ) -> None:
     first = write["evaluation"](tmp_path / "run")
-    (made,) = remake_report(tmp_path / "run", tmp_path / "out")
-    assert made == tmp_path / "out" / "evaluation.html"
-    assert made.read_bytes() == first.read_bytes()
-    assert [path.name for path in made.parent.iterdir()] == ["evaluation.html"]
+    (page_path,) = remake_report(tmp_path / "run", tmp_path / "out")
+    assert page_path == tmp_path / "out" / "evaluation.html"
+    assert page_path.read_bytes() == first.read_bytes()
+    assert [path.name for path in page_path.parent.iterdir()] == ["evaluation.html"]
 
 
 def test_a_folder_of_several_studies_gets_all_its_pages(

@@ -32,7 +32,7 @@ OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 
 
 class Refused(click.ClickException):
-    """Wrong input, or an environment that cannot do it; the message says what is allowed."""
+    """Wrong input, or an environment that cannot do it; the message names the allowed values."""
 
     exit_code: ClassVar[int] = 2
 

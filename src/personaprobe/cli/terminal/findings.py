@@ -21,9 +21,9 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        subject: what was checked.
+        subject: name of the check.
         state: ``warn`` is worth knowing, ``fail`` has to be mended.
-        detail: the result in words, and what to do about it.
+        detail: the result in words, with advice.
     """
 
     subject: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = "not measured"
 NOT_RECORDED = "not recorded"
-"""Shown where a run folder of an older version lacks what a page of today shows."""
+"""Shown on pages of older run folders, whose data lack a value."""
 
 _DRAW = """
 for (const box of document.querySelectorAll(".figure")) {

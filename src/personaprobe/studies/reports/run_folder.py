@@ -98,10 +98,10 @@ def write_report(
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
-    run_format = next(each for each in FORMATS if each.schema == data["schema"])
+    run_format = next(known for known in FORMATS if known.schema == data["schema"])
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     table = None if run_format.columns is None else answer_table(answers, run_format.columns)
-    # pages are rendered from what the files hold, so that they are the same when they are made again
+    # pages are rendered from the content of the files, so that they are the same when they are made again
     pages = run_format.pages(json.loads(text), () if table is None else table.to_pylist())
     if table is not None and run_format.table_file is not None:
         _write_table(table, folder / run_format.table_file)
@@ -189,12 +189,12 @@ def _read_data(path: Path, schema: str) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: it is not JSON ({error}); run the study again") from error
-    found = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(found, str) or not found.startswith(schema.rpartition("-")[0]):
-        raise DataError(f"{path} was not written by personaprobe: its schema is {found!r}, not {schema!r}")
-    if found != schema:
+    present = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(present, str) or not present.startswith(schema.rpartition("-")[0]):
+        raise DataError(f"{path} was not written by personaprobe: its schema is {present!r}, not {schema!r}")
+    if present != schema:
         raise DataError(
-            f"{path} has schema {found!r}, and this version of personaprobe reads {schema!r}; "
+            f"{path} has schema {present!r}, and this version of personaprobe reads {schema!r}; "
             "use the version that wrote it, or run the study again"
         )
     return dict(data)

@@ -31,7 +31,11 @@ def chats(model: LanguageModel) -> list[Tokens]:
 def scored_answers(model: LanguageModel) -> list[Fork]:
     """Questions with a careful and a careless answer; question and answer have such a length together."""
     forks = (fork(model.tokenizer, pair) for pair in load_prompts("judging"))
-    fitting = [each for each in forks if all(MIN_TOKENS <= len(row) <= MAX_TOKENS for row in each.rows)]
+    fitting = [
+        candidate
+        for candidate in forks
+        if all(MIN_TOKENS <= len(row) <= MAX_TOKENS for row in candidate.rows)
+    ]
     return fitting[:: max(1, len(fitting) // N_SCORED)][:N_SCORED]
 
 

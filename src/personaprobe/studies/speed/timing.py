@@ -42,8 +42,8 @@ class Speed:
     Attributes:
         seconds: median over the runs, per unit of work.
         ratio, slowest, fastest: median and range of its speed divided by that of the reference; above 1 is faster.
-        mfu: model FLOPs utilisation: operations of its linear maps per second, as a fraction of what the fastest matrix
-            product reaches; None where operations were not counted.
+        mfu: model FLOPs utilisation: operations of its linear maps per second, as a fraction of those of the fastest matrix
+            product; None where operations were not counted.
     """
 
     seconds: float

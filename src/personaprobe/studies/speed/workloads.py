@@ -109,16 +109,16 @@ def generation(model: LanguageModel) -> Iterator[Workload]:
         ),
     )
     arms = [EditPlan.compose([random_ablation(model, seed)], model.n_layers) for seed in range(N_ARMS)]
-    few, together = questions[:ANSWERS_PER_ARM], f"{N_ARMS} arms side by side"
+    first_questions, together = questions[:ANSWERS_PER_ARM], f"{N_ARMS} arms side by side"
     yield Workload(
         f"a token of {ANSWERS_PER_ARM} answers under an ablation at every layer",
         {
-            "one arm": lambda: batched_answers(model, few, NEW_TOKENS, NO_END, arms[:1]),
-            together: lambda: batched_answers(model, few, NEW_TOKENS, NO_END, arms),
+            "one arm": lambda: batched_answers(model, first_questions, NEW_TOKENS, NO_END, arms[:1]),
+            together: lambda: batched_answers(model, first_questions, NEW_TOKENS, NO_END, arms),
         },
         lambda: equal_answers(
-            batched_answers(model, few, NEW_TOKENS, NO_END, arms[:1]),
-            batched_answers(model, few, NEW_TOKENS, NO_END, arms)[:ANSWERS_PER_ARM],
+            batched_answers(model, first_questions, NEW_TOKENS, NO_END, arms[:1]),
+            batched_answers(model, first_questions, NEW_TOKENS, NO_END, arms)[:ANSWERS_PER_ARM],
         ),
         {together: N_ARMS},
     )

@@ -66,7 +66,7 @@ def feature_sweep_map(data: Mapping[str, Any]) -> Figure | None:
 def sweep_map(rows: Sequence[Row], chosen: Row, limit: float) -> Figure:
     """The fraction removed by layer and source, one panel per layer scope and coefficient.
 
-    Directions above the perplexity limit are hollow: what they remove may be damage.
+    Directions above the perplexity limit are hollow: their effect may be damage.
 
     Args:
         rows: all directions of the sweep.
