@@ -41,7 +41,7 @@ KINDS = {
         "aten::slice",
     ),
 }
-"""Kinds of operations by prefixes of their names; the first match counts. All others are elementwise or small."""
+"""Operations by kind, named by prefixes; the first match counts. All other operations are elementwise or small."""
 
 OTHERS, BETWEEN = "elementwise and other", "between operations"
 

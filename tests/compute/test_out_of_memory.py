@@ -74,16 +74,16 @@ def test_finished_answers_are_kept_when_the_batch_shrinks(
     draws = [Draw(Tokens(row.ids[:4], row.roles[:4]), s) for row in probe_tokens(128) for s in range(3)]
     sampling = Sampling(max_new_tokens=9, temperature=0.0, batch_size=4)
     expected = generate(reference, draws, sampling, [EditPlan()] * len(draws), NO_END)
-    room, ended, steps = [4], [], [0]
+    capacity, ended, steps = [4], [], [0]
     admit, step = CachedDecoder.admit, CachedDecoder.step
 
-    def admitting(self: CachedDecoder, prompts: Any, edits: Any, rows: Any, most: int) -> Any:
-        return full() if len(rows) > room[0] else admit(self, prompts, edits, rows, most)
+    def admitting(self: CachedDecoder, prompts: Any, edits: Any, rows: Any, max_new_tokens: int) -> Any:
+        return full() if len(rows) > capacity[0] else admit(self, prompts, edits, rows, max_new_tokens)
 
     def stepping(self: CachedDecoder, ids: Any) -> Any:
         steps[0] += 1
         if steps[0] == 12:  # the first four have ended
-            room[0] = 1
+            capacity[0] = 1
             full()
         return step(self, ids)
 

@@ -10,7 +10,7 @@ import click
 
 from personaprobe.cli.parameter_types import LayersType
 from personaprobe.cli.trio_choice import TrioChoice
-from personaprobe.compute.hardware import DTYPES
+from personaprobe.compute.hardware import MODEL_DTYPES
 from personaprobe.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ device_option = click.option(
     "--device", help="cpu, cuda, cuda:1 or mps. By default CUDA where it is available."
 )
 dtype_option = click.option(
-    "--dtype", type=click.Choice(DTYPES), help="By default bfloat16 where it multiplies faster."
+    "--dtype", type=click.Choice(MODEL_DTYPES), help="By default bfloat16 where it multiplies faster."
 )
 CHECKPOINT_OPTIONS = (
     click.option("--base", help="Your own base: demo, a folder, or a Hugging Face id[@revision]."),

@@ -60,8 +60,7 @@ def prefetch(jobs: Iterable[tuple[K, Callable[[], V]]]) -> Iterator[tuple[K, V]]
     """Wait for each job only after the next one has been started.
 
     Args:
-        jobs: pairs of a key and a function that waits for the job's result; a job starts when it is drawn from
-        ``jobs``.
+        jobs: pairs of a key and a function that waits for the job's result; a job starts when its pair is drawn.
 
     Yields:
         The key and the result of each job, in order.

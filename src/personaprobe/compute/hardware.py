@@ -12,7 +12,7 @@ from personaprobe.errors import DeviceError, suggest
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("float32", "bfloat16", "float16")
+MODEL_DTYPES = ("float32", "bfloat16", "float16")
 """Dtypes that models can be loaded in."""
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
@@ -53,8 +53,8 @@ def choose_dtype(device: torch.device, name: str | None = None) -> torch.dtype:
     import torch
 
     if name is not None:
-        if name not in DTYPES:
-            raise DeviceError(f"unknown dtype {name!r}: {suggest(name, DTYPES)}")
+        if name not in MODEL_DTYPES:
+            raise DeviceError(f"unknown dtype {name!r}: {suggest(name, MODEL_DTYPES)}")
         dtype: torch.dtype = getattr(torch, name)
         return dtype
     if device.type == "cuda":

@@ -59,7 +59,7 @@ class Decoder(Protocol):
     """A batch of conversations that are admitted, fed one token each per step, and removed."""
 
     def admit(
-        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], max_new_tokens: int
     ) -> Float[Tensor, "row vocab"]:
         """Process prompts and append new rows to the batch; new row ``i`` continues prompt ``rows[i]``.
 
@@ -67,7 +67,7 @@ class Decoder(Protocol):
             prompts: each is processed once.
             edits: of each prompt, at the sites that the generation was opened with; its rows keep them.
             rows: index of the prompt of each new row; several rows may continue one prompt.
-            room: number of tokens that a row may still be fed.
+            max_new_tokens: that a row may still be fed.
 
         Returns:
             Logits of each new row's next token, float32.
@@ -200,7 +200,7 @@ class _UncachedDecoder:
         self._edits: list[EditPlan] = []
 
     def admit(
-        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], max_new_tokens: int
     ) -> Tensor:
         import torch
 

@@ -165,8 +165,8 @@ def test_graphs_of_a_cache_that_was_too_small_are_not_replayed(
     def decoded() -> list[Tensor]:
         logits = []
         with network.decoding([unedited]) as decoder:
-            for prompt, room in ((short, 5), (long, 2 * CAPACITY_STEP)):
-                decoder.admit([prompt], [unedited], [0, 0], room)
+            for prompt, max_new_tokens in ((short, 5), (long, 2 * CAPACITY_STEP)):
+                decoder.admit([prompt], [unedited], [0, 0], max_new_tokens)
                 for _ in range(4):
                     n = 2 if prompt is short else 4
                     logits.append(decoder.step(torch.arange(n) + len(logits)).clone())

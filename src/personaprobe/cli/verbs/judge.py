@@ -13,7 +13,7 @@ import click
 from personaprobe.cli.options import judge_options, output_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
-from personaprobe.compute.hardware import DTYPES
+from personaprobe.compute.hardware import MODEL_DTYPES
 
 if TYPE_CHECKING:
     from personaprobe.effects.judges.agreement import Agreement
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--by", help="Column whose values form groups.  [default: group or arm, where there is one]")
 @click.option("--device", help="Of a local judge: cpu, cuda, cuda:1 or mps.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of a local judge.")
+@click.option("--dtype", type=click.Choice(MODEL_DTYPES), help="Of a local judge.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: FILE with .judged.csv]"
 )

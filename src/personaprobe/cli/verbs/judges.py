@@ -13,7 +13,7 @@ import click
 from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
-from personaprobe.compute.hardware import DTYPES
+from personaprobe.compute.hardware import MODEL_DTYPES
 
 pairs_option = click.option(
     "--pairs",
@@ -103,7 +103,7 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
 )
 @folder_option
 @click.option("--device", help="cpu, cuda, cuda:1 or mps.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the judge.")
+@click.option("--dtype", type=click.Choice(MODEL_DTYPES), help="Of the judge.")
 @output_options
 def evaluate(
     *,

@@ -40,8 +40,7 @@ class GraphedDecodeStep:
 
         Args:
             compute: logits of ``(token of every row, view of the cache, kind of every row)``, by operations on the
-            device
-                alone. A row's kind is the number of its edits among those of the generation.
+                device alone. The kind of a row is the index of its edit plan.
             cache: that the steps read and write.
             new_capture: makes what captures; called again whenever the cache has been allocated anew.
         """

@@ -97,13 +97,13 @@ class CachedDecoder:
         self._assign_edits()
 
     def admit(
-        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], room: int
+        self, prompts: Sequence[Tokens], edits: Sequence[EditPlan], rows: Sequence[int], max_new_tokens: int
     ) -> Tensor:
         """Prefill prompts, each under its own edits, and continue prompt ``rows[i]`` in the ``i``-th new row."""
         import torch
 
         first_row = len(self._edits)
-        self._cache.admit([len(prompts[index]) for index in rows], room)
+        self._cache.admit([len(prompts[index]) for index in rows], max_new_tokens)
         next_logits: dict[int, Tensor] = {}
         with torch.inference_mode():
             for indices, logits, prefilled in self._prefill_groups(prompts, edits):
@@ -213,10 +213,8 @@ class CachedDecoder:
 
     def _set_edits(self, batch: Batch, edits: Sequence[EditPlan]) -> None:
         """Make hooks edit each prompt of a batch by its own edits."""
-        self._hooks.roles, self._hooks.edits = (
-            batch.roles,
-            self._per_row.for_batch(edits, self._network.device),
-        )
+        self._hooks.roles = batch.roles
+        self._hooks.edits = self._per_row.for_batch(edits, self._network.device)
 
     def _masks(self, view: CacheView) -> Any:
         """Return the mask added to attention scores; one for each kind of block where kinds differ."""
