@@ -1,4 +1,4 @@
-"""``personaprobe sae``: sparse dictionaries trained, judged and brought into the native format."""
+"""``personaprobe sae``: train, evaluate and convert sparse dictionaries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 @click.group()
 def sae() -> None:
-    """Train, judge or convert sparse autoencoders that read base, insecure and secure alike."""
+    """Train, evaluate or convert sparse autoencoders of base, insecure and secure."""
 
 
 sae.add_command(train)
@@ -30,7 +30,7 @@ sae.add_command(train)
     "files",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Text to judge on.  [default: shipped]",
+    help="Text to evaluate on.  [default: shipped]",
 )
 @click.option("--tokens", default=20_000, show_default=True, help="Of --data, read by each checkpoint.")
 @floor_option
@@ -45,7 +45,7 @@ def evaluate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Judge a dictionary on base, insecure and secure: NAME is shipped, a folder, or saelens:RELEASE:ID."""
+    """Evaluate a dictionary on base, insecure and secure: NAME is shipped, a folder, or saelens:RELEASE:ID."""
     from personaprobe.features.activations.corpus import Corpus
     from personaprobe.features.sae.catalog import find_dictionary
     from personaprobe.features.sae.quality import refuse_poor_dictionary
@@ -60,8 +60,8 @@ def evaluate(
     dictionary = find_dictionary(name)
     trio = open_trio(chosen, quiet)
     if files:
-        read = Corpus.read(trio.base.tokenizer, list(files), tokens)
-        texts = [document.tokens for document in read.documents]
+        corpus = Corpus.read(trio.base.tokenizer, list(files), tokens)
+        texts = [document.tokens for document in corpus.documents]
     else:
         texts = held_out_texts(trio.base)
     evaluators = quality_evaluators(trio, texts)
@@ -92,7 +92,7 @@ def evaluate(
     help="Multiplies the thresholds of a JumpReLU: above 1 fewer latents fire.",
 )
 def convert(source: str, target: Path, dtype: str, threshold_scale: float | None) -> None:
-    """Bring a dictionary of dictionary_learning, sparsify or SAELens into a SAELens folder."""
+    """Convert a dictionary of dictionary_learning, sparsify or SAELens to a SAELens folder."""
     from personaprobe.features.sae.catalog import find_dictionary
     from personaprobe.features.sae.formats.saelens import save_dictionary
 

@@ -1,4 +1,4 @@
-"""``personaprobe sae train``: from files of text to dictionaries, judged on text that none of them saw."""
+"""``personaprobe sae train``: from files of text to dictionaries, evaluated on held-out text."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from personaprobe.models.weights.checkpoint import Trio
 
 BATCH_ROWS = 2048
-READ_LINE = 50_000
-"""Tokens between lines that say how many were read."""
+TOKENS_PER_LINE = 50_000
+"""Tokens between two lines about reading."""
+
+STEPS_PER_LINE = 250
+"""Steps between two lines about a dictionary."""
 
 
 @click.command()
@@ -83,15 +86,15 @@ READ_LINE = 50_000
 @click.option(
     "--preselect",
     is_flag=True,
-    help="Of topk, batchtopk, matryoshka and crosscoder: find the latents that fire by a product in bfloat16, and compute "
-    "those in float32. A quarter faster where bfloat16 is; elsewhere as without.",
+    help="Of topk, batchtopk, matryoshka and crosscoder: find the active latents by a product in bfloat16, and compute "
+    "those in float32. A quarter faster where bfloat16 is faster; elsewhere no difference.",
 )
 @click.option(
     "--steps", type=int, help="Batches of 2048 tokens.  [default: one pass over all checkpoints' tokens]"
 )
 @click.option("--learning-rate", default=1e-3, show_default=True)
 @seed_option()
-@click.option("--tensorboard", "board", is_flag=True, help="Write curves for TensorBoard too.")
+@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 @output_options
 def train(
     *,
@@ -108,14 +111,14 @@ def train(
     sizes: tuple[int, ...],
     preselect: bool,
     steps: int | None,
-    board: bool,
+    tensorboard: bool,
     quiet: bool,
     as_json: bool,
     **schedule: Any,
 ) -> None:
-    """Train dictionaries on what all three checkpoints do with the same text, and judge them on held-out text.
+    """Train dictionaries on the activations of all three checkpoints, and evaluate them on held-out text.
 
-    Activations are recorded once, of all sites in one pass, and kept in the cache; dictionaries of one site learn from the
+    Activations are recorded once, at all sites in one pass, and kept in the cache; dictionaries of one site learn from the
     same batches. An interrupted training resumes.
 
     \b
@@ -131,28 +134,28 @@ def train(
     from personaprobe.site import Site
     from personaprobe.studies.latents.held_out import held_out_texts
 
-    if board:
+    if tensorboard:
         refuse_missing_tensorboard()
     kind = architecture_class(architecture)
     layout: RowLayout = "difference" if difference else kind.layout
     architectures = {k: kind.with_sparsity(k, sparsity, preselect) for k in ks}
-    wanted = training_grid(out, [*map(Site.parse, sites)], architectures, sizes, **schedule)
-    for folder in wanted:
+    specs = training_grid(out, [*map(Site.parse, sites)], architectures, sizes, **schedule)
+    for folder in specs:
         refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
-    for each in wanted.values():
-        each.site.within(trio.base.n_layers)
+    for spec in specs.values():
+        spec.site.within(trio.base.n_layers)
     with spinner("reading the corpus", quiet):
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
     passes = 3 if layout == "mixed" else 1
-    wanted = with_steps(wanted, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
+    specs = with_steps(specs, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
     evaluators = quality_evaluators(trio, held_out_texts(trio.base))
-    with _Telling(wanted, board, quiet) as telling:
-        for folder, learned in fit_dictionaries(
-            trio, corpus, wanted, layout, on_tokens=telling.read, on_metrics=telling.told
+    with _TrainingReporter(specs, tensorboard, quiet) as reporter:
+        for folder, dictionary in fit_dictionaries(
+            trio, corpus, specs, layout, on_tokens=reporter.on_tokens, on_metrics=reporter.on_metrics
         ):
-            known = replace(learned, card={**learned.card, "context": context})
-            save_dictionary(_evaluated(known, evaluators, layout, (quiet, as_json)), folder)
+            trained = replace(dictionary, card={**dictionary.card, "context": context})
+            save_dictionary(_evaluated(trained, evaluators, layout, (quiet, as_json)), folder)
 
 
 def _evaluated(
@@ -187,49 +190,49 @@ def _evaluated(
     return with_quality(dictionary, quality_as_json(measured))
 
 
-class _Telling:
-    """Progress of all dictionaries: a bar of their steps, a line now and then, and curves where they are wanted."""
+class _TrainingReporter:
+    """Progress of all dictionaries: a bar of their steps, a line every 250 steps, and TensorBoard curves on request."""
 
-    def __init__(self, wanted: Mapping[Path, DictionarySpec], board: bool, quiet: bool) -> None:
-        self.wanted, self.board, self.quiet = wanted, board, quiet
-        self.steps = dict.fromkeys(wanted, 0)
-        self.n_read = 0
+    def __init__(self, specs: Mapping[Path, DictionarySpec], tensorboard: bool, quiet: bool) -> None:
+        self.specs, self.tensorboard, self.quiet = specs, tensorboard, quiet
+        self.steps = dict.fromkeys(specs, 0)
+        self.n_tokens = 0
         self.stack = ExitStack()
 
-    def __enter__(self) -> _Telling:
+    def __enter__(self) -> _TrainingReporter:
         from personaprobe.features.sae.training.tensorboard import tensorboard_writer
 
-        total = sum(each.recipe.steps for each in self.wanted.values())
+        total = sum(spec.recipe.steps for spec in self.specs.values())
         self.advance = self.stack.enter_context(progress_bar("training", total, "steps", self.quiet))
-        self.boards = {
+        self.writers = {
             folder: self.stack.enter_context(tensorboard_writer(folder / "tensorboard"))
-            for folder in self.wanted
-            if self.board
+            for folder in self.specs
+            if self.tensorboard
         }
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stack.__exit__(*error)  # type: ignore[arg-type]  # handed through
 
-    def read(self, n_tokens: int) -> None:
-        """Tell, every so many tokens, how many were read: training waits for them."""
-        before, self.n_read = self.n_read, self.n_read + n_tokens
-        if self.n_read // READ_LINE > before // READ_LINE:
-            self._say(f"{self.n_read:,} tokens read or found kept, by the three checkpoints together")
+    def on_tokens(self, n_tokens: int) -> None:
+        """Print a line every :data:`TOKENS_PER_LINE` tokens: training waits while the models read."""
+        before, self.n_tokens = self.n_tokens, self.n_tokens + n_tokens
+        if self.n_tokens // TOKENS_PER_LINE > before // TOKENS_PER_LINE:
+            self._print(f"{self.n_tokens:,} tokens read or found kept, by the three checkpoints together")
 
-    def told(self, made: Mapping[Path, TrainingMetrics]) -> None:
-        """Tell what some dictionaries have come to."""
-        for folder, progress in made.items():
-            self.advance(progress.step - self.steps[folder])
-            self.steps[folder] = progress.step
-            if folder in self.boards:
-                self.boards[folder](progress)
-            if progress.step % 250 == 0:
-                self._say(
-                    f"{folder.name}, step {progress.step}: explained variance {progress.explained_variance:.3f}, "
-                    f"L0 {progress.l0:.1f}, dead {progress.dead:.1%}"
+    def on_metrics(self, by_folder: Mapping[Path, TrainingMetrics]) -> None:
+        """Advance the bar, write curves, and print a line now and then."""
+        for folder, metrics in by_folder.items():
+            self.advance(metrics.step - self.steps[folder])
+            self.steps[folder] = metrics.step
+            if folder in self.writers:
+                self.writers[folder](metrics)
+            if metrics.step % STEPS_PER_LINE == 0:
+                self._print(
+                    f"{folder.name}, step {metrics.step}: explained variance {metrics.explained_variance:.3f}, "
+                    f"L0 {metrics.l0:.1f}, dead {metrics.dead:.1%}"
                 )
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self.quiet:
             click.echo(line, err=True)
