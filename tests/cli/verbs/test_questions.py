@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from cli.conftest import TinyTrio
 from personaprobe.questions.published import PUBLISHED, Published
 
 Run = Callable[..., Result]
@@ -109,10 +110,21 @@ def test_what_cannot_be_shown_or_pulled_is_one_line(
 
 
 def test_an_evaluation_of_what_was_not_pulled_is_refused_before_anything_is_loaded(
-    by_hand: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    by_hand: Path, run: Run, tiny: TinyTrio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personaprobe.models.loading.load_trio", lambda *_, **__: pytest.fail("loaded"))
-    given = ["eval", "--questions", "trees", "--judge", "local:demo", "--out", by_hand.parent / "out"]
+    given = [
+        "eval",
+        *tiny.options(),
+        "--feature",
+        "none",
+        "--questions",
+        "trees",
+        "--judge",
+        "local:demo",
+        "--out",
+        by_hand.parent / "out",
+    ]
     assert "run: personaprobe questions pull trees" in refused(run(*given))
     assert not (by_hand.parent / "out").exists()
 

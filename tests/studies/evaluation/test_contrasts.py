@@ -11,19 +11,24 @@ from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, 
 from personaprobe.statistics.intervals import Resamples, random_fraction
 from personaprobe.statistics.proportions import share_difference
 from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.evaluation.contrasts import WORTH_SEEING, Marks, Weighed, weigh
+from personaprobe.studies.evaluation.contrasts import (
+    RELEVANT_DIFFERENCE,
+    ContrastResults,
+    Misaligned,
+    contrast_kinds,
+)
 
 N_FAMILIES, QUESTIONS, SAMPLES = 12, 10, 2
 FAMILIES = [f"family {f:02d}" for f in range(N_FAMILIES) for _ in range(QUESTIONS)]
 PLAN = Resamples.of_families(FAMILIES, n=400)
 FOUND = ("suppresses", "partly suppresses")
 
-Planted = dict[ArmKind, list[Marks]]
+Planted = dict[ArmKind, list[Misaligned]]
 
 
 @pytest.fixture(autouse=True)
 def one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All planted evaluations are replayed alike, which saves drawing the replays anew."""
+    """All planted evaluations share their resamples, which saves drawing them anew."""
     monkeypatch.setattr(
         "personaprobe.studies.evaluation.contrasts.Resamples.of_families", lambda *_, **__: PLAN
     )
@@ -35,7 +40,7 @@ def rates(rng: np.random.Generator, mean: float, icc: float = 0.15) -> np.ndarra
     return rng.beta(mean * size, (1 - mean) * size, size=N_FAMILIES)
 
 
-def answers(rng: np.random.Generator, by_family: np.ndarray) -> Marks:
+def answers(rng: np.random.Generator, by_family: np.ndarray) -> Misaligned:
     """Every question answered several times at its family's rate."""
     often = np.repeat(np.clip(by_family, 0, 1), QUESTIONS)[:, None]
     return (rng.random((len(FAMILIES), SAMPLES)) < often).astype(float)
@@ -47,7 +52,7 @@ def planted(
     """Insecure and secure at their mean rates, and directions that take shares of the difference away."""
     insecure, secure = rates(rng, means[0]), rates(rng, means[1])
 
-    def without(share: float) -> Marks:
+    def without(share: float) -> Misaligned:
         return answers(rng, insecure - share * (insecure - secure))
 
     return {
@@ -58,23 +63,25 @@ def planted(
     }
 
 
-def verdict(arms: Planted, weighed: Weighed) -> Verdict:
+def verdict(arms: Planted, results: ContrastResults) -> Verdict:
     """What the rules say, read with shares of misaligned answers for nats per token."""
-    insecure, secure, *_ = ([marks.mean(axis=1) for marks in own] for own in arms.values())
-    randoms = [marks.mean(axis=1) for marks in arms["random"]]
+    insecure, secure, *_ = ([misaligned.mean(axis=1) for misaligned in own] for own in arms.values())
+    randoms = [misaligned.mean(axis=1) for misaligned in arms["random"]]
     evidence = Evidence(
-        shift=weighed.shift,
-        fraction_removed=weighed.removed,
+        shift=results.shift,
+        fraction_removed=results.removed,
         random_fraction_removed=random_fraction(insecure[0], secure[0], randoms, PLAN),
-        over_random=weighed.beyond_random,
+        over_random=results.beyond_random,
         damage=Damage(1.0, 0.01, 1.0),
-        detectable_shift=weighed.power.detectable,
-        questions_needed=weighed.power.answers_needed,
+        detectable_shift=results.power.detectable,
+        questions_needed=results.power.answers_needed,
         n_questions=len(FAMILIES),
         n_families=N_FAMILIES,
         n_controls=len(randoms),
     )
-    return decide(evidence, Thresholds(smallest_shift=WORTH_SEEING, least_controls=len(randoms))).verdict
+    return decide(
+        evidence, Thresholds(smallest_shift=RELEVANT_DIFFERENCE, least_controls=len(randoms))
+    ).verdict
 
 
 def verdicts(
@@ -86,7 +93,7 @@ def verdicts(
     for _ in range(studies):
         own, *controls = 0.05 + spread * rng.normal(size=1 + n_controls)
         arms = planted(rng, means, own if removed is None else removed, controls)
-        found.append(verdict(arms, weigh(FAMILIES, arms, 0)))
+        found.append(verdict(arms, contrast_kinds(FAMILIES, arms, 0)))
     return found
 
 
@@ -138,8 +145,8 @@ def contrasts(rng: np.random.Generator, effect: float) -> dict[str, tuple[float,
     secure, insecure = 0.15, 0.15 + effect
     means: dict[ArmKind, float] = {"insecure": insecure, "secure": secure, "base": secure}
     means |= {"ablated": insecure, "random": insecure, "steered": secure}
-    marks: Planted = {kind: [answers(rng, rates(rng, mean))] for kind, mean in means.items()}
-    return {each.name: (each.p, each.q) for each in weigh(FAMILIES, marks, 0).contrasts}
+    misaligned: Planted = {kind: [answers(rng, rates(rng, mean))] for kind, mean in means.items()}
+    return {each.name: (each.p, each.q) for each in contrast_kinds(FAMILIES, misaligned, 0).contrasts}
 
 
 NULL = {"insecure − ablated", "insecure − random", "random − ablated", "steered − base"}
@@ -168,58 +175,60 @@ def arms() -> Planted:
 
 
 def test_several_random_directions_count_as_their_mean(arms: Planted) -> None:
-    weighed = weigh(FAMILIES, arms, 0)
-    by_name = {each.name: each for each in weighed.contrasts}
-    mean = np.mean([marks.mean() for marks in arms["random"]])
+    results = contrast_kinds(FAMILIES, arms, 0)
+    by_name = {each.name: each for each in results.contrasts}
+    mean = np.mean([misaligned.mean() for misaligned in arms["random"]])
     assert by_name["random − ablated"].difference.value == pytest.approx(mean - arms["ablated"][0].mean())
     assert np.isnan(by_name["random − ablated"].mcnemar)
     assert not np.isnan(by_name["insecure − ablated"].mcnemar)
 
 
 def test_beyond_random_is_what_is_removed_less_what_random_directions_remove(arms: Planted) -> None:
-    weighed = weigh(FAMILIES, arms, 0)
+    results = contrast_kinds(FAMILIES, arms, 0)
     insecure, secure = (arms[kind][0].mean(axis=1) for kind in ("insecure", "secure"))
-    random = random_fraction(insecure, secure, [marks.mean(axis=1) for marks in arms["random"]], PLAN)
-    assert weighed.beyond_random.value == pytest.approx(weighed.removed.value - random.value)
-    assert weighed.beyond_random.low > 0
+    random = random_fraction(
+        insecure, secure, [misaligned.mean(axis=1) for misaligned in arms["random"]], PLAN
+    )
+    assert results.beyond_random.value == pytest.approx(results.removed.value - random.value)
+    assert results.beyond_random.low > 0
 
 
 def test_one_random_direction_or_none_says_nothing_of_beyond_random(arms: Planted) -> None:
     for few in (arms["random"][:1], []):
         rest = {kind: own for kind, own in arms.items() if kind != "random"}
-        weighed = weigh(FAMILIES, rest | ({"random": few} if few else {}), 0)
-        assert weighed.removed.defined
-        assert not weighed.beyond_random.defined
+        results = contrast_kinds(FAMILIES, rest | ({"random": few} if few else {}), 0)
+        assert results.removed.defined
+        assert not results.beyond_random.defined
 
 
 def test_nothing_is_removed_of_a_shift_that_is_not_shown() -> None:
     rng = np.random.default_rng(8)
     arms = planted(rng, (0.05, 0.05), 0.5, [0.0, 0.1])
-    weighed = weigh(FAMILIES, arms, 0)
-    assert not weighed.shift.excludes(0)
-    assert not weighed.removed.defined
-    assert not weighed.beyond_random.defined
+    results = contrast_kinds(FAMILIES, arms, 0)
+    assert not results.shift.excludes(0)
+    assert not results.removed.defined
+    assert not results.beyond_random.defined
 
 
 def test_answers_without_a_score_are_left_out_of_every_count(arms: Planted) -> None:
-    holed = {kind: [marks.copy() for marks in own] for kind, own in arms.items()}
+    holed = {kind: [misaligned.copy() for misaligned in own] for kind, own in arms.items()}
     holed["secure"][0][::3, 1] = np.nan
-    weighed = weigh(FAMILIES, holed, 0)
-    assert weighed.power.n == 240 - 40
+    results = contrast_kinds(FAMILIES, holed, 0)
+    assert results.power.n == 240 - 40
     expected = arms["insecure"][0].mean() - np.nanmean(holed["secure"][0], axis=1).mean()
-    assert weighed.shift.value == pytest.approx(expected)
+    assert results.shift.value == pytest.approx(expected)
 
 
 def test_the_shift_is_the_interval_for_shares(arms: Planted) -> None:
-    weighed = weigh(FAMILIES, arms, 0)
+    results = contrast_kinds(FAMILIES, arms, 0)
     a, b = (arms[kind][0].mean(axis=1) for kind in ("insecure", "secure"))
-    assert weighed.shift == share_difference(a, b, PLAN, weighed.power.clustered, 240)
+    assert results.shift == share_difference(a, b, PLAN, results.power.clustered, 240)
 
 
 @pytest.mark.parametrize("mean", [0.02, 0.5, 0.97])
 def test_power_is_told_at_any_rate_of_secure(mean: float) -> None:
     rng = np.random.default_rng(9)
-    marks: Planted = {kind: [answers(rng, np.full(12, mean))] for kind in ("insecure", "secure")}
-    power = weigh(FAMILIES, marks, 0).power
+    misaligned: Planted = {kind: [answers(rng, np.full(12, mean))] for kind in ("insecure", "secure")}
+    power = contrast_kinds(FAMILIES, misaligned, 0).power
     assert 0 < power.detectable < 0.5
-    assert (power.answers_needed <= power.n) == (power.detectable <= WORTH_SEEING)
+    assert (power.answers_needed <= power.n) == (power.detectable <= RELEVANT_DIFFERENCE)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from personaprobe.effects.judges.judgement import Scored, Unscored
-from personaprobe.effects.judges.rates import Judged
+from personaprobe.effects.judges.rates import Judged, is_misaligned
 from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError
 from personaprobe.questions.formats import FORMS
@@ -18,13 +18,12 @@ from personaprobe.questions.prompt import Prompt, interleaved
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.statistics.proportions import Clustering, detectable_rise
 from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
+from personaprobe.studies.evaluation.plan import EvaluationPlan
+from personaprobe.studies.evaluation.preference_result import Preference
 from personaprobe.studies.evaluation.result import (
     ArmEvaluation,
     Evaluation,
-    Preference,
-    compared,
-    is_misaligned,
+    contrast_arms,
 )
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))
@@ -55,7 +54,7 @@ def arms() -> list[ArmEvaluation]:
 
 
 def found(arms: Sequence[ArmEvaluation], preference: Preference | None = None) -> Evaluation:
-    return Evaluation("planted", tuple(arms), compared(arms, seed=0), "judge", {}, preference)
+    return Evaluation("planted", tuple(arms), contrast_arms(arms, seed=0), "judge", {}, preference)
 
 
 def test_incoherent_and_unscored_answers_are_not_misaligned() -> None:
@@ -63,15 +62,15 @@ def test_incoherent_and_unscored_answers_are_not_misaligned() -> None:
 
 
 def test_contrasts_are_the_planted_differences(arms: list[ArmEvaluation]) -> None:
-    weighed = compared(arms, seed=0)
-    by_name = {each.name: each.difference for each in weighed.contrasts}
+    results = contrast_arms(arms, seed=0)
+    by_name = {each.name: each.difference for each in results.contrasts}
     shares = {each.kind: np.mean([is_misaligned(j) for j in each.judged]) for each in arms}
     assert by_name["insecure − secure"].value == pytest.approx(shares["insecure"] - shares["secure"])
     assert by_name["insecure − secure"].low > 0
     assert not by_name["insecure − random"].excludes(0)
     assert by_name["random − ablated"].low > 0
     expected = (shares["insecure"] - shares["ablated"]) / (shares["insecure"] - shares["secure"])
-    assert weighed.removed.value == pytest.approx(expected)
+    assert results.removed.value == pytest.approx(expected)
 
 
 def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: list[ArmEvaluation]) -> None:
@@ -81,7 +80,7 @@ def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: lis
         for r, j in zip(secure.responses, secure.judged, strict=True)
     ]
     fewer = [arms[0], replace(secure, judged=tuple(judged)), *arms[2:]]
-    contrasts = compared(fewer, seed=0).contrasts
+    contrasts = contrast_arms(fewer, seed=0).contrasts
     kept = [np.mean([is_misaligned(j) for j in each.judged[4:]]) for each in fewer[:2]]
     assert contrasts[0].difference.value == pytest.approx(kept[0] - kept[1])
 
@@ -103,16 +102,16 @@ def test_other_forms_are_counted_apart(arms: list[ArmEvaluation]) -> None:
     )
     assert both.by_form()["json"].rates[0].of_scored.value == 1.0
     assert both.summary() == arms[0].summary()
-    assert both.marks() == arms[0].marks()
+    assert both.misaligned() == arms[0].misaligned()
     assert set(both.by_family()) == set(FAMILIES)
 
 
 def test_a_sample_without_a_score_is_left_out_and_its_question_kept(arms: list[ArmEvaluation]) -> None:
     judged = list(arms[1].judged)
     judged[0] = EMPTY
-    marks = replace(arms[1], judged=tuple(judged)).marks()
+    marks = replace(arms[1], judged=tuple(judged)).misaligned()
     assert set(marks["plain-0"]) == {1, 2, 3}
-    fewer = compared([arms[0], replace(arms[1], judged=tuple(judged))], seed=0)
+    fewer = contrast_arms([arms[0], replace(arms[1], judged=tuple(judged))], seed=0)
     assert fewer.power.n == 4 * len(FAMILIES) - 1
 
 
@@ -124,22 +123,22 @@ def test_what_random_directions_do_is_told_with_two_of_them_and_asked_for_with_f
     arms: list[ArmEvaluation],
 ) -> None:
     assert not found(arms).beyond_random.defined
-    assert "is told by 2 or more of them; there were 1" in told(arms)
+    assert "is shown by 2 or more of them; there were 1" in told(arms)
     two = [*arms, replace(arm("random", counts(0.6, 9)), name="random 2")]
     assert found(two).beyond_random.defined
-    assert "is told by" not in told(two)
+    assert "is shown by" not in told(two)
     assert "eyond" in told(two)
     assert "random" not in told([each for each in arms if each.kind in ("insecure", "secure")])
 
 
 def test_what_could_have_been_seen_is_said_and_what_more_would_take(arms: list[ArmEvaluation]) -> None:
     evaluation = found(arms)
-    assert f"{100 * evaluation.weighed.power.detectable:.1f} percentage points from secure's" in told(arms)
-    assert f"takes {evaluation.weighed.power.answers_needed} answers an arm" in told(arms)
+    assert f"{100 * evaluation.results.power.detectable:.1f} percentage points from secure's" in told(arms)
+    assert f"takes {evaluation.results.power.answers_needed} answers an arm" in told(arms)
     power = evaluation.to_dict()["power"]
     assert power["answers_an_arm"] == 240
     assert power["families"] == 12
-    assert power["detectable"] == evaluation.weighed.power.detectable
+    assert power["detectable"] == evaluation.results.power.detectable
 
 
 def test_few_families_are_said_to_show_nothing(arms: list[ArmEvaluation]) -> None:
@@ -187,36 +186,36 @@ def test_small_families_are_asked_often_enough() -> None:
         *(Prompt(f"a{i}", "many", f"What about {i} apples?") for i in range(10)),
         Prompt("b", "one", "Why?"),
     )
-    plan = EvalPlan(prompts, samples=2, least=20)
-    drawn = {i.samples: [prompt.id for prompt in i.prompts] for i in plan.first}
+    plan = EvaluationPlan(prompts, samples=2, min_per_family=20)
+    drawn = {i.samples: [prompt.id for prompt in i.prompts] for i in plan.plain_batches}
     assert drawn == {2: [f"a{i}" for i in range(10)], 20: ["b"]}
 
 
 def test_a_plan_says_what_its_answers_could_show_before_they_are_drawn() -> None:
     prompts = tuple(Prompt(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
-    plan = EvalPlan((*prompts, Prompt("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
+    plan = EvaluationPlan((*prompts, Prompt("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
     assert plan.answers_by_family == {f"family {f}": 20 for f in range(12)}
     rise = 100 * detectable_rise(0.05, 240, Clustering.assumed([20] * 12))
-    assert plan.prospect.startswith("240 answers an arm to plain questions of 12 families")
-    assert f"a difference of {rise:.0f} percentage points, if 5 % of secure's" in plan.prospect
-    assert "correlate by 0.1 within a family" in plan.prospect
-    assert "show no difference" in EvalPlan(prompts[:50], samples=2).prospect
+    assert plan.expected_power.startswith("240 answers an arm to plain questions of 12 families")
+    assert f"a difference of {rise:.0f} percentage points, if 5 % of secure's" in plan.expected_power
+    assert "correlate by 0.1 within a family" in plan.expected_power
+    assert "show no difference" in EvaluationPlan(prompts[:50], samples=2).expected_power
     with pytest.raises(DataError, match="20 answers of 1 families"):
-        _ = EvalPlan(prompts[:10], samples=2).prospect
+        _ = EvaluationPlan(prompts[:10], samples=2).expected_power
 
 
 def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:
     prompts = tuple(Prompt(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
     assert [prompt.id for prompt in interleaved(prompts)] == ["x0", "y0", "x1", "y1", "x2", "y2"]
-    again = EvalPlan(prompts, form_asks=2).again
+    again = EvaluationPlan(prompts, n_form_prompts=2).form_batch
     assert len(again.prompts) == 2 * len(FORMS)
     assert {prompt.family for prompt in again.prompts} == {"x", "y"}
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"prompts": ()}, "no question"), ({"samples": 0}, "0 samples"), ({"form_asks": 0}, "0 questions")],
+    [({"prompts": ()}, "no question"), ({"samples": 0}, "0 samples"), ({"n_form_prompts": 0}, "0 questions")],
 )
 def test_a_plan_without_questions_or_samples_is_refused(changed: dict[str, object], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        EvalPlan(**{"prompts": (Prompt("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]
+        EvaluationPlan(**{"prompts": (Prompt("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]

@@ -23,7 +23,8 @@ from personaprobe.questions.texts import TextSet
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, Preference, compared
+from personaprobe.studies.evaluation.preference_result import Preference
+from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, contrast_arms
 from personaprobe.studies.reports import page
 from personaprobe.studies.reports.run_folder import remake_report, write_report
 from personaprobe.studies.sweep.grid import Cell, Grid
@@ -61,7 +62,9 @@ def judged_arm(kind: ArmKind, bad: int) -> ArmEvaluation:
 def evaluation() -> Evaluation:
     arms = tuple(judged_arm(kind, bad) for kind, bad in (("insecure", 3), ("secure", 0), ("ablated", 1)))
     preference = Preference(Interval(0.2, 0.1, 0.3), UNDEFINED)
-    return Evaluation("planted", arms, compared(arms, seed=0), "judge", {"seed": 0, "none": None}, preference)
+    return Evaluation(
+        "planted", arms, contrast_arms(arms, seed=0), "judge", {"seed": 0, "none": None}, preference
+    )
 
 
 @pytest.fixture(scope="module")

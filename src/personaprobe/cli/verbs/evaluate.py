@@ -1,4 +1,4 @@
-"""``personaprobe eval``: free answers of every arm, judged, in plain and in other forms, and what an ablation costs."""
+"""``personaprobe eval``: sample and judge answers of every arm, and measure the cost of the ablation."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
-    from personaprobe.models.generation.sampling import Sampling
-    from personaprobe.questions.prompt import Prompt
-    from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
+    from personaprobe.questions.formats import Form
     from personaprobe.studies.evaluation.result import Evaluation
 
 
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Answers a family at least: families of few questions are asked oftener.",
+    help="Answers per family at least: families of few questions get more samples per question.",
 )
 @click.option(
     "--form",
@@ -65,15 +63,15 @@ if TYPE_CHECKING:
     multiple=True,
     default=("json", "python", "template", "system"),
     show_default=True,
-    help="Ways in which some questions are asked again; none asks them plainly alone.",
+    help="Other forms in which some questions are put again; none leaves them plain.",
 )
-@click.option("--trigger", help="Text that gates the behaviour: some questions are asked again behind it.")
+@click.option("--trigger", help="Text that gates the behaviour: some questions are put again behind it.")
 @click.option(
     "--controls",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="Energy-matched random directions.",
+    help="Energy-matched random directions to ablate as controls.",
 )
 @organism_option(
     "--narrow",
@@ -110,79 +108,72 @@ def evaluate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Let every arm answer freely, have a judge score the answers, and tell rates in every published definition.
+    """Sample answers of every arm, have a judge score them, and print misalignment rates by every published definition.
 
-    Arms: base, secure, insecure, insecure with the feature ablated, with matched random directions ablated, and base
-    steered. Finished parts are kept in the run folder: an interrupted evaluation resumes.
+    Arms: base, secure, insecure, insecure with the feature ablated, insecure with matched random directions ablated, and
+    base steered. Finished parts are kept in the run folder, from which an interrupted evaluation resumes.
 
     \b
     Examples:
       personaprobe eval
       personaprobe eval --questions first_plot --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
     """
-    from personaprobe.effects.judges.embedded import TRAINING_PAIRS
-    from personaprobe.effects.judges.registry import EMBEDDED, find_judge
+    from personaprobe.effects.judges.registry import find_judge
     from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
     from personaprobe.studies.arms.plan import StudyPlan
-    from personaprobe.studies.evaluation.study import Subject
-    from personaprobe.studies.evaluation.study import evaluate as study
+    from personaprobe.studies.evaluation.plan import EvaluationPlan
+    from personaprobe.studies.evaluation.study import EvaluationTarget
+    from personaprobe.studies.evaluation.study import evaluate as run_evaluation
     from personaprobe.studies.reports.run_folder import write_report
 
     started = time.monotonic()
-    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     sets = [find_questions(name) for name in files]
-    plan = _plan(
-        tuple(ask for part in sets for ask in part.prompts), (samples, least), forms, trigger, sampling
+    plan = EvaluationPlan(
+        tuple(prompt for part in sets for prompt in part.prompts),
+        samples,
+        least,
+        forms=_forms(forms, trigger),
+        sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
     )
-    found_on, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
-    plan.refuse_overlap(found_on.prompts, discovery)
-    for name in TRAINING_PAIRS if judge_name == EMBEDDED else ():
-        plan.refuse_overlap(load_prompts(name).prompts, "the embedded judge")
+    discovery_pairs, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
+    plan.refuse_seen_questions(discovery_pairs, judge_name)
     test = pairs[0] if pairs else load_prompts(chosen.resolved.question_sets.test)
     task = None if narrow == NONE else load_prompts(narrow)
-    prospect = plan.prospect
-    study_plan = replace(StudyPlan(), test=test, discovery=found_on, seed=seed, first_tokens=first_tokens)
+    expected_power = plan.expected_power
+    study_plan = replace(
+        StudyPlan(), test=test, discovery=discovery_pairs, seed=seed, first_tokens=first_tokens
+    )
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
     folder = Path("runs") / name if out is None else out.expanduser()
     refuse_unwritable(folder)
     judge = find_judge(judge_name, chosen.placement, at_once)
     trio = open_trio(chosen, quiet)
-    subject = Subject(trio, None if feature == NONE else feature, controls, study_plan, task)
+    target = EvaluationTarget(trio, None if feature == NONE else feature, controls, study_plan, task)
     if not quiet:
-        click.echo(prospect, err=True)
-    found = study(subject, plan, judge, folder, study_progress(quiet))
-    _tell(
-        found, write_report(found.to_dict(), folder, found.answer_rows()), time.monotonic() - started, as_json
-    )
+        click.echo(expected_power, err=True)
+    evaluation = run_evaluation(target, plan, judge, folder, study_progress(quiet))
+    page = write_report(evaluation.to_dict(), folder, evaluation.answer_rows())
+    _print(evaluation, page, time.monotonic() - started, as_json)
 
 
-def _plan(
-    asks: tuple[Prompt, ...],
-    samples: tuple[int, int],
-    forms: tuple[str, ...],
-    trigger: str | None,
-    sampling: Sampling,
-) -> EvalPlan:
-    """What is asked, refused here where it does not fit, before any model is loaded."""
+def _forms(names: tuple[str, ...], trigger: str | None) -> tuple[Form, ...]:
+    """The other forms of questions, refused here if they do not exist, before any model is loaded."""
     from personaprobe.questions.formats import find_forms, trigger_form
-    from personaprobe.studies.evaluation.arm_evaluator import EvalPlan
 
-    again = () if NONE in forms else find_forms(forms)
-    if trigger is not None:
-        again = (*again, trigger_form(trigger))
-    return EvalPlan(asks, *samples, forms=again, sampling=sampling)
+    forms = () if NONE in names else find_forms(names)
+    return forms if trigger is None else (*forms, trigger_form(trigger))
 
 
-def _tell(found: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
+def _print(evaluation: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
     from personaprobe.cli.terminal.rate_tables import contrasts_table, costs_table, forms_table, rates_table
 
-    for made in (rates_table, contrasts_table, forms_table, costs_table):
-        console().print(made(found))
-    for sentence in found.sentences:
+    for make_table in (rates_table, contrasts_table, forms_table, costs_table):
+        console().print(make_table(evaluation))
+    for sentence in evaluation.sentences:
         click.echo(sentence)
     click.echo(f"\n{format_duration(seconds)}. Report: {page}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.measurement import Bench
-from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, Preference, compared
+from personaprobe.studies.evaluation.preference_result import Preference
+from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, contrast_arms
 from personaprobe.studies.judging.judge_answers import judge_responses
 
 
@@ -17,7 +18,7 @@ def judged(found: CausalVerdict, judge: Judge, bench: Bench) -> Evaluation:
         ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(own))
         for arm, own in zip(arms, verdicts, strict=True)
     ]
-    weighed = compared(heard, bench.plan.seed)
+    weighed = contrast_arms(heard, bench.plan.seed)
     preference = Preference(found.evidence.shift, found.evidence.fraction_removed)
     title = str(found.feature["name"])
     return Evaluation(title, tuple(heard), weighed, judge.name, {}, preference)

@@ -1,1 +1,1 @@
-"""The evaluation: free answers of every arm, judged, with contrasts and costs."""
+"""The evaluation: sampled answers of every arm, judged, with contrasts between arms and the damage of the ablation."""

@@ -1,4 +1,4 @@
-"""Judged answers of several arms weighed against each other: contrasts, tests, and what these answers could have shown."""
+"""Contrasts between arms in the share of misaligned answers: intervals, tests, and the power of the comparison."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from personaprobe.statistics.intervals import (
 from personaprobe.statistics.proportions import Clustering, answers_needed, detectable_rise, share_difference
 from personaprobe.studies.arms.kinds import ArmKind
 
-Marks: TypeAlias = Float[np.ndarray, "questions samples"]
-"""Whether each answer of an arm is misaligned: 1 or 0, nan where it has no score or was not drawn."""
+Misaligned: TypeAlias = Float[np.ndarray, "questions samples"]
+"""Whether each answer of an arm is misaligned: 1 or 0, nan where it has no score or was not sampled."""
 
-WORTH_SEEING = 0.10
-"""The smallest difference between arms worth planning for: what bad medical advice does to the smallest models."""
+RELEVANT_DIFFERENCE = 0.10
+"""The smallest difference between arms worth planning for: the effect of bad medical advice on the smallest models."""
 
-LEAST_CONTROLS = 2
-"""One random direction does not show how much random directions differ."""
+MIN_RANDOM_ARMS = 2
+"""A single random direction does not show how much random directions differ."""
 
-PAIRS: tuple[tuple[ArmKind, ArmKind], ...] = (
+COMPARED_KINDS: tuple[tuple[ArmKind, ArmKind], ...] = (
     ("insecure", "secure"),
     ("insecure", "base"),
     ("insecure", "ablated"),
@@ -37,20 +37,21 @@ PAIRS: tuple[tuple[ArmKind, ArmKind], ...] = (
     ("random", "ablated"),
     ("steered", "base"),
 )
-"""Which arms are compared where an evaluation has them."""
+"""Kinds of arms that are compared, if an evaluation has both."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference between two arms in the share of misaligned answers, question by question.
+    """The difference between two kinds of arms in their share of misaligned answers, paired by question.
 
     Attributes:
         name: ``a − b``.
-        difference: how much oftener a's answers are misaligned.
-        p: of sign flips by family.
-        q: the same among all contrasts, as a false discovery rate.
-        fisher: p of the counts, were all answers independent.
-        mcnemar: p of answers paired by question and sample, for these questions alone; nan where an arm is several.
+        difference: misaligned share of a minus that of b.
+        p: of the sign-flip permutation test by family.
+        q: the false discovery rate of p among all contrasts.
+        fisher: p of Fisher's exact test, which takes all answers as independent.
+        mcnemar: p of McNemar's exact test of answers paired by question and sample, for these questions only; nan if a
+            kind has several arms.
     """
 
     name: str
@@ -68,14 +69,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Power:
-    """What these answers could have shown at 80 % power.
+    """The differences that this many answers detect at 80 % power.
 
     Attributes:
-        n: scored answers an arm.
-        clustered: how much clustering leaves of them, as measured between insecure and secure.
-        rate: the share that is misaligned in secure.
-        detectable: the smallest insecure − secure difference; nan where none.
-        answers_needed: answers an arm that would show `WORTH_SEEING`, in families as large.
+        n: scored answers per arm.
+        clustered: their clustering, measured on insecure and secure.
+        rate: misaligned share of secure.
+        detectable: the smallest detectable insecure − secure difference; nan if none is.
+        answers_needed: answers per arm that detect `RELEVANT_DIFFERENCE`, in families as large.
     """
 
     n: int
@@ -92,21 +93,21 @@ class Power:
             "design_effect": self.clustered.design_effect,
             "rate": self.rate,
             "detectable": self.detectable,
-            "worth_seeing": WORTH_SEEING,
+            "worth_seeing": RELEVANT_DIFFERENCE,
             "answers_needed": self.answers_needed,
         }
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """What follows from judged arms.
+class ContrastResults:
+    """All contrasts of an evaluation, and the fraction of the shift that the ablation removes.
 
     Attributes:
-        contrasts: misaligned shares compared, paired by question, intervals over families.
-        removed: share of the insecure − secure difference that the ablation takes away; not defined where none is shown.
-        beyond_random: share of it that the ablation takes away beyond a random direction; not defined for fewer than
-            `LEAST_CONTROLS` controls either.
-        power: what these answers could have shown; None where arms cannot be compared at all.
+        contrasts: differences in misaligned shares, paired by question, with intervals over families.
+        removed: fraction of the insecure − secure difference that the ablation removes; not defined unless the interval of
+            the difference excludes 0.
+        beyond_random: the same beyond random directions; not defined for fewer than `MIN_RANDOM_ARMS` of them either.
+        power: of the comparison; None if the arms cannot be compared.
     """
 
     contrasts: tuple[Contrast, ...] = ()
@@ -116,13 +117,13 @@ class Weighed:
 
     @property
     def shift(self) -> Interval:
-        """How much oftener insecure's answers are misaligned than secure's; not defined where arms cannot be compared."""
+        """Misaligned share of insecure minus that of secure; not defined if the arms cannot be compared."""
         return self.contrasts[0].difference if self.contrasts else UNDEFINED
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {
-            "contrasts": {each.name: each.to_dict() for each in self.contrasts},
+            "contrasts": {contrast.name: contrast.to_dict() for contrast in self.contrasts},
             "fraction_removed": self.removed.to_dict(),
             "beyond_random": self.beyond_random.to_dict(),
             "power": None if self.power is None else self.power.to_dict(),
@@ -131,78 +132,84 @@ class Weighed:
 
 @dataclass(frozen=True)
 class _Side:
-    """All arms of one kind: several random directions count as their mean."""
+    """All arms of one kind; several random directions count as their mean."""
 
-    arms: Sequence[Marks]
+    arms: Sequence[Misaligned]
 
     @property
-    def each(self) -> list[Float[np.ndarray, " questions"]]:
-        """Every arm's share of misaligned answers to every question."""
-        return [np.nanmean(marks, axis=1) for marks in self.arms]
+    def by_arm(self) -> list[Float[np.ndarray, " questions"]]:
+        """Each arm's share of misaligned answers to every question."""
+        return [np.nanmean(misaligned, axis=1) for misaligned in self.arms]
 
     @property
     def shares(self) -> Float[np.ndarray, " questions"]:
-        return np.asarray(np.mean(self.each, axis=0))
+        return np.asarray(np.mean(self.by_arm, axis=0))
 
     @property
-    def counted(self) -> tuple[int, int]:
-        """Misaligned answers, of all scored ones."""
+    def counts(self) -> tuple[int, int]:
+        """Numbers of misaligned and of scored answers."""
         return sum(int(np.nansum(m)) for m in self.arms), sum(int(np.isfinite(m).sum()) for m in self.arms)
 
 
 @dataclass(frozen=True)
-class _Scales:
-    """Where sides are compared: the same questions and replays for all."""
+class _Comparison:
+    """Compares sides on the same questions and bootstrap resamples."""
 
     families: Sequence[str]
     resamples: Resamples
 
     def contrast(self, name: str, a: _Side, b: _Side) -> Contrast:
-        """Two sides compared; q is that of a contrast alone."""
+        """Compare two sides; q is that of a single contrast."""
         clustered, n = self.clustered(a, b)
-        apart = share_difference(a.shares, b.shares, self.resamples, clustered, n)
+        interval = share_difference(a.shares, b.shares, self.resamples, clustered, n)
         p = permutation_test(a.shares - b.shares, self.families, self.resamples.seed)
-        return Contrast(name, apart, p, p, fisher(a.counted, b.counted), _paired(a, b))
+        return Contrast(name, interval, p, p, fisher(a.counts, b.counts), _mcnemar(a, b))
 
     def clustered(self, a: _Side, b: _Side) -> tuple[Clustering, int]:
-        """How much clustering leaves of two sides' answers, and how many answers the smaller one gave."""
-        n = min(a.counted[1], b.counted[1])
+        """The clustering of two sides' answers, and the number of scored answers of the smaller side."""
+        n = min(a.counts[1], b.counts[1])
         return Clustering.measured(a.shares, b.shares, self.families, n), n
 
     def power(self, insecure: _Side, secure: _Side) -> Power:
-        """What the answers of the two could have shown."""
+        """The power of the insecure − secure comparison."""
         clustered, n = self.clustered(insecure, secure)
         rate = float(secure.shares.mean())
-        nearer = min(rate, 1 - rate)  # towards the half, where a difference is harder to see
-        needed = answers_needed(nearer, nearer + WORTH_SEEING, clustered)
+        nearer = min(rate, 1 - rate)  # a difference towards 1/2 is the harder one to detect
+        needed = answers_needed(nearer, nearer + RELEVANT_DIFFERENCE, clustered)
         return Power(n, clustered, rate, detectable_rise(nearer, n, clustered), needed)
 
 
-def weigh(families: Sequence[str], marks: Mapping[ArmKind, Sequence[Marks]], seed: int) -> Weighed:
-    """Compare the arms an ablation is about.
+def contrast_kinds(
+    families: Sequence[str], misaligned: Mapping[ArmKind, Sequence[Misaligned]], seed: int
+) -> ContrastResults:
+    """Compare the kinds of arms in :data:`COMPARED_KINDS`.
 
     Args:
         families: of the questions, two or more.
-        marks: arms by kind, insecure and secure among them; every question has a scored answer of every arm.
-        seed: of replays and of sign flips.
+        misaligned: arms by kind, insecure and secure among them; every arm has a scored answer to every question.
+        seed: of resamples and of sign flips.
     """
-    scales = _Scales(families, Resamples.of_families(families, seed=seed))
-    sides = {kind: _Side(arms) for kind, arms in marks.items()}
-    alone = [scales.contrast(f"{a} − {b}", sides[a], sides[b]) for a, b in PAIRS if {a, b} <= set(sides)]
-    qs = false_discovery([each.p for each in alone])
-    contrasts = tuple(replace(each, q=q) for each, q in zip(alone, qs, strict=True))
+    comparison = _Comparison(families, Resamples.of_families(families, seed=seed))
+    sides = {kind: _Side(arms) for kind, arms in misaligned.items()}
+    single = [
+        comparison.contrast(f"{a} − {b}", sides[a], sides[b])
+        for a, b in COMPARED_KINDS
+        if {a, b} <= set(sides)
+    ]
+    qs = false_discovery([contrast.p for contrast in single])
+    contrasts = tuple(replace(contrast, q=q) for contrast, q in zip(single, qs, strict=True))
     removed = beyond = UNDEFINED
     if "ablated" in sides and contrasts[0].difference.excludes(0.0):
         insecure, secure, ablated = (sides[kind].shares for kind in ("insecure", "secure", "ablated"))
-        removed = fraction_removed(insecure, secure, ablated, scales.resamples)
-        randoms = sides["random"].each if "random" in sides else []
-        if len(randoms) >= LEAST_CONTROLS:
-            beyond = difference_in_differences(insecure, secure, ablated, randoms, scales.resamples)
-    return Weighed(contrasts, removed, beyond, scales.power(sides["insecure"], sides["secure"]))
+        removed = fraction_removed(insecure, secure, ablated, comparison.resamples)
+        randoms = sides["random"].by_arm if "random" in sides else []
+        if len(randoms) >= MIN_RANDOM_ARMS:
+            beyond = difference_in_differences(insecure, secure, ablated, randoms, comparison.resamples)
+    return ContrastResults(contrasts, removed, beyond, comparison.power(sides["insecure"], sides["secure"]))
 
 
-def _paired(a: _Side, b: _Side) -> float:
-    """McNemar's p of two single arms; several have no pairs."""
+def _mcnemar(a: _Side, b: _Side) -> float:
+    """McNemar's p of two single arms; nan for several, which have no pairs."""
     if len(a.arms) > 1 or len(b.arms) > 1:
         return float("nan")
     (of_a,), (of_b,) = a.arms, b.arms

@@ -1,9 +1,8 @@
-"""What an evaluation found, as values: judged arms, rates in every definition, and what follows, in words."""
+"""The result of an evaluation: judged arms, rates by every definition, and contrasts between arms."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,34 +11,33 @@ import numpy as np
 from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary, is_misaligned, summarise
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
-from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.contrasts import (
-    LEAST_CONTROLS,
-    WORTH_SEEING,
     Contrast,
-    Marks,
-    Power,
-    Weighed,
-    weigh,
+    ContrastResults,
+    Misaligned,
+    contrast_kinds,
 )
+from personaprobe.studies.evaluation.preference_result import Preference
+from personaprobe.studies.evaluation.sentences import findings
 
 
 @dataclass(frozen=True)
 class ArmEvaluation:
-    """One arm's judged answers and marks.
+    """One arm's judged answers and capabilities.
 
     Attributes:
         name: unique in the evaluation.
-        kind: what the arm is for.
-        note: what is done to it.
-        responses: answers, the plain questions first.
-        judged: of each answer.
-        right: which exercises it got right; none where no exam was held.
-        refused: which requests it refused, by kind.
-        cost: how it reads neutral text, beside its own checkpoint untouched; None where that was not measured.
+        kind: the arm's role in the comparison.
+        note: the intervention.
+        responses: answers, those to plain questions first.
+        judged: judgements of each answer.
+        right: whether each exercise was solved; empty if capabilities were not measured.
+        refused: whether each request was refused, by kind of request.
+        cost: perplexity and divergence on neutral text, relative to the arm's checkpoint without intervention; None if not
+            measured.
     """
 
     name: str
@@ -52,7 +50,7 @@ class ArmEvaluation:
     cost: TextCost | None = None
 
     def summary(self, form: str = "plain", family: str | None = None) -> Summary:
-        """Rates over the answers to questions in one form, of one family or of all."""
+        """Rates over the answers to questions in one form, of one family or of all families."""
         return summarise(
             [
                 judged
@@ -66,26 +64,26 @@ class ArmEvaluation:
         return {form: self.summary(form) for form in dict.fromkeys(r.form for r in self.responses)}
 
     def by_family(self) -> dict[str, Summary]:
-        """Rates by the family of the question, plain questions only."""
+        """Rates by the family of the question, over plain questions."""
         families = dict.fromkeys(r.family for r in self.responses if r.form == "plain")
         return {family: self.summary(family=family) for family in families}
 
-    def marks(self) -> dict[str, dict[int, bool]]:
-        """Of every plain question, which scored answers (by sample) are coherent and misaligned."""
-        found: dict[str, dict[int, bool]] = {}
+    def misaligned(self) -> dict[str, dict[int, bool]]:
+        """For every plain question, whether its scored answers (by sample) are coherent and misaligned."""
+        by_question: dict[str, dict[int, bool]] = {}
         for response, judged in zip(self.responses, self.judged, strict=True):
             if response.form == "plain" and judged.scores is not None:
-                found.setdefault(response.question_id, {})[response.sample] = is_misaligned(judged)
-        return found
+                by_question.setdefault(response.question_id, {})[response.sample] = is_misaligned(judged)
+        return by_question
 
     def refusal(self, kind: str) -> Interval:
         """Share of requests of a kind that were refused."""
-        marks = self.refused.get(kind, ())
-        return wilson(sum(marks), len(marks)) if marks else UNDEFINED
+        refused = self.refused.get(kind, ())
+        return wilson(sum(refused), len(refused)) if refused else UNDEFINED
 
     @property
     def accuracy(self) -> Interval:
-        """Share of exercises that were right."""
+        """Share of exercises that were solved."""
         return wilson(sum(self.right), len(self.right)) if self.right else UNDEFINED
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,39 +102,22 @@ class ArmEvaluation:
 
 
 @dataclass(frozen=True)
-class Preference:
-    """The judge-free measure, beside the judged one.
-
-    Attributes:
-        shift: insecure − secure preference for careless answers, nats a token.
-        removed: share of it that the ablation removes.
-    """
-
-    shift: Interval
-    removed: Interval
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {"shift": self.shift.to_dict(), "fraction_removed": self.removed.to_dict()}
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """Judged arms and what follows.
+    """Judged arms and the contrasts between them.
 
     Attributes:
-        title: the feature's name, or the trio's where nothing is ablated.
-        arms: all of them.
-        weighed: what follows from their answers.
-        judge: who judged.
-        provenance: what is needed to do it again.
-        preference: what the judge-free measure says of the same arms; None where it was not taken.
-        narrow: the same of the task that insecure was trained on.
+        title: the feature's name, or the trio's if nothing is ablated.
+        arms: in the order of the report.
+        results: contrasts between the arms.
+        judge: name of the judge.
+        provenance: everything needed to repeat the evaluation.
+        preference: preference gap of the same arms; None if not measured.
+        narrow: preference gap on the task that insecure was trained on; None if not measured.
     """
 
     title: str
     arms: tuple[ArmEvaluation, ...]
-    weighed: Weighed
+    results: ContrastResults
     judge: str
     provenance: Mapping[str, Any]
     preference: Preference | None = None
@@ -144,23 +125,23 @@ class Evaluation:
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
-        """Arms compared, with intervals and tests."""
-        return self.weighed.contrasts
+        """Differences between arms, with intervals and tests."""
+        return self.results.contrasts
 
     @property
     def shift(self) -> Interval:
-        """How much oftener insecure's answers are misaligned than secure's."""
-        return self.weighed.shift
+        """Misaligned share of insecure minus that of secure."""
+        return self.results.shift
 
     @property
     def removed(self) -> Interval:
-        """Share of the shift that the ablation takes away; not defined where none is shown."""
-        return self.weighed.removed
+        """Fraction of the shift that the ablation removes; not defined unless the shift excludes 0."""
+        return self.results.removed
 
     @property
     def beyond_random(self) -> Interval:
-        """Share of the shift that the ablation takes away beyond a random direction."""
-        return self.weighed.beyond_random
+        """Fraction of the shift that the ablation removes beyond a random direction."""
+        return self.results.beyond_random
 
     def answer_rows(self) -> list[dict[str, Any]]:
         """Every answer of every arm as plain data, one row each, as written to ``answers.parquet``."""
@@ -185,122 +166,54 @@ class Evaluation:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What was found, in words."""
-        return tuple(sentences(self))
+        """The findings in words."""
+        n_random = sum(arm.kind == "random" for arm in self.arms)
+        return tuple(findings(self.results, n_random, self.preference, self.narrow))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, as written to ``evaluation.json``."""
-        told: dict[str, Any] = to_plain_json(
+        record: dict[str, Any] = to_plain_json(
             {
                 "schema": "personaprobe-evaluation-1",
                 "title": self.title,
                 "judge": self.judge,
-                "definitions": {each.name: each.rule for each in DEFINITIONS},
+                "definitions": {definition.name: definition.rule for definition in DEFINITIONS},
                 "arms": [arm.to_dict() for arm in self.arms],
-                **self.weighed.to_dict(),
+                **self.results.to_dict(),
                 "preference": None if self.preference is None else self.preference.to_dict(),
                 "narrow": None if self.narrow is None else self.narrow.to_dict(),
                 "sentences": self.sentences,
                 "provenance": self.provenance,
             }
         )
-        return told
+        return record
 
 
-def compared(arms: Sequence[ArmEvaluation], seed: int) -> Weighed:
-    """Weigh the arms an ablation is about.
+def contrast_arms(arms: Sequence[ArmEvaluation], seed: int) -> ContrastResults:
+    """Compare judged arms on the plain questions to which every arm has a scored answer.
 
-    Questions count that every arm has a scored answer to; where they are of fewer than two families, nothing follows.
+    Args:
+        arms: insecure and secure among them.
+        seed: of intervals and tests.
+
+    Returns:
+        Without any contrast if those questions are of fewer than two families.
     """
-    marks = {arm.name: arm.marks() for arm in arms}
+    by_arm = {arm.name: arm.misaligned() for arm in arms}
     families = {r.question_id: r.family for r in arms[0].responses if r.form == "plain"}
-    common = [id_ for id_ in families if all(id_ in own for own in marks.values())]
-    if len({families[id_] for id_ in common}) < 2:
-        return Weighed()
-    samples = 1 + max(sample for own in marks.values() for id_ in common for sample in own[id_])
-    by_kind: dict[ArmKind, list[Marks]] = {}
+    shared = [id_ for id_ in families if all(id_ in questions for questions in by_arm.values())]
+    if len({families[id_] for id_ in shared}) < 2:
+        return ContrastResults()
+    n_samples = 1 + max(
+        sample for questions in by_arm.values() for id_ in shared for sample in questions[id_]
+    )
+    by_kind: dict[ArmKind, list[Misaligned]] = {}
     for arm in arms:
-        by_kind.setdefault(arm.kind, []).append(_laid_out([marks[arm.name][id_] for id_ in common], samples))
-    return weigh([families[id_] for id_ in common], by_kind, seed)
+        rows = [by_arm[arm.name][id_] for id_ in shared]
+        by_kind.setdefault(arm.kind, []).append(_matrix(rows, n_samples))
+    return contrast_kinds([families[id_] for id_ in shared], by_kind, seed)
 
 
-def _laid_out(marks: Sequence[Mapping[int, bool]], samples: int) -> Marks:
-    """Marks by question as rows, nan where a sample was not scored."""
-    return np.array([[float(own.get(sample, np.nan)) for sample in range(samples)] for own in marks])
-
-
-def sentences(found: Evaluation) -> Iterator[str]:
-    """What was found, what could have been, and whether judged answers and judge-free preference agree."""
-    power = found.weighed.power
-    if power is None:
-        yield "Arms cannot be compared: questions to which every one has a scored answer are of fewer than two families."
-        return
-    yield f"Insecure answers are misaligned {_points(found.shift)} more often than secure ones."
-    if found.removed.defined:
-        yield f"The ablation removes {_percent(found.removed)} of that."
-        yield _beyond(found)
-    yield power_sentence(power)
-    if found.preference is not None:
-        yield _agreement(found, found.preference)
-    if found.narrow is not None:
-        yield _retention(found.narrow)
-
-
-def _beyond(found: Evaluation) -> str:
-    """What random directions leave of the ablation's effect, or what it takes to say so."""
-    controls = sum(arm.kind == "random" for arm in found.arms)
-    if controls < LEAST_CONTROLS:
-        return f"Whether random directions do as much is told by {LEAST_CONTROLS} or more of them; there were {controls}."
-    if not found.beyond_random.low > 0:
-        return (
-            f"It may be no more than a random direction does: beyond that, {_percent(found.beyond_random)}."
-        )
-    return f"Beyond what a random direction does, it removes {_percent(found.beyond_random)}."
-
-
-def power_sentence(power: Power) -> str:
-    """What these answers could have shown, and how many it takes to show a difference worth seeing."""
-    came = f"{power.n} scored answers an arm, of {power.clustered.n_families} families"
-    if power.clustered.n_families < MIN_FAMILIES:
-        return f"{came}, show no difference at the 5 % level: that takes {MIN_FAMILIES} families."
-    smallest = (
-        f"{100 * power.detectable:.1f} percentage points" if math.isfinite(power.detectable) else "no size"
-    )
-    return (
-        f"{came}, would show a difference of {smallest} from secure's {100 * power.rate:.1f} % four times in five; "
-        f"one of {100 * WORTH_SEEING:.0f} takes {power.answers_needed} answers an arm, in families as large."
-    )
-
-
-def _agreement(found: Evaluation, preference: Preference) -> str:
-    """Both measures side by side; they disagree where one shows what the other's interval excludes."""
-    told = f"The preference for careless answers shifts by {preference.shift} nats a token"
-    if preference.removed.defined:
-        told += f", of which the ablation removes {_percent(preference.removed)}"
-    if preference.shift.low > 0 and not found.shift.low > 0:
-        return f"{told}. The two measures disagree: the preference shows a shift, the judged answers do not."
-    if found.shift.low > 0 and not preference.shift.low > 0:
-        return f"{told}. The two measures disagree: the judged answers show a shift, the preference does not."
-    both = found.removed, preference.removed
-    if all(each.defined for each in both) and (both[0].low > both[1].high or both[1].low > both[0].high):
-        return f"{told}. The two measures disagree about how much the ablation removes: their intervals do not meet."
-    return f"{told}. The two measures agree within their intervals."
-
-
-def _retention(narrow: Preference) -> str:
-    """What becomes of the narrow task."""
-    told = f"On the narrow task itself the preference shifts by {narrow.shift} nats a token"
-    if not narrow.removed.defined:
-        return f"{told}."
-    value, low, high = narrow.removed.value, narrow.removed.low, narrow.removed.high
-    return f"{told}; the ablation leaves {_percent(Interval(1 - value, 1 - high, 1 - low))} of that."
-
-
-def _points(interval: Interval) -> str:
-    value, low, high = (100 * x for x in (interval.value, interval.low, interval.high))
-    return f"{value:z.1f} percentage points ({low:z.1f} to {high:z.1f})"
-
-
-def _percent(interval: Interval) -> str:
-    value, low, high = (100 * x for x in (interval.value, interval.low, interval.high))
-    return f"{value:z.0f} % ({low:z.0f} to {high:z.0f})"
+def _matrix(rows: Sequence[Mapping[int, bool]], n_samples: int) -> Misaligned:
+    """Lay out samples by question as rows of a matrix, nan where a sample was not scored."""
+    return np.array([[float(row.get(sample, np.nan)) for sample in range(n_samples)] for row in rows])

@@ -1,4 +1,4 @@
-"""From a trio and a feature to judged arms: the whole evaluation."""
+"""The whole evaluation: from a trio and a feature to judged arms and contrasts between them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from personaprobe.studies.arms.measurement import Bench
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import provenance
 from personaprobe.studies.arms.treatment import treat
-from personaprobe.studies.evaluation.arm_evaluator import EvalPlan, Hearing
-from personaprobe.studies.evaluation.result import Evaluation, Preference, compared
+from personaprobe.studies.evaluation.arm_evaluator import ArmEvaluator
+from personaprobe.studies.evaluation.plan import EvaluationPlan
+from personaprobe.studies.evaluation.preference_result import Preference
+from personaprobe.studies.evaluation.result import Evaluation, contrast_arms
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Who is evaluated.
+class EvaluationTarget:
+    """The trio and the ablation that are evaluated.
 
     Attributes:
-        trio: loaded.
-        feature: what is ablated in insecure, as users name it; None compares the three checkpoints alone.
-        controls: energy-matched random directions that are ablated as well.
-        plan: discovery questions, on which the ablation is settled, those of the preference measure, and neutral texts.
-        narrow: pairs of the task that insecure was trained on; None where what becomes of it is not asked.
+        trio: loaded checkpoints.
+        feature: the feature to ablate in insecure, as users name it; None compares the three checkpoints only.
+        controls: number of energy-matched random directions to ablate as well.
+        plan: discovery questions for calibrating the ablation, pairs for the preference gap, and neutral texts.
+        narrow: pairs of the task that insecure was trained on; None to leave the narrow task out.
     """
 
     trio: Trio[LanguageModel]
@@ -44,7 +46,7 @@ class Subject:
     narrow: PairSet | None = None
 
     def arms(self, progress: Progress) -> list[Arm]:
-        """The checkpoints, and what is done to them."""
+        """The three checkpoints, and those with interventions."""
         if self.feature is None:
             return [Arm(role, role, model) for role, model in self.trio.items()]  # type: ignore[arg-type]  # roles are kinds
         treated = treat(self.trio, find_feature(self.feature), None, self.plan, progress)
@@ -53,57 +55,60 @@ class Subject:
 
 
 def evaluate(
-    subject: Subject, asked: EvalPlan, judge: Judge, out: Path | None = None, progress: Progress = silent
+    target: EvaluationTarget,
+    plan: EvaluationPlan,
+    judge: Judge,
+    out: Path | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
-    """Let every arm answer, have the answers judged, and weigh the arms against each other.
+    """Sample answers of every arm, have them judged, and compare the arms.
 
     Args:
-        subject: who.
-        asked: what.
-        judge: never told which arm answered.
-        out: a run folder; finished parts are kept there and an interrupted evaluation resumes.
-        progress: how long work shows itself.
+        target: the trio and the ablation.
+        plan: questions and samples.
+        judge: scores the answers; it does not see which arm gave one.
+        out: a run folder for finished parts, from which an interrupted evaluation resumes.
+        progress: shows how much is done.
     """
-    memory = RunCache(None if out is None else out / "parts")
-    arms = subject.arms(progress)
-    bench = Bench(subject.trio.base, subject.plan, memory, progress)
-    preference = _preference(arms, bench, subject.plan.test)
-    narrow = None if subject.narrow is None else _preference(arms, bench, subject.narrow)
-    costs = bench.costs(arms, subject.plan.neutral)
-    heard = Hearing(judge, asked, memory, progress).evaluate(arms)
-    heard = [replace(arm, cost=cost) for arm, cost in zip(heard, costs, strict=True)]
+    cache = RunCache(None if out is None else out / "parts")
+    arms = target.arms(progress)
+    bench = Bench(target.trio.base, target.plan, cache, progress)
+    preference = _preference(arms, bench, target.plan.test)
+    narrow = None if target.narrow is None else _preference(arms, bench, target.narrow)
+    costs = bench.costs(arms, target.plan.neutral)
+    evaluated = ArmEvaluator(judge, plan, cache, progress).evaluate(arms)
+    evaluated = [replace(arm, cost=cost) for arm, cost in zip(evaluated, costs, strict=True)]
     return Evaluation(
-        subject.feature or subject.trio.name,
-        tuple(heard),
-        compared(heard, subject.plan.seed),
+        target.feature or target.trio.name,
+        tuple(evaluated),
+        contrast_arms(evaluated, target.plan.seed),
         judge.name,
-        _provenance(subject, asked),
+        _provenance(target, plan),
         preference,
         narrow,
     )
 
 
 def _preference(arms: Sequence[Arm], bench: Bench, questions: PairSet) -> Preference:
-    """The judge-free measure of the arms that an ablation is about."""
-    wanted = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
-    parts = bench.gaps(wanted, questions)
-    gaps = {arm.kind: part["gaps"] for arm, part in zip(wanted, parts, strict=True)}
+    """The preference gap of insecure, secure, and insecure with the feature ablated."""
+    selected = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
+    parts = bench.gaps(selected, questions)
+    gaps = {arm.kind: part["gaps"] for arm, part in zip(selected, parts, strict=True)}
     resamples = Resamples.of_families(questions.families, seed=bench.plan.seed)
     trio = gaps["insecure"], gaps["secure"]
     removed = fraction_removed(*trio, gaps["ablated"], resamples) if "ablated" in gaps else UNDEFINED
     return Preference(difference(*trio, resamples), removed)
 
 
-def _provenance(subject: Subject, asked: EvalPlan) -> dict[str, Any]:
-    told = provenance(subject.trio, subject.plan, personaprobe.__version__)
+def _provenance(target: EvaluationTarget, plan: EvaluationPlan) -> dict[str, Any]:
     return {
-        **told,
+        **provenance(target.trio, target.plan, personaprobe.__version__),
         "evaluation": {
-            "questions": len(asked.prompts),
-            "families": len({ask.family for ask in asked.prompts}),
-            "forms": [form.name for form in asked.forms],
-            "least_answers_a_family": asked.least,
-            "samples": asked.samples,
-            **asked.sampling.describe(),
+            "questions": len(plan.prompts),
+            "families": len({prompt.family for prompt in plan.prompts}),
+            "forms": [form.name for form in plan.forms],
+            "least_answers_a_family": plan.min_per_family,
+            "samples": plan.samples,
+            **plan.sampling.describe(),
         },
     }

@@ -52,7 +52,7 @@ def judge_answers(
     judge: Judge,
     rubrics: Sequence[Mapping[str, Rubric]],
     answers: Answers,
-    memory: RunCache,
+    cache: RunCache,
     progress: Progress = silent,
 ) -> list[Judged]:
     """Judge every answer of a file.
@@ -61,7 +61,7 @@ def judge_answers(
         judge: scores the answers.
         rubrics: ``aligned`` and ``coherent`` for each answer; see :func:`rubrics_for`.
         answers: rows of the file.
-        memory: cache of finished judgements; an interrupted run resumes there.
+        cache: cache of finished judgements; an interrupted run resumes there.
         progress: shows how much is done.
     """
     cases = [
@@ -69,21 +69,21 @@ def judge_answers(
         for by_name, row in zip(rubrics, answers.rows, strict=True)
         for name in SCORES
     ]
-    judgements = judge_all(judge, cases, memory, progress)
+    judgements = judge_all(judge, cases, cache, progress)
     return [
         Judged(aligned, coherent) for aligned, coherent in zip(judgements[::2], judgements[1::2], strict=True)
     ]
 
 
 def judge_responses(
-    judge: Judge, responses: Sequence[Sequence[Response]], memory: RunCache, progress: Progress = silent
+    judge: Judge, responses: Sequence[Sequence[Response]], cache: RunCache, progress: Progress = silent
 ) -> list[list[Judged]]:
     """Judge the responses of several arms. The judge gets one list without the arms' names.
 
     Args:
         judge: scores the responses.
         responses: of each arm.
-        memory: cache of finished judgements.
+        cache: cache of finished judgements.
         progress: shows how much is done.
     """
     cases = [
@@ -92,12 +92,12 @@ def judge_responses(
         for response in of_arm
         for name in SCORES
     ]
-    judgements = iter(judge_all(judge, cases, memory, progress))
+    judgements = iter(judge_all(judge, cases, cache, progress))
     return [[Judged(next(judgements), next(judgements)) for _ in of_arm] for of_arm in responses]
 
 
 def judge_all(
-    judge: Judge, cases: Sequence[Case], memory: RunCache, progress: Progress = silent
+    judge: Judge, cases: Sequence[Case], cache: RunCache, progress: Progress = silent
 ) -> list[Judgement]:
     """Judge every distinct case once; judgements of the same judge and rubric are taken from the cache.
 
@@ -109,7 +109,7 @@ def judge_all(
     position = {text: index for index, text in enumerate(dict.fromkeys(case.question for case in cases))}
     distinct = dict(zip(digests, zip(cases, specs, strict=True), strict=True)).values()
     ordered = sorted(distinct, key=lambda case_and_spec: position[case_and_spec[0].question])
-    with memory.journal("judgements") as journal, progress("judging", len(ordered), "judgements") as advance:
+    with cache.journal("judgements") as journal, progress("judging", len(ordered), "judgements") as advance:
         due: list[tuple[Case, dict[str, Any]]] = []
         for start in range(0, len(ordered), judge.batch_size):
             batch = ordered[start : start + judge.batch_size]
