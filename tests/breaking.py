@@ -23,8 +23,8 @@ class Breaking:
     error: BaseException | type[BaseException]
     calls: int = 0
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
         if self.calls == self.call:
             raise self.error
-        return self.usual(*given)
+        return self.usual(*args, **kwargs)
