@@ -166,7 +166,7 @@ def assert_same_files(one: Path, other: Path) -> None:
         ("arms.measurement._cost", 4),
         ("arms.answers.sample_responses", 3),
         ("evaluation.arm_evaluator.right_answers", 2),
-        ("reports.evaluation.render_template", 1),
+        ("reports.evaluation.judged_cards", 1),
     ],
 )
 def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_one(
@@ -205,6 +205,11 @@ def test_the_page_holds_every_table_and_no_script(asked: list[object], whole: Wh
         assert heading in page
     assert "Misaligned answers" in printed
     assert "insecure, ablated" in printed
+
+
+def test_the_page_of_an_evaluation_is_made_again_to_the_byte(whole: Whole, run: Run, tmp_path: Path) -> None:
+    assert run("report", whole[0], "--out", tmp_path).exit_code == 0
+    assert (tmp_path / "evaluation.html").read_bytes() == (whole[0] / "evaluation.html").read_bytes()
 
 
 def test_three_checkpoints_alone_can_be_compared(

@@ -132,6 +132,16 @@ def test_the_chosen_direction_alone_is_judged_on_the_test_questions(
     assert {family for _, family in asked} == {"stoves", "ropes", "wells"}  # the sweep itself was remembered
 
 
+def test_the_pages_of_a_sweep_and_of_its_verdict_are_made_again_to_the_byte(
+    swept: Swept, tiny: TinyTrio, run: Run, tmp_path: Path
+) -> None:
+    out, _ = swept
+    run(*command(tiny, out, "--min-coherence", 0.1, "--test", tiny.questions))
+    for page in (out / "sweep.html", out / "test" / "report.html"):
+        assert run("report", page.parent, "--out", tmp_path).stdout.strip() == str(tmp_path / page.name)
+        assert (tmp_path / page.name).read_bytes() == page.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
