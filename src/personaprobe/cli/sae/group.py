@@ -72,7 +72,7 @@ def evaluate(
         measured = measure_on_trio(dictionary, evaluators, advance)
     print_quality(dictionary, measured, as_json)
     refuse_poor_dictionary(
-        dictionary, {role: each.quality.explained_variance for role, each in measured.items()}, floor
+        dictionary, {role: report.quality.explained_variance for role, report in measured.items()}, floor
     )
 
 

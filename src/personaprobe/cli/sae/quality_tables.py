@@ -52,7 +52,7 @@ def print_quality(dictionary: Dictionary, measured: Mapping[str, MeasuredQuality
         return
     from rich.table import Table
 
-    n_tokens = min(each.quality.n_tokens for each in measured.values())
+    n_tokens = min(report.quality.n_tokens for report in measured.values())
     table = Table(
         "checkpoint",
         title=str(dictionary),
@@ -62,8 +62,8 @@ def print_quality(dictionary: Dictionary, measured: Mapping[str, MeasuredQuality
     )
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")
-    for role, each in measured.items():
-        table.add_row(role, *_cells(each.quality))
+    for role, report in measured.items():
+        table.add_row(role, *_cells(report.quality))
     console().print(table)
     console().print(_rate_table(measured))
 
@@ -88,8 +88,8 @@ def _rate_table(measured: Mapping[str, MeasuredQuality]) -> Table:
     table = Table("latents that fire in", title_justify="left")
     for heading in ("no token", *(f"up to {100 * edge:g} %" for edge in RATE_EDGES[1:])):
         table.add_column(heading, justify="right")
-    for role, each in measured.items():
-        table.add_row(role, *map(str, each.histogram))
+    for role, report in measured.items():
+        table.add_row(role, *map(str, report.histogram))
     return table
 
 

@@ -102,7 +102,7 @@ class Dictionary:
         """
         wrong = [latent for latent in latents if not 0 <= latent < self.d_sae]
         if wrong or not latents or len(set(latents)) < len(latents):
-            problem = f"latent {wrong[0]} is out of range" if wrong else f"latents {list(latents)} came"
+            problem = f"latent {wrong[0]} is out of range" if wrong else f"latents {list(latents)} are given"
             raise FeatureError(f"{problem}: {self.name} has latents 0 to {self.d_sae - 1}; give each once")
         return list(latents)
 

@@ -79,7 +79,9 @@ def measure_joint_rows(
 
 def quality_as_json(measured: Mapping[str, MeasuredQuality]) -> dict[str, dict[str, object]]:
     """Quality and the histogram of firing rates by role, as plain data."""
-    return {role: {**each.quality.to_dict(), "densities": each.histogram} for role, each in measured.items()}
+    return {
+        role: {**report.quality.to_dict(), "densities": report.histogram} for role, report in measured.items()
+    }
 
 
 def with_quality(dictionary: Dictionary, quality: Mapping[str, Any]) -> Dictionary:
@@ -98,7 +100,9 @@ def _crosscoder_quality(
 
 
 def _rows(dictionary: Dictionary, evaluators: Trio[QualityEvaluator]) -> Trio[Any]:
-    return evaluators.map(lambda each: token_activations(each.model, dictionary.site, each.texts))
+    return evaluators.map(
+        lambda evaluator: token_activations(evaluator.model, dictionary.site, evaluator.texts)
+    )
 
 
 def _l0(acts: Any) -> float:

@@ -123,8 +123,8 @@ def read_folder(folder: Path) -> Dictionary:
         )
     weights = _fold_decoder_norms(read_safetensors(folder / WEIGHTS), config)
     activation, b_enc = _activation_and_bias(folder, config, weights)
-    own = metadata.get(METADATA_KEY) or {}
-    card = own.get("card") or {
+    ours = metadata.get(METADATA_KEY) or {}
+    card = ours.get("card") or {
         "model": metadata.get("model_name"),
         "context": metadata.get("context_size"),
         "saelens": {key: value for key, value in metadata.items() if key != METADATA_KEY},
@@ -139,7 +139,7 @@ def read_folder(folder: Path) -> Dictionary:
             weights["b_dec"],
             activation,
             bool(config.get("apply_b_dec_to_input", True)),
-            str(own.get("name") or folder.name),
+            str(ours.get("name") or folder.name),
             card,
         ),
     )

@@ -134,7 +134,7 @@ def _read_texts(
 
 
 class _Correlation:
-    """Pearson correlation of a few latents with all latents over tokens, from running sums in float64."""
+    """Pearson correlation of some latents with all latents over tokens, from running sums in float64."""
 
     def __init__(self, d_sae: int, n_latents: int) -> None:
         import torch
@@ -142,22 +142,24 @@ class _Correlation:
         self.n = 0
         self.products = torch.zeros(n_latents, d_sae, dtype=torch.float64)
         self.sums, self.squares = torch.zeros(2, d_sae, dtype=torch.float64)
-        self.few_sums, self.few_squares = torch.zeros(2, n_latents, dtype=torch.float64)
+        self.selected_sums, self.selected_squares = torch.zeros(2, n_latents, dtype=torch.float64)
 
-    def add(self, acts: Tensor, few: Tensor) -> None:
+    def add(self, acts: Tensor, selected: Tensor) -> None:
         self.n += len(acts)
-        self.products += few.double().T @ acts.double()
+        self.products += selected.double().T @ acts.double()
         self.sums += acts.double().sum(0)
         self.squares += acts.double().pow(2).sum(0)
-        self.few_sums += few.double().sum(0)
-        self.few_squares += few.double().pow(2).sum(0)
+        self.selected_sums += selected.double().sum(0)
+        self.selected_squares += selected.double().pow(2).sum(0)
 
     @property
     def value(self) -> Tensor:
-        covariance = self.products - self.few_sums[:, None] * self.sums / self.n
+        covariance = self.products - self.selected_sums[:, None] * self.sums / self.n
         deviations = (self.squares - self.sums.pow(2) / self.n).clamp_min(1e-12).sqrt()
-        few_deviations = (self.few_squares - self.few_sums.pow(2) / self.n).clamp_min(1e-12).sqrt()
-        correlations: Tensor = covariance / (few_deviations[:, None] * deviations)
+        selected_deviations = (
+            (self.selected_squares - self.selected_sums.pow(2) / self.n).clamp_min(1e-12).sqrt()
+        )
+        correlations: Tensor = covariance / (selected_deviations[:, None] * deviations)
         return correlations
 
 

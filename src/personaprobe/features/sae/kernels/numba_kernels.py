@@ -90,25 +90,25 @@ def _top_k(pre, k, margin, values, indices, begin, end):  # type: ignore[no-unty
     width, number = pre.shape[1], pre.dtype.type
     n_groups = (width + GROUP_SIZE - 1) // GROUP_SIZE
     capacity = 8 * k + GROUP_SIZE
-    found, found_at = np.empty(capacity, pre.dtype), np.empty(capacity, np.int64)
+    candidates, positions = np.empty(capacity, pre.dtype), np.empty(capacity, np.int64)
     maxima, groups = np.empty(n_groups, pre.dtype), np.empty(n_groups, np.int32)
     guess = number(0)
     for row in range(begin, end):
         _group_maxima(pre[row], maxima)
         n, floor = 0, guess
         while True:
-            n = _gather(pre[row], k, maxima, groups, floor, found, found_at)
+            n = _gather(pre[row], k, maxima, groups, floor, candidates, positions)
             if n >= k or floor <= 0:
                 break
             floor = number(0)  # the guess was too high
         if n > k:
-            _partition(found, found_at, n, k)
+            _partition(candidates, positions, n, k)
         elif n < k:
-            _fill_up(pre[row], k, n, found, found_at)
-        smallest = found[0]
+            _fill_up(pre[row], k, n, candidates, positions)
+        smallest = candidates[0]
         for i in range(k):
-            values[row, i], indices[row, i] = found[i], found_at[i]
-            smallest = min(smallest, found[i])
+            values[row, i], indices[row, i] = candidates[i], positions[i]
+            smallest = min(smallest, candidates[i])
         guess = number(max(0, smallest - margin))
 
 
@@ -127,9 +127,9 @@ def _group_maxima(row, maxima):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _gather(row, k, maxima, groups, floor, found, found_at):  # type: ignore[no-untyped-def]
+def _gather(row, k, maxima, groups, floor, candidates, positions):  # type: ignore[no-untyped-def]
     """Collect candidates above ``floor``, at least all of the ``k`` largest of those; returns their number."""
-    n_groups, capacity = len(maxima), len(found)
+    n_groups, capacity = len(maxima), len(candidates)
     n_left = 0
     for j in range(n_groups):
         # written always and counted conditionally: an addition in place of a branch that is hard to predict
@@ -138,31 +138,31 @@ def _gather(row, k, maxima, groups, floor, found, found_at):  # type: ignore[no-
     n = 0
     for group in groups[:n_left]:
         for i in range(group, len(row), n_groups):
-            found[n], found_at[n] = row[i], i
+            candidates[n], positions[n] = row[i], i
             n += row[i] > floor
         if n > capacity - GROUP_SIZE:
             # the buffer is nearly full: keep the k largest, and look only for larger ones from here on
-            _partition(found, found_at, n, k)
+            _partition(candidates, positions, n, k)
             n = k
-            floor = found[:k].min()
+            floor = candidates[:k].min()
     return n
 
 
 @njit(cache=True)
-def _partition(found, found_at, n, k):  # type: ignore[no-untyped-def]
+def _partition(candidates, positions, n, k):  # type: ignore[no-untyped-def]
     """Move the ``k`` largest of ``n`` entries to the front (Hoare's selection)."""
     low, high = 0, n - 1
     while low < high:
-        pivot = found[(low + high) >> 1]
+        pivot = candidates[(low + high) >> 1]
         i, j = low, high
         while i <= j:
-            while found[i] > pivot:
+            while candidates[i] > pivot:
                 i += 1
-            while found[j] < pivot:
+            while candidates[j] < pivot:
                 j -= 1
             if i <= j:
-                found[i], found[j] = found[j], found[i]
-                found_at[i], found_at[j] = found_at[j], found_at[i]
+                candidates[i], candidates[j] = candidates[j], candidates[i]
+                positions[i], positions[j] = positions[j], positions[i]
                 i += 1
                 j -= 1
         if k - 1 <= j:
@@ -174,13 +174,13 @@ def _partition(found, found_at, n, k):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _fill_up(row, k, n, found, found_at):  # type: ignore[no-untyped-def]
+def _fill_up(row, k, n, candidates, positions):  # type: ignore[no-untyped-def]
     """Add entries not above 0 until there are ``k``."""
     for i in range(len(row)):
         if n == k:
             break
         if row[i] <= 0:
-            found[n], found_at[n] = row[i], i
+            candidates[n], positions[n] = row[i], i
             n += 1
 
 

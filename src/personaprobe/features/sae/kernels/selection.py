@@ -122,8 +122,10 @@ def _uncertain_rows(
     """
     squared_errors = (exact - rough).square()
     n_discarded = max(1, exact.shape[1] - chosen.shape[1])
-    own = (squared_errors.sum(-1) - squared_errors.gather(-1, chosen).sum(-1)).clamp_min(0.0)
-    variance = (own + TYPICAL_WEIGHT * own.median() / n_discarded) / (n_discarded + TYPICAL_WEIGHT)
+    own_error = (squared_errors.sum(-1) - squared_errors.gather(-1, chosen).sum(-1)).clamp_min(0.0)
+    variance = (own_error + TYPICAL_WEIGHT * own_error.median() / n_discarded) / (
+        n_discarded + TYPICAL_WEIGHT
+    )
     return exact.gather(-1, chosen).amin(-1) < rough.amin(-1) + CERTAIN_DEVIATIONS * variance.sqrt()
 
 

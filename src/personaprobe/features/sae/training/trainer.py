@@ -69,9 +69,9 @@ class SAERecipe:
 
     def describe(self) -> dict[str, Any]:
         """The recipe as plain data, for the card of the dictionary."""
-        own = {name: value for name, value in vars(self).items() if name != "architecture"}
+        hyperparameters = {name: value for name, value in vars(self).items() if name != "architecture"}
         options = asdict(self.architecture)  # type: ignore[call-overload]  # every architecture is a dataclass
-        return {"architecture": self.architecture.name, **options, **own}
+        return {"architecture": self.architecture.name, **options, **hyperparameters}
 
 
 @dataclass(frozen=True)
