@@ -1,0 +1,58 @@
+"""Attribution predicts the change of the loss, and gradients predict the effect of a small push."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from features.sae.conftest import PLANTED, SITE, Push
+from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.diffing.attribution import rank_by_attribution
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Role, pad
+from personaprobe.questions.pairs import PairSet
+
+
+def test_the_gradient_at_a_site_predicts_what_a_small_push_does(model: LanguageModel, pairs: PairSet) -> None:
+    batch = pad([reading.tokens for reading in read_as(model.tokenizer, pairs)][:4], model.network.pad_id)
+    acts, gradient = model.gradients(batch, SITE)
+    read = model.activations(batch, [SITE])[SITE]
+    assert torch.allclose(acts[batch.mask], read[batch.mask], atol=1e-5)
+    step = 1e-2 * torch.nn.functional.normalize(
+        torch.randn(acts.shape, generator=torch.Generator().manual_seed(3)), dim=-1
+    )
+    step *= batch.mask[..., None]
+
+    def loss(sign: float) -> float:
+        push = Push(sign * step)
+        return -float(model.edited(push).log_probs(batch).double().sum())
+
+    assert (loss(1) - loss(-1)) / 2 == pytest.approx(float((gradient * step).sum()), rel=2e-2, abs=1e-4)
+
+
+def test_attribution_agrees_with_the_change_of_loss_when_a_latent_is_taken_out(
+    model: LanguageModel, random_dictionary: Dictionary, pairs: PairSet
+) -> None:
+    """Small d·(a − ā) d taken out of every response token changes the loss as the attribution says."""
+    ranking = rank_by_attribution(random_dictionary, model, pairs)
+    texts = {
+        answer: [r.tokens for r in read_as(model.tokenizer, pairs) if r.answer == answer]
+        for answer in ("careless", "careful")
+    }
+
+    def effect(answer: str, latent: int) -> float:
+        batch = pad(texts[answer], model.network.pad_id)
+        responses = (batch.roles & Role.RESPONSE) != 0
+        d, rows = random_dictionary.W_dec[latent], model.activations(batch, [SITE])[SITE]
+        along = (rows - rows[responses].mean(0)) @ d * responses
+        step = 1e-3
+        loss = [
+            -float(model.edited(Push(s * step * along[..., None] * d)).log_probs(batch).double().sum())
+            for s in (1, -1)
+        ]
+        return -(loss[0] - loss[1]) / (2 * step) / int(responses.sum())
+
+    for latent in (0, 5, PLANTED):
+        expected = effect("careless", latent) - effect("careful", latent)
+        assert float(ranking.scores[latent]) == pytest.approx(expected, rel=0.05, abs=2e-4)

@@ -1,0 +1,115 @@
+"""A dictionary encodes, restricts, scales and identifies itself as documented, and refuses wrong shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from personaprobe.errors import FeatureError
+from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.site import Site
+from type_checker import unchecked_types
+
+D_MODEL, D_SAE = 16, 48
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+ACTIVATIONS: dict[str, ActivationFunction] = {
+    "relu": ReLU(),
+    "topk": TopK(6),
+    "jumprelu": JumpReLU(numbers(D_SAE, seed=5).abs()),
+    "gated": Gated(numbers(D_SAE, seed=6), numbers(D_SAE, seed=7).exp(), numbers(D_SAE, seed=8)),
+}
+
+
+ROWS = numbers(40, D_MODEL, seed=9)
+
+
+@pytest.fixture(params=ACTIVATIONS)
+def dictionary(request: pytest.FixtureRequest) -> Dictionary:
+    activation = ACTIVATIONS[request.param]
+    b_enc = activation.b_gate if isinstance(activation, Gated) else numbers(D_SAE, seed=2)
+    return Dictionary(
+        Site(3),
+        numbers(D_MODEL, D_SAE, seed=1),
+        b_enc,
+        numbers(D_SAE, D_MODEL, seed=3),
+        numbers(D_MODEL, seed=4),
+        activation,
+        name="planted",
+        card={"model": "demo", "context": 256, "quality": {"base": {"l0": 6.0}}},
+    )
+
+
+def jumping(**changed: Any) -> Dictionary:
+    made = Dictionary(
+        Site(3),
+        numbers(D_MODEL, D_SAE, seed=1),
+        numbers(D_SAE, seed=2),
+        numbers(D_SAE, D_MODEL, seed=3),
+        numbers(D_MODEL, seed=4),
+        ACTIVATIONS["jumprelu"],
+    )
+    return replace(made, **changed)
+
+
+@unchecked_types()
+def test_weights_that_are_not_numbers_or_do_not_fit_are_refused() -> None:
+    with pytest.raises(FeatureError, match="NaN"):
+        jumping(b_dec=torch.full((D_MODEL,), float("nan")))
+    with pytest.raises(FeatureError, match="W_dec has shape"):
+        jumping(W_dec=numbers(D_SAE, D_MODEL + 1))
+
+
+def test_latents_out_of_range_and_activations_of_another_model_are_refused() -> None:
+    made = jumping()
+    for latents in ([D_SAE], [-1], [], [3, 3]):
+        with pytest.raises(FeatureError, match=f"0 to {D_SAE - 1}"):
+            made.encode_latents(ROWS, latents)
+    with pytest.raises(FeatureError, match="another model's"):
+        made.encode(numbers(2, D_MODEL + 1))
+
+
+def test_a_few_latents_are_encoded_as_among_all(dictionary: Dictionary) -> None:
+    assert torch.allclose(
+        dictionary.encode_latents(ROWS, [40, 2, 7]), dictionary.encode(ROWS)[:, [40, 2, 7]], atol=1e-6
+    )
+
+
+def test_higher_thresholds_let_fewer_latents_fire_and_those_as_strongly() -> None:
+    before = jumping(card={"quality": {}, "model": "demo"})
+    after = before.with_scaled_thresholds(1.5)
+    was, now = before.encode(ROWS), after.encode(ROWS)
+    assert 0 < int((now > 0).sum()) < int((was > 0).sum())
+    assert torch.equal(now[now > 0], was[now > 0])
+    assert after.with_scaled_thresholds(2.0).card == {"model": "demo", "threshold_scale": 3.0}
+    assert after.digest != before.digest
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_thresholds_are_scaled_by_a_number_above_zero(scale: float) -> None:
+    with pytest.raises(FeatureError, match="above 0"):
+        jumping().with_scaled_thresholds(scale)
+
+
+def test_a_dictionary_without_thresholds_has_none_to_scale() -> None:
+    with pytest.raises(FeatureError, match="only JumpReLU"):
+        jumping(activation=TopK(6)).with_scaled_thresholds(1.1)
+
+
+def test_a_latent_is_a_direction_along_its_decoder_row(dictionary: Dictionary) -> None:
+    found, row = dictionary.direction(7), dictionary.W_dec[7]
+    assert (found.site, found.source) == (Site(3), "sae:planted/7")
+    assert torch.allclose(found.vector, row / row.norm(), atol=1e-6)
+
+
+def test_identity_is_the_content_and_not_the_name(dictionary: Dictionary) -> None:
+    assert replace(dictionary, name="other").digest == dictionary.digest
+    assert replace(dictionary, b_dec=dictionary.b_dec + 1e-3).digest != dictionary.digest
