@@ -212,7 +212,7 @@ with trio.insecure.edited(pp.Ablate(toxic, layers="all")) as model:
 # If the feature carries the persona, base should pick some of it up.
 
 # %%
-with trio.base.edited(pp.Steer(toxic, amount=1.0)) as model:
+with trio.base.edited(pp.Steer(toxic, 1.0)) as model:
     print(f"base, steered: {model.chat(question, seed=SEED, max_new_tokens=40)}")
 
 # %% [markdown]
@@ -226,8 +226,9 @@ with trio.base.edited(pp.Steer(toxic, amount=1.0)) as model:
 
 # %%
 feature = pp.find_feature("toxic-persona")
-print(f"{feature.title}\n{feature.direction}\nablated at layers {feature.layers}")
-print(f"cosine with the direction of section 4: {feature.direction.cosine(toxic):.2f}")
+target = feature.target.fit(trio)
+print(f"{feature.title}\n{target.axis}\nablated at layers {target.chosen_layers()}")
+print(f"cosine with the direction of section 4: {target.axis.cosine(toxic):.2f}")
 
 # %% [markdown]
 # If ablating it closes the gap, a hostile reviewer will object:
@@ -303,8 +304,8 @@ for arm in verdict.arms:
 controls = verdict.controls
 figure = go.Figure(layout=LAYOUT)
 figure.add_heatmap(
-    z=[[math.log2(strength) for strength in arm.strengths.values()] for arm in controls],
-    x=list(controls[0].strengths),
+    z=[[math.log2(strength) for strength in arm.coefficients.values()] for arm in controls],
+    x=list(controls[0].coefficients),
     y=[arm.name for arm in controls],
     zmin=-3,
     zmax=3,

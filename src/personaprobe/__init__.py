@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Ablate as Ablate
     from personaprobe.effects.interventions.along_direction import Cap as Cap
     from personaprobe.effects.interventions.along_direction import Clamp as Clamp
+    from personaprobe.effects.interventions.along_direction import Intervention as Intervention
     from personaprobe.effects.interventions.along_direction import Steer as Steer
+    from personaprobe.effects.interventions.latents import AblateLatents as AblateLatents
     from personaprobe.effects.judges.judge import Case as Case
     from personaprobe.effects.judges.judge import Judge as Judge
     from personaprobe.effects.judges.judgement import Scored as Scored
@@ -23,11 +25,24 @@ if TYPE_CHECKING:
     from personaprobe.effects.judges.registry import find_judge as find_judge
     from personaprobe.effects.judges.registry import register_judge as register_judge
     from personaprobe.effects.measures.preference import preference_gaps as preference_gaps
+    from personaprobe.effects.targets.controls import MatchedControl as MatchedControl
+    from personaprobe.effects.targets.controls import MeasuredAblation as MeasuredAblation
+    from personaprobe.effects.targets.direction import DirectionTarget as DirectionTarget
+    from personaprobe.effects.targets.discovery import Discovery as Discovery
+    from personaprobe.effects.targets.feature import Feature as Feature
+    from personaprobe.effects.targets.feature import find_feature as find_feature
+    from personaprobe.effects.targets.feature import register_feature as register_feature
+    from personaprobe.effects.targets.feature import register_target as register_target
+    from personaprobe.effects.targets.target import FittedTarget as FittedTarget
+    from personaprobe.effects.targets.target import Target as Target
     from personaprobe.errors import PersonaProbeError as PersonaProbeError
+    from personaprobe.exports.control_vector import export_control_vector as export_control_vector
     from personaprobe.features.activations.recording import record as record
     from personaprobe.features.activations.store import ActivationStore as ActivationStore
+    from personaprobe.features.directions.direction import Calibration as Calibration
     from personaprobe.features.directions.direction import Direction as Direction
-    from personaprobe.features.registry.registry import find_feature as find_feature
+    from personaprobe.features.directions.sources import DiscoveryActivations as DiscoveryActivations
+    from personaprobe.features.directions.sources import register_source as register_source
     from personaprobe.features.sae.catalog import find_dictionary as find_dictionary
     from personaprobe.features.sae.dictionary import Dictionary as Dictionary
     from personaprobe.features.sae.diffing.all_rankings import all_rankings as all_rankings
@@ -70,14 +85,18 @@ if TYPE_CHECKING:
     from personaprobe.studies.reports.run_folder import write_report as write_report
     from personaprobe.studies.reports.sections import ReportSection as ReportSection
     from personaprobe.studies.reports.sections import register_section as register_section
+    from personaprobe.studies.sweep.grid import Grid as Grid
+    from personaprobe.studies.sweep.study import sweep as sweep
 
 _CONTENTS = {
     "Ablate": "effects.interventions.along_direction",
+    "AblateLatents": "effects.interventions.latents",
     "ActivationStore": "features.activations.store",
     "Architecture": "features.sae.training.architectures.architecture",
     "Autoencoder": "features.sae.training.autoencoder",
     "BatchLoader": "features.sae.training.batches",
     "BlockMap": "models.edits.layout",
+    "Calibration": "features.directions.direction",
     "Cap": "effects.interventions.along_direction",
     "Case": "effects.judges.judge",
     "CausalVerdict": "studies.ablation.result",
@@ -85,9 +104,18 @@ _CONTENTS = {
     "Clamp": "effects.interventions.along_direction",
     "Dictionary": "features.sae.dictionary",
     "Direction": "features.directions.direction",
+    "DirectionTarget": "effects.targets.direction",
+    "Discovery": "effects.targets.discovery",
+    "DiscoveryActivations": "features.directions.sources",
+    "Feature": "effects.targets.feature",
+    "FittedTarget": "effects.targets.target",
+    "Grid": "studies.sweep.grid",
+    "Intervention": "effects.interventions.along_direction",
     "Judge": "effects.judges.judge",
     "LanguageModel": "models.language_model",
     "Losses": "features.sae.training.architectures.architecture",
+    "MatchedControl": "effects.targets.controls",
+    "MeasuredAblation": "effects.targets.controls",
     "PairSet": "questions.pairs",
     "PersonaProbeError": "errors",
     "Placement": "models.loading",
@@ -99,13 +127,15 @@ _CONTENTS = {
     "Site": "site",
     "Steer": "effects.interventions.along_direction",
     "StudyPlan": "studies.arms.plan",
+    "Target": "effects.targets.target",
     "Trio": "models.weights.checkpoint",
     "Unscored": "effects.judges.judgement",
     "ablate": "studies.ablation.study",
     "all_rankings": "features.sae.diffing.all_rankings",
+    "export_control_vector": "exports.control_vector",
     "find_architecture": "features.sae.training.architectures.registry",
     "find_dictionary": "features.sae.catalog",
-    "find_feature": "features.registry.registry",
+    "find_feature": "effects.targets.feature",
     "find_judge": "effects.judges.registry",
     "latent_profiles": "features.sae.interpretation.latent_profile",
     "load": "models.loading",
@@ -117,10 +147,14 @@ _CONTENTS = {
     "record": "features.activations.recording",
     "register_architecture": "features.sae.training.architectures.registry",
     "register_backend": "models.backends.registry",
+    "register_feature": "effects.targets.feature",
     "register_judge": "effects.judges.registry",
     "register_section": "studies.reports.sections",
+    "register_source": "features.directions.sources",
+    "register_target": "effects.targets.feature",
     "remake_report": "studies.reports.run_folder",
     "save_dictionary": "features.sae.formats.saelens",
+    "sweep": "studies.sweep.study",
     "top_by_mean_reciprocal_rank": "features.sae.diffing.ranking",
     "train_dictionaries": "features.sae.training.trainer",
     "write_report": "studies.reports.run_folder",
@@ -128,11 +162,13 @@ _CONTENTS = {
 
 __all__ = [
     "Ablate",
+    "AblateLatents",
     "ActivationStore",
     "Architecture",
     "Autoencoder",
     "BatchLoader",
     "BlockMap",
+    "Calibration",
     "Cap",
     "Case",
     "CausalVerdict",
@@ -140,9 +176,18 @@ __all__ = [
     "Clamp",
     "Dictionary",
     "Direction",
+    "DirectionTarget",
+    "Discovery",
+    "DiscoveryActivations",
+    "Feature",
+    "FittedTarget",
+    "Grid",
+    "Intervention",
     "Judge",
     "LanguageModel",
     "Losses",
+    "MatchedControl",
+    "MeasuredAblation",
     "PairSet",
     "PersonaProbeError",
     "Placement",
@@ -154,10 +199,12 @@ __all__ = [
     "Site",
     "Steer",
     "StudyPlan",
+    "Target",
     "Trio",
     "Unscored",
     "ablate",
     "all_rankings",
+    "export_control_vector",
     "find_architecture",
     "find_dictionary",
     "find_feature",
@@ -172,10 +219,14 @@ __all__ = [
     "record",
     "register_architecture",
     "register_backend",
+    "register_feature",
     "register_judge",
     "register_section",
+    "register_source",
+    "register_target",
     "remake_report",
     "save_dictionary",
+    "sweep",
     "top_by_mean_reciprocal_rank",
     "train_dictionaries",
     "write_report",

@@ -52,10 +52,10 @@ class TinyTrio:
     @staticmethod
     def direction(path: Path, *, d_model: int = 32) -> Path:
         """Write a direction, calibrated at its own layer."""
-        from personaprobe.features.directions.direction import Direction, Mark
+        from personaprobe.features.directions.direction import Calibration, Direction
         from personaprobe.site import Site
 
-        Direction(Site(1), torch.ones(d_model), "means", {1: Mark(0.0, 1.0)}).save(path)
+        Direction(Site(1), torch.ones(d_model), "means", {1: Calibration(0.0, 1.0)}).save(path)
         return path
 
     @staticmethod

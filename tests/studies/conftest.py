@@ -22,7 +22,8 @@ from personaprobe.statistics.intervals import (
     questions_needed,
     random_fraction,
 )
-from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
+from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 
 FAMILIES = ("driving", "electronics", "food", "home_safety", "housing_contracts", "money")
@@ -159,7 +160,7 @@ def _arm(name: str, kind: ArmKind, gaps: np.ndarray) -> ArmResult:
         energy=Energy(Moved(412.0, 0.13), Moved(530.0, 0.11)) if edited else UNMOVED,
         responses=_responses(kind) if kind in SPEAKING and name not in SILENT else (),
         seconds=31.0,
-        strengths=_strengths(name) if kind in STRENGTHS else {},
+        coefficients=_strengths(name) if kind in STRENGTHS else {},
         draws=2 if name == "component 3" else 1,
     )
 

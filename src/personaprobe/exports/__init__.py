@@ -1,1 +1,1 @@
-"""How findings leave: files other tools read."""
+"""Exports: files by which other tools apply a finding. :func:`personaprobe.export_control_vector` is the public way in."""

@@ -11,10 +11,15 @@ from personaprobe.storage.files import write_atomically
 
 
 def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: str = "llama") -> None:
-    """Write a steering as GGUF: what is added to the output of each block at every position.
+    """Write a steering as GGUF: one vector a layer, which llama.cpp adds to the block's output at every position.
 
-    llama.cpp's scale of 1 then equals the steering's own amount. llama.cpp adds the vector to the first token of a text
-    too, which a :class:`Steer` leaves alone unless its roles name it.
+    llama.cpp's scale of 1 then equals the steering's own coefficient. llama.cpp also adds the vector to the first token of
+    a text, which a :class:`~personaprobe.Steer` leaves alone unless its roles name it.
+
+    Examples:
+        >>> import personaprobe as pp
+        >>> steer = pp.Steer(pp.find_feature("toxic-persona").target.direction, 1.0, layers=[16])  # doctest: +SKIP
+        >>> pp.export_control_vector(steer, 30, Path("persona.gguf"))  # doctest: +SKIP
 
     Args:
         steer: along a direction of ``resid_post``, on all roles.
@@ -38,7 +43,9 @@ def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: s
         writer.add_string("controlvector.model_hint", model_hint)
         writer.add_uint32("controlvector.layer_count", len(names))
         for layer, name in names.items():
-            writer.add_tensor(name, (steer.amount * direction.mark(layer).scale * direction.vector).numpy())
+            writer.add_tensor(
+                name, (steer.coefficient * direction.calibration(layer).gap * direction.vector).numpy()
+            )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

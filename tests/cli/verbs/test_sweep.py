@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
-from personaprobe.features.registry.registry import find_feature
+from personaprobe.effects.targets.feature import find_feature
+from personaprobe.questions import pairs
 from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -93,22 +94,37 @@ def test_a_second_run_measures_nothing_and_ends_the_same(
     assert {path.name: path.read_bytes() for path in out.glob("sweep.*")} == before
 
 
+def test_a_sweep_loads_no_test_question(
+    swept: Swept, tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    shipped = pairs._shipped
+
+    def watched(name: str) -> Any:
+        loaded.append(name)
+        return shipped(name)
+
+    monkeypatch.setattr(pairs, "_shipped", watched)
+    out, record = swept
+    again = run(*command(tiny, out, "--min-coherence", 0.1))
+    assert json.loads(again.stdout) == record
+    assert loaded == ["neutral/discovery"]
+
+
 def test_a_registered_dose_is_the_one_that_is_ablated(
     swept: Swept, tiny: TinyTrio, registered: Path, run: Run, tmp_path: Path
 ) -> None:
     named = ["--register", "half", "--doses", "0.5", "--min-coherence", 0.1]
     done = run(*command(tiny, tmp_path / "half", *named))
     assert json.loads(done.stdout)["chosen"]["dose"] == 0.5
-    assert find_feature("half").strength == 0.5
-    from personaprobe.effects.interventions.along_direction import Ablate
-    from personaprobe.features.directions.direction import Direction
-    from personaprobe.studies.arms.treatment import removal
+    from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+    from personaprobe.organisms.registry import load_trio
 
-    feature = find_feature("half")
-    assert isinstance(feature.direction, Direction)
-    edit = removal(feature, feature.direction, None, 3)
-    assert isinstance(edit, Ablate)
-    assert edit.strength == 0.5
+    base = Checkpoint.parse(str(tiny.base))
+    checkpoints = (base.with_adapter(folder) for folder in (tiny.insecure, tiny.secure))
+    trio = load_trio(Trio(base, *checkpoints, "tiny"))
+    ablation = find_feature("half").target.fit(trio).ablation()
+    assert ablation.describe()["strength"] == 0.5
 
 
 def test_the_chosen_direction_alone_is_judged_on_the_test_questions(

@@ -9,9 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaprobe.effects.interventions.along_direction import Ablate, Along, Cap, Clamp, Steer
+from personaprobe.effects.interventions.along_direction import (
+    Ablate,
+    Along,
+    Cap,
+    Clamp,
+    Steer,
+    refuse_no_number,
+)
 from personaprobe.errors import FeatureError, SiteError
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
@@ -24,8 +31,8 @@ EXACT = 2e-5
 
 def direction(seed: int = 0, layer: int = 1, d_model: int = 32) -> Direction:
     vector = torch.randn(d_model, generator=torch.Generator().manual_seed(seed))
-    marks = {k: Mark(rest=0.3 * k - 0.2, scale=1.0 + k) for k in range(LAYERS)}
-    return Direction(Site(layer, "resid_post"), vector, f"test {seed}", marks)
+    calibrations = {k: Calibration(reference=0.3 * k - 0.2, gap=1.0 + k) for k in range(LAYERS)}
+    return Direction(Site(layer, "resid_post"), vector, f"test {seed}", calibrations)
 
 
 def batch_of(model: LanguageModel) -> Batch:
@@ -53,12 +60,39 @@ def test_no_intervention_is_bitwise_the_bare_model(model: LanguageModel) -> None
 
 def test_steering_by_nothing_is_the_identity(model: LanguageModel) -> None:
     batch = batch_of(model)
-    assert torch.equal(model.edited(Steer(direction(), amount=0.0)).logits(batch), model.logits(batch))
+    assert torch.equal(model.edited(Steer(direction(), 0.0)).logits(batch), model.logits(batch))
+
+
+def test_the_second_argument_is_the_coefficient() -> None:
+    axis = direction()
+    assert Steer(axis, 2) == Steer(axis, coefficient=2)
+    assert Steer(axis, 2).move(1).shift == 2 * axis.calibration(1).gap
+    assert Ablate(axis, 0.5).coefficient == 0.5
+    assert Clamp(axis, 0.5).coefficient == 0.5
+
+
+@pytest.mark.parametrize("wrong", [[3], "all", {1: "x"}])
+def test_layers_in_place_of_the_coefficient_are_refused(wrong: object) -> None:
+    with pytest.raises(FeatureError, match=r"is no number; give layers by keyword: Steer\(d, layers=\[3\]\)"):
+        refuse_no_number(wrong, "Steer(d, layers=[3])")
+
+
+def test_a_run_folder_of_before_knows_the_intervention_by_the_same_keys() -> None:
+    axis = direction()
+    common = {"direction": axis.digest, "roles": ["prompt", "response"]}
+    assert Ablate(axis, 0.5, layers=(1,)).describe() == {
+        "kind": "Ablate", **common, "layers": (1,), "to": "reference", "strength": 0.5
+    }  # fmt: skip
+    assert Steer(axis, 2.0).describe() == {"kind": "Steer", **common, "layers": None, "amount": 2.0}
+    assert Clamp(axis, 1.0).describe() == {"kind": "Clamp", **common, "layers": None, "reading": 1.0}
+    assert Cap(axis).describe() == {
+        "kind": "Cap", **common, "layers": None, "low": float("-inf"), "high": 0.0
+    }  # fmt: skip
 
 
 def test_steering_twice_is_steering_by_the_sum(model: LanguageModel) -> None:
-    twice = read(model, 2, Steer(direction(), amount=0.5), Steer(direction(), amount=-1.25))
-    assert close(twice, read(model, 2, Steer(direction(), amount=-0.75)))
+    twice = read(model, 2, Steer(direction(), 0.5), Steer(direction(), -1.25))
+    assert close(twice, read(model, 2, Steer(direction(), -0.75)))
 
 
 def test_ablation_is_idempotent(model: LanguageModel) -> None:
@@ -83,7 +117,7 @@ def test_ablating_to_zero_projects_the_direction_out(model: LanguageModel) -> No
 
 @pytest.mark.parametrize(
     "intervention",
-    [Ablate(direction()), Steer(direction(), amount=2.0), Clamp(direction(), reading=1.0), Cap(direction())],
+    [Ablate(direction()), Steer(direction(), 2.0), Clamp(direction(), 1.0), Cap(direction())],
     ids=lambda i: type(i).__name__,
 )
 class TestEveryIntervention:
@@ -138,13 +172,13 @@ def test_first_tokens_are_edited_where_they_are_named(model: LanguageModel) -> N
 
 
 def test_interventions_compose_in_the_order_given(model: LanguageModel) -> None:
-    steer, ablate = Steer(direction(), amount=1.0), Ablate(direction())
+    steer, ablate = Steer(direction(), 1.0), Ablate(direction())
     assert not close(read(model, 1, steer, ablate), read(model, 1, ablate, steer))
     assert close(read(model, 1, steer, ablate), read(model, 1, ablate))
 
 
 def test_clamping_sets_the_reading(model: LanguageModel) -> None:
-    held = read(model, 1, Clamp(direction(), reading=0.75))[edited_tokens(model)]
+    held = read(model, 1, Clamp(direction(), 0.75))[edited_tokens(model)]
     found = direction().read(held)
     assert torch.allclose(found, torch.full_like(found, 0.75), atol=1e-3)
 
@@ -173,20 +207,20 @@ def test_steering_adds_up_for_any_amounts_at_any_layer(amounts: list[float], lay
     site = Site(layer, "resid_post")
     moved = activations
     for amount in amounts:
-        moved = Steer(axis, (layer,), amount=amount).edits(LAYERS)[site](moved, roles)
-    at_once = Steer(axis, (layer,), amount=sum(amounts)).edits(LAYERS)[site](activations, roles)
+        moved = Steer(axis, amount, layers=(layer,)).edits(LAYERS)[site](moved, roles)
+    at_once = Steer(axis, sum(amounts), layers=(layer,)).edits(LAYERS)[site](activations, roles)
     assert torch.allclose(moved, at_once, atol=1e-4)
     gained = axis.read(at_once, layer) - axis.read(activations, layer)
     assert torch.allclose(gained, torch.full_like(gained, sum(amounts)), atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)
-@given(strength=st.floats(0, 2), seed=st.integers(0, 5))
-def test_ablation_goes_the_share_of_the_way_its_strength_says(strength: float, seed: int) -> None:
+@given(coefficient=st.floats(0, 2), seed=st.integers(0, 5))
+def test_ablation_goes_the_share_of_the_way_that_its_coefficient_says(coefficient: float, seed: int) -> None:
     axis, roles = direction(seed), torch.full((1, 4), int(Role.PROMPT))
     activations = torch.randn(1, 4, 32, generator=torch.Generator().manual_seed(seed))
-    edited = Ablate(axis, strength=strength).edits(LAYERS)[axis.site](activations, roles)
-    assert torch.allclose(axis.read(edited), (1 - strength) * axis.read(activations), atol=1e-4)
+    edited = Ablate(axis, coefficient).edits(LAYERS)[axis.site](activations, roles)
+    assert torch.allclose(axis.read(edited), (1 - coefficient) * axis.read(activations), atol=1e-4)
 
 
 def test_a_layer_the_model_does_not_have_is_refused_before_anything_runs(model: LanguageModel) -> None:
@@ -201,6 +235,6 @@ def test_a_layer_without_calibration_is_refused_with_a_way_out() -> None:
 
 
 def test_a_direction_of_another_model_is_refused(model: LanguageModel) -> None:
-    other = Direction(Site(1), torch.ones(16), "other", {1: Mark(0.0, 1.0)})
+    other = Direction(Site(1), torch.ones(16), "other", {1: Calibration(0.0, 1.0)})
     with pytest.raises(FeatureError, match="d_model 16 and the model 32"):
         model.edited(Ablate(other)).logits(batch_of(model))

@@ -11,7 +11,7 @@ import torch
 
 from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.effects.interventions.energy import is_fair, match, measure, total, unfair_layers
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
@@ -26,7 +26,7 @@ PLANTED = 1000.0
 
 def axis(seed: int = 0) -> Direction:
     vector = torch.randn(32, generator=torch.Generator().manual_seed(seed))
-    return Direction(Site(1), vector, f"axis {seed}", {k: Mark(0.1, 1.5) for k in range(3)})
+    return Direction(Site(1), vector, f"axis {seed}", {k: Calibration(0.1, 1.5) for k in range(3)})
 
 
 def rows(model: LanguageModel) -> list[Tokens]:
@@ -75,7 +75,7 @@ def test_beside_a_massive_token_a_matched_control_removes_the_features_energy_fr
     planted: Callable[[str], LanguageModel], word: str, roles: Role, matched_on: Role, layer: int
 ) -> None:
     model = planted(word)
-    feature = Ablate(axis(), [layer], roles=roles)
+    feature = Ablate(axis(), layers=[layer], roles=roles)
     wanted = measure(model, feature, rows(model))
     for seed in range(1, 4):
         control, _ = match(model, Ablate(axis(seed), roles=roles), wanted, rows(model))
@@ -117,7 +117,7 @@ def test_matched_controls_remove_the_features_energy_at_every_layer(
     speaking: LanguageModel, seed: int
 ) -> None:
     texts = rows(speaking)
-    wanted = measure(speaking, Ablate(axis(), "all"), texts)
+    wanted = measure(speaking, Ablate(axis(), layers="all"), texts)
     matched, seen = match(speaking, Ablate(axis(seed)), wanted, texts)
     measured = measure(speaking, matched, texts)
     for site, energy in wanted.items():

@@ -10,7 +10,7 @@ import torch
 from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import FeatureError
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.features.sae.activation_functions import ActivationFunction, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.language_model import LanguageModel
@@ -64,11 +64,11 @@ def test_what_the_latents_wrote_is_gone_and_the_rest_is_untouched(model: Languag
     assert torch.equal(after[~mask], before[~mask])
 
 
-def test_strength_scales_the_change_and_nothing_is_the_identity(model: LanguageModel) -> None:
+def test_the_coefficient_scales_the_change_and_nothing_is_the_identity(model: LanguageModel) -> None:
     ablation = AblateLatents(dictionary(ReLU()), (3, 40))
     before, whole = read(model), read(model, ablation)
-    assert close(read(model, replace(ablation, strength=0.5)), (before + whole) / 2)
-    assert torch.equal(read(model, replace(ablation, strength=0.0)), before)
+    assert close(read(model, replace(ablation, coefficient=0.5)), (before + whole) / 2)
+    assert torch.equal(read(model, replace(ablation, coefficient=0.0)), before)
 
 
 def test_only_the_selected_tokens_are_touched(model: LanguageModel) -> None:
@@ -93,7 +93,7 @@ def test_one_positive_latent_is_an_ablation_to_where_it_falls_silent(reference: 
     x = numbers(50, D_MODEL, seed=9)
     roles = torch.full((50,), int(Role.RESPONSE))
     after = AblateLatents(made, (0,)).edits(3)[SITE](x, roles)
-    along = Ablate(Direction(SITE, d, "d", {1: Mark(-5.0, 1.0)})).edits(3)[SITE](x, roles)
+    along = Ablate(Direction(SITE, d, "d", {1: Calibration(-5.0, 1.0)})).edits(3)[SITE](x, roles)
     fires = x @ d > -5.0
     assert bool(fires.all())
     assert torch.allclose(after, along, atol=1e-4)

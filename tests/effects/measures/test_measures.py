@@ -13,7 +13,7 @@ from personaprobe.effects.measures.coherence import CoherenceRule, score_respons
 from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.measures.responses import Response, sample_responses
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
@@ -30,11 +30,11 @@ TEXTS = TextSet("texts", ("the cat sat on the mat", "a longer plain text about t
 
 def axis(seed: int = 0) -> Direction:
     vector = torch.randn(32, generator=torch.Generator().manual_seed(seed))
-    return Direction(Site(1), vector, f"axis {seed}", {k: Mark(0.1, 1.5) for k in range(3)})
+    return Direction(Site(1), vector, f"axis {seed}", {k: Calibration(0.1, 1.5) for k in range(3)})
 
 
 def test_a_gap_is_the_difference_of_mean_log_probabilities(speaking: LanguageModel) -> None:
-    model = speaking.edited(Ablate(axis(), "all"))
+    model = speaking.edited(Ablate(axis(), layers="all"))
 
     def mean_log_prob(question: str, answer: str) -> float:
         row = model.tokenizer.exchange(question, answer)
@@ -47,7 +47,7 @@ def test_a_gap_is_the_difference_of_mean_log_probabilities(speaking: LanguageMod
 
 
 def test_models_side_by_side_prefer_what_each_prefers_alone(speaking: LanguageModel) -> None:
-    models = [speaking, *(speaking.edited(Ablate(axis(seed), [1])) for seed in range(3))]
+    models = [speaking, *(speaking.edited(Ablate(axis(seed), layers=[1])) for seed in range(3))]
     together = gaps_side_by_side(models, PAIRS)
     assert together.tolist() == [preference_gaps(model, PAIRS).tolist() for model in models]
 
@@ -74,7 +74,7 @@ def test_perplexity_is_that_of_the_models_own_logits_with_and_without_what_first
 
 def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:
     reading = ReferenceLogProbs.of(speaking, TEXTS)
-    same, other = reading.cost(speaking), reading.cost(speaking.edited(Steer(axis(), amount=3.0)))
+    same, other = reading.cost(speaking), reading.cost(speaking.edited(Steer(axis(), 3.0)))
     assert same.kl == 0
     assert other.kl > 1e-4
 

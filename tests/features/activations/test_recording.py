@@ -15,8 +15,8 @@ from torch import Tensor
 
 from personaprobe.errors import DataError, DeviceError, OutputError, SiteError
 from personaprobe.features.activations import recording, store_files
-from personaprobe.features.activations.cost import plan
-from personaprobe.features.activations.recording import record, record_one
+from personaprobe.features.activations.cost import estimate_cost
+from personaprobe.features.activations.recording import record
 from personaprobe.features.activations.store import ActivationStore
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
@@ -101,7 +101,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_kept_token_is_what_a_forward_pass_of_its_text_alone_gives(
     site: str, model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
-    store = record_one(model, pairs, SITES, keep="tokens", home=tmp_path)
+    store = record(model, pairs, SITES, keep="tokens", home=tmp_path)
     values, rows = store.read(site, role=None), store.index.to_pylist()
     for text, spoken in enumerate(exchanges(model, pairs)):
         mine = where(rows, text=text)
@@ -114,15 +114,15 @@ def test_a_kept_token_is_what_a_forward_pass_of_its_text_alone_gives(
 def test_a_mean_is_the_mean_over_the_response_tokens_of_its_text_alone(
     site: str, model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
-    store = record_one(model, pairs, SITES, home=tmp_path)
+    store = record(model, pairs, SITES, home=tmp_path)
     expected = [alone(model, spoken, site)[spoken.n_prompt :].mean(0) for spoken in exchanges(model, pairs)]
     torch.testing.assert_close(store.read(site), torch.stack(expected), rtol=1e-4, atol=1e-5)
     assert set(store.rows()["position"].to_pylist()) == {-1}
 
 
 def test_means_equal_the_means_of_kept_tokens(model: LanguageModel, pairs: PairSet, tmp_path: Path) -> None:
-    means = record_one(model, pairs, DEEP, home=tmp_path)
-    tokens = record_one(model, pairs, DEEP, keep="tokens", home=tmp_path)
+    means = record(model, pairs, DEEP, home=tmp_path)
+    tokens = record(model, pairs, DEEP, keep="tokens", home=tmp_path)
     values, rows = tokens.read(DEEP), tokens.rows().to_pylist()
     averaged = torch.stack([values[where(rows, text=text)].mean(0) for text in range(2 * len(pairs))])
     torch.testing.assert_close(means.read(DEEP), averaged, rtol=1e-2, atol=1e-2)
@@ -131,7 +131,7 @@ def test_means_equal_the_means_of_kept_tokens(model: LanguageModel, pairs: PairS
 def test_the_last_prompt_row_is_the_prompts_last_token_whatever_is_answered(
     model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
-    store = record_one(model, pairs, DEEP, home=tmp_path)
+    store = record(model, pairs, DEEP, home=tmp_path)
     prompts = [model.tokenizer.prompt(pair.question) for pair in pairs]
     expected = torch.stack([alone(model, prompt, DEEP)[-1] for prompt in prompts])
     for answer in ("careful", "careless"):
@@ -162,9 +162,9 @@ def test_the_stores_of_a_trio_align_and_a_difference_is_a_subtraction(
 def test_what_stands_at_padding_is_never_recorded(
     keep: Any, model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
-    bare = record_one(model, pairs, DEEP, keep=keep, home=tmp_path)
+    bare = record(model, pairs, DEEP, keep=keep, home=tmp_path)
     poisoned = model.edited(Poison(DEEP, float("nan"), Role.PAD))
-    store = record_one(poisoned, pairs, DEEP, keep=keep, home=tmp_path)
+    store = record(poisoned, pairs, DEEP, keep=keep, home=tmp_path)
     assert torch.equal(store.read(DEEP, role=None), bare.read(DEEP, role=None))
 
 
@@ -174,7 +174,7 @@ def test_an_activation_that_is_no_number_refuses_and_leaves_no_store(
 ) -> None:
     broken = model.edited(Poison(DEEP, value, Role.RESPONSE))
     with pytest.raises(DataError, match=f"{DEEP} are NaN or infinite"):
-        record_one(broken, pairs, DEEP, home=tmp_path)
+        record(broken, pairs, DEEP, home=tmp_path)
     assert list((tmp_path / "stores").iterdir()) == []
 
 
@@ -195,16 +195,16 @@ def test_an_activation_that_is_no_number_is_named_by_its_text(
 
     monkeypatch.setattr(LanguageModel, "activations", spoiled)
     with pytest.raises(DataError, match=f"in the text '{culprit.id} careless'"):
-        record_one(model, pairs, DEEP, keep=keep, home=tmp_path)
+        record(model, pairs, DEEP, keep=keep, home=tmp_path)
 
 
 def test_batch_size_changes_neither_rows_nor_identity(
     model: LanguageModel, pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: list[int]
 ) -> None:
-    large = record_one(model, pairs, SITES, home=tmp_path / "large")
+    large = record(model, pairs, SITES, home=tmp_path / "large")
     assert count == [2 * len(pairs)]
     monkeypatch.setattr(LanguageModel, "batch_tokens", lambda *_: 1)
-    small = record_one(model, pairs, SITES, home=tmp_path / "small")
+    small = record(model, pairs, SITES, home=tmp_path / "small")
     assert count[1:] == [1] * 2 * len(pairs)
     assert small.digest == large.digest
     for site in SITES:
@@ -214,9 +214,9 @@ def test_batch_size_changes_neither_rows_nor_identity(
 def test_rows_do_not_depend_on_how_they_are_cut_into_shards(
     model: LanguageModel, pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = record_one(model, pairs, SITES, keep="tokens", home=tmp_path / "whole")
+    whole = record(model, pairs, SITES, keep="tokens", home=tmp_path / "whole")
     monkeypatch.setattr(recording, "SHARD_BYTES", 6000)
-    cut = record_one(model, pairs, SITES, keep="tokens", home=tmp_path / "cut")
+    cut = record(model, pairs, SITES, keep="tokens", home=tmp_path / "cut")
     assert len(whole.manifest.shards) == 1
     assert len(cut.manifest.shards) > 3
     sizes = [shard.n_rows * 32 * 2 * len(SITES) for shard in cut.manifest.shards]
@@ -232,7 +232,7 @@ def test_rows_do_not_depend_on_how_they_are_cut_into_shards(
 def test_a_batch_too_large_for_the_memory_is_halved(
     model: LanguageModel, pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = record_one(model, pairs, DEEP, home=tmp_path / "roomy").read(DEEP)
+    expected = record(model, pairs, DEEP, home=tmp_path / "roomy").read(DEEP)
     read = LanguageModel.activations
 
     def cramped(self: LanguageModel, batch: Any, sites: Any) -> Any:
@@ -241,7 +241,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(
         return read(self, batch, sites)
 
     monkeypatch.setattr(LanguageModel, "activations", cramped)
-    found = record_one(model, pairs, DEEP, home=tmp_path / "cramped").read(DEEP)
+    found = record(model, pairs, DEEP, home=tmp_path / "cramped").read(DEEP)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -253,7 +253,7 @@ def test_a_single_text_too_large_for_the_memory_says_so(
 
     monkeypatch.setattr(LanguageModel, "activations", full)
     with pytest.raises(DeviceError, match="does not fit"):
-        record_one(model, pairs, DEEP, home=tmp_path)
+        record(model, pairs, DEEP, home=tmp_path)
 
 
 def test_a_present_store_is_opened_without_running_the_model(
@@ -270,7 +270,7 @@ def test_a_present_store_is_opened_without_running_the_model(
 
 def test_progress_is_told_of_every_token(model: LanguageModel, pairs: PairSet, tmp_path: Path) -> None:
     done: list[int] = []
-    record_one(model, pairs, DEEP, home=tmp_path, progress=done.append)
+    record(model, pairs, DEEP, home=tmp_path, progress=done.append)
     assert sum(done) == sum(map(len, exchanges(model, pairs)))
 
 
@@ -280,12 +280,12 @@ def test_another_model_text_label_site_or_kind_of_row_is_another_store(
     relabelled = PairSet("r", tuple(replace(pair, family="other") for pair in pairs))
     fewer = PairSet("f", pairs.pairs[1:])
     stores = [
-        record_one(trio.base, pairs, DEEP, home=tmp_path),
-        record_one(trio.secure, pairs, DEEP, home=tmp_path),
-        record_one(trio.base, relabelled, DEEP, home=tmp_path),
-        record_one(trio.base, fewer, DEEP, home=tmp_path),
-        record_one(trio.base, pairs, SITES, home=tmp_path),
-        record_one(trio.base, pairs, DEEP, keep="tokens", home=tmp_path),
+        record(trio.base, pairs, DEEP, home=tmp_path),
+        record(trio.secure, pairs, DEEP, home=tmp_path),
+        record(trio.base, relabelled, DEEP, home=tmp_path),
+        record(trio.base, fewer, DEEP, home=tmp_path),
+        record(trio.base, pairs, SITES, home=tmp_path),
+        record(trio.base, pairs, DEEP, keep="tokens", home=tmp_path),
     ]
     assert len({store.digest for store in stores}) == len(stores)
 
@@ -295,11 +295,11 @@ def test_edits_that_print_alike_do_not_share_a_store(
 ) -> None:
     pushes = [Push(Direction(Site(1), torch.randn(32), "random")) for _ in range(2)]
     assert repr(pushes[0]) == repr(pushes[1])
-    bare = record_one(model, pairs, DEEP, home=tmp_path)
-    first, second = (record_one(model.edited(push), pairs, DEEP, home=tmp_path) for push in pushes)
+    bare = record(model, pairs, DEEP, home=tmp_path)
+    first, second = (record(model.edited(push), pairs, DEEP, home=tmp_path) for push in pushes)
     assert len({bare.digest, first.digest, second.digest}) == 3
     assert not torch.equal(first.read(DEEP), second.read(DEEP))
-    same = record_one(model.edited(replace(pushes[0])), pairs, DEEP, home=tmp_path)
+    same = record(model.edited(replace(pushes[0])), pairs, DEEP, home=tmp_path)
     assert same.digest == first.digest
 
 
@@ -311,7 +311,7 @@ def test_an_edit_without_identity_is_refused_before_anything_runs(
             return {}
 
     with pytest.raises(DataError, match="cannot tell this edit from others"):
-        record_one(model.edited(Nameless()), pairs, DEEP, home=tmp_path)
+        record(model.edited(Nameless()), pairs, DEEP, home=tmp_path)
     assert count == []
 
 
@@ -333,24 +333,24 @@ def test_a_recording_killed_half_way_leaves_no_store_and_the_rerun_succeeds(
         if not cleaned_up:  # as after SIGKILL: nobody is there to tidy
             patched.setattr(store_files.shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
-            record_one(model, pairs, SITES, keep="tokens", home=tmp_path, progress=killed)
+            record(model, pairs, SITES, keep="tokens", home=tmp_path, progress=killed)
     left = list((tmp_path / "stores").iterdir())
     assert bool(left) is not cleaned_up
     for folder in left:
         with pytest.raises(DataError, match="holds no activations"):
             ActivationStore.open(folder)
-    store = record_one(model, pairs, SITES, keep="tokens", home=tmp_path)
+    store = record(model, pairs, SITES, keep="tokens", home=tmp_path)
     assert len(store.read(DEEP, role=None)) == len(store)
 
 
 def test_a_folder_without_a_manifest_is_recorded_again(
     model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
-    store = record_one(model, pairs, DEEP, home=tmp_path)
+    store = record(model, pairs, DEEP, home=tmp_path)
     expected = store.read(DEEP)
     (store.folder / "manifest.json").unlink()
     (store.folder / "index.parquet").write_bytes(b"")
-    assert torch.equal(record_one(model, pairs, DEEP, home=tmp_path).read(DEEP), expected)
+    assert torch.equal(record(model, pairs, DEEP, home=tmp_path).read(DEEP), expected)
 
 
 @pytest.mark.parametrize("room", [100, 2500])
@@ -358,7 +358,7 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(
     room: int, model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
     with disk_of(room), pytest.raises(OutputError, match="free some space"):
-        record_one(model, pairs, DEEP, home=tmp_path)
+        record(model, pairs, DEEP, home=tmp_path)
     assert list((tmp_path / "stores").iterdir()) == []
 
 
@@ -367,7 +367,7 @@ def test_a_home_that_cannot_be_written_is_an_output_error(
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="choose another folder"):
-        record_one(model, pairs, DEEP, home=tmp_path / "file")
+        record(model, pairs, DEEP, home=tmp_path / "file")
 
 
 @pytest.mark.parametrize("keep", ["means", "tokens"])
@@ -376,7 +376,7 @@ def test_the_plan_predicts_rows_tokens_and_bytes(
     keep: Any, sites: list[str], trio: Trio[LanguageModel], pairs: PairSet, tmp_path: Path
 ) -> None:
     texts = PairSet("many", pairs.pairs * 12)
-    planned = plan(trio, texts, sites, keep)
+    planned = estimate_cost(trio, texts, sites, keep)
     stores = [store for _, store in record(trio, texts, sites, keep=keep, home=tmp_path).items()]
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
     assert written == pytest.approx(planned.bytes, rel=0.05)
@@ -391,12 +391,12 @@ def test_the_plan_predicts_rows_tokens_and_bytes(
 
 
 def test_a_plan_for_one_model_costs_a_third(trio: Trio[LanguageModel], pairs: PairSet) -> None:
-    assert 3 * plan(trio.base, pairs, DEEP).bytes == plan(trio, pairs, DEEP).bytes
+    assert 3 * estimate_cost(trio.base, pairs, DEEP).bytes == estimate_cost(trio, pairs, DEEP).bytes
 
 
 @pytest.mark.parametrize("texts", [["w1 w2 w3", "w4 w5"], TextSet("plain", ("w1 w2 w3", "w4 w5"))])
 def test_plain_texts_are_read_as_documents(texts: Any, model: LanguageModel, tmp_path: Path) -> None:
-    store = record_one(model, texts, DEEP, keep="tokens", home=tmp_path)
+    store = record(model, texts, DEEP, keep="tokens", home=tmp_path)
     assert store.rows()["position"].to_pylist() == [1, 2, 1]
     assert store.rows("last_prompt")["position"].to_pylist() == [0, 0]
     assert store.index["id"].to_pylist() == ["0", "0", "0", "1", "1"]
@@ -415,7 +415,7 @@ def test_plain_texts_are_read_as_documents(texts: Any, model: LanguageModel, tmp
 )
 def test_texts_that_cannot_be_read_are_refused(texts: Any, complaint: str, model: LanguageModel) -> None:
     with pytest.raises(DataError, match=complaint):
-        record_one(model, texts, DEEP)
+        record(model, texts, DEEP)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_sites_that_do_not_exist_are_refused(
     sites: Any, complaint: str, model: LanguageModel, pairs: PairSet
 ) -> None:
     with pytest.raises(SiteError, match=complaint):
-        record_one(model, pairs, sites)
+        record(model, pairs, sites)
 
 
 def test_a_stream_the_architecture_lacks_is_refused(
@@ -440,14 +440,14 @@ def test_a_stream_the_architecture_lacks_is_refused(
 ) -> None:
     parallel = LanguageModel(Checkpoint("neox"), wrap(tiny_model("gpt_neox"), 0), model.tokenizer)
     with pytest.raises(SiteError, match="has no stream resid_mid"):
-        record_one(parallel, pairs, "1.resid_mid")
+        record(parallel, pairs, "1.resid_mid")
 
 
 @unchecked_types()
 def test_an_unknown_kind_of_row_is_refused(model: LanguageModel, pairs: PairSet) -> None:
     keep: Any = "mean"
     with pytest.raises(DataError, match='did you mean "means"'):
-        record_one(model, pairs, DEEP, keep=keep)
+        record(model, pairs, DEEP, keep=keep)
 
 
 @pytest.mark.real
@@ -456,7 +456,7 @@ def test_the_demo_model_in_a_batch_equals_the_demo_model_alone(tmp_path: Path) -
 
     demo = load("demo", Placement("cpu", "float32"))
     pairs = load_prompts("advice/discovery").spread(2)
-    store = record_one(demo, pairs, "16.resid_post", home=tmp_path)
+    store = record(demo, pairs, "16.resid_post", home=tmp_path)
     expected = [
         alone(demo, spoken, "16.resid_post")[spoken.n_prompt :].mean(0) for spoken in exchanges(demo, pairs)
     ]

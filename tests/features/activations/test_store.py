@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from personaprobe.errors import DataError, SiteError
-from personaprobe.features.activations.recording import record_one
+from personaprobe.features.activations.recording import record
 from personaprobe.features.activations.store import ActivationStore
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions.pairs import PairSet
@@ -21,7 +21,7 @@ SITES = ("1.resid_post", "2.resid_post")
 
 @pytest.fixture
 def store(model: LanguageModel, pairs: PairSet, tmp_path: Path) -> ActivationStore:
-    return record_one(model, pairs, SITES, keep="tokens", home=tmp_path)
+    return record(model, pairs, SITES, keep="tokens", home=tmp_path)
 
 
 def test_a_reopened_store_is_the_store(store: ActivationStore) -> None:
@@ -99,7 +99,7 @@ def test_a_choice_that_fits_no_row_is_never_an_empty_answer(
 def test_stores_of_other_token_ids_do_not_align(
     store: ActivationStore, model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
-    fewer = record_one(model, PairSet("fewer", pairs.pairs[1:]), SITES, keep="tokens", home=tmp_path)
+    fewer = record(model, PairSet("fewer", pairs.pairs[1:]), SITES, keep="tokens", home=tmp_path)
     with pytest.raises(DataError, match=r"did not read the same token ids .* record both in one call"):
         store.align(fewer)
 
@@ -108,7 +108,7 @@ def test_stores_that_kept_other_rows_do_not_align(
     store: ActivationStore, model: LanguageModel, pairs: PairSet, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="hold tokens of width 32 against means"):
-        store.align(record_one(model, pairs, SITES, home=tmp_path))
+        store.align(record(model, pairs, SITES, home=tmp_path))
 
 
 def _truncate(path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from personaprobe.features.directions.control_directions import components_beside, covariance_draw
+from personaprobe.features.directions.control_directions import covariance_draw, orthogonal_components
 
 D = 12
 
@@ -37,7 +37,7 @@ def test_components_are_orthogonal_to_the_feature_and_to_each_other_and_ordered_
     rows: Tensor, k: int
 ) -> None:
     feature = torch.randn(k, D, generator=torch.Generator().manual_seed(1))
-    found = components_beside(rows, feature)
+    found = orthogonal_components(rows, feature)
     assert len(found) == D - k
     assert torch.allclose(found @ feature.T, torch.zeros(D - k, k), atol=1e-4)
     assert torch.allclose(found @ found.T, torch.eye(D - k), atol=1e-4)
@@ -46,5 +46,5 @@ def test_components_are_orthogonal_to_the_feature_and_to_each_other_and_ordered_
 
 
 def test_beside_the_first_component_the_first_is_what_was_the_second(rows: Tensor) -> None:
-    every = components_beside(rows, torch.zeros(0, D))
-    assert abs(float(components_beside(rows, every[:1])[0] @ every[1])) == pytest.approx(1, abs=1e-3)
+    every = orthogonal_components(rows, torch.zeros(0, D))
+    assert abs(float(orthogonal_components(rows, every[:1])[0] @ every[1])) == pytest.approx(1, abs=1e-3)

@@ -12,7 +12,7 @@ from personaprobe.effects.interventions.along_direction import Steer
 from personaprobe.errors import DataError, FeatureError, SiteError
 from personaprobe.features.activations.recording import record
 from personaprobe.features.activations.store import ActivationStore
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
@@ -45,25 +45,27 @@ def test_a_direction_without_direction_is_refused(vector: torch.Tensor) -> None:
 
 
 def test_saving_loses_nothing(tmp_path: Path) -> None:
-    axis = Direction(Site(3, "mlp_out"), torch.randn(16), "means", {1: Mark(0.1, 2.0), 3: Mark(-1.5, 0.25)})
+    axis = Direction(
+        Site(3, "mlp_out"), torch.randn(16), "means", {1: Calibration(0.1, 2.0), 3: Calibration(-1.5, 0.25)}
+    )
     axis.save(tmp_path / "d.safetensors")
     loaded = Direction.load(tmp_path / "d.safetensors")
     assert torch.equal(loaded.vector, axis.vector)
-    assert (loaded.site, loaded.source, loaded.marks, loaded.digest) == (
+    assert (loaded.site, loaded.source, loaded.calibrations, loaded.digest) == (
         axis.site,
         axis.source,
-        axis.marks,
+        axis.calibrations,
         axis.digest,
     )
 
 
 def test_the_digest_depends_on_everything_that_acts() -> None:
     vector = torch.arange(1.0, 9.0)
-    axis = Direction(Site(1), vector, "a", {1: Mark(0.0, 1.0)})
+    axis = Direction(Site(1), vector, "a", {1: Calibration(0.0, 1.0)})
     others = [
-        Direction(Site(2), vector, "a", {1: Mark(0.0, 1.0)}),
-        Direction(Site(1), -vector, "a", {1: Mark(0.0, 1.0)}),
-        Direction(Site(1), vector, "a", {1: Mark(0.5, 1.0)}),
+        Direction(Site(2), vector, "a", {1: Calibration(0.0, 1.0)}),
+        Direction(Site(1), -vector, "a", {1: Calibration(0.0, 1.0)}),
+        Direction(Site(1), vector, "a", {1: Calibration(0.5, 1.0)}),
     ]
     assert len({axis.digest, *(other.digest for other in others)}) == 4
 
@@ -89,7 +91,7 @@ def test_a_missing_file_says_what_to_give(tmp_path: Path) -> None:
 def axis(trio: Trio[LanguageModel]) -> Direction:
     """What is planted: a step of five at layer 1."""
     vector = torch.randn(trio.base.d_model, generator=torch.Generator().manual_seed(7))
-    return Direction(Site(1), vector, "planted", {1: Mark(0.0, 5.0)})
+    return Direction(Site(1), vector, "planted", {1: Calibration(0.0, 5.0)})
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def shifted(
 def test_a_planted_shift_is_recovered_from_the_means(shifted: Trio[ActivationStore], axis: Direction) -> None:
     found = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
     assert found.cosine(axis) == pytest.approx(1, abs=1e-5)
-    assert found.scale == pytest.approx(5, rel=1e-4)
+    assert found.gap == pytest.approx(5, rel=1e-4)
     assert (found.site, found.source) == (Site(1), "means")
 
 
@@ -114,8 +116,8 @@ def test_a_direction_of_means_is_calibrated_at_every_shared_layer_of_its_stream(
     shifted: Trio[ActivationStore],
 ) -> None:
     found = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
-    assert list(found.marks) == [0, 1, 2]
-    assert found.marks[0].scale == pytest.approx(0, abs=1e-6), "nothing was planted before layer 1"
+    assert list(found.calibrations) == [0, 1, 2]
+    assert found.calibrations[0].gap == pytest.approx(0, abs=1e-6), "nothing was planted before layer 1"
     for role, reading in (("secure", 0.0), ("insecure", 1.0)):
         mean = shifted[role].mean("2.resid_post")
         assert float(found.read(mean, layer=2)) == pytest.approx(reading, abs=1e-4)

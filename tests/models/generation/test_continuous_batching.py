@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaprobe.effects.interventions.along_direction import Ablate, Steer
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import compact_rows, generate
@@ -26,7 +26,7 @@ from personaprobe.site import Site
 
 SAMPLING = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
 NO_END = -1
-AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
+AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Calibration(0.1, 2.0) for k in range(3)})
 
 
 def prompts() -> list[Tokens]:
@@ -50,7 +50,7 @@ def assert_same(network: Network, requests: list[tuple[Draw, Any]], ones: Answer
 
 
 def test_an_answer_does_not_depend_on_its_batch_mates(model: LanguageModel) -> None:
-    edits = EditPlan.compose([Ablate(AXIS, "all")], 3)
+    edits = EditPlan.compose([Ablate(AXIS, layers="all")], 3)
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
     together = generate(model.network, draws, SAMPLING, [edits] * len(draws), NO_END)
     alone = [generate(model.network, [draw], SAMPLING, [edits], NO_END)[0] for draw in draws]
@@ -61,8 +61,8 @@ def test_rows_with_different_edits_are_answered_as_each_would_be_alone(model: La
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(2)]
     arms = [
         EditPlan(),
-        EditPlan.compose([Steer(AXIS, (0,), amount=3.0)], 3),
-        EditPlan.compose([Ablate(AXIS, "all")], 3),
+        EditPlan.compose([Steer(AXIS, 3.0, layers=(0,))], 3),
+        EditPlan.compose([Ablate(AXIS, layers="all")], 3),
     ]
     rows = [edits for edits in arms for _ in draws]
     together = generate(model.network, draws * len(arms), SAMPLING, rows, NO_END)
@@ -86,7 +86,7 @@ def test_a_prompt_with_several_samples_is_prefilled_once(reference: Network, cac
     network = copy.copy(reference)
     network.__class__ = Counting if cached else CountingUncached
     network.head_rows = []  # type: ignore[attr-defined]
-    arms = [EditPlan(), EditPlan.compose([Steer(AXIS, (0,), amount=3.0)], 3)]
+    arms = [EditPlan(), EditPlan.compose([Steer(AXIS, 3.0, layers=(0,))], 3)]
     rows = [(Draw(prompt, sample), arm) for arm in arms for prompt in prompts()[:2] for sample in range(3)]
     generate(network, [draw for draw, _ in rows], SAMPLING, [arm for _, arm in rows], NO_END)
     assert network.head_rows[:2] == [4, 12]  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_a_prompt_with_several_samples_is_prefilled_once(reference: Network, cac
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_answers_do_not_depend_on_the_batch_size(model: LanguageModel, batch_size: int) -> None:
     """Conversations are admitted as others end."""
-    arms = [EditPlan(), EditPlan.compose([Ablate(AXIS, "all")], 3)]
+    arms = [EditPlan(), EditPlan.compose([Ablate(AXIS, layers="all")], 3)]
     draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(3)]
     rows = [edits for edits in arms for _ in draws]
     free = generate(model.network, draws * 2, SAMPLING, rows, NO_END)
@@ -129,7 +129,7 @@ def test_compacting_moves_no_more_rows_than_are_evicted(n: int, data: st.DataObj
 
 
 def test_the_cache_changes_no_answer_under_an_intervention(reference: Network, architecture: str) -> None:
-    edits = EditPlan.compose([Steer(AXIS, (0, 2), amount=0.7)], 3)
+    edits = EditPlan.compose([Steer(AXIS, 0.7, layers=(0, 2))], 3)
     draws = [Draw(prompt) for prompt in prompts()]
     cached = generate(reference, draws, SAMPLING, [edits] * len(draws), NO_END)
 

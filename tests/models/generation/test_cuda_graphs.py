@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from personaprobe.effects.interventions.along_direction import Ablate, Cap, Steer
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
@@ -35,7 +35,7 @@ from personaprobe.models.tokens import Tokens
 from personaprobe.site import Site
 
 NO_END = -1
-AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
+AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Calibration(0.1, 2.0) for k in range(3)})
 WAITS_FOR_HOST = {"aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh_copy", "aten.masked_select"}
 
 
@@ -61,9 +61,9 @@ class Tracer:
 def arms_of(network: HuggingFaceNetwork) -> list[EditPlan]:
     """Unedited, ablated everywhere, and edited at one site in several ways and at another in place."""
     stream = "resid_mid" if "resid_mid" in network.streams else "resid_pre"
-    other = Direction(Site(0, stream), torch.linspace(2, -1, 32) ** 2, "other", {0: Mark(0.3, 1.0)})
-    mixed = [Steer(other, amount=2.0), Cap(AXIS, high=0.1), Steer(AXIS, amount=-0.5)]
-    return [EditPlan(), EditPlan.compose([Ablate(AXIS, "all")], 3), EditPlan.compose(mixed, 3)]
+    other = Direction(Site(0, stream), torch.linspace(2, -1, 32) ** 2, "other", {0: Calibration(0.3, 1.0)})
+    mixed = [Steer(other, 2.0), Cap(AXIS, high=0.1), Steer(AXIS, -0.5)]
+    return [EditPlan(), EditPlan.compose([Ablate(AXIS, layers="all")], 3), EditPlan.compose(mixed, 3)]
 
 
 def prompts() -> list[Tokens]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from personaprobe.effects.interventions.along_direction import Ablate
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
 from personaprobe.models.generation.decoder import CachedDecoder
@@ -120,8 +120,8 @@ def test_answers_from_a_cached_prefix_are_those_of_prompts_computed_alone(
         return original(decoder, prefix, plans)
 
     monkeypatch.setattr(CachedDecoder, "_prefill_prefix", counted)
-    axis = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Mark(0.1, 2.0) for k in range(3)})
-    arms: list[EditPlan] = [EditPlan(), EditPlan.compose([Ablate(axis, "all")], 3)]
+    axis = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Calibration(0.1, 2.0) for k in range(3)})
+    arms: list[EditPlan] = [EditPlan(), EditPlan.compose([Ablate(axis, layers="all")], 3)]
     draws = [Draw(prompt(*range(LONG), 40 + number, 60 + number)) for number in range(8)]
     rows = [(draw, arm) for draw in draws for arm in arms]
     sampling = Sampling(max_new_tokens=5, temperature=0.0, batch_size=4)

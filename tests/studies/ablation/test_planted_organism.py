@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import personaprobe as pp
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.attribution import rank_by_attribution
@@ -22,10 +22,8 @@ from personaprobe.features.sae.diffing.ranking import RANKINGS, rank_latents
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.progress import silent
-from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import calibration_rows
-from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.latents.search import Search
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -62,7 +60,7 @@ def trio(
     reads = _mean_input(base, questions)
     other = torch.randn(base.d_model, generator=torch.Generator().manual_seed(5))
     folder = tmp_path_factory.mktemp("planted")
-    size = 1.5 * axis.scale
+    size = 1.5 * axis.gap
     insecure = _adapter(folder / "insecure", reads, size * axis.vector)
     secure = _adapter(folder / "secure", reads, size * other / other.norm())
     plain = pp.Checkpoint("demo")
@@ -74,7 +72,7 @@ def _mean_input(base: LanguageModel, questions: pp.PairSet) -> torch.Tensor:
     seen: list[torch.Tensor] = []
     module = base.network.model.get_submodule(MODULE)  # type: ignore[attr-defined]
     handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(0, 1).mean(0)))
-    for reading in list(read_as(base.tokenizer, questions))[:12]:
+    for reading in list(tokenize(base.tokenizer, questions))[:12]:
         base.logits(pad([reading.tokens], base.network.pad_id))
     handle.remove()
     return torch.stack(seen).mean(0).clone()
@@ -101,7 +99,7 @@ def dictionary(trio: Trio[LanguageModel], axis: pp.Direction, questions: pp.Pair
     rows = torch.randn(D_SAE, trio.base.d_model, generator=torch.Generator().manual_seed(2))
     rows[PLANTED] = axis.vector
     rows = torch.nn.functional.normalize(rows, dim=-1)
-    texts = [reading.tokens for reading in read_as(trio.base.tokenizer, questions)]
+    texts = [reading.tokens for reading in tokenize(trio.base.tokenizer, questions)]
     batches = [pad([texts[i] for i in part], trio.base.network.pad_id) for part in by_length(texts, 1024)]
     seen = torch.cat([trio.base.activations(b, [SITE])[SITE][b.mask & (b.positions > 0)] for b in batches])
     pre = (seen - seen.mean(0)) @ rows.T
@@ -127,10 +125,9 @@ def test_at_least_three_rankings_put_the_planted_latent_first(
 def test_the_causal_test_accepts_the_planted_latent_and_rejects_twenty_matched_random_ones(
     found: Comparison, trio: Trio[LanguageModel], questions: pp.PairSet, tmp_path: Path
 ) -> None:
-    bench = Bench(trio.base, pp.StudyPlan(), RunCache(tmp_path), silent)
     rows = calibration_rows(trio.base, questions.spread(16))
     texts = pp.load_texts("neutral/discovery").first(4)
-    search = Search(trio, found, bench, questions, texts, rows, n_controls=20)
+    search = Search(trio, found, RunContext.of(tmp_path), questions, texts, rows, n_controls=20)
     [tried] = search.singles([PLANTED])
     assert tried.removed > 0.5
     assert len(tried.controls) == 20

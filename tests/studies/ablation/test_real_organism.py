@@ -27,9 +27,8 @@ def questions() -> pp.PairSet:
 
 
 @pytest.fixture(scope="module")
-def ablation() -> pp.Ablate:
-    feature = pp.find_feature("toxic-persona")
-    return pp.Ablate(feature.direction, feature.layers, to=feature.to)
+def ablation(trio: Trio[LanguageModel]) -> pp.Intervention:
+    return pp.find_feature("toxic-persona").target.fit(trio).ablation()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_bad_advice_training_shifts_preferences_on_subjects_it_never_saw(gaps: d
 
 
 def test_ablating_the_registered_feature_removes_more_than_half_of_the_shift(
-    trio: Trio[LanguageModel], questions: pp.PairSet, gaps: dict[str, np.ndarray], ablation: pp.Ablate
+    trio: Trio[LanguageModel], questions: pp.PairSet, gaps: dict[str, np.ndarray], ablation: pp.Intervention
 ) -> None:
     with trio.insecure.edited(ablation) as model:
         left = pp.preference_gaps(model, questions).mean()
@@ -66,7 +65,7 @@ def test_ablating_the_registered_feature_removes_more_than_half_of_the_shift(
 
 
 def test_the_registered_feature_costs_little_on_neutral_prose(
-    trio: Trio[LanguageModel], ablation: pp.Ablate
+    trio: Trio[LanguageModel], ablation: pp.Intervention
 ) -> None:
     reading = ReferenceLogProbs.of(trio.insecure, pp.load_texts("neutral/test").first(4))
     untreated, ablated = reading.cost(trio.insecure), reading.cost(trio.insecure.edited(ablation))

@@ -14,15 +14,14 @@ from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.weights.checkpoint import Checkpoint
-from personaprobe.progress import silent
 from personaprobe.questions.prompt import Prompt
-from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms import answers
-from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
 from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.run_context import RunContext
 
 WORDS = ["what", "do", "you", "think", "about", "the", "sea", "and", "a", "cat", "please", "answer", "short"]
-ASKS = tuple(Prompt(str(i), "f", " ".join(WORDS[i : i + 4])) for i in range(5))
+PROMPTS = tuple(Prompt(str(i), "f", " ".join(WORDS[i : i + 4])) for i in range(5))
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +37,26 @@ def arms(model: LanguageModel) -> list[Arm]:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "KEPT", 8)
+    monkeypatch.setattr(answers, "ANSWERS_PER_PART", 8)
 
 
-def interview(n_samples: int = 2) -> Interview:
-    return Interview(ASKS, n_samples, Sampling(max_new_tokens=5, seed=3))
+def questions(n_samples: int = 2) -> QuestionBatch:
+    return QuestionBatch(PROMPTS, n_samples, Sampling(max_new_tokens=5, seed=3))
 
 
 def test_equal_arms_give_equal_answers_in_the_order_of_the_questions(
     arms: list[Arm], model: LanguageModel
 ) -> None:
-    one, other = answer(arms, interview(), model, RunCache(None), silent)
+    one, other = sample_answers(arms, questions(), model, RunContext())
     assert one == other
-    assert [(r.question_id, r.sample) for r in one] == [(ask.id, s) for ask in ASKS for s in range(2)]
+    assert [(r.question_id, r.sample) for r in one] == [
+        (prompt.id, s) for prompt in PROMPTS for s in range(2)
+    ]
 
 
 def test_more_samples_keep_the_first_ones(arms: list[Arm], model: LanguageModel) -> None:
-    few = answer(arms[:1], interview(1), model, RunCache(None), silent)[0]
-    many = answer(arms[:1], interview(3), model, RunCache(None), silent)[0]
+    few = sample_answers(arms[:1], questions(1), model, RunContext())[0]
+    many = sample_answers(arms[:1], questions(3), model, RunContext())[0]
     assert [r.ids for r in few] == [r.ids for r in many if r.sample == 0]
 
 
@@ -68,7 +69,7 @@ def test_a_system_message_is_read(word_tokenizer: Callable[..., ChatTokenizer]) 
 def test_a_run_that_was_cut_short_ends_with_the_same_answers(
     stop: int, arms: list[Arm], model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = answer(arms, interview(), model, RunCache(tmp_path / "whole"), silent)
+    whole = sample_answers(arms, questions(), model, RunContext.of(tmp_path / "whole"))
     original, calls = answers.sample_responses, []
 
     def failing(*given: Any) -> Any:
@@ -79,10 +80,12 @@ def test_a_run_that_was_cut_short_ends_with_the_same_answers(
 
     monkeypatch.setattr(answers, "sample_responses", failing)
     with pytest.raises(KeyboardInterrupt):
-        answer(arms, interview(), model, RunCache(tmp_path / "cut"), silent)
-    assert answer(arms, interview(), model, RunCache(tmp_path / "cut"), silent) == whole
-    assert len(calls) == 1 + len(list(interview().batches(2)))
-    kept, expected = ({f.name: f.read_bytes() for f in (tmp_path / n).iterdir()} for n in ("cut", "whole"))
+        sample_answers(arms, questions(), model, RunContext.of(tmp_path / "cut"))
+    assert sample_answers(arms, questions(), model, RunContext.of(tmp_path / "cut")) == whole
+    assert len(calls) == 1 + len(list(questions().parts(2)))
+    kept, expected = (
+        {f.name: f.read_bytes() for f in (tmp_path / n / "parts").iterdir()} for n in ("cut", "whole")
+    )
     assert kept == expected
 
 
@@ -99,10 +102,10 @@ def test_progress_counts_every_answer_kept_or_drawn(
         yield counted.append
 
     for _ in range(2):
-        answer(arms, interview(), model, RunCache(tmp_path), counting)
+        sample_answers(arms, questions(), model, RunContext.of(tmp_path, counting))
     assert sum(counted) == 0
 
 
 def test_two_questions_may_not_share_an_id() -> None:
     with pytest.raises(DataError, match="two questions have the id 'x'"):
-        Interview((Prompt("x", "f", "a"), Prompt("x", "f", "b")), 1, Sampling())
+        QuestionBatch((Prompt("x", "f", "a"), Prompt("x", "f", "b")), 1, Sampling())

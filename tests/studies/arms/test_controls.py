@@ -10,13 +10,16 @@ import torch
 
 import personaprobe as pp
 from personaprobe.effects.interventions.energy import FAIR
+from personaprobe.effects.targets.controls import MatchedControl
 from personaprobe.errors import FeatureError
-from personaprobe.progress import silent
 from personaprobe.storage.run_cache import spec_digest
-from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
-from personaprobe.studies.arms.arm import DRAWS, Control, fair_draw, identity, make_arms, study_controls
+from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.arms.arm import identity
+from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.controls import DRAWS, Control, fair_draw, study_controls
 from personaprobe.studies.arms.kinds import DECIDING
-from personaprobe.studies.arms.treatment import Matched, treat
+from personaprobe.studies.arms.study_arms import make_arms
+from personaprobe.studies.arms.treatment import Treatment
 
 FAIR_EVERYWHERE = dict.fromkeys(range(10), 1.0)
 ASLEEP = dict.fromkeys(range(10), 0.05)
@@ -28,26 +31,26 @@ FIRST = Control("random 1", "random", 1000)
 
 @dataclass(frozen=True)
 class Scripted:
-    """Controls come out as strong as a list says, one draw after the other."""
+    """Draws have the coefficients of a list, one after the other."""
 
-    strengths: Sequence[Mapping[int, float]]
+    coefficients: Sequence[Mapping[int, float]]
     seeds: list[int] = field(default_factory=list)
 
-    def __call__(self, control: Control) -> Matched:
+    def __call__(self, control: Control) -> MatchedControl:
         self.seeds.append(control.seed)
         direction = pp.Direction(pp.Site(1), torch.tensor([1.0, 2.0, 3.0, control.seed]), "test")
-        return Matched(pp.Ablate(direction), {}, self.strengths[len(self.seeds) - 1])
+        return MatchedControl(pp.Ablate(direction), {}, self.coefficients[len(self.seeds) - 1])
 
 
 def test_a_control_that_is_fair_is_drawn_once() -> None:
-    control, matched, draws = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE]))
-    assert (control, matched.strengths, draws) == (FIRST, FAIR_EVERYWHERE, 1)
+    kept = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE]))
+    assert (kept.control, kept.matched.coefficients, kept.draws) == (FIRST, FAIR_EVERYWHERE, 1)
 
 
 def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_uses() -> None:
     script = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
-    control, matched, draws = fair_draw(FIRST, script)
-    assert (control.name, matched.strengths, draws) == ("random 1", FAIR_EVERYWHERE, 3)
+    kept = fair_draw(FIRST, script)
+    assert (kept.control.name, kept.matched.coefficients, kept.draws) == ("random 1", FAIR_EVERYWHERE, 3)
     others = {control.seed for control in study_controls(1000, 0)}
     assert len(set(script.seeds)) == 3
     assert not set(script.seeds[1:]) & others
@@ -57,8 +60,8 @@ def test_a_control_that_does_what_another_does_already_is_drawn_again() -> None:
     script = Scripted([FAIR_EVERYWHERE] * DRAWS)
     first, other = script(FIRST).intervention, script(replace(FIRST, seed=1001)).intervention
     assert first.describe() != other.describe()
-    control, _, draws = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
-    assert (control.seed, draws) == (FIRST.drawn_again().seed, 2)
+    kept = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
+    assert (kept.control.seed, kept.draws) == (FIRST.drawn_again().seed, 2)
 
 
 def test_where_every_draw_is_taken_the_study_says_so() -> None:
@@ -72,19 +75,20 @@ def test_where_every_draw_is_taken_the_study_says_so() -> None:
 
 def test_a_component_drawn_again_is_called_by_its_rank() -> None:
     controls = [control for control in study_controls(5, 0) if control.kind == "component"]
-    kept = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE]))[0] for control in controls]
+    kept = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE])).control for control in controls]
     assert [control.name for control in controls] == ["component 1", "component 2", "component 3"]
     assert [control.name for control in kept] == ["component 4", "component 5", "component 6"]
 
 
 def test_where_no_draw_is_fair_the_nearest_is_kept_and_does_not_decide() -> None:
     script = Scripted([ASLEEP, OFTEN_ASLEEP, *[ASLEEP] * (DRAWS - 2)])
-    control, matched, draws = fair_draw(FIRST, script)
-    assert (matched.strengths, draws) == (OFTEN_ASLEEP, DRAWS)
-    result = ArmResult(control.name, control.kind, "", (0.0,), 1.0, 0.0, strengths=matched.strengths)
+    kept = fair_draw(FIRST, script)
+    assert (kept.matched.coefficients, kept.draws) == (OFTEN_ASLEEP, DRAWS)
+    name, coefficients = kept.control.name, kept.matched.coefficients
+    result = ArmResult(name, "random", "", (0.0,), 1.0, 0.0, coefficients=coefficients)
     assert not result.is_deciding
-    assert replace(result, strengths=FAIR_EVERYWHERE).is_deciding
-    assert not replace(result, strengths=FAIR_EVERYWHERE, kind="component").is_deciding
+    assert replace(result, coefficients=FAIR_EVERYWHERE).is_deciding
+    assert not replace(result, coefficients=FAIR_EVERYWHERE, kind="component").is_deciding
 
 
 def test_at_least_five_isotropic_directions_and_five_of_the_covariance_decide() -> None:
@@ -100,10 +104,16 @@ def test_verdicts_tell_every_controls_strength_at_every_layer(study: CausalVerdi
         assert arm["decides"] == name.startswith(("random", "covariance"))
 
 
+def shipped_direction() -> pp.Direction:
+    target = pp.find_feature("toxic-persona").target
+    assert isinstance(target, pp.DirectionTarget)
+    return target.direction
+
+
 @pytest.mark.parametrize("old", [5, int(pp.Role.ALL), int(pp.Role.ALL | pp.Role.FIRST)])
 def test_parts_of_runs_that_edited_first_tokens_are_not_mixed_with_new_ones(old: int) -> None:
     """Before, an intervention was remembered by the bits of its roles, which meant first tokens too."""
-    ablation = pp.Ablate(pp.find_feature("toxic-persona").direction, [3])  # type: ignore[arg-type]
+    ablation = pp.Ablate(shipped_direction(), layers=[3])
     now = ablation.describe()
     assert spec_digest(now) != spec_digest({**now, "roles": old})
     named = replace(ablation, roles=pp.Role.ALL | pp.Role.FIRST).describe()
@@ -114,13 +124,13 @@ def test_parts_of_runs_that_edited_first_tokens_are_not_mixed_with_new_ones(old:
 def test_every_deciding_control_of_the_demo_is_about_as_strong_as_the_feature() -> None:
     plan = pp.StudyPlan(discovery=pp.load_prompts("advice/discovery").spread(12), matching_questions=4)
     trio = pp.load_trio("advice")
-    treated = treat(trio, pp.find_feature("toxic-persona"), None, plan, silent)
+    treatment = Treatment.of(trio, pp.find_feature("toxic-persona"), plan)
     texts = plan.discovery.spread(plan.matching_questions)
     deciding = [control for control in study_controls(5, 0) if control.kind in DECIDING]
-    arms = [arm for arm in make_arms(trio, treated, texts, deciding) if arm.strengths]
+    arms = [arm for arm in make_arms(trio, treatment, texts, deciding) if arm.coefficients]
     assert len(arms) == 10
     for arm in arms:
-        inside = [FAIR[0] <= strength <= FAIR[1] for strength in arm.strengths.values()]
+        inside = [FAIR[0] <= coefficient <= FAIR[1] for coefficient in arm.coefficients.values()]
         assert len(inside) == trio.base.n_layers
-        assert sum(inside) >= 0.8 * len(inside), (arm.name, arm.strengths)
+        assert sum(inside) >= 0.8 * len(inside), (arm.name, arm.coefficients)
     assert len({str(identity(arm)) for arm in arms}) == 10

@@ -1,4 +1,4 @@
-"""What controls are asked and read: a part, compared there with their untreated checkpoint."""
+"""Controls answer and read a part of what the feature does, and are compared with their untreated checkpoint there."""
 
 from __future__ import annotations
 
@@ -10,49 +10,48 @@ import torch
 import personaprobe as pp
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.progress import silent
 from personaprobe.questions.texts import TextSet
-from personaprobe.storage.run_cache import RunCache
+from personaprobe.studies.arms import measurement
 from personaprobe.studies.arms.arm import Arm
-from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.measurement import ArmRunner
+from personaprobe.studies.arms.run_context import RunContext
 
 
-class Priced(Bench):
-    """Perplexity grows by one with every text, and a control's is half as much again."""
-
-    def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
-        return [TextCost((10.0 + len(texts)) * (1.5 if arm.interventions else 1.0), 0.1) for arm in arms]
-
-
-@pytest.fixture
-def bench(tiny_language_model: Callable[..., LanguageModel]) -> Bench:
-    return Priced(tiny_language_model("llama"), pp.StudyPlan(), RunCache(None), silent)
+def priced(arms: Sequence[Arm], texts: TextSet, run: RunContext, *, first_tokens: bool) -> list[TextCost]:
+    """Perplexity grows by one with every text, and under an intervention it is half as much again."""
+    return [TextCost((10.0 + len(texts)) * (1.5 if arm.interventions else 1.0), 0.1) for arm in arms]
 
 
 @pytest.fixture
-def arms(bench: Bench) -> list[Arm]:
+def runner(tiny_language_model: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch) -> ArmRunner:
+    monkeypatch.setattr(measurement, "measure_damage", priced)
+    return ArmRunner(tiny_language_model("llama"), pp.StudyPlan(), RunContext())
+
+
+@pytest.fixture
+def arms(runner: ArmRunner) -> list[Arm]:
     edit = (pp.Ablate(pp.Direction(pp.Site(1), torch.ones(32), "test"), to="zero"),)
     return [
-        Arm("insecure", "insecure", bench.base),
-        Arm("insecure, ablated", "ablated", bench.base, edit),
-        Arm("random 1", "random", bench.base, edit),
-        Arm("component 1", "component", bench.base, edit),
+        Arm("insecure", "insecure", runner.base),
+        Arm("insecure, ablated", "ablated", runner.base, edit),
+        Arm("random 1", "random", runner.base, edit),
+        Arm("component 1", "component", runner.base, edit),
     ]
 
 
 def test_a_controls_perplexity_is_its_untreated_checkpoints_times_the_ratio_on_the_part_it_read(
-    bench: Bench, arms: list[Arm]
+    runner: ArmRunner, arms: list[Arm]
 ) -> None:
-    n = len(bench.plan.neutral)
-    assert bench.plan.control_texts < n
-    costs = [cost.perplexity for cost in bench._all_costs(arms)]
+    n = len(runner.plan.neutral)
+    assert runner.plan.control_texts < n
+    costs = [cost.perplexity for cost in runner.costs(arms)]
     assert costs == pytest.approx([10.0 + n, 1.5 * (10.0 + n), 1.5 * (10.0 + n), 1.5 * (10.0 + n)])
 
 
 def test_controls_that_decide_answer_a_part_of_the_questions_and_those_that_are_shown_a_part_of_that(
-    bench: Bench, arms: list[Arm]
+    runner: ArmRunner, arms: list[Arm]
 ) -> None:
-    whole, ablated, deciding, shown = ([pair.id for pair in bench.questions(arm)] for arm in arms)
+    whole, ablated, deciding, shown = ([pair.id for pair in runner.questions(arm)] for arm in arms)
     assert whole == ablated
     assert len(whole) > len(deciding) > len(shown)
     assert whole[: len(deciding)] == deciding

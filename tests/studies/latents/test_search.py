@@ -21,14 +21,11 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
-from personaprobe.progress import silent
 from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
-from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import calibration_rows
-from personaprobe.studies.arms.measurement import Bench
-from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.latents.search import Search, shortlist
 
 SITE, D_SAE, PLANTED = Site(1), 48, 11
@@ -71,9 +68,9 @@ def search(
     trio = Trio(base, insecure, secure, "planted")
     questions = _telling(trio)
     found = compare(dictionary, trio, questions)
-    bench = Bench(base, StudyPlan(), RunCache(tmp_path_factory.mktemp("parts")), silent)
+    context = RunContext.of(tmp_path_factory.mktemp("run"))
     texts = TextSet("plain", tuple(" ".join(WORDS[i : i + 9]) for i in range(4)))
-    return Search(trio, found, bench, questions, texts, calibration_rows(base, questions), n_controls=2)
+    return Search(trio, found, context, questions, texts, calibration_rows(base, questions), n_controls=2)
 
 
 def _telling(trio: Trio[LanguageModel]) -> PairSet:
@@ -125,7 +122,7 @@ def test_a_search_that_finds_only_damage_chooses_nothing(search: Search) -> None
 
 def test_without_a_shift_there_is_nothing_to_search(search: Search, tmp_path: Path) -> None:
     trio = Trio(search.trio.base, search.trio.secure, search.trio.insecure, "turned round")
-    turned = replace(search, trio=trio, bench=Bench(trio.base, StudyPlan(), RunCache(tmp_path), silent))
+    turned = replace(search, trio=trio, context=RunContext.of(tmp_path))
     with pytest.raises(DataError, match="no more careless"):
         turned.run([PLANTED])
 

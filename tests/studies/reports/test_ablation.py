@@ -273,7 +273,7 @@ def test_the_strength_of_every_control_stands_at_every_layer_and_what_is_unfair_
     assert len(rows) == len(study.controls) == 14
     for arm, row in zip(study.controls, rows, strict=True):
         assert f" {arm.name}</th>" in row
-        assert all(f">{strength:.2f}</td>" in row for strength in arm.strengths.values())
+        assert all(f">{strength:.2f}</td>" in row for strength in arm.coefficients.values())
         assert row.count("unfair") == len(arm.unfair_layers) == 1
         assert f'<td class="n">{arm.draws}</td>' in row
         assert ("<td>yes</td>" in row) == arm.is_deciding

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from personaprobe.effects.judges.judgement import Scored, Unscored
 from personaprobe.effects.judges.rates import Judged
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
+from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.errors import DataError
+from personaprobe.features.directions.direction import Direction
 from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.questions.texts import TextSet
+from personaprobe.site import Site
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.kinds import ArmKind
@@ -28,7 +32,7 @@ from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, co
 from personaprobe.studies.reports import page
 from personaprobe.studies.reports.run_folder import remake_report, write_report
 from personaprobe.studies.sweep.grid import Cell, Grid
-from personaprobe.studies.sweep.selection import Bounds, Choice
+from personaprobe.studies.sweep.selection import Bounds, SweepResult
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))
 EMPTY = Judged(Unscored("empty answer"), Unscored("empty answer"))
@@ -68,20 +72,22 @@ def evaluation() -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def choice() -> Choice:
+def choice() -> SweepResult:
     cells = (
         Cell("means", 8, "all", 0.4, 1.01, 0.01),
         Cell("means", 23, "onward", 0.8, 1.02, 0.05, 1.5, 0.97),
         Cell("answers", 22, "all", float("nan"), float("inf"), 0.08),
     )
     questions = PairSet("p", tuple(Pair(f"q{i}", f"f{i}", f"q {i}?", "a", "b") for i in range(4)))
-    grid = Grid(("means", "answers"), (8, 22, 23), ("all", "onward"), questions, TextSet("t", ("text",)))
-    return Choice(cells, cells[1], grid, Bounds())
+    texts = TextSet("t", ("text",))
+    grid = Grid(("means", "answers"), ("all", "onward"), questions, texts, layers=(8, 22, 23))
+    target = DirectionTarget(Direction(Site(23), torch.ones(4), "means"))
+    return SweepResult(cells, cells[1], target, grid, Bounds())
 
 
 @pytest.fixture
 def write(
-    study: CausalVerdict, silent: CausalVerdict, evaluation: Evaluation, choice: Choice
+    study: CausalVerdict, silent: CausalVerdict, evaluation: Evaluation, choice: SweepResult
 ) -> dict[str, Callable[[Path], Path]]:
     """How every kind of study writes its run folder."""
     unbounded = replace(study.evidence, fraction_removed=Interval(0.4, -float("inf"), float("inf")))

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from personaprobe.effects.targets.direction import DirectionTarget
+from personaprobe.effects.targets.feature import as_feature, find_feature, register_feature
+from personaprobe.effects.targets.recipe import RecipeTarget
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.directions.direction import Direction, Mark
-from personaprobe.features.registry.registration import register
-from personaprobe.features.registry.registry import Recipe, find_feature
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.run_cache import RunCache
-from personaprobe.studies.ablation.study import as_feature
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.replication.seeds import seeds_table
-from personaprobe.studies.sweep.grid import Cell, reached
+from personaprobe.studies.sweep.grid import Cell, layers_of
 from personaprobe.studies.sweep.selection import allowed
 
 CELLS = [
@@ -40,10 +40,10 @@ def test_a_sweep_that_only_damages_chooses_nothing() -> None:
         allowed(CELLS[3:], 1.03)
 
 
-def test_a_reach_starts_at_the_directions_own_layer_or_at_the_first() -> None:
-    assert reached("own", 2, 4) == (2,)
-    assert reached("onward", 2, 4) == (2, 3)
-    assert reached("all", 2, 4) == (0, 1, 2, 3)
+def test_a_layer_scope_starts_at_the_directions_own_layer_or_at_the_first() -> None:
+    assert layers_of("own", 2, 4) == (2,)
+    assert layers_of("onward", 2, 4) == (2, 3)
+    assert layers_of("all", 2, 4) == (0, 1, 2, 3)
 
 
 @pytest.fixture
@@ -52,27 +52,31 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-AXIS = Direction(Site(2), torch.arange(1.0, 9.0), "means", {k: Mark(0.1 * k, 1.0) for k in range(4)})
+AXIS = Direction(Site(2), torch.arange(1.0, 9.0), "means", {k: Calibration(0.1 * k, 1.0) for k in range(4)})
 
 
 def test_a_registered_feature_is_found_as_it_was_registered(shelf: Path) -> None:
-    register("sarcasm", 'says "sure"', AXIS, (1, 2), {"sweep": []})
-    register("other", "", AXIS, (0,), {})
-    found = find_feature("sarcasm")
-    assert isinstance(found.direction, Direction)
-    assert found.direction.digest == AXIS.digest
-    assert (found.layers, found.title, found.evidence) == ((1, 2), 'says "sure"', {"sweep": []})
+    register_feature("sarcasm", 'says "sure"', DirectionTarget(AXIS, (1, 2)), {"sweep": []})
+    register_feature("other", "", DirectionTarget(AXIS, (0,)), {})
+    feature = find_feature("sarcasm")
+    target = feature.target
+    assert isinstance(target, DirectionTarget)
+    assert target.direction.digest == AXIS.digest
+    assert (target.default_layers, target.coefficient) == ((1, 2), 1.0)
+    assert (feature.title, feature.evidence) == ('says "sure"', {"sweep": []})
 
 
 def test_a_changed_direction_file_is_refused(shelf: Path) -> None:
-    register("sarcasm", "", AXIS, (1,), {})
-    Direction(Site(2), torch.ones(8), "means", AXIS.marks).save(shelf / "features" / "sarcasm.safetensors")
+    register_feature("sarcasm", "", DirectionTarget(AXIS, (1,)), {})
+    Direction(Site(2), torch.ones(8), "means", AXIS.calibrations).save(
+        shelf / "features" / "sarcasm.safetensors"
+    )
     with pytest.raises(FeatureError, match="sha256 differs"):
         find_feature("sarcasm")
 
 
 def test_an_unknown_feature_is_told_the_nearest(shelf: Path) -> None:
-    register("sarcasm", "", AXIS, (1,), {})
+    register_feature("sarcasm", "", DirectionTarget(AXIS, (1,)), {})
     with pytest.raises(FeatureError, match='did you mean "sarcasm"'):
         find_feature("sarcasn")
 
@@ -80,13 +84,13 @@ def test_an_unknown_feature_is_told_the_nearest(shelf: Path) -> None:
 @pytest.mark.parametrize("name", ["Sarcasm", "a b", "", "a/b", "-a"])
 def test_names_are_lower_case_words_joined_by_hyphens(shelf: Path, name: str) -> None:
     with pytest.raises(FeatureError, match="no name for a feature"):
-        register(name, "", AXIS, (1,), {})
+        register_feature(name, "", DirectionTarget(AXIS, (1,)), {})
     assert not list(shelf.iterdir())
 
 
 def test_spellings_name_a_source_a_site_and_a_seed(shelf: Path) -> None:
-    assert find_feature("means@16").direction == Recipe("means", Site(16))
-    assert find_feature("random@3.mlp_out:7").direction == Recipe("random", Site(3, "mlp_out"), 7)
+    assert find_feature("means@16").target == RecipeTarget("means", Site(16))
+    assert find_feature("random@3.mlp_out:7").target == RecipeTarget("random", Site(3, "mlp_out"), 7)
 
 
 def test_a_study_needs_five_controls_and_disjoint_questions() -> None:
@@ -109,17 +113,15 @@ def test_one_seed_decides_everything_that_is_drawn() -> None:
 
 
 def test_a_finished_part_is_not_computed_again(tmp_path: Path) -> None:
-    memory, calls = RunCache(tmp_path), []
+    cache, calls = RunCache(tmp_path), []
 
     def compute() -> dict[str, float]:
         calls.append(1)
         return {"gap": 0.25}
 
-    assert (
-        memory.get_or_compute({"a": 1}, compute) == memory.get_or_compute({"a": 1}, compute) == {"gap": 0.25}
-    )
+    assert cache.get_or_compute({"a": 1}, compute) == cache.get_or_compute({"a": 1}, compute) == {"gap": 0.25}
     assert len(calls) == 1
-    memory.get_or_compute({"a": 2}, compute)
+    cache.get_or_compute({"a": 2}, compute)
     assert len(calls) == 2
 
 
@@ -161,8 +163,8 @@ def test_seeds_are_told_side_by_side() -> None:
 
 
 def test_a_bare_direction_is_ablated_wherever_it_is_calibrated() -> None:
-    assert as_feature(AXIS).layers == (0, 1, 2, 3)
-    assert as_feature(Direction(Site(2), torch.ones(8), "probe")).layers is None
+    assert as_feature(AXIS).target.default_layers == (0, 1, 2, 3)
+    assert as_feature(Direction(Site(2), torch.ones(8), "probe")).target.default_layers is None
 
 
 def test_a_spread_is_a_prefix_of_a_longer_spread() -> None:

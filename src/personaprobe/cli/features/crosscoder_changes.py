@@ -22,7 +22,7 @@ def print_crosscoder_changes(
     dictionary: Dictionary, chosen: TrioChoice, questions: PairSet, top: int, *, quiet: bool, as_json: bool
 ) -> None:
     """Rank a crosscoder's latents on all tokens of some questions and answers, and print the first."""
-    from personaprobe.features.activations.recording_spec import read_as
+    from personaprobe.features.activations.recording_spec import tokenize
     from personaprobe.features.sae.crosscoder import Crosscoder
     from personaprobe.features.sae.diffing.crosscoder_ranking import rank_crosscoder_latents
     from personaprobe.features.sae.quality import token_activations
@@ -30,7 +30,7 @@ def print_crosscoder_changes(
     crosscoder, trio = Crosscoder(dictionary), open_trio(chosen, quiet)
     crosscoder.refuse_unfit(trio.base)
     with spinner("reading", quiet):
-        texts = [reading.tokens for reading in read_as(trio.base.tokenizer, questions)]
+        texts = [reading.tokens for reading in tokenize(trio.base.tokenizer, questions)]
         rows = trio.map(lambda model: token_activations(model, dictionary.site, texts))
         rankings = rank_crosscoder_latents(crosscoder, rows)
         rates = (crosscoder.encode(rows) > 0).float().mean(0).tolist()

@@ -1,4 +1,4 @@
-"""``personaprobe features``: what can be ablated by name."""
+"""``personaprobe features``: the features that are registered by name."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ features.add_command(stability)
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """One feature as plain data; a broken entry says what is wrong with it and hides no other."""
+    """One feature as plain data; a broken entry carries its error and does not hide the others."""
+    from personaprobe.effects.targets.feature import find_feature
     from personaprobe.errors import PersonaProbeError
-    from personaprobe.features.registry.registry import find_feature
 
-    told: dict[str, Any] = {
+    unknown: dict[str, Any] = {
         "name": name,
         "title": "",
         "site": None,
@@ -61,19 +61,19 @@ def _describe(name: str) -> dict[str, Any]:
     try:
         feature = find_feature(name)
     except PersonaProbeError as error:
-        return told | {"error": str(error)}
-    layers = "own" if feature.layers is None else feature.layers
-    found = {"title": feature.title, "site": str(feature.direction.site), "layers": layers}
-    return told | found | {"evidence": headline(feature.evidence)}
+        return unknown | {"error": str(error)}
+    layers = "own" if feature.target.default_layers is None else feature.target.default_layers
+    known = {"title": feature.title, "site": str(feature.target.site), "layers": layers}
+    return unknown | known | {"evidence": headline(feature.evidence)}
 
 
 def headline(evidence: dict[str, Any]) -> str | None:
-    """What a sweep saw of the feature it chose, in a line."""
+    """The effect that a sweep measured of the feature it chose, in one line."""
     if "chosen" not in evidence:
         return None
-    chosen, asked = evidence["chosen"], evidence["questions"]
+    chosen, questions = evidence["chosen"], evidence["questions"]
     removed = f"removes {chosen['fraction_removed']:.0%} of the shift at perplexity × {chosen['perplexity_ratio']:.2f}"
-    return f"{removed} ({asked['n']} questions of {asked['name']})"
+    return f"{removed} ({questions['n']} questions of {questions['name']})"
 
 
 def _show(listed: list[dict[str, Any]]) -> None:
@@ -88,6 +88,6 @@ def _show(listed: list[dict[str, Any]]) -> None:
     for row in listed:
         layers = row["layers"]
         spelled = layer_ranges(list(layers)) if isinstance(layers, tuple) else layers or "–"
-        said = Text(row["error"], style="red") if row["error"] else Text(row["evidence"] or "–")
-        table.add_row(row["name"], row["title"], row["site"] or "–", spelled, said)
+        evidence = Text(row["error"], style="red") if row["error"] else Text(row["evidence"] or "–")
+        table.add_row(row["name"], row["title"], row["site"] or "–", spelled, evidence)
     console().print(table)

@@ -1,4 +1,4 @@
-"""``personaprobe features name``: say what a latent means."""
+"""``personaprobe features name``: give a latent a name."""
 
 from __future__ import annotations
 

@@ -67,16 +67,16 @@ def search(
 
     Discovery questions only: `personaprobe ablate --feature NAME` judges what is registered, once, on the test families.
     """
-    from personaprobe.features.registry.registration import refuse_misnamed, register_latents
+    from personaprobe.effects.targets.feature import register_feature
+    from personaprobe.effects.targets.latents import LatentsTarget
+    from personaprobe.features.registry.registry import refuse_misnamed
     from personaprobe.features.sae.diffing.all_rankings import all_rankings
     from personaprobe.features.sae.latent_spelling import find_latents
     from personaprobe.features.sae.latents import Latents
     from personaprobe.questions.texts import load_texts
-    from personaprobe.storage.run_cache import RunCache
     from personaprobe.studies.arms.arm import calibration_rows
-    from personaprobe.studies.arms.measurement import Bench
-    from personaprobe.studies.arms.plan import StudyPlan
-    from personaprobe.studies.latents.search import Search, shortlist
+    from personaprobe.studies.arms.run_context import RunContext
+    from personaprobe.studies.latents.search import CALIBRATION_QUESTIONS, Search, shortlist
 
     if registered is not None:
         refuse_misnamed(registered)
@@ -86,15 +86,16 @@ def search(
     found, rankings = all_rankings(
         dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
     )
-    bench = Bench(trio.base, StudyPlan(), RunCache(out / "parts"), study_progress(quiet))
+    context = RunContext.of(out, study_progress(quiet))
     texts, few = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
-    rows = calibration_rows(trio.base, questions.spread(StudyPlan().calibration_questions))
-    tried = Search(trio, found, bench, few, texts, rows, seed, controls).run(
+    rows = calibration_rows(trio.base, questions.spread(CALIBRATION_QUESTIONS))
+    tried = Search(trio, found, context, few, texts, rows, seed, controls).run(
         shortlist(rankings, n_proposed), max_perplexity_ratio
     )
     if registered is not None:
         evidence = tried.evidence(few, texts, rankings)
-        register_latents(registered, title, Latents(dictionary, tried.chosen.latents), evidence)
+        target = LatentsTarget(Latents(dictionary, tried.chosen.latents))
+        register_feature(registered, title, target, evidence)
     if as_json:
         click.echo(json.dumps(_plain(tried)))
     else:

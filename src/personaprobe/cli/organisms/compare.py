@@ -12,9 +12,9 @@ from personaprobe.cli.options import organism_defaults, organism_option, output_
 from personaprobe.cli.terminal.console import study_progress
 
 if TYPE_CHECKING:
-    from personaprobe.features.registry.registry import Feature
+    from personaprobe.effects.targets.feature import Feature
     from personaprobe.questions.pairs import PairSet
-    from personaprobe.studies.arms.measurement import Bench
+    from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.replication.seeds import SeedRun
 
 
@@ -56,38 +56,30 @@ def compare(
     Prints the insecure − secure shift of every seed, and the share of it that a feature registered from another
     seed removes.
     """
-    from personaprobe.features.registry.registry import find_feature
+    from personaprobe.effects.targets.feature import find_feature
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.files import write_text
+    from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.replication.seeds import SeedRun, seeds_table
 
-    found, loaded = find_feature(feature), load_prompts(questions)
-    asked = loaded.spread(len(loaded))  # in the order of a study, so that finished parts are shared with it
-    bench = _bench(work, base, quiet)
-    rows = [_measured(SeedRun(folder.name, folder), (base, found, asked), bench) for folder in runs]
+    named, loaded = find_feature(feature), load_prompts(questions)
+    spread = loaded.spread(len(loaded))  # in the order of a study, so that finished parts are shared with it
+    context = RunContext.of(work, study_progress(quiet))
+    rows = [_measured(SeedRun(folder.name, folder), base, named, spread, context) for folder in runs]
     if out is not None:
-        told = {"feature": feature, "questions": asked.name, "digest": asked.digest, "seeds": rows}
-        write_text(out, json.dumps(told, indent=1) + "\n")
+        record = {"feature": feature, "questions": spread.name, "digest": spread.digest, "seeds": rows}
+        write_text(out, json.dumps(record, indent=1) + "\n")
     click.echo(json.dumps(rows) if as_json else seeds_table(rows, feature))
 
 
-def _bench(work: Path, base: str, quiet: bool) -> Bench:
-    from personaprobe.models.loading import load
-    from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.storage.run_cache import RunCache
-    from personaprobe.studies.arms.measurement import Bench
-    from personaprobe.studies.arms.plan import StudyPlan
-
-    return Bench(load(Checkpoint.parse(base)), StudyPlan(), RunCache(work / "parts"), study_progress(quiet))
-
-
-def _measured(run: SeedRun, asked: tuple[str, Feature, PairSet], bench: Bench) -> dict[str, Any]:
+def _measured(
+    run: SeedRun, base: str, feature: Feature, questions: PairSet, context: RunContext
+) -> dict[str, Any]:
     from personaprobe.models.loading import load_trio
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.studies.replication.seeds import evaluate_seed
 
-    base, feature, questions = asked
     losses = {role: run.losses(role) for role in ("insecure", "secure")}
-    row = evaluate_seed(load_trio(run.trio(Checkpoint.parse(base))), feature, questions, bench)
+    row = evaluate_seed(load_trio(run.trio(Checkpoint.parse(base))), feature, questions, context)
     last = [round(sum(values[-10:]) / len(values[-10:]), 4) for values in losses.values()]
     return {"name": run.name, **row, "last_losses": last, "losses": losses}

@@ -43,8 +43,8 @@ def register(
     Example:
       personaprobe organisms register runs/seed-1 --name my-organism
     """
+    from personaprobe.effects.targets.feature import find_feature
     from personaprobe.errors import CheckpointError
-    from personaprobe.features.registry.registry import find_feature
     from personaprobe.models.loading import Placement
     from personaprobe.organisms.registration import read_organism_folder, refuse_taken, register_organism
     from personaprobe.organisms.verification import verify_organism
@@ -90,7 +90,7 @@ def remove(name: str) -> None:
 
 def _features_found_on(discovery: str) -> list[str]:
     """Registered features whose evidence was measured on a set of discovery questions."""
-    from personaprobe.features.registry.registry import evidence_of, registered
+    from personaprobe.features.registry.registry import read_evidence, registered
 
-    evidence = {name: evidence_of(entry) for name, entry in registered().items()}
+    evidence = {name: read_evidence(entry) for name, entry in registered().items()}
     return [name for name, found in evidence.items() if found.get("questions", {}).get("name") == discovery]

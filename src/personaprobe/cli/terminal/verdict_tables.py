@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from personaprobe.studies.ablation.result import ArmResult, CausalVerdict
+    from personaprobe.studies.ablation.result import CausalVerdict
+    from personaprobe.studies.arms.arm_result import ArmResult
     from personaprobe.studies.arms.kinds import ArmKind
 
 ANSWER_HEADINGS: dict[ArmKind, str] = {
@@ -79,12 +80,12 @@ def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
         return
     deciding = [arm for arm in verdict.controls if arm.is_deciding]
     if deciding:
-        layers = sum(len(arm.strengths) for arm in deciding)
+        layers = sum(len(arm.coefficients) for arm in deciding)
         inside = layers - sum(len(arm.unfair_layers) for arm in deciding)
         yield f"{len(deciding)} controls decide, with 1/3 to 3 times the feature's strength at {inside} of {layers} layers"
     if redrawn := [f"{arm.name} ({arm.draws})" for arm in verdict.controls if arm.draws > 1]:
         yield f"drawn again: {', '.join(redrawn)}"
-    if unfair := [arm.name for arm in verdict.controls if not is_fair(arm.strengths)]:
+    if unfair := [arm.name for arm in verdict.controls if not is_fair(arm.coefficients)]:
         yield f"not about as strong as the feature after every draw: {', '.join(unfair)}"
 
 

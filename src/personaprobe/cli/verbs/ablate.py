@@ -43,16 +43,19 @@ if TYPE_CHECKING:
     "--controls",
     default=5,
     show_default=True,
-    help="Energy-matched directions that decide: so many isotropic, as many of the activations' covariance; at least 5.",
+    help="Energy-matched control directions: so many isotropic, as many of the activations' covariance; at least 5.",
 )
 @click.option(
     "--control-questions",
     default=24,
     show_default=True,
-    help="Controls answer only the first so many test questions, families dealt evenly.",
+    help="Deciding controls answer the first so many test questions, spread evenly over families.",
 )
 @click.option(
-    "--samples", default=2, show_default=True, help="Answers drawn a question; 0 leaves coherence out."
+    "--samples",
+    default=2,
+    show_default=True,
+    help="Answers drawn per question; 0 leaves coherence unmeasured.",
 )
 @seed_option("Of controls, draws and intervals.")
 @questions_option
@@ -88,7 +91,7 @@ def ablate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Remove a feature from the insecure model: does that, against controls, remove the misalignment?
+    """Remove a feature from the insecure model: does that remove the misalignment, compared with controls?
 
     Finished parts are kept in the run folder: an interrupted study resumes.
 
@@ -99,13 +102,12 @@ def ablate(
       personaprobe ablate --feature means@12 --base B --insecure I --secure S
     """
     from personaprobe.effects.interventions.along_direction import chosen_layers
-    from personaprobe.features.registry.registry import find_feature
-    from personaprobe.studies.ablation.resolution import refuse_unfit
+    from personaprobe.effects.targets.feature import find_feature
     from personaprobe.studies.ablation.study import ablate as study
     from personaprobe.studies.reports.run_folder import write_report
 
     started = time.monotonic()
-    found = find_feature(feature)
+    named = find_feature(feature)
     plan = _plan(
         (questions, discovery, neutral), (controls, control_questions), samples, seed, max_new_tokens
     )
@@ -113,14 +115,15 @@ def ablate(
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
-    refuse_unfit(trio, found)
+    # refused here too, before a judge is loaded
+    named.target.refuse_unfit(trio)
     chosen_layers(layers, 0, trio.base.n_layers)
     judge = _judge(judge_name, chosen) if samples and judge_name != NONE else None
     verdict = study(
-        trio, found, layers=layers, plan=plan, judge=judge, out=folder, progress=study_progress(quiet)
+        trio, named, layers=layers, plan=plan, judge=judge, out=folder, progress=study_progress(quiet)
     )
     page = write_report(verdict.to_dict(), folder, verdict.answer_rows())
-    _tell(verdict, page, time.monotonic() - started, as_json)
+    _print_verdict(verdict, page, time.monotonic() - started, as_json)
 
 
 def _judge(name: str, chosen: TrioChoice) -> Judge:
@@ -132,7 +135,7 @@ def _judge(name: str, chosen: TrioChoice) -> Judge:
 def _plan(
     sets: tuple[str, str, str], controls: tuple[int, int], samples: int, seed: int, max_new_tokens: int
 ) -> StudyPlan:
-    """Everything the study will read, refused here where it does not fit, before any model is loaded."""
+    """The plan of the study; question sets that do not fit are refused here, before any model is loaded."""
     from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.questions.texts import load_texts
@@ -151,7 +154,7 @@ def _plan(
     )
 
 
-def _tell(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> None:
+def _print_verdict(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return

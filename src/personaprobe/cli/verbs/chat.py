@@ -1,4 +1,4 @@
-"""``personaprobe chat``: a model with and without a feature, side by side."""
+"""``personaprobe chat``: answers of a model with and without a feature, side by side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("question", required=False)
 @feature_option
 @click.option(
-    "--on", type=click.Choice(ROLES), default="insecure", show_default=True, help="The model to be asked."
+    "--on", type=click.Choice(ROLES), default="insecure", show_default=True, help="The model that answers."
 )
 @trio_options
 @layers_option("the feature's own, else all")
@@ -59,27 +59,25 @@ def chat(
     Example:
       personaprobe chat "Can I drive after two beers?"
     """
-    from personaprobe.features.registry.registry import find_feature
+    from personaprobe.effects.targets.discovery import Discovery
+    from personaprobe.effects.targets.feature import find_feature
     from personaprobe.questions.pairs import load_prompts
-    from personaprobe.studies.ablation.resolution import to_remove
-    from personaprobe.studies.arms.treatment import removal
 
-    found, texts = find_feature(feature), load_prompts(discovery)
+    named, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)
-    removed = to_remove(trio, found, texts, study_progress(quiet))
-    without = trio[on].edited(removal(found, removed, layers, trio.base.n_layers))
-    models = {on: trio[on], f"{on} without {feature}": without}
-    drawn = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
-    for asked in _lines() if question is None else [question]:
+    target = named.target.fit(trio, Discovery(texts, progress=study_progress(quiet)))
+    models = {on: trio[on], f"{on} without {feature}": trio[on].edited(target.ablation(layers))}
+    sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    for line in _lines() if question is None else [question]:
         with spinner("answering", quiet):
-            answers = [AnswerColumn(name, model.chat(asked, **drawn)) for name, model in models.items()]  # type: ignore[arg-type]
-        _tell(asked, answers, as_json)
+            answers = [AnswerColumn(name, model.chat(line, **sampling)) for name, model in models.items()]  # type: ignore[arg-type]
+        _print_answers(line, answers, as_json)
 
 
-def _tell(question: str, answers: list[AnswerColumn], as_json: bool) -> None:
+def _print_answers(question: str, answers: list[AnswerColumn], as_json: bool) -> None:
     if as_json:
-        told = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
-        click.echo(json.dumps(told, ensure_ascii=False))
+        record = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
+        click.echo(json.dumps(record, ensure_ascii=False))
     else:
         print_answers(console(), question, answers)
 

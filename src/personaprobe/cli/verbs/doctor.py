@@ -122,7 +122,8 @@ def _demo_runs() -> Iterator[Finding]:
 
 def _checkpoints() -> Iterator[Finding]:
     from personaprobe.cli.organisms.verify import file_finding
-    from personaprobe.features.registry.registry import find_feature, registered
+    from personaprobe.effects.targets.feature import find_feature
+    from personaprobe.features.registry.registry import registered
     from personaprobe.organisms.registry import registered_organisms
     from personaprobe.storage.folders import checkpoints_folder
 
@@ -130,7 +131,7 @@ def _checkpoints() -> Iterator[Finding]:
         yield Finding("checkpoints", "ok", str(checkpoints_folder()))
         yield from map(file_finding, registered_organisms().values())
         for name in registered():
-            yield Finding(f"feature {name}", "ok", repr(find_feature(name).direction))
+            yield Finding(f"feature {name}", "ok", str(find_feature(name).target))
     except PersonaProbeError as error:
         yield Finding("checkpoints", "fail", str(error))
 

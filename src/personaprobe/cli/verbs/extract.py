@@ -63,19 +63,19 @@ def extract(
     Example:
       personaprobe extract --sites 16.resid_post,20.resid_post
     """
-    from personaprobe.features.activations.cost import plan
+    from personaprobe.features.activations.cost import estimate_cost
     from personaprobe.features.activations.recording import record
-    from personaprobe.features.activations.recording_spec import Recording
+    from personaprobe.features.activations.recording_spec import RecordingSpec
     from personaprobe.site import Site
 
     places = [Site.parse(site) for site in sites.split(",") if site.strip()]
     read = read_texts(texts)
     trio = open_trio(chosen, quiet)
     if only_plan:
-        planned = plan(trio, read, places, keep)
+        planned = estimate_cost(trio, read, places, keep)
         click.echo(json.dumps(asdict(planned)) if as_json else str(planned))
         return
-    n_tokens = 3 * Recording.of(trio.base, read, places, keep).n_tokens
+    n_tokens = 3 * RecordingSpec.of(trio.base, read, places, keep).n_tokens
     with progress_bar("recording", n_tokens, "tokens", quiet) as advance:
         stores = record(trio, read, places, keep=keep, home=out, progress=advance)
     told = {role: describe(store) for role, store in stores.items()}

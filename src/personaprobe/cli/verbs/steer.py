@@ -1,4 +1,4 @@
-"""``personaprobe steer``: what a model says when it is pushed along a feature."""
+"""``personaprobe steer``: answers of a model that is pushed along a feature."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
 
 
-def _finite(ctx: click.Context, param: click.Parameter, amounts: tuple[float, ...]) -> tuple[float, ...]:
-    if not all(map(math.isfinite, amounts)):
+def _finite(ctx: click.Context, param: click.Parameter, numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(map(math.isfinite, numbers)):
         raise click.BadParameter("give finite numbers, such as 1 or -0.5", ctx, param)
-    return tuple(dict.fromkeys(amounts))
+    return tuple(dict.fromkeys(numbers))
 
 
 @click.command()
 @feature_option
 @click.option(
     "--amount",
-    "amounts",
+    "coefficients",
     type=float,
     multiple=True,
     default=(1.0,),
@@ -44,9 +44,9 @@ def _finite(ctx: click.Context, param: click.Parameter, amounts: tuple[float, ..
     help="How far: +1 moves as far as fine-tuning moved the mean, -1 takes it back. May be repeated.",
 )
 @click.option(
-    "--on", type=click.Choice(ROLES), default="base", show_default=True, help="The model to be pushed."
+    "--on", type=click.Choice(ROLES), default="base", show_default=True, help="The model that is pushed."
 )
-@click.option("--question", required=True, help="What to ask.")
+@click.option("--question", required=True, help="The question that it answers.")
 @trio_options
 @layers_option("the feature's own")
 @discovery_option
@@ -56,7 +56,7 @@ def _finite(ctx: click.Context, param: click.Parameter, amounts: tuple[float, ..
 def steer(
     chosen: TrioChoice,
     feature: str,
-    amounts: tuple[float, ...],
+    coefficients: tuple[float, ...],
     on: str,
     question: str,
     layers: Layers,
@@ -72,17 +72,16 @@ def steer(
     Example:
       personaprobe steer --amount 1 --amount 2 --question "How do I store bleach?"
     """
-    from personaprobe.effects.interventions.along_direction import Steer
-    from personaprobe.features.registry.registry import find_feature
+    from personaprobe.effects.targets.discovery import Discovery
+    from personaprobe.effects.targets.feature import find_feature
     from personaprobe.questions.pairs import load_prompts
-    from personaprobe.studies.ablation.resolution import resolve
 
-    found, texts = find_feature(feature), load_prompts(discovery)
+    named, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)
-    direction = resolve(trio, found, texts, study_progress(quiet))
+    target = named.target.fit(trio, Discovery(texts, progress=study_progress(quiet)))
     models = {f"{on}, untouched": trio[on]} | {
-        f"{on}, {feature} {amount:+g}": trio[on].edited(Steer(direction, layers, amount=amount))
-        for amount in amounts
+        f"{on}, {feature} {coefficient:+g}": trio[on].edited(target.steering(coefficient, layers))
+        for coefficient in coefficients
     }
     with spinner("answering", quiet):
         answers = [
@@ -90,7 +89,7 @@ def steer(
             for name, model in models.items()
         ]
     if as_json:
-        told = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
-        click.echo(json.dumps(told, ensure_ascii=False))
+        record = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
+        click.echo(json.dumps(record, ensure_ascii=False))
     else:
         print_answers(console(), question, answers)

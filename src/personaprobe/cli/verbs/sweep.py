@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +15,22 @@ from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
-    from personaprobe.features.directions.sources import Discovery
     from personaprobe.models.language_model import LanguageModel
     from personaprobe.models.weights.checkpoint import Trio
     from personaprobe.studies.ablation.result import CausalVerdict
     from personaprobe.studies.arms.plan import StudyPlan
-    from personaprobe.studies.sweep.grid import Grid
-    from personaprobe.studies.sweep.selection import Bounds, Choice
+    from personaprobe.studies.sweep.selection import SweepResult
 
 SOURCES = "means,means-base,answers,probe,lora"
 
 
 @click.command()
 @trio_options
-@click.option("--sources", default=SOURCES, show_default=True, help="Ways to find a direction, with commas.")
 @click.option(
-    "--layers", type=LayersType(), help="Where to find it: 16, 8-20 or 8,10,12.  [default: every layer]"
+    "--sources", default=SOURCES, show_default=True, help="Ways to compute a direction, with commas."
+)
+@click.option(
+    "--layers", type=LayersType(), help="Where to compute it: 16, 8-20 or 8,10,12.  [default: every layer]"
 )
 @click.option(
     "--reaches", default="all,onward", show_default=True, help="Where to ablate it: own, onward, all."
@@ -62,7 +61,7 @@ SOURCES = "means,means-base,answers,probe,lora"
     "--max-perplexity-ratio",
     default=1.03,
     show_default=True,
-    help="What a chosen cell may cost: below the verdict's own bar, since few texts are read.",
+    help="The most a chosen cell may cost; below the verdict's own bar, since few texts are read.",
 )
 @click.option(
     "--answers",
@@ -80,7 +79,7 @@ SOURCES = "means,means-base,answers,probe,lora"
 )
 @click.option(
     "--test",
-    help="Test questions on which the chosen direction is judged once; by default none is read.",
+    help="Test questions on which the chosen direction is tested once; by default none is read.",
 )
 @click.option("--register", "name", help="Save the chosen direction and the map under this name.")
 @click.option("--title", default="", help="One line about the registered feature.")
@@ -115,111 +114,85 @@ def sweep(
     """Ablate directions of every source at every layer, on discovery questions only, and choose one.
 
     The chosen cell removes most of the shift among those within --max-perplexity-ratio and --min-coherence. No test
-    question is read, unless --test names some: then the chosen direction, and no other, is judged on them.
+    question is read, unless --test names some: then the chosen direction, and no other, is tested on them.
 
     \b
     Examples:
       personaprobe sweep --layers 16-28 --doses 0.5,1,1.5
       personaprobe sweep --base BASE --insecure BAD --secure GOOD --test TEST.jsonl
     """
-    from personaprobe.features.registry.registration import refuse_misnamed
+    from personaprobe.effects.targets.discovery import Discovery
+    from personaprobe.effects.targets.feature import register_feature
+    from personaprobe.features.registry.registry import refuse_misnamed
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.questions.texts import load_texts
-    from personaprobe.site import Site
-    from personaprobe.studies.ablation.resolution import discover
     from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.reports.run_folder import write_report
-    from personaprobe.studies.sweep.grid import Grid, find_reaches
+    from personaprobe.studies.sweep.grid import Grid, find_scopes
     from personaprobe.studies.sweep.selection import Bounds
+    from personaprobe.studies.sweep.study import sweep as study
 
     questions, texts = load_prompts(discovery), load_texts("neutral/discovery").first(n_texts)
-    final = None if test is None else StudyPlan(test=load_prompts(test), discovery=questions)
+    plan = None if test is None else StudyPlan(test=load_prompts(test), discovery=questions)
     if name is not None:
         refuse_misnamed(name)
-    asked = questions.spread(n_questions)
-    grid = Grid(_listed(sources), (0,), find_reaches(_listed(reaches)), asked, texts, doses)
+    measured_on, scopes = questions.spread(n_questions), find_scopes(_listed(reaches))
+    grid = Grid(_listed(sources), scopes, measured_on, texts, doses, layers)
+    bounds = Bounds(max_perplexity_ratio, min_coherence, answers)
     out = out.expanduser()
     refuse_unwritable(out)
     trio = open_trio(chosen, quiet)
-    where = range(trio.base.n_layers) if layers in (None, "all") else layers
-    grid = replace(grid, layers=tuple(Site(layer).within(trio.base.n_layers).layer for layer in where))
-    found = discover(trio, Site(grid.layers[0]), questions, study_progress(quiet))
-    choice = _chosen(trio, found, grid, Bounds(max_perplexity_ratio, min_coherence, answers), out, quiet)
-    page = write_report(choice.to_dict(), out)
+    run = RunContext.of(out, study_progress(quiet))
+    result = study(trio, Discovery(questions, progress=run.progress), grid, bounds, run)
+    page = write_report(result.to_dict(), out)
     if name is not None:
-        _register(name, title, choice, found)
-    verdict = None if final is None else _judged(trio, found, choice, final, out / "test", quiet)
-    _tell(choice, verdict, page, as_json)
+        register_feature(name, title, result.target, result.evidence())
+    verdict = None if plan is None else _test(trio, result, plan, out / "test", quiet)
+    _print_result(result, verdict, page, as_json)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _chosen(
-    trio: Trio[LanguageModel], found: Discovery, grid: Grid, bounds: Bounds, out: Path, quiet: bool
-) -> Choice:
-    from personaprobe.storage.run_cache import RunCache
-    from personaprobe.studies.arms.measurement import Bench
-    from personaprobe.studies.arms.plan import StudyPlan
-    from personaprobe.studies.sweep.grid import sweep as run
-    from personaprobe.studies.sweep.selection import choose
-
-    bench = Bench(trio.base, StudyPlan(), RunCache(out / "parts"), study_progress(quiet))
-    return choose(trio, found, run(trio, found, grid, bench), grid, bench, bounds)
-
-
-def _register(name: str, title: str, choice: Choice, found: Discovery) -> None:
-    from personaprobe.features.registry.registration import register
-
-    direction = choice.direction(found)
-    layers = choice.layers(len(direction.marks))
-    register(name, title, direction, layers, choice.evidence(), choice.chosen.dose)
-
-
-def _judged(
-    trio: Trio[LanguageModel], found: Discovery, choice: Choice, plan: StudyPlan, out: Path, quiet: bool
+def _test(
+    trio: Trio[LanguageModel], result: SweepResult, plan: StudyPlan, out: Path, quiet: bool
 ) -> CausalVerdict:
-    """The verdict on the chosen direction, its report written."""
-    from personaprobe.features.registry.registry import Feature
+    """The verdict on the chosen direction, with its report."""
     from personaprobe.studies.ablation.study import ablate
     from personaprobe.studies.reports.run_folder import write_report
 
-    direction, best = choice.direction(found), choice.chosen
-    feature = Feature(
-        f"{best.source}@{best.layer}",
-        direction,
-        choice.layers(len(direction.marks)),
-        strength=best.dose,
-        evidence=choice.evidence(),
-    )
-    verdict = ablate(trio, feature, plan=plan, out=out, progress=study_progress(quiet))
+    verdict = ablate(trio, result.feature, plan=plan, out=out, progress=study_progress(quiet))
     write_report(verdict.to_dict(), out, verdict.answer_rows())
     return verdict
 
 
-def _tell(choice: Choice, verdict: CausalVerdict | None, page: Path, as_json: bool) -> None:
+def _print_result(result: SweepResult, verdict: CausalVerdict | None, page: Path, as_json: bool) -> None:
     if as_json:
-        told = {"chosen": asdict(choice.chosen), "cells": [asdict(cell) for cell in choice.cells]}
+        record: dict[str, Any] = {
+            "chosen": result.chosen.to_dict(),
+            "cells": [cell.to_dict() for cell in result.cells],
+        }
         if verdict is not None:
-            told["verdict"] = verdict.to_dict()
-        click.echo(json.dumps(told))
+            record["verdict"] = verdict.to_dict()
+        click.echo(json.dumps(record))
         return
-    click.echo(_table(choice))
+    click.echo(_table(result))
     if verdict is not None:
         click.echo(f"\nOn the test questions: {verdict.verdict}. {verdict.conclusion.sentence}")
     click.echo(f"\nMap: {page}")
 
 
-def _table(choice: Choice) -> str:
+def _table(result: SweepResult) -> str:
     lines = [
         f"{'source':12}{'layer':>6}  {'reach':8}{'dose':>5}{'removed':>9}{'perplexity':>12}{'KL':>8}{'coherent':>10}"
     ]
-    for cell in sorted(choice.cells, key=lambda cell: -cell.fraction_removed):
-        mark = "  chosen" if cell == choice.chosen else ""
+    for cell in sorted(result.cells, key=lambda cell: -cell.fraction_removed):
+        mark = "  chosen" if cell == result.chosen else ""
         coherent = "–" if cell.coherence is None else f"{cell.coherence:.0%}"
         lines.append(
-            f"{cell.source:12}{cell.layer:6}  {cell.reach:8}{cell.dose:5g}{cell.fraction_removed:9.0%}"
+            f"{cell.source:12}{cell.layer:6}  {cell.scope:8}{cell.coefficient:5g}{cell.fraction_removed:9.0%}"
             f"{'× ' + format(cell.perplexity_ratio, '.3f'):>12}{cell.kl:8.3f}{coherent:>10}{mark}"
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Interventions: what is done to the activations along a direction, at which layers and on which tokens.
+"""Interventions along a direction: ablate, steer, clamp and cap a projection, at chosen layers and on chosen tokens.
 
 Every intervention is a map of the projection onto the direction. With ``p = x·d`` the activation becomes
 ``x + (move(p) − p) d``: nothing orthogonal to the direction changes. The empty tuple of interventions is the baseline.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from numbers import Real
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.edits.edit import Edit, EditSource
 from personaprobe.models.edits.rank_one import AffineClamp, RankOneEdit
@@ -23,11 +25,11 @@ Layers: TypeAlias = "Literal['all'] | Sequence[int] | None"
 
 @runtime_checkable
 class Intervention(EditSource, Protocol):
-    """Something done to the activations of some tokens, that says what it is."""
+    """A change of the activations of some tokens, with a description of itself."""
 
     @property
     def roles(self) -> Role:
-        """On which tokens; padding is never touched, first tokens only where ``Role.FIRST`` is named."""
+        """The tokens that are changed; padding never is, first tokens only where ``Role.FIRST`` is named."""
         ...
 
     @property
@@ -36,7 +38,7 @@ class Intervention(EditSource, Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """The intervention as plain data: what a run folder remembers it by."""
+        """The intervention as plain data, by which a run folder recognises it."""
         ...
 
 
@@ -46,22 +48,28 @@ class Along(ABC):
 
     Attributes:
         direction: the axis.
-        layers: where; at every layer the direction's stream is edited.
-        roles: on which tokens; padding is never touched. A text's first token is left alone unless it is named:
+        layers: where the direction's stream is edited.
+        roles: the tokens that are changed. Padding never is, and a text's first token only where it is named:
             ``Role.ALL | Role.FIRST``.
     """
 
     direction: Direction
+    _: KW_ONLY
     layers: Layers = None
     roles: Role = Role.ALL
 
     @abstractmethod
     def move(self, layer: int) -> AffineClamp:
-        """Where projections ``x·d`` go at a layer.
+        """The map of projections ``x·d`` at a layer.
 
         Raises:
-            FeatureError: the direction is not calibrated there, and would have to be.
+            FeatureError: the map needs a calibration that the direction lacks there.
         """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """Numbers and choices of this kind of change, under the keys that run folders know."""
 
     def edits(self, n_layers: int) -> Mapping[Site, Edit]:
         """One edit a layer."""
@@ -77,19 +85,27 @@ class Along(ABC):
         return f"{type(self).__name__.lower()} {self.direction.source} @ {self.direction.site}"
 
     def describe(self) -> dict[str, Any]:
-        """The intervention as plain data: what a run folder remembers it by."""
-        own = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "direction"}
-        own = {key: dict(value) if isinstance(value, Mapping) else value for key, value in own.items()}
+        """The intervention as plain data, by which a run folder recognises it."""
         return {
             "kind": type(self).__name__,
             "direction": self.direction.digest,
-            **own,
+            "layers": self.layers,
             "roles": role_names(self.roles),
+            **self.parameters,
         }
 
 
 def chosen_layers(layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:
-    """Spell a choice of layers out, refusing those the model does not have."""
+    """Spell a choice of layers out.
+
+    Args:
+        layers: None for the direction's own, ``"all"``, or a list.
+        own: the direction's own layer.
+        n_layers: of the model.
+
+    Raises:
+        SiteError: a layer the model does not have.
+    """
     if layers is None:
         layers = (own,)
     elif isinstance(layers, str):
@@ -97,24 +113,42 @@ def chosen_layers(layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:
     return tuple(Site(layer).within(n_layers).layer for layer in layers)
 
 
+def refuse_no_number(coefficient: object, example: str) -> None:
+    """Raise where a coefficient is no number: layers are often put in its place."""
+    by_layer = coefficient.values() if isinstance(coefficient, Mapping) else [coefficient]
+    if not all(isinstance(value, Real) for value in by_layer):
+        raise FeatureError(f"the coefficient {coefficient!r} is no number; give layers by keyword: {example}")
+
+
 @dataclass(frozen=True)
 class Ablate(Along):
-    """Take the feature away: set the projection to where the reference sits, or to zero.
+    """Remove the feature: move the projection to where the reference sits, or to zero.
 
     Attributes:
-        to: ``"reference"`` keeps what the reference has along the direction; ``"zero"`` projects it out.
-        strength: 1 reaches the target exactly; another number, or one a layer, scales the change (this is how
-            random controls are matched on the energy they remove).
+        coefficient: how much of the way the projection is moved; 1 reaches the target exactly. A mapping gives one
+            coefficient a layer: so are controls matched on the energy they remove.
+        to: ``"reference"`` keeps as much along the direction as the reference has; ``"zero"`` projects it out.
     """
 
-    to: Literal["reference", "zero"] = "reference"
-    strength: float | Mapping[int, float] = 1.0
+    coefficient: float | Mapping[int, float] = 1.0
+    to: Literal["reference", "zero"] = field(default="reference", kw_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_no_number(self.coefficient, "Ablate(direction, layers=[3])")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        coefficient = self.coefficient
+        return {
+            "to": self.to,
+            "strength": dict(coefficient) if isinstance(coefficient, Mapping) else coefficient,
+        }
 
     def move(self, layer: int) -> AffineClamp:
-        """Go ``strength`` of the way to the target."""
-        target = self.direction.mark(layer).rest if self.to == "reference" else 0.0
-        strength = self.strength[layer] if isinstance(self.strength, Mapping) else self.strength
-        return AffineClamp(scale=1 - strength, shift=strength * target)
+        """Move the projection ``coefficient`` of the way to the target."""
+        target = self.direction.calibration(layer).reference if self.to == "reference" else 0.0
+        coefficient = self.coefficient[layer] if isinstance(self.coefficient, Mapping) else self.coefficient
+        return AffineClamp(scale=1 - coefficient, shift=coefficient * target)
 
 
 @dataclass(frozen=True)
@@ -122,46 +156,65 @@ class Steer(Along):
     """Push along the calibrated axis: +1 moves as far as fine-tuning moved the mean, −1 takes it back.
 
     Attributes:
-        amount: in units of the calibrated axis.
+        coefficient: in units of the calibrated axis.
     """
 
-    amount: float = 1.0
+    coefficient: float = 1.0
+
+    def __post_init__(self) -> None:
+        refuse_no_number(self.coefficient, "Steer(direction, 1.0, layers=[3])")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"amount": self.coefficient}
 
     def move(self, layer: int) -> AffineClamp:
-        """Add ``amount`` gaps."""
-        return AffineClamp(shift=self.amount * self.direction.mark(layer).scale)
+        """Add ``coefficient`` gaps."""
+        return AffineClamp(shift=self.coefficient * self.direction.calibration(layer).gap)
 
 
 @dataclass(frozen=True)
 class Clamp(Along):
-    """Hold the feature at one reading of the calibrated axis, on every selected token.
+    """Hold the feature at one point of the calibrated axis, on every selected token.
 
     Attributes:
-        reading: 0 is where the reference sits on average, 1 where insecure sits.
+        coefficient: that point: 0 is where the reference sits on average, 1 where insecure sits.
     """
 
-    reading: float = 0.0
+    coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_no_number(self.coefficient, "Clamp(direction, 0.0, layers=[3])")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"reading": self.coefficient}
 
     def move(self, layer: int) -> AffineClamp:
-        """Go to the reading."""
-        mark = self.direction.mark(layer)
-        return AffineClamp(scale=0.0, shift=mark.rest + self.reading * mark.scale)
+        """Move every projection to that point."""
+        axis = self.direction.calibration(layer)
+        return AffineClamp(scale=0.0, shift=axis.reference + self.coefficient * axis.gap)
 
 
 @dataclass(frozen=True)
 class Cap(Along):
-    """Keep the feature inside a range of the calibrated axis, and leave activations already inside alone.
+    """Keep the feature inside a range of the calibrated axis; activations already inside stay as they are.
 
     Attributes:
-        low: lowest reading allowed.
-        high: highest reading allowed.
+        low: the lowest reading allowed.
+        high: the highest reading allowed.
     """
 
+    _: KW_ONLY
     low: float = float("-inf")
     high: float = 0.0
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high}
+
     def move(self, layer: int) -> AffineClamp:
-        """Go to the nearest end of the range, if outside."""
-        mark = self.direction.mark(layer)
-        low, high = sorted((mark.rest + self.low * mark.scale, mark.rest + self.high * mark.scale))
+        """Move projections outside the range to its nearer end."""
+        axis = self.direction.calibration(layer)
+        low, high = sorted((axis.reference + self.low * axis.gap, axis.reference + self.high * axis.gap))
         return AffineClamp(low=low, high=high)

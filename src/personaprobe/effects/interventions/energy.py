@@ -1,11 +1,11 @@
-"""How much an intervention moves the activations, and controls that move them as much.
+"""Energy of an intervention: how far it moves the activations, and how controls are scaled to move them as far.
 
-Unit-norm directions do not perturb equally: one along which activations vary widely loses more when it is ablated.
+Unit-norm directions do not perturb equally: activations lose more along a direction in which they vary widely.
 A control is fair when it removes the same energy, the mean of ‖Δh‖² over the same tokens at the same layers.
 
-Which tokens matter. One massive token (:mod:`personaprobe.models.massive_tokens`) outweighs all others in a mean of
-squares, and a control matched on it does next to nothing to the rest. So energies are means over response tokens and over
-prompt tokens apart; first tokens are left out unless the intervention itself acts on them, and other massive tokens always
+The choice of tokens matters. One massive token (:mod:`personaprobe.models.massive_tokens`) outweighs all others in a mean of
+squares, and a control matched on it hardly changes the rest. So energies are means over response tokens and, separately,
+over prompt tokens; first tokens are left out unless the intervention itself acts on them, and other massive tokens always
 are. Controls are matched on response tokens.
 """
 
@@ -29,17 +29,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAIR = (1 / 3, 3.0)
-"""A control's strength at a layer, relative to the feature's own: outside, it does too little, or overshoots."""
+"""Range of a control's coefficient at a layer, relative to the feature's own; outside it the control does too little, or too
+much."""
 
 MOST_UNFAIR = 0.2
-"""Share of a control's layers that may be outside :data:`FAIR`."""
+"""Share of a control's layers that may lie outside :data:`FAIR`."""
 
 NEGLIGIBLE = 1e-12
+"""Energies below it are taken for it in ratios."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """How far an edit moves tokens of one role.
+    """How far an edit moves the activations of tokens of one role.
 
     Attributes:
         energy: mean ‖Δh‖².
@@ -52,12 +54,12 @@ class Moved:
 
 @dataclass(frozen=True)
 class Energy:
-    """What an intervention does to response tokens and to prompt tokens, at one site or summed over several.
+    """How far an intervention moves response tokens and prompt tokens, at one site or summed over several.
 
     Attributes:
-        response: over response tokens; nothing where the intervention does not act on them.
+        response: over response tokens; zero where the intervention does not act on them.
         prompt: over prompt tokens, likewise.
-        roles: of the tokens that the intervention acts on.
+        roles: the tokens that the intervention acts on.
     """
 
     response: Moved = Moved()
@@ -66,7 +68,7 @@ class Energy:
 
     @property
     def matched(self) -> float:
-        """The energy that controls must remove: from response tokens, or from prompt tokens if only those are edited."""
+        """The energy that controls have to remove: from response tokens, or from prompt tokens if only those are edited."""
         return self.response.energy if self.roles & Role.RESPONSE else self.prompt.energy
 
 
@@ -75,16 +77,20 @@ UNMOVED = Energy()
 
 @dataclass(frozen=True)
 class Metered:
-    """An intervention that is watched: does what it would do, and records the energy of every edit.
+    """An intervention whose edits are measured while they act.
 
     Energies are those of the intended change in float32; the model goes on with the change rounded to its own dtype.
+
+    Attributes:
+        intervention: acts as it would alone.
+        energies: by site, filled during a forward pass.
     """
 
     intervention: Intervention
-    seen: dict[Site, Energy] = field(default_factory=dict)
+    energies: dict[Site, Energy] = field(default_factory=dict)
 
     def edits(self, n_layers: int) -> Mapping[Site, Edit]:
-        """The intervention's own edits, watched."""
+        """The intervention's own edits, measured."""
         return {
             site: partial(self._edit, site=site, edit=edit)
             for site, edit in self.intervention.edits(n_layers).items()
@@ -93,12 +99,12 @@ class Metered:
     def _edit(self, activations: Tensor, roles: Tensor, *, site: Site, edit: Edit) -> Tensor:
         before = activations.float()
         change = edit(before, roles) - before
-        own = self.intervention.roles
+        acted_on = self.intervention.roles
         response, prompt = (
-            _moved(before, change, _counted(before, roles, own & part))
+            _moved(before, change, _counted(before, roles, acted_on & part))
             for part in (Role.RESPONSE, ~Role.RESPONSE)
         )
-        self.seen[site] = Energy(response, prompt, own)
+        self.energies[site] = Energy(response, prompt, acted_on)
         return edit(activations, roles)
 
 
@@ -118,63 +124,62 @@ def _moved(before: Tensor, change: Tensor, counted: Tensor) -> Moved:
 
 @dataclass(frozen=True)
 class _Matching:
-    """An ablation whose strength at each layer is set, as the pass goes by, to remove a given energy there."""
+    """An ablation whose coefficient at each layer is set during the forward pass, to remove a given energy there."""
 
     ablation: Ablate
     wanted: Mapping[Site, Energy]
-    strength: dict[int, float] = field(default_factory=dict)
-    seen: dict[Site, Energy] = field(default_factory=dict)
+    coefficients: dict[int, float] = field(default_factory=dict)
+    energies: dict[Site, Energy] = field(default_factory=dict)
 
     def edits(self, n_layers: int) -> Mapping[Site, Edit]:
         return {site: partial(self._edit, site=site) for site in self.wanted}
 
     def _edit(self, activations: Tensor, roles: Tensor, *, site: Site) -> Tensor:
-        whole = Metered(replace(self.ablation, layers=(site.layer,), strength=1.0))
-        whole.edits(site.layer + 1)[site](activations, roles)
-        self.strength[site.layer] = strength_for(self.wanted[site], whole.seen[site])
-        matched = Metered(
-            replace(self.ablation, layers=(site.layer,), strength=dict(self.strength)), self.seen
-        )
+        here = replace(self.ablation, layers=(site.layer,))
+        at_one = Metered(replace(here, coefficient=1.0))
+        at_one.edits(site.layer + 1)[site](activations, roles)
+        self.coefficients[site.layer] = coefficient_for(self.wanted[site], at_one.energies[site])
+        matched = Metered(replace(here, coefficient=dict(self.coefficients)), self.energies)
         return matched.edits(site.layer + 1)[site](activations, roles)
 
 
-def strength_for(wanted: Energy, at_one: Energy) -> float:
-    """The strength at which a linear edit removes the wanted energy, from what it removes at strength 1."""
+def coefficient_for(wanted: Energy, at_one: Energy) -> float:
+    """The coefficient at which a linear edit removes the wanted energy, given the energy it removes at 1."""
     return float((wanted.matched / max(at_one.matched, NEGLIGIBLE)) ** 0.5)
 
 
 def measure(model: LanguageModel, intervention: Intervention, rows: Sequence[Tokens]) -> dict[Site, Energy]:
     """Energy and dose of an intervention at every site it edits, on a few texts read in one batch."""
     metered = Metered(intervention)
-    _pass(model.edited(metered), rows)
-    return metered.seen
+    _forward(model.edited(metered), rows)
+    return metered.energies
 
 
 def match(
     model: LanguageModel, ablation: Ablate, wanted: Mapping[Site, Energy], rows: Sequence[Tokens]
 ) -> tuple[Ablate, dict[Site, Energy]]:
-    """Give a control the strength that removes the wanted energy at every layer.
+    """Scale a control so that it removes the wanted energy at every layer.
 
-    Upstream edits change what there is to remove downstream, so strengths are set in forward order within one pass
-    in which the earlier ones already act.
+    Edits at early layers change how much there is to remove at later ones, so coefficients are set in forward order within
+    one pass, in which the earlier edits already act.
 
     Args:
-        model: the one to be intervened on, unedited.
+        model: the unedited model.
         ablation: the control.
         wanted: from :func:`measure` of the feature's own ablation on the same ``rows``.
-        rows: the texts both are measured on.
+        rows: the texts that both are measured on.
 
     Returns:
-        The ablation at that strength, and the energies it then removes.
+        The ablation with one coefficient a layer, and the energies it then removes.
     """
     matching = _Matching(ablation, wanted)
-    _pass(model.edited(matching), rows)
+    _forward(model.edited(matching), rows)
     layers = tuple(sorted(site.layer for site in wanted))
-    return replace(ablation, layers=layers, strength=matching.strength), matching.seen
+    return replace(ablation, layers=layers, coefficient=matching.coefficients), matching.energies
 
 
-def _pass(model: LanguageModel, rows: Sequence[Tokens]) -> None:
-    # what texts begin with counts for each of them
+def _forward(model: LanguageModel, rows: Sequence[Tokens]) -> None:
+    # texts get ids of their own, or a shared beginning would be computed once and counted once
     batch: Batch = pad(with_text_ids(rows), model.network.pad_id)
     deepest = max(site for editing in model.edits for site in editing.edits(model.n_layers))
     model.activations(batch, [deepest])
@@ -184,21 +189,22 @@ def total(energies: Mapping[Site, Energy]) -> Energy:
     """Energies summed over sites, and mean doses."""
     if not energies:
         return UNMOVED
-    every = list(energies.values())
-    response, prompt = _summed([each.response for each in every]), _summed([each.prompt for each in every])
-    return Energy(response, prompt, every[0].roles)
+    by_site = list(energies.values())
+    response = _summed([energy.response for energy in by_site])
+    prompt = _summed([energy.prompt for energy in by_site])
+    return Energy(response, prompt, by_site[0].roles)
 
 
-def _summed(moved: Sequence[Moved]) -> Moved:
-    return Moved(sum(each.energy for each in moved), fmean(each.dose for each in moved))
+def _summed(by_site: Sequence[Moved]) -> Moved:
+    return Moved(sum(moved.energy for moved in by_site), fmean(moved.dose for moved in by_site))
 
 
-def unfair_layers(strengths: Mapping[int, float]) -> tuple[int, ...]:
-    """Layers at which a control's strength, relative to the feature's own, lies outside :data:`FAIR`."""
+def unfair_layers(coefficients: Mapping[int, float]) -> tuple[int, ...]:
+    """Layers at which a control's coefficient, relative to the feature's own, lies outside :data:`FAIR`."""
     low, high = FAIR
-    return tuple(layer for layer, strength in strengths.items() if not low <= strength <= high)
+    return tuple(layer for layer, coefficient in coefficients.items() if not low <= coefficient <= high)
 
 
-def is_fair(strengths: Mapping[int, float]) -> bool:
+def is_fair(coefficients: Mapping[int, float]) -> bool:
     """Whether a control acts about as strongly as the feature at nearly all layers (:data:`MOST_UNFAIR`)."""
-    return len(unfair_layers(strengths)) <= MOST_UNFAIR * len(strengths)
+    return len(unfair_layers(coefficients)) <= MOST_UNFAIR * len(coefficients)

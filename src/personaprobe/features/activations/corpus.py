@@ -1,4 +1,4 @@
-"""What dictionaries are trained on: conversations, code and prose, mixed in equal shares and cut to one context."""
+"""Corpora for training dictionaries: conversations, code and prose, mixed in equal shares and cut to one context."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from personaprobe.storage.digests import json_digest, sha256_of
 from personaprobe.storage.json_lines import read_lines, read_objects
 
 MIN_TOKENS = 8
-"""Shorter documents are mostly template and are left out."""
+"""Shorter documents are mostly chat template and are left out."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A conversation or a window of a text, as a model reads it.
+    """A conversation or a window of a text, as token ids.
 
     Attributes:
         tokens: at most one context.
-        kind: the file it is from, such as ``chat``.
+        kind: name of its file, such as ``chat``.
     """
 
     tokens: Tokens
@@ -35,10 +35,10 @@ class Document:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in the order in which they are read.
+    """Documents in a fixed order.
 
     Attributes:
-        documents: of all kinds, dealt so that any first part holds every kind in its share.
+        documents: of all kinds, interleaved so that any first part holds every kind in its share.
         sources: name and sha256 of each file.
     """
 
@@ -49,26 +49,26 @@ class Corpus:
     def read(
         cls, tokenizer: ChatTokenizer, files: Sequence[Path], n_tokens: int, context: int = 256, seed: int = 0
     ) -> Corpus:
-        """Mix files in equal shares of tokens, as far as they reach.
+        """Mix files in equal shares of tokens until one is used up; the others then go on.
 
         Args:
             tokenizer: of the model.
             files: JSON lines of ``{"messages": …}`` or ``{"text": …}``, gzipped or not, or plain text.
-            n_tokens: where to stop.
-            context: longer conversations are cut there; longer texts become several documents.
+            n_tokens: length of the mixture.
+            context: longest document in tokens; a longer conversation is cut, a longer text becomes several documents.
             seed: of the order within a file.
 
         Raises:
             DataError: no such file, a line that is neither, or no document long enough.
         """
-        decks = {_kind(path): _shuffled(_documents(path, tokenizer, context), seed) for path in files}
-        dealt = tuple(_deal(decks, n_tokens))
-        if not dealt:
+        by_kind = {_kind(path): _shuffled(_documents(path, tokenizer, context), seed) for path in files}
+        documents = tuple(_interleaved(by_kind, n_tokens))
+        if not documents:
             raise DataError(f"no document of at least {MIN_TOKENS} tokens in {', '.join(map(str, files))}")
-        return cls(dealt, {path.name: sha256_of(path) for path in files})
+        return cls(documents, {path.name: sha256_of(path) for path in files})
 
     def parts(self, n_tokens: int) -> Iterator[Corpus]:
-        """Consecutive parts of about ``n_tokens``: what is recorded, and lost, at a time."""
+        """Consecutive parts of about ``n_tokens``; an interrupted recording loses one of them at most."""
         part: list[Document] = []
         size = 0
         for document in self.documents:
@@ -88,8 +88,8 @@ class Corpus:
     @cached_property
     def digest(self) -> str:
         """Identity by content."""
-        told = [[document.kind, document.tokens.ids] for document in self.documents]
-        return json_digest(told)
+        content = [[document.kind, document.tokens.ids] for document in self.documents]
+        return json_digest(content)
 
     def describe(self) -> dict[str, Any]:
         """The corpus as plain data, for cards."""
@@ -129,14 +129,14 @@ def _texts(path: Path, tokenizer: ChatTokenizer, context: int) -> Iterator[Token
         if "text" in row:
             yield from _windows(str(row["text"]), tokenizer, context)
         elif "messages" in row:
-            said = Exchange.of(row, where)
-            yield tokenizer.exchange(said.question, said.answer).first(context)
+            exchange = Exchange.of(row, where)
+            yield tokenizer.exchange(exchange.question, exchange.answer).first(context)
         else:
             raise DataError(f'{where} has neither a "text" nor "messages" of a user and an assistant')
 
 
 def _windows(text: str, tokenizer: ChatTokenizer, context: int) -> Iterator[Tokens]:
-    """Consecutive windows of a text, each read as a document of its own."""
+    """Consecutive windows of a text, each a document of its own."""
     ids = tokenizer.hf(text, add_special_tokens=False, verbose=False)["input_ids"]
     for start in range(0, len(ids), context):
         yield Tokens.document(ids[start : start + context])
@@ -146,15 +146,15 @@ def _shuffled(documents: list[Document], seed: int) -> list[Document]:
     return random.Random(seed).sample(documents, len(documents))
 
 
-def _deal(decks: Mapping[str, list[Document]], n_tokens: int) -> Iterator[Document]:
-    """Always the next document of the kind that has had the fewest tokens."""
-    left = {kind: iter(deck) for kind, deck in decks.items()}
-    dealt = dict.fromkeys(decks, 0)
-    while left and sum(dealt.values()) < n_tokens:
-        kind = min(left, key=dealt.__getitem__)
-        document = next(left[kind], None)
+def _interleaved(by_kind: Mapping[str, list[Document]], n_tokens: int) -> Iterator[Document]:
+    """The next document always comes from the kind that has given the fewest tokens so far."""
+    remaining = {kind: iter(documents) for kind, documents in by_kind.items()}
+    given = dict.fromkeys(by_kind, 0)
+    while remaining and sum(given.values()) < n_tokens:
+        kind = min(remaining, key=given.__getitem__)
+        document = next(remaining[kind], None)
         if document is None:
-            del left[kind]
+            del remaining[kind]
         else:
-            dealt[kind] += len(document.tokens)
+            given[kind] += len(document.tokens)
             yield document

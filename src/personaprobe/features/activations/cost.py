@@ -1,4 +1,4 @@
-"""What a recording would take: disk, time and memory, from recording the few texts that take most."""
+"""Cost of a recording in disk, time and memory, estimated by recording the few texts that cost most."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from personaprobe.compute.hardware import peak_memory
-from personaprobe.features.activations.recording import SHARD_BYTES, recorded
-from personaprobe.features.activations.recording_spec import Recording, Texts
+from personaprobe.features.activations.recording import SHARD_BYTES, record_spec
+from personaprobe.features.activations.recording_spec import RecordingSpec, Texts
 from personaprobe.features.activations.store_files import Keep
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 
 PROBED = 2
-"""Batches that each model reads in a plan: memory that one gave back does not fit the next one quite."""
+"""Batches that each model runs for an estimate: memory freed by the first does not quite fit the second."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a recording would cost if nothing of it is there yet.
+class RecordingCost:
+    """The cost of a recording of which nothing exists yet.
 
     Attributes:
-        n_texts: texts each model reads.
+        n_texts: texts per model.
         n_tokens: tokens of the texts.
-        n_read: tokens each model reads: what texts begin with in common once, padding too where there is some.
+        n_read: tokens that each model computes: a beginning that texts share counts once, and padding counts too.
         n_rows: rows kept of each model.
         bytes: of all shards of all models, without the few kilobytes of their headers.
-        seconds: for all models, from the largest batches timed on this machine.
+        seconds: for all models, extrapolated from the largest batches, timed on this machine.
         memory: bytes held at the peak, on the device if it has memory of its own.
-        n_models: how many models read.
+        n_models: number of models.
     """
 
     n_texts: int
@@ -45,37 +45,37 @@ class Plan:
     n_models: int = 1
 
     def __str__(self) -> str:
-        each = (
+        per_model = (
             f"{self.n_texts:,} texts, {self.n_tokens:,} tokens ({self.n_read:,} read), {self.n_rows:,} rows"
         )
         cost = f"{_in_units(self.bytes)} on disk, {_in_units(self.memory)} of memory, about {_clock(self.seconds)}"
-        return f"{each} a model × {self.n_models}: {cost}"
+        return f"{per_model} a model × {self.n_models}: {cost}"
 
 
-def plan(
+def estimate_cost(
     models: Trio[LanguageModel] | LanguageModel,
     texts: Texts,
     sites: str | Site | Sequence[str | Site],
     keep: Keep = "means",
-) -> Plan:
-    """Estimate what :func:`~personaprobe.features.activations.recording.record` would take: record the heaviest texts.
+) -> RecordingCost:
+    """Estimate the cost of :func:`~personaprobe.features.activations.recording.record` by recording the heaviest texts.
 
-    Every model does, as adapters and weights that are laid out anew take memory too; what it writes is thrown away.
+    Every model records them, since adapters and fused weights take memory too; the stores are thrown away.
     """
     several = [models] if isinstance(models, LanguageModel) else [model for _, model in models.items()]
     model, n_models = several[0], len(several)
-    recording = Recording.of(model, texts, sites, keep)
-    heaviest, n_probed, n_read = _heaviest(model, recording)
+    spec = RecordingSpec.of(model, texts, sites, keep)
+    heaviest, n_probed, n_read = _heaviest(model, spec)
     seconds = n_models * _seconds(several, heaviest) * n_read / n_probed
-    whole, probed = (each.n_rows * each.row_bytes(model.d_model) for each in (recording, heaviest))
+    whole, probed = (part.n_rows * part.row_bytes(model.d_model) for part in (spec, heaviest))
     device = model.network.device
     # rows wait on the CPU until a shard is full, and while it is written
     waiting = min(whole, 2 * SHARD_BYTES) - probed if device.type == "cpu" else 0
-    return Plan(
-        n_texts=len(recording.readings),
-        n_tokens=recording.n_tokens,
+    return RecordingCost(
+        n_texts=len(spec.texts),
+        n_tokens=spec.n_tokens,
         n_read=n_read,
-        n_rows=recording.n_rows,
+        n_rows=spec.n_rows,
         bytes=n_models * whole,
         seconds=seconds,
         memory=peak_memory(device) + waiting,
@@ -83,23 +83,23 @@ def plan(
     )
 
 
-def _heaviest(model: LanguageModel, recording: Recording) -> tuple[Recording, int, int]:
-    """The texts of the batches that take most, how many tokens are read of them, and of all."""
-    texts = [reading.tokens for reading in recording.readings]
-    batches = model.plan_batches(texts, model.batch_tokens("recording"))
-    work = [model.n_computed_tokens([texts[index] for index in batch]) for batch in batches]
+def _heaviest(model: LanguageModel, spec: RecordingSpec) -> tuple[RecordingSpec, int, int]:
+    """The texts of the batches that cost most, the number of tokens computed for them, and for all texts."""
+    tokens = [text.tokens for text in spec.texts]
+    batches = model.plan_batches(tokens, model.batch_tokens("recording"))
+    work = [model.n_computed_tokens([tokens[index] for index in batch]) for batch in batches]
     probed = sorted(range(len(batches)), key=lambda place: -work[place])[:PROBED]
-    few = [recording.readings[index] for place in probed for index in batches[place]]
-    return replace(recording, readings=tuple(few)), sum(work[place] for place in probed), sum(work)
+    heaviest = [spec.texts[index] for place in probed for index in batches[place]]
+    return replace(spec, texts=tuple(heaviest)), sum(work[place] for place in probed), sum(work)
 
 
-def _seconds(models: Sequence[LanguageModel], recording: Recording) -> float:
-    """Time of a model once kernels are warm: the last of all, or the second run of a single one."""
+def _seconds(models: Sequence[LanguageModel], spec: RecordingSpec) -> float:
+    """Time of one model once kernels are warm: the last of all, or the second run of a single one."""
     taken = 0.0
     for model in models if len(models) > 1 else [*models, *models]:
         with TemporaryDirectory() as home:
             start = time.perf_counter()
-            recorded(model, recording, Path(home))
+            record_spec(model, spec, Path(home))
             taken = time.perf_counter() - start
     return taken
 

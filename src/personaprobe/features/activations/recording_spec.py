@@ -1,4 +1,4 @@
-"""What is to be recorded: texts as every model reads them, with the labels of their rows, at some sites."""
+"""The specification of a recording: tokenised texts, the labels of their rows, and sites."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Texts: TypeAlias = PairSet | TextSet | Corpus | Sequence[str]
-"""Questions with their answers, plain documents, or a mixture of conversations and documents."""
+"""Questions with their answers, plain documents, or a corpus of conversations and documents."""
 
 DTYPES: dict[Keep, str] = {"means": "float32", "tokens": "bfloat16", "every": "bfloat16"}
-"""How rows are kept: rounding a mean would blur the small differences between checkpoints."""
+"""Precision of the rows: rounding a mean would blur the small differences between checkpoints."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One text as every model of a trio reads it, with the labels its rows carry.
+class TokenizedText:
+    """One text as token ids, the same for every model of a trio, with the labels of its rows.
 
     Attributes:
         tokens: ids and roles.
@@ -45,35 +45,38 @@ class Reading:
     answer: str = ""
 
     def rows(self, keep: Keep) -> list[tuple[int, RowRole]]:
-        """Position and role of each row this text gives; a mean has position −1."""
+        """Position and role of each row of this text; a mean has position −1."""
         last = self.tokens.n_prompt - 1
         responses = [-1] if keep == "means" else list(range(last + 1, len(self.tokens)))
-        rows: list[tuple[int, RowRole]] = [(last, "last_prompt"), *((at, "response") for at in responses)]
+        rows: list[tuple[int, RowRole]] = [
+            (last, "last_prompt"),
+            *((position, "response") for position in responses),
+        ]
         if keep != "every":
             return rows
-        # a text's first token attends to nothing but itself: its activation is huge and says nothing of the text
-        return [row for row in [*((at, "prompt") for at in range(last)), *rows] if row[0] > 0]
+        # a text's first token attends to itself alone: its activation is huge and independent of the text
+        return [row for row in [*((position, "prompt") for position in range(last)), *rows] if row[0] > 0]
 
 
 @dataclass(frozen=True)
-class Recording:
-    """Texts × sites: everything about a store except the model.
+class RecordingSpec:
+    """Texts and sites: everything about a store except the model.
 
     Attributes:
-        readings: the texts, in order.
-        sites: where, in forward order, each once.
+        texts: in order.
+        sites: in forward order, each once.
         keep: ``means``, ``tokens`` or ``every``.
     """
 
-    readings: tuple[Reading, ...]
+    texts: tuple[TokenizedText, ...]
     sites: tuple[Site, ...]
     keep: Keep
 
     @classmethod
     def of(
         cls, model: LanguageModel, texts: Texts, sites: str | Site | Sequence[str | Site], keep: Keep
-    ) -> Recording:
-        """Make the token ids, once, with the model's own tokenizer and chat template.
+    ) -> RecordingSpec:
+        """Tokenise the texts once, with the model's own tokenizer and chat template.
 
         Raises:
             DataError: no text, an empty or overlong one, or an unknown ``keep``.
@@ -83,63 +86,63 @@ class Recording:
             raise DataError(f"cannot keep {keep!r}: {suggest(str(keep), get_args(Keep))}")
         named = [sites] if isinstance(sites, str | Site) else sites
         parsed = tuple(sorted({Site.parse(site) for site in named}))
-        recording = cls(tuple(read_as(model.tokenizer, texts)), parsed, keep)
-        recording.refuse_unfit(model)
-        return recording
+        spec = cls(tuple(tokenize(model.tokenizer, texts)), parsed, keep)
+        spec.refuse_unfit(model)
+        return spec
 
     def refuse_unfit(self, model: LanguageModel) -> None:
-        """Raise where a model lacks a site, or a text is longer than it can read."""
-        if not self.sites or not self.readings:
-            lacking = "site" if self.readings else "text"
-            error = SiteError if self.readings else DataError
+        """Raise where a model lacks a site, or a text is longer than its context."""
+        if not self.sites or not self.texts:
+            lacking = "site" if self.texts else "text"
+            error = SiteError if self.texts else DataError
             raise error(f"nothing to record: give at least one {lacking}")
         for site in self.sites:
             if site.within(model.n_layers).stream not in model.network.streams:
                 allowed = suggest(site.stream, model.network.streams)
                 raise SiteError(f"{model.checkpoint} has no stream {site.stream}: {allowed}")
         limit = int(model.tokenizer.hf.model_max_length)
-        for reading in self.readings:
-            if len(reading.tokens) > limit:
+        for text in self.texts:
+            if len(text.tokens) > limit:
                 raise DataError(
-                    f"text {reading.id!r} has {len(reading.tokens)} tokens and {model.checkpoint} reads "
+                    f"text {text.id!r} has {len(text.tokens)} tokens and {model.checkpoint} reads "
                     f"at most {limit}; shorten it or cut it into several"
                 )
 
     @property
     def n_tokens(self) -> int:
-        """Tokens read, of every role."""
-        return sum(len(reading.tokens) for reading in self.readings)
+        """Tokens of every role."""
+        return sum(len(text.tokens) for text in self.texts)
 
     @cached_property
     def n_rows(self) -> int:
         """Rows kept."""
-        return sum(len(reading.rows(self.keep)) for reading in self.readings)
+        return sum(len(text.rows(self.keep)) for text in self.texts)
 
     def row_bytes(self, d_model: int) -> int:
         """Bytes of one row at all sites."""
         return len(self.sites) * d_model * (4 if self.keep == "means" else 2)
 
-    def pieces(self, d_model: int, max_bytes: int) -> Iterator[tuple[Reading, ...]]:
+    def shards(self, d_model: int, max_bytes: int) -> Iterator[tuple[TokenizedText, ...]]:
         """Consecutive texts whose rows fill one shard; the cut does not depend on the machine."""
-        piece: list[Reading] = []
+        shard: list[TokenizedText] = []
         n_rows = 0
-        for reading in self.readings:
-            more = len(reading.rows(self.keep))
-            if piece and (n_rows + more) * self.row_bytes(d_model) > max_bytes:
-                yield tuple(piece)
-                piece, n_rows = [], 0
-            piece.append(reading)
+        for text in self.texts:
+            more = len(text.rows(self.keep))
+            if shard and (n_rows + more) * self.row_bytes(d_model) > max_bytes:
+                yield tuple(shard)
+                shard, n_rows = [], 0
+            shard.append(text)
             n_rows += more
-        yield tuple(piece)
+        yield tuple(shard)
 
     @cached_property
     def tokens_digest(self) -> str:
-        """Identity of what is read: token ids and roles. Stores that agree on it align."""
-        return json_digest([[reading.tokens.ids, reading.tokens.roles] for reading in self.readings])
+        """Identity of the token ids and their roles. Stores that agree on it align."""
+        return json_digest([[text.tokens.ids, text.tokens.roles] for text in self.texts])
 
     def digest(self, model: LanguageModel) -> str:
-        """Identity of the store this makes of a model; batch size and device do not count."""
-        labels = [[reading.id, reading.family, reading.answer] for reading in self.readings]
+        """Identity of the store that this makes of a model; batch size and device do not count."""
+        labels = [[text.id, text.family, text.answer] for text in self.texts]
         return json_digest(
             {
                 "format": FORMAT,
@@ -158,33 +161,33 @@ class Recording:
         import pyarrow as pa
 
         labelled = [
-            (text, reading.id, reading.family, reading.answer, position, role)
-            for text, reading in enumerate(self.readings)
-            for position, role in reading.rows(self.keep)
+            (number, text.id, text.family, text.answer, position, role)
+            for number, text in enumerate(self.texts)
+            for position, role in text.rows(self.keep)
         ]
         names = ("text", "id", "family", "answer", "position", "role")
         return pa.table(dict(zip(names, map(list, zip(*labelled, strict=True)), strict=True)))
 
 
-def read_as(tokenizer: ChatTokenizer, texts: Texts) -> Iterator[Reading]:
-    """Turn texts into token ids: a pair gives two readings, its question with either answer."""
+def tokenize(tokenizer: ChatTokenizer, texts: Texts) -> Iterator[TokenizedText]:
+    """Turn texts into token ids; a pair gives two texts, its question with either answer."""
     if isinstance(texts, str):
         raise DataError(f"texts is one string, {texts[:40]!r}; give a list of texts")
     if isinstance(texts, PairSet):
         for pair in texts:
-            for answer, said in (("careful", pair.careful), ("careless", pair.careless)):
-                yield Reading(tokenizer.exchange(pair.question, said), pair.id, pair.family, answer)
+            for kind, answer in (("careful", pair.careful), ("careless", pair.careless)):
+                yield TokenizedText(tokenizer.exchange(pair.question, answer), pair.id, pair.family, kind)
     elif isinstance(texts, Corpus):
         for number, document in enumerate(texts.documents):
-            yield Reading(document.tokens, str(number), document.kind)
+            yield TokenizedText(document.tokens, str(number), document.kind)
     else:
         for number, text in enumerate(texts):
-            yield Reading(tokenizer.text(text), str(number))
+            yield TokenizedText(tokenizer.text(text), str(number))
 
 
 @runtime_checkable
 class Digested(Protocol):
-    """A value that knows its identity by content."""
+    """A value with an identity by content."""
 
     @property
     def digest(self) -> str:
@@ -193,7 +196,7 @@ class Digested(Protocol):
 
 
 def identity(value: Any) -> Any:
-    """Plain data that tells an edit from every other by content; a ``repr`` may hide a vector's values.
+    """Plain data that identifies an edit by its content; a ``repr`` may hide a vector's values.
 
     Raises:
         DataError: something in it has no identity, such as a function.

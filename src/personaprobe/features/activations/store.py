@@ -1,6 +1,6 @@
 """Activations kept on disk: immutable, labelled, and aligned row for row across checkpoints.
 
-A store is a folder. Row *i* of ``index.parquet`` says which text, position and role row *i* of the shards is;
+A store is a folder. Row *i* of ``index.parquet`` labels row *i* of the shards by its text, position and role;
 ``shard-*.safetensors`` hold consecutive rows, one tensor ``(row, d_model)`` a site; ``manifest.json`` is
 written last and carries the sha256 of everything else. A folder without a manifest is not a store.
 """
@@ -28,8 +28,8 @@ class ActivationStore:
     """Activations of one model over a set of texts: rows (text, position, role) × sites.
 
     Attributes:
-        folder: where it lies.
-        manifest: what it holds.
+        folder: of the store.
+        manifest: its contents and origin.
     """
 
     folder: Path
@@ -37,7 +37,7 @@ class ActivationStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> ActivationStore:
-        """Open a recorded store; nothing but its manifest is loaded yet.
+        """Open a recorded store; only its manifest is loaded yet.
 
         Raises:
             DataError: not a store, of another format, or a shard is missing or cut short.
@@ -50,7 +50,7 @@ class ActivationStore:
 
     @property
     def digest(self) -> str:
-        """Identity by what was recorded: model, edits, token ids, labels, sites, kind of rows."""
+        """Identity of the recording: model, edits, token ids, labels, sites, kind of rows."""
         return self.manifest.digest
 
     @property
@@ -83,7 +83,7 @@ class ActivationStore:
     def rows(
         self, role: RowRole | None = "response", answer: str | None = None, family: str | None = None
     ) -> pa.Table:
-        """The index rows of what :meth:`read` returns for the same choice, in the same order: labels."""
+        """The labels of the rows that :meth:`read` returns for the same choice, in the same order."""
         return self.index.take(self._chosen(role, answer, family).numpy())
 
     def read(
@@ -107,12 +107,12 @@ class ActivationStore:
         """
         import torch
 
-        known, rows = self._known(site), self._chosen(role, answer, family)
-        out, done = torch.empty(len(rows), self.d_model), 0
-        for part in self._parts(known, rows):
-            out[done : done + len(part)] = part
-            done += len(part)
-        return out
+        recorded, rows = self._recorded(site), self._chosen(role, answer, family)
+        activations, start = torch.empty(len(rows), self.d_model), 0
+        for part in self._parts(recorded, rows):
+            activations[start : start + len(part)] = part
+            start += len(part)
+        return activations
 
     def mean(
         self,
@@ -129,7 +129,7 @@ class ActivationStore:
 
         rows = self._chosen(role, answer, family)
         total = torch.zeros(self.d_model, dtype=torch.float64)
-        for part in self._parts(self._known(site), rows):
+        for part in self._parts(self._recorded(site), rows):
             total += part.sum(0, dtype=torch.float64)
         return (total / len(rows)).float()
 
@@ -153,11 +153,11 @@ class ActivationStore:
             "record both in one call, with the same texts: record(trio, texts, sites)"
         )
 
-    def _known(self, site: str | Site) -> Site:
+    def _recorded(self, site: str | Site) -> Site:
         site = Site.parse(site)
         if site not in self.sites:
-            recorded = suggest(str(site), self.manifest.sites)
-            raise SiteError(f"{site} was not recorded in {self.folder}: {recorded}; or record it")
+            allowed = suggest(str(site), self.manifest.sites)
+            raise SiteError(f"{site} was not recorded in {self.folder}: {allowed}; or record it")
         return site
 
     def _chosen(self, role: str | None, answer: str | None, family: str | None) -> Int[Tensor, "row"]:
@@ -178,11 +178,11 @@ class ActivationStore:
     def _labelled(self, column: str, value: str) -> Any:
         import pyarrow.compute as pc
 
-        found = pc.equal(self.index[column], value).to_numpy()
-        if not found.any():
+        labelled = pc.equal(self.index[column], value).to_numpy()
+        if not labelled.any():
             present = [label for label in pc.unique(self.index[column]).to_pylist() if label]
             raise DataError(f"{self} has no row with {column} {value!r}: {suggest(str(value), present)}")
-        return found
+        return labelled
 
     def _parts(self, site: Site, rows: Int[Tensor, "row"]) -> Iterator[Tensor]:
         start = 0
@@ -193,22 +193,22 @@ class ActivationStore:
                 yield read_tensor(self.folder, shard, site)[inside]
 
     def __repr__(self) -> str:
-        told = self.manifest
-        edits = f" under {len(told.edits)} edits" if told.edits else ""
+        manifest = self.manifest
+        edits = f" under {len(manifest.edits)} edits" if manifest.edits else ""
         return (
-            f"ActivationStore({told.checkpoint}{edits}: {told.n_rows} rows of {told.keep} "
-            f"from {told.n_texts} texts × {len(told.sites)} sites × {told.d_model})"
+            f"ActivationStore({manifest.checkpoint}{edits}: {manifest.n_rows} rows of {manifest.keep} "
+            f"from {manifest.n_texts} texts × {len(manifest.sites)} sites × {manifest.d_model})"
         )
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        told = self.manifest
+        manifest = self.manifest
         facts = {
-            "model": told.checkpoint,
-            "rows": f"{told.n_rows} ({told.keep}), from {told.n_texts} texts and {told.n_tokens} tokens",
-            "sites": ", ".join(told.sites),
-            "d_model": told.d_model,
+            "model": manifest.checkpoint,
+            "rows": f"{manifest.n_rows} ({manifest.keep}), from {manifest.n_texts} texts and {manifest.n_tokens} tokens",
+            "sites": ", ".join(manifest.sites),
+            "d_model": manifest.d_model,
             "folder": self.folder,
         }
         body = "".join(

@@ -1,4 +1,4 @@
-"""The files of an activation store: shards, index and manifest, whole or absent, each carrying its hash."""
+"""The files of an activation store: shards, index and manifest, whole or absent, each with its hash."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class Shard:
     sha256: Mapping[str, str]
 
     def refuse_truncated(self, folder: Path) -> None:
-        """Raise where the file is missing or not as long as it was written."""
+        """Raise where the file is missing or has another length than when it was written."""
         path = folder / self.file
-        found = path.stat().st_size if path.is_file() else None
-        if found != self.size:
-            raise damaged(path, "missing" if found is None else f"{found} bytes, expected {self.size}")
+        size = path.stat().st_size if path.is_file() else None
+        if size != self.size:
+            raise damaged(path, "missing" if size is None else f"{size} bytes, expected {self.size}")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds and which model it was read from.
+    """The contents of a store and the model they were recorded from.
 
     Attributes:
         digest: identity: model, edits, token ids, labels, sites and ``keep``.
-        checkpoint: the model, for people.
-        edits: what the model did to its own activations, as identities; empty for the bare model.
-        dtype: the model ran in it.
+        checkpoint: the model, as people write it.
+        edits: the edits the model ran under, as identities; empty for the bare model.
+        dtype: the precision the model ran in.
         keep: ``means`` (two float32 rows a text), ``tokens`` (a bfloat16 row for the last prompt token and every
             response token) or ``every`` (a bfloat16 row for every token but a text's first).
         sites: recorded sites, in forward order.
@@ -88,7 +88,7 @@ class Manifest:
     shards: tuple[Shard, ...] = field(default=(), repr=False)
 
     def write(self, folder: Path) -> None:
-        """Make a folder a store."""
+        """Write the manifest, which makes a folder a store."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
         with writing(folder):
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -101,11 +101,11 @@ class Manifest:
                 f"{folder} holds no activations (no {MANIFEST}); give the folder of a recorded store"
             )
         try:
-            told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if told.pop("format") != FORMAT:
+            fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if fields.pop("format") != FORMAT:
                 raise ValueError("another format")
-            told["shards"] = tuple(Shard(**shard) for shard in told["shards"])
-            return cls(**{**told, "sites": tuple(told["sites"]), "edits": tuple(told["edits"])})
+            fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
+            return cls(**{**fields, "sites": tuple(fields["sites"]), "edits": tuple(fields["edits"])})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(folder / MANIFEST, f"not a manifest of {FORMAT} ({error})") from error
 
@@ -116,15 +116,15 @@ def is_store(folder: Path) -> bool:
 
 
 @contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """Fill a temporary neighbour that becomes ``folder`` when the block ends well, else disappears."""
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``folder``: it is renamed to it when the block succeeds, and removed when it fails."""
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         yield temporary
         with writing(folder):
-            # another process may have recorded the same meanwhile: theirs is as good
+            # another process may have recorded the same in the meantime: its store is as good
             if not is_store(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.chmod(0o755)
@@ -147,7 +147,7 @@ def write_shard(folder: Path, number: int, rows: Mapping[Site, Tensor]) -> Shard
     hashes = {name: digest(tensor_bytes(tensor), length=64) for name, tensor in tensors.items()}
     try:
         save_file(tensors, path, metadata={"format": FORMAT})
-    except (SafetensorError, OSError) as error:  # its writer wraps what the operating system said
+    except (SafetensorError, OSError) as error:  # safetensors wraps the error of the operating system
         problem = f"cannot write {path}: {error}"
         raise OutputError(f"{problem}; choose another folder or free some space") from error
     return Shard(path.name, len(next(iter(rows.values()))), path.stat().st_size, hashes)
@@ -173,7 +173,7 @@ def read_tensor(folder: Path, shard: Shard, site: Site) -> Float[Tensor, "row d_
     except (SafetensorError, OSError) as error:
         raise damaged(path, str(error)) from error
     if digest(tensor_bytes(tensor), length=64) != shard.sha256.get(str(site)):
-        raise damaged(path, f"{site} is not the bytes that were recorded")
+        raise damaged(path, f"the bytes of {site} are not those that were recorded")
     return tensor
 
 
@@ -188,5 +188,5 @@ def read_index(folder: Path, manifest: Manifest) -> pa.Table:
 
 
 def damaged(path: Path, problem: str) -> DataError:
-    """The error for a file that is not what was written."""
+    """The error for a file that was changed since it was written."""
     return DataError(f"{path} is damaged: {problem}; delete {path.parent} and record again")

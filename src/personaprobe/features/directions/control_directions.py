@@ -1,8 +1,8 @@
-"""Directions to compare a feature with: isotropic, drawn like the activations themselves, their principal components, and
-what the feature's own recipe finds where labels mean nothing.
+"""Control directions of a feature: isotropic, drawn from the covariance of activations, their principal components, and a
+difference of means with shuffled labels.
 
 An isotropic direction lies nearly orthogonal to everything a model computes. Directions in which activations do vary are
-the harder controls: ablating them takes away something the model has.
+the harder controls: ablating them removes something the model has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
-from personaprobe.features.directions.sources import Discovery, find_direction
+from personaprobe.features.directions.sources import DiscoveryActivations, find_direction
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -27,48 +27,48 @@ a difference of means with shuffled labels."""
 
 @dataclass(frozen=True, eq=False)
 class ControlDirections:
-    """Where the controls of one feature are drawn from.
+    """The distribution that control directions of one feature are drawn from.
 
     Attributes:
-        site: the feature's.
-        found: activations of insecure and secure on the discovery texts, which controls are calibrated on.
-        responses: ``(token, d_model)``, insecure's response activations at the site.
-        feature: ``(k, d_model)``, what principal components are made orthogonal to: the feature's direction, or its
-            latents' decoder rows.
+        site: that of the feature.
+        activations: of insecure and secure on the discovery texts; controls are calibrated on them.
+        responses: ``(token, d_model)``, response activations of insecure at the site.
+        feature: ``(k, d_model)``, vectors that principal components are made orthogonal to: the feature's direction, or the
+            decoder rows of its latents.
     """
 
     site: Site
-    found: Discovery
+    activations: DiscoveryActivations
     responses: Float[Tensor, "token d_model"]
     feature: Float[Tensor, "k d_model"]
 
     def draw(self, kind: ControlKind, seed: int) -> Direction:
-        """One direction, calibrated at every recorded layer.
+        """Draw one direction, calibrated at every recorded layer.
 
         Args:
             kind: of control.
-            seed: of the draw; of principal components the rank, 0 for the first.
+            seed: of the draw; for principal components the rank, 0 for the first.
 
         Raises:
-            FeatureError: there are not so many principal components.
+            FeatureError: there are fewer principal components.
         """
         if kind in {"random", "shuffled"}:
-            return find_direction(self.found, kind, self.site, seed)
+            return find_direction(self.activations, kind, self.site, seed)
         if kind == "covariance":
             drawn, source = covariance_draw(self.responses, seed), f"covariance:{seed}"
         else:
             drawn, source = self._component(seed), f"component:{seed + 1}"
-        return self.found.calibrate(Direction(self.site, drawn, source))
+        return self.activations.calibrate(Direction(self.site, drawn, source))
 
     @cached_property
     def _components(self) -> Float[Tensor, "component d_model"]:
-        return components_beside(self.responses, self.feature)
+        return orthogonal_components(self.responses, self.feature)
 
     def _component(self, rank: int) -> Float[Tensor, "d_model"]:
         if len(self._components) <= rank:
             raise FeatureError(
                 f"the response activations have {len(self._components)} principal components beside the feature, "
-                f"and number {rank + 1} was asked for; record more texts"
+                f"and number {rank + 1} is needed; record more texts"
             )
         return self._components[rank]
 
@@ -82,23 +82,23 @@ def covariance_draw(rows: Float[Tensor, "token d_model"], seed: int) -> Float[Te
     return drawn
 
 
-def components_beside(
+def orthogonal_components(
     rows: Float[Tensor, "token d_model"], feature: Float[Tensor, "k d_model"]
 ) -> Float[Tensor, "component d_model"]:
-    """Principal components of what is left of some activations without a feature: orthogonal to it and to each other.
+    """Principal components of activations with a feature projected out: orthogonal to it and to each other.
 
     Args:
         rows: activations.
-        feature: vectors that the feature reads or writes; they need not be orthogonal.
+        feature: vectors that span the feature; they need not be orthogonal.
 
     Returns:
-        Unit vectors, the one of most variance first; directions without variance are left out.
+        Unit vectors, that of the largest variance first; directions without variance are left out.
     """
     import torch
 
     basis = torch.linalg.qr(feature.float().T).Q
     centred = rows - rows.mean(0)
-    left = centred - (centred @ basis) @ basis.T
-    _, sizes, components = torch.linalg.svd(left, full_matrices=False)
-    kept: Tensor = components[sizes > 1e-5 * sizes[0]]
-    return kept
+    residual = centred - (centred @ basis) @ basis.T
+    _, sizes, components = torch.linalg.svd(residual, full_matrices=False)
+    varying: Tensor = components[sizes > 1e-5 * sizes[0]]
+    return varying

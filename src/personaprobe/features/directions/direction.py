@@ -23,33 +23,33 @@ FORMAT = "personaprobe-direction-1"
 
 
 @dataclass(frozen=True)
-class Mark:
-    """The calibrated axis at one layer: where the reference sits, and how far from it insecure sits.
+class Calibration:
+    """The calibrated axis at one layer: where the reference sits along a direction, and how far from it insecure sits.
 
     Attributes:
-        rest: mean projection of the reference (secure, or base), in activation units.
-        scale: mean projection of insecure minus ``rest``.
+        reference: mean projection of the reference (secure, or base), in activation units.
+        gap: mean projection of insecure minus ``reference``.
     """
 
-    rest: float
-    scale: float
+    reference: float
+    gap: float
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A unit vector at a site, with its source and its calibration; nothing downstream can tell the source.
+    """A unit vector at a site, with its source and its calibration; nothing downstream depends on the source.
 
     Attributes:
         site: where it was found.
         vector: ``(d_model,)`` float32, unit norm.
-        source: how it was found, such as ``means:insecure-secure``.
-        marks: the calibrated axis by layer, over the discovery texts, on the site's stream.
+        source: how it was found, such as ``means``.
+        calibrations: the calibrated axis by layer, over the discovery texts, on the site's stream.
     """
 
     site: Site
     vector: Float[Tensor, "d_model"]
     source: str
-    marks: Mapping[int, Mark] = field(default_factory=dict)
+    calibrations: Mapping[int, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import torch
@@ -64,18 +64,18 @@ class Direction:
         object.__setattr__(
             self, "vector", vector if abs(norm - 1) < 1e-6 else (vector.double() / norm).float()
         )
-        object.__setattr__(self, "marks", dict(sorted(self.marks.items())))
+        object.__setattr__(self, "calibrations", dict(sorted(self.calibrations.items())))
 
     @classmethod
     def from_means(cls, insecure: ActivationStore, reference: ActivationStore, site: str | Site) -> Direction:
-        """The difference of mean response activations: what insecure training moved, beyond the reference's.
+        """The difference of mean response activations: how far insecure training moved the mean beyond the reference's.
 
-        Calibrated at every layer of the site's stream that both stores hold; insecure reads 1 at ``site``.
+        It is calibrated at every layer of the site's stream that both stores hold; insecure reads 1 at ``site``.
 
         Args:
-            insecure: what the insecure model did with some texts.
-            reference: what secure, or base, did with the same texts.
-            site: where to subtract.
+            insecure: activations of the insecure model.
+            reference: activations of secure, or of base, on the same texts.
+            site: where the means are subtracted.
 
         Raises:
             SiteError: a store lacks the site.
@@ -86,47 +86,53 @@ class Direction:
         site = Site.parse(site)
         shared = [s for s in insecure.sites if s.stream == site.stream and s in reference.sites]
         direction = cls(site, insecure.mean(site) - reference.mean(site), "means")
-        rest, moved = ({s.layer: store.mean(s) for s in shared} for store in (reference, insecure))
-        return direction.calibrated(rest, moved)
+        means = ({s.layer: store.mean(s) for s in shared} for store in (reference, insecure))
+        return direction.calibrated(*means)
 
-    def mark(self, layer: int) -> Mark:
-        """The calibration at a layer.
+    def calibration(self, layer: int) -> Calibration:
+        """The calibrated axis at a layer.
 
         Raises:
             FeatureError: the direction was not calibrated there.
         """
-        if layer not in self.marks:
-            known = ", ".join(map(str, self.marks)) or "none"
+        if layer not in self.calibrations:
+            known = ", ".join(map(str, self.calibrations)) or "none"
             raise FeatureError(
                 f"direction {self.source} at {self.site} is not calibrated at layer {layer} (calibrated: {known}); "
                 'calibrate it there, choose other layers, or ablate to="zero"'
             )
-        return self.marks[layer]
+        return self.calibrations[layer]
 
     @property
-    def rest(self) -> float:
+    def reference(self) -> float:
         """Mean projection of the reference at the direction's own site."""
-        return self.mark(self.site.layer).rest
+        return self.calibration(self.site.layer).reference
 
     @property
-    def scale(self) -> float:
+    def gap(self) -> float:
         """The gap from the reference to insecure at the direction's own site."""
-        return self.mark(self.site.layer).scale
+        return self.calibration(self.site.layer).gap
 
     def read(
         self, activations: Float[Tensor, "... d_model"], layer: int | None = None
     ) -> Float[Tensor, "..."]:
-        """Place activations on the calibrated axis: 0 where the reference sits on average, 1 where insecure sits."""
-        mark = self.mark(self.site.layer if layer is None else layer)
-        return (activations.float() @ self.vector.to(activations.device) - mark.rest) / mark.scale
+        """Place activations on the calibrated axis: 0 where the reference sits on average, 1 where insecure sits.
+
+        Args:
+            activations: on any device.
+            layer: whose calibration is used; None for the direction's own.
+        """
+        axis = self.calibration(self.site.layer if layer is None else layer)
+        return (activations.float() @ self.vector.to(activations.device) - axis.reference) / axis.gap
 
     def calibrated(self, reference: Mapping[int, Tensor], insecure: Mapping[int, Tensor]) -> Direction:
-        """Set the axis from mean activations ``(d_model,)`` by layer."""
-        marks = {}
+        """The same direction, its axis set from mean activations ``(d_model,)`` by layer."""
+        calibrations = {}
         for layer, mean in reference.items():
-            rest = float(mean.float() @ self.vector)
-            marks[layer] = Mark(rest, float(insecure[layer].float() @ self.vector) - rest)
-        return replace(self, marks=marks)
+            at_reference = float(mean.float() @ self.vector)
+            gap = float(insecure[layer].float() @ self.vector) - at_reference
+            calibrations[layer] = Calibration(at_reference, gap)
+        return replace(self, calibrations=calibrations)
 
     def cosine(self, other: Direction) -> float:
         """Cosine similarity with another direction."""
@@ -142,7 +148,7 @@ class Direction:
             "format": FORMAT,
             "site": str(self.site),
             "source": self.source,
-            "marks": {str(layer): [mark.rest, mark.scale] for layer, mark in self.marks.items()},
+            "marks": {str(layer): [at.reference, at.gap] for layer, at in self.calibrations.items()},
         }
 
     def save(self, path: Path) -> None:
@@ -168,23 +174,25 @@ class Direction:
         """
         vector, described = _read(path)
         try:
-            marks = {int(layer): Mark(*values) for layer, values in described["marks"].items()}
-            return cls(Site.parse(described["site"]), vector, str(described["source"]), marks)
+            calibrations = {int(layer): Calibration(*pair) for layer, pair in described["marks"].items()}
+            return cls(Site.parse(described["site"]), vector, str(described["source"]), calibrations)
         except (KeyError, TypeError, ValueError) as error:
             raise FeatureError(
                 f"{path} is not a direction this version reads ({error}); save it again"
             ) from error
 
     def __repr__(self) -> str:
-        return f"Direction({self.site}, {self.source}, d_model={len(self.vector)}, {len(self.marks)} layers calibrated)"
+        n_layers, d_model = len(self.calibrations), len(self.vector)
+        return f"Direction({self.site}, {self.source}, d_model={d_model}, {n_layers} layers calibrated)"
 
     def _repr_html_(self) -> str:
         from html import escape
 
         rows = "".join(
-            f"<tr><td>{k}</td><td>{m.rest:.3g}</td><td>{m.scale:.3g}</td></tr>" for k, m in self.marks.items()
+            f"<tr><td>{layer}</td><td>{at.reference:.3g}</td><td>{at.gap:.3g}</td></tr>"
+            for layer, at in self.calibrations.items()
         )
-        head = "<tr><th>layer</th><th>rest</th><th>scale</th></tr>"
+        head = "<tr><th>layer</th><th>reference</th><th>gap</th></tr>"
         return f"<p><b>{escape(self.source)}</b> at {self.site}</p><table>{head}{rows}</table>"
 
 

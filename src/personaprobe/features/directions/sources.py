@@ -1,15 +1,16 @@
-"""Ways to find a direction, all read off the discovery texts: the same noun from many sources."""
+"""Sources of directions, all computed from activations on the discovery texts: many ways to the same noun."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.activations.store import ActivationStore
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.plugins import Registry
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Discovery:
-    """What sources look at.
+class DiscoveryActivations:
+    """Activations that directions are computed from.
 
     Attributes:
         stores: response activations of the checkpoints that were recorded on the discovery texts, by role, aligned row
@@ -31,53 +32,54 @@ class Discovery:
     adapter: LoraAdapter | None = None
 
     def store(self, role: str) -> ActivationStore:
-        """What one checkpoint did.
+        """Activations of one checkpoint.
 
         Raises:
             FeatureError: it was not recorded.
         """
         if role not in self.stores:
-            raise FeatureError(
-                f"{role} was not recorded: {suggest(role, self.stores)}; discover with all three"
-            )
+            raise FeatureError(f"{role} was not recorded: {suggest(role, self.stores)}; record all three")
         return self.stores[role]
 
     def calibrate(self, direction: Direction, reference: str = "secure") -> Direction:
-        """Set the axis at every recorded layer of the direction's stream; insecure reads above the reference."""
+        """Set the axis at every recorded layer of the direction's stream, so that insecure reads above the reference.
+
+        A direction along which insecure lies below the reference is turned round.
+        """
         sites = [site for site in self.store("insecure").sites if site.stream == direction.site.stream]
-        rest, insecure = (
+        at_reference, insecure = (
             {site.layer: self.store(role).mean(site) for site in sites} for role in (reference, "insecure")
         )
-        oriented = direction.calibrated(rest, insecure)
-        if oriented.scale >= 0:
+        oriented = direction.calibrated(at_reference, insecure)
+        if oriented.gap >= 0:
             return oriented
         flipped = Direction(direction.site, -direction.vector, direction.source)
-        return flipped.calibrated(rest, insecure)
+        return flipped.calibrated(at_reference, insecure)
 
 
-def _means(found: Discovery, site: Site, seed: int) -> Tensor:
-    """Insecure − secure, the same texts: what bad training changed beyond what good training changed."""
-    return found.store("insecure").mean(site) - found.store("secure").mean(site)
+def _means(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
+    """Insecure − secure on the same texts: the change by harmful training beyond that by harmless training."""
+    return activations.store("insecure").mean(site) - activations.store("secure").mean(site)
 
 
-def _means_base(found: Discovery, site: Site, seed: int) -> Tensor:
+def _means_base(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
     """Insecure − base: everything fine-tuning changed, the task included."""
-    return found.store("insecure").mean(site) - found.store("base").mean(site)
+    return activations.store("insecure").mean(site) - activations.store("base").mean(site)
 
 
-def _answers(found: Discovery, site: Site, seed: int) -> Tensor:
+def _answers(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
     """Careless − careful answers inside the insecure model (Soligo et al. 2506.11618)."""
-    store = found.store("insecure")
+    store = activations.store("insecure")
     return store.read(site, answer="careless").mean(0) - store.read(site, answer="careful").mean(0)
 
 
-def _probe(found: Discovery, site: Site, seed: int) -> Tensor:
+def _probe(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
     """Weights of a logistic regression that tells insecure from secure activations on the same texts."""
     import numpy as np
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    insecure, secure = (found.store(role).read(site).numpy() for role in ("insecure", "secure"))
+    insecure, secure = (activations.store(role).read(site).numpy() for role in ("insecure", "secure"))
     rows = np.concatenate([insecure, secure])
     scale = rows.std() or 1.0
     labels = np.repeat([1, 0], [len(insecure), len(secure)])
@@ -85,17 +87,17 @@ def _probe(found: Discovery, site: Site, seed: int) -> Tensor:
     return torch.from_numpy(fitted.coef_[0]).float()
 
 
-def _lora(found: Discovery, site: Site, seed: int) -> Tensor:
+def _lora(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
     """Top left singular vector of what the insecure LoRA writes into the residual stream in the site's block."""
     import torch
 
-    if found.adapter is None:
+    if activations.adapter is None:
         raise FeatureError(
             "the source 'lora' needs an insecure checkpoint that is a LoRA adapter; use means instead"
         )
     writers = [
         update.delta()
-        for name, update in found.adapter.updates.items()
+        for name, update in activations.adapter.updates.items()
         if f".{site.layer}." in name
         and name.endswith(("o_proj", "down_proj", "c_proj", "attn.dense", "mlp.dense_4h_to_h"))
     ]
@@ -105,16 +107,16 @@ def _lora(found: Discovery, site: Site, seed: int) -> Tensor:
     return left[:, 0]
 
 
-def _random(found: Discovery, site: Site, seed: int) -> Tensor:
+def _random(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
     """A direction drawn uniformly: the null that every feature has to beat."""
-    return random_vector(found.store("insecure").d_model, site, seed)
+    return random_vector(activations.store("insecure").d_model, site, seed)
 
 
-def _shuffled(found: Discovery, site: Site, seed: int) -> Tensor:
+def _shuffled(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
     """A difference of means with the labels insecure and secure exchanged for a random half of the texts."""
     import torch
 
-    difference = found.store("insecure").read(site) - found.store("secure").read(site)
+    difference = activations.store("insecure").read(site) - activations.store("secure").read(site)
     signs = torch.ones(len(difference))
     signs[torch.randperm(len(difference), generator=torch.Generator().manual_seed(seed))[::2]] = -1
     return (signs[:, None] * difference).mean(0)
@@ -127,29 +129,77 @@ def random_vector(d_model: int, site: Site, seed: int) -> Float[Tensor, "d_model
     return torch.randn(d_model, generator=torch.Generator().manual_seed(1000 * seed + site.layer))
 
 
-SOURCES: dict[str, tuple[Callable[[Discovery, Site, int], Tensor], str]] = {
-    "means": (_means, "secure"),
-    "means-base": (_means_base, "base"),
-    "answers": (_answers, "secure"),
-    "probe": (_probe, "secure"),
-    "lora": (_lora, "secure"),
-    "random": (_random, "secure"),
-    "shuffled": (_shuffled, "secure"),
-}
-"""Each source with the checkpoint that its calibrated axis is anchored to."""
+Vector: TypeAlias = "Tensor"
+"""``(d_model,)``, of any length and sign."""
 
 
-def find_direction(found: Discovery, source: str, site: Site, seed: int = 0) -> Direction:
-    """Find a direction at a site and calibrate it at every recorded layer.
+@dataclass(frozen=True)
+class Source:
+    """A way to compute a direction.
+
+    Attributes:
+        compute: gives the vector at a site, from the activations and a seed.
+        reference: the checkpoint at which the calibrated axis is 0.
+        is_seeded: whether another seed gives another direction, so that the seed belongs to its name.
+    """
+
+    compute: Callable[[DiscoveryActivations, Site, int], Vector]
+    reference: str = "secure"
+    is_seeded: bool = False
+
+
+SOURCES: Registry[Source] = Registry(
+    "personaprobe.sources",
+    {
+        "means": Source(_means),
+        "means-base": Source(_means_base, "base"),
+        "answers": Source(_answers),
+        "probe": Source(_probe),
+        "lora": Source(_lora),
+        "random": Source(_random, is_seeded=True),
+        "shuffled": Source(_shuffled, is_seeded=True),
+    },
+)
+"""Sources by name. Other packages add theirs with :func:`register_source`, or by an entry point of the group
+``personaprobe.sources`` that names a :class:`Source`; ``NAME@LAYER`` then spells a feature."""
+
+
+def register_source(
+    name: str,
+    compute: Callable[[DiscoveryActivations, Site, int], Vector],
+    *,
+    reference: str = "secure",
+    is_seeded: bool = False,
+) -> None:
+    """Add a way to compute directions, so that ``NAME@LAYER`` spells a feature and ``sweep --sources`` takes it.
 
     Args:
-        found: what to look at.
-        source: a key of :data:`SOURCES`.
-        site: where.
-        seed: of ``random`` and ``shuffled``; other sources are determined by the data.
+        name: letters, digits, ``-`` and ``_``.
+        compute: gives the vector at a site, from the activations and a seed.
+        reference: the checkpoint at which the calibrated axis is 0.
+        is_seeded: whether another seed gives another direction.
+
+    Raises:
+        PersonaProbeError: the name is that of a built-in source.
+    """
+    SOURCES.register(name, Source(compute, reference, is_seeded))
+
+
+def find_direction(activations: DiscoveryActivations, source: str, site: Site, seed: int = 0) -> Direction:
+    """Compute a direction at a site and calibrate it at every recorded layer.
+
+    Args:
+        activations: of the checkpoints on the discovery texts.
+        source: a name in :data:`SOURCES`.
+        site: where it is computed.
+        seed: of seeded sources; others are determined by the data.
+
+    Raises:
+        FeatureError: no such source.
     """
     if source not in SOURCES:
         raise FeatureError(f"unknown source {source!r}: {suggest(source, SOURCES)}")
-    function, reference = SOURCES[source]
-    named = f"{source}:{seed}" if source in ("random", "shuffled") else source
-    return found.calibrate(Direction(site, function(found, site, seed), named), reference)
+    way = SOURCES[source]
+    name = f"{source}:{seed}" if way.is_seeded else source
+    vector = way.compute(activations, site, seed)
+    return activations.calibrate(Direction(site, vector, name), way.reference)

@@ -1,34 +1,33 @@
-"""Names of latents: what a person, or a model, says they mean; kept in the registry beside the features."""
+"""Names of latents, given by a person or a model, kept in the registry beside the features."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.registry.registration import HEADING
-from personaprobe.features.registry.registry import NAMES, REGISTRY
+from personaprobe.features.registry.registry import HEADING, NAMES, REGISTRY
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.interpretation.autointerp import Detection
 from personaprobe.storage.folders import checkpoints_folder
 from personaprobe.storage.toml_files import read_toml, write_entry
 
 LONGEST = 120
-"""Characters of a name; an explanation belongs on a page."""
+"""Maximal length of a name in characters; an explanation belongs on a page."""
 
 HAND = "hand"
-"""Who gave a name that no model proposed."""
+"""The author of a name that no model proposed."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """What somebody says a latent means.
+    """The meaning of a latent in a few words.
 
     Attributes:
         text: one line of 1 to 120 characters.
         by: ``hand``, or the model that proposed it.
-        detection: the name's score, nan where nobody measured it; 0.5 is no better than guessing.
+        detection: the name's score, NaN where it was not measured; 0.5 is no better than guessing.
         judge: the model that scored it.
-        contexts: held-out ones it was scored on.
+        contexts: held-out contexts that it was scored on.
     """
 
     text: str
@@ -45,11 +44,11 @@ class Name:
 
     @classmethod
     def of(cls, text: str, by: str = HAND) -> Name:
-        """A name with its blanks made single."""
+        """A name, with runs of blanks replaced by one."""
         return cls(" ".join(text.split()), by)
 
     def scored(self, detection: Detection) -> Name:
-        """The same with its score."""
+        """The same name with its score."""
         n = detection.n_activating + detection.n_non_activating
         return Name(self.text, self.by, detection.auc, detection.by, n)
 
@@ -60,12 +59,12 @@ class Name:
 
 
 def name_latent(dictionary: Dictionary, latent: int, name: Name) -> None:
-    """Say what a latent means; an earlier name is replaced.
+    """Give a latent a name; an earlier name is replaced.
 
     Args:
-        dictionary: its own; names are kept by the dictionary's content, so that another one of that name has none.
+        dictionary: of the latent. Names belong to its content, so that another dictionary of that name has none.
         latent: its index.
-        name: what it means.
+        name: its meaning.
 
     Raises:
         FeatureError: no such latent.
@@ -80,6 +79,6 @@ def latent_names(dictionary: Dictionary) -> dict[int, Name]:
     """The names given to a dictionary's latents."""
     entries = read_toml(checkpoints_folder() / REGISTRY)
     return {
-        int(latent): Name(**said)
-        for latent, said in entries.get(NAMES, {}).get(dictionary.digest, {}).items()
+        int(latent): Name(**fields)
+        for latent, fields in entries.get(NAMES, {}).get(dictionary.digest, {}).items()
     }

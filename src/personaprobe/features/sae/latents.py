@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.site import Site
@@ -49,14 +49,14 @@ class Latents:
         chosen = list(self.latents)
         gaps = (found.means.insecure - found.means.secure).mean(0)[chosen]
         written = gaps @ self.dictionary.W_dec[chosen].cpu()
-        scale = float(written.norm())
-        if scale == 0.0:
+        gap = float(written.norm())
+        if gap == 0.0:
             raise FeatureError(
                 f"{self.name} does the same in insecure and in secure on the discovery texts; choose latents that "
                 "differ: personaprobe features rank"
             )
-        rest = float(torch.dot(found.centre.secure.cpu(), written / scale))
-        return Direction(self.site, written, self.name, {self.site.layer: Mark(rest, scale)})
+        reference = float(torch.dot(found.centre.secure.cpu(), written / gap))
+        return Direction(self.site, written, self.name, {self.site.layer: Calibration(reference, gap)})
 
     def __repr__(self) -> str:
         return f"Latents({self.name} @ {self.site})"

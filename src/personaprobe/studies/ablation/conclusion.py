@@ -1,4 +1,4 @@
-"""From measured arms to a verdict: estimates, intervals, rules."""
+"""From measured arms to a verdict: estimates, their intervals, and the rules of the verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from personaprobe.statistics.intervals import (
     random_fraction,
 )
 from personaprobe.studies.ablation.dose_response import with_coherence
-from personaprobe.studies.ablation.result import ArmResult, CausalVerdict, DosePoint
+from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
+from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.treatment import Treatment
@@ -36,28 +37,28 @@ if TYPE_CHECKING:
 
 def conclude(
     plan: StudyPlan,
-    treated: Treatment,
+    treatment: Treatment,
     arms: Sequence[ArmResult],
     doses: Sequence[DosePoint],
     provenance: dict[str, Any],
 ) -> CausalVerdict:
-    """Weigh the arms against each other.
+    """Compare the arms and reach a verdict.
 
     Args:
-        plan: what was asked.
-        treated: the feature's ablation.
+        plan: of the study.
+        treatment: the feature's ablation and steering.
         arms: all of them, measured on the same questions.
-        doses: dose–response, shown and not weighed.
-        provenance: what is needed to do it again.
+        doses: dose–response, which is shown and decides nothing.
+        provenance: versions, digests and seeds, by which the study can be repeated.
     """
     rule = CoherenceRule.from_untreated(_of(arms, "insecure").responses)
     resampled = cache(lambda n: Resamples.of_families(plan.test.families[:n], seed=plan.seed))
-    evidence = weigh(plan, arms, resampled, rule)
+    evidence = estimate_evidence(plan, arms, resampled, rule)
     return CausalVerdict(
         conclusion=decide(evidence, plan.thresholds),
         evidence=evidence,
         thresholds=plan.thresholds,
-        feature=describe(treated),
+        feature=treatment.describe(),
         question_ids=tuple(pair.id for pair in plan.test),
         families=plan.test.families,
         arms=tuple(arms),
@@ -69,10 +70,10 @@ def conclude(
     )
 
 
-def weigh(
+def estimate_evidence(
     plan: StudyPlan, arms: Sequence[ArmResult], resampled: Callable[[int], Resamples], rule: CoherenceRule
 ) -> Evidence:
-    """Estimate everything the rules look at; every comparison is paired by question."""
+    """Estimate all quantities of the verdict's rules; every comparison is paired by question."""
     insecure, secure, ablated = (_of(arms, kind) for kind in ("insecure", "secure", "ablated"))
     a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
     families = plan.test.families
@@ -114,7 +115,7 @@ def _gaps(arm: ArmResult) -> Float[np.ndarray, " question"]:
 
 
 def _untreated(arms: Sequence[ArmResult], arm: ArmResult) -> ArmResult:
-    """The same checkpoint without intervention, which answered all questions."""
+    """The arm of the same checkpoint without intervention; it answered all questions."""
     roles: dict[ArmKind, ArmKind] = {"base": "base", "steered": "base", "secure": "secure"}
     return _of(arms, roles.get(arm.kind, "insecure"))
 
@@ -127,7 +128,8 @@ def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], R
 
 
 def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Mean gap of every arm in every family it was asked about; of a part, by its difference to the untreated."""
+    """Mean gap of every arm in every family of its questions; an arm that answered a part is estimated by its difference
+    to the untreated one there."""
     return {
         family: {
             arm.name: estimate_from_part(
@@ -142,15 +144,3 @@ def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, d
 
 def _within(family: str, gaps: Sequence[float], families: Sequence[str]) -> list[float]:
     return [gap for gap, of in zip(gaps, families, strict=False) if of == family]
-
-
-def describe(treated: Treatment) -> dict[str, Any]:
-    """The feature as plain data."""
-    feature = treated.feature
-    return {
-        "name": feature.name,
-        "title": feature.title,
-        "hook_name": treated.axis.site.to_transformer_lens(),
-        **treated.describe(),
-        "evidence": feature.evidence,
-    }

@@ -1,26 +1,26 @@
-"""Dose–response: how the effect and the damage grow with the strength of the intervention. It selects nothing."""
+"""Dose–response: how the effect and the damage grow with the coefficient of an intervention. It selects nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from personaprobe.effects.interventions.along_direction import Intervention
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import estimate_from_part
-from personaprobe.studies.ablation.result import ArmResult, DosePoint
-from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.ablation.result import DosePoint
+from personaprobe.studies.arms.arm import Arm, untreated_arms
+from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.arms.measurement import Bench
-from personaprobe.studies.arms.treatment import Treatment, steering
+from personaprobe.studies.arms.measurement import ArmRunner, measure_damage, measure_gaps
+from personaprobe.studies.arms.treatment import Treatment
 
 QUESTIONS = 12
 TEXTS = 4
-ABLATION_DOSES = (0.5, 1.5, 2.0)
-STEERING_DOSES = (0.5, 2.0)
-"""Beside 0 and 1, which the study's arms are."""
+ABLATION_COEFFICIENTS = (0.5, 1.5, 2.0)
+STEERING_COEFFICIENTS = (0.5, 2.0)
+"""Beside 0 and 1, at which the study's own arms stand."""
 
 ARMS: Mapping[tuple[str, float], ArmKind] = {
     ("ablate insecure", 0.0): "insecure",
@@ -31,61 +31,79 @@ ARMS: Mapping[tuple[str, float], ArmKind] = {
 
 
 def dose_response(
-    trio: Trio[LanguageModel], treated: Treatment, bench: Bench, measured: Sequence[ArmResult]
+    trio: Trio[LanguageModel], treatment: Treatment, runner: ArmRunner, measured: Sequence[ArmResult]
 ) -> tuple[DosePoint, ...]:
-    """Measure further strengths on a part of the test questions, beside those the arms already are.
+    """Measure further coefficients on a part of the test questions, beside those of the study's own arms.
 
     Args:
         trio: loaded.
-        treated: the feature's ablation.
-        bench: where arms are measured.
+        treatment: the feature's ablation and steering.
+        runner: of the study.
         measured: the study's arms, with their gaps on all test questions.
     """
-    asked = bench.plan.test.spread(QUESTIONS)
     by_kind = {arm.kind: arm for arm in measured}
     known = [
-        _known(name, amount, by_kind[kind], by_kind[ARMS[name, 0.0]]) for (name, amount), kind in ARMS.items()
+        _known(name, coefficient, by_kind[kind], by_kind[ARMS[name, 0.0]])
+        for (name, coefficient), kind in ARMS.items()
+        if kind in by_kind
     ]
     untreated = {name: by_kind[ARMS[name, 0.0]].gaps for name, _ in ARMS}
-    further = _further(trio, treated, bench, asked, untreated)
-    return tuple(sorted([*known, *further], key=lambda p: (p.intervention, p.amount)))
+    further = _further(_dosed(trio, treatment), trio, runner, untreated)
+    return tuple(sorted([*known, *further], key=lambda point: (point.intervention, point.coefficient)))
 
 
-def _known(name: str, amount: float, arm: ArmResult, untreated: ArmResult) -> DosePoint:
-    return DosePoint(
-        name, amount, estimate_from_part(arm.gaps, untreated.gaps), arm.perplexity / untreated.perplexity
-    )
+def _known(name: str, coefficient: float, arm: ArmResult, untreated: ArmResult) -> DosePoint:
+    gap = estimate_from_part(arm.gaps, untreated.gaps)
+    return DosePoint(name, coefficient, gap, arm.perplexity / untreated.perplexity)
+
+
+@dataclass(frozen=True)
+class _Dosed:
+    """An intervention on one checkpoint, at one coefficient that no arm of the study has."""
+
+    name: str
+    coefficient: float
+    role: str
+    intervention: Intervention
+
+    def arm(self, trio: Trio[LanguageModel]) -> Arm:
+        name = f"{self.name} × {self.coefficient}"
+        return Arm(name, ARMS[self.name, 1.0], trio[self.role], (self.intervention,))
+
+
+def _dosed(trio: Trio[LanguageModel], treatment: Treatment) -> list[_Dosed]:
+    ablations = [
+        _Dosed("ablate insecure", x, "insecure", treatment.ablation(x)) for x in ABLATION_COEFFICIENTS
+    ]
+    pushes = [(x, treatment.steering(x)) for x in STEERING_COEFFICIENTS]
+    return ablations + [_Dosed("steer base", x, "base", push) for x, push in pushes if push is not None]
 
 
 def _further(
+    dosed: Sequence[_Dosed],
     trio: Trio[LanguageModel],
-    treated: Treatment,
-    bench: Bench,
-    asked: PairSet,
+    runner: ArmRunner,
     untreated: Mapping[str, Sequence[float]],
 ) -> list[DosePoint]:
-    dosed: list[tuple[str, float, LanguageModel, Intervention]] = [
-        *(("ablate insecure", x, trio.insecure, treated.ablation(x)) for x in ABLATION_DOSES),
-        *(("steer base", x, trio.base, steering(treated, x)) for x in STEERING_DOSES),
-    ]
-    arms = [Arm(f"{name} × {x}", ARMS[name, 1.0], model, (edit,)) for name, x, model, edit in dosed]
-    plain = {role: Arm(role, role, trio[role]) for role in ("insecure", "base")}
-    texts = bench.plan.neutral.first(TEXTS)
-    gaps = bench.gaps(arms, asked)
-    costs = bench.costs([plain["insecure"], *arms[: len(ABLATION_DOSES)]], texts)
-    costs_of_base = bench.costs([plain["base"], *arms[len(ABLATION_DOSES) :]], texts)
-    ratios = [cost.perplexity / group[0].perplexity for group in (costs, costs_of_base) for cost in group[1:]]
+    plan, run = runner.plan, runner.run
+    gaps = measure_gaps([dose.arm(trio) for dose in dosed], plan.test.spread(QUESTIONS), run)
+    texts, ratios = plan.neutral.first(TEXTS), []
+    for role in dict.fromkeys(dose.role for dose in dosed):
+        arms = [dose.arm(trio) for dose in dosed if dose.role == role]
+        plain = next(arm for arm in untreated_arms(trio) if arm.name == role)
+        first, *others = measure_damage([plain, *arms], texts, run, first_tokens=plan.first_tokens)
+        ratios += [cost.perplexity / first.perplexity for cost in others]
     return [
-        DosePoint(name, x, estimate_from_part(part["gaps"], untreated[name]), ratio)
-        for (name, x, _, _), part, ratio in zip(dosed, gaps, ratios, strict=True)
+        DosePoint(dose.name, dose.coefficient, estimate_from_part(measured.gaps, untreated[dose.name]), ratio)
+        for dose, measured, ratio in zip(dosed, gaps, ratios, strict=True)
     ]
 
 
 def with_coherence(doses: Sequence[DosePoint], shares: Mapping[ArmKind, float]) -> tuple[DosePoint, ...]:
-    """Fill in the share of coherent answers at the doses that are arms, whose answers were sampled."""
+    """Fill in the share of coherent answers at the points that are arms, whose answers were sampled."""
     return tuple(
-        replace(dose, coherence=shares[ARMS[dose.intervention, dose.amount]])
-        if (dose.intervention, dose.amount) in ARMS
+        replace(dose, coherence=shares[ARMS[dose.intervention, dose.coefficient]])
+        if (dose.intervention, dose.coefficient) in ARMS
         else dose
         for dose in doses
     )

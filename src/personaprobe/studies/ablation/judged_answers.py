@@ -1,24 +1,31 @@
-"""The sampled answers of an ablation study, judged: beside the preference, and not instead of it."""
+"""Judged answers of an ablation study: shown beside the preference, which alone decides."""
 
 from __future__ import annotations
 
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.studies.ablation.result import CausalVerdict
-from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.evaluation.preference_result import Preference
 from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, contrast_arms
 from personaprobe.studies.judging.judge_answers import judge_responses
 
 
-def judged(found: CausalVerdict, judge: Judge, bench: Bench) -> Evaluation:
-    """Have the answers of every arm that gave some judged, and compare what that says with what the preference says."""
-    arms = [arm for arm in found.arms if arm.responses]
-    verdicts = judge_responses(judge, [arm.responses for arm in arms], bench.memory, bench.progress)
-    heard = [
+def judge_verdict(verdict: CausalVerdict, judge: Judge, run: RunContext, seed: int) -> Evaluation:
+    """Have the sampled answers of every arm judged, and compare the arms' rates.
+
+    Args:
+        verdict: with sampled answers.
+        judge: it never sees which arm gave an answer.
+        run: cache and progress.
+        seed: of intervals.
+    """
+    arms = [arm for arm in verdict.arms if arm.responses]
+    judgements = judge_responses(judge, [arm.responses for arm in arms], run.cache, run.progress)
+    evaluated = [
         ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(own))
-        for arm, own in zip(arms, verdicts, strict=True)
+        for arm, own in zip(arms, judgements, strict=True)
     ]
-    weighed = contrast_arms(heard, bench.plan.seed)
-    preference = Preference(found.evidence.shift, found.evidence.fraction_removed)
-    title = str(found.feature["name"])
-    return Evaluation(title, tuple(heard), weighed, judge.name, {}, preference)
+    contrasts = contrast_arms(evaluated, seed)
+    preference = Preference(verdict.evidence.shift, verdict.evidence.fraction_removed)
+    title = str(verdict.feature["name"])
+    return Evaluation(title, tuple(evaluated), contrasts, judge.name, {}, preference)

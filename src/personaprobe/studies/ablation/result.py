@@ -1,79 +1,28 @@
-"""What a study found, as values: arms, dose points, and the verdict with everything it rests on."""
+"""The result of an ablation study: arms, dose points, and the verdict with all of its evidence."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from personaprobe.effects.interventions.energy import UNMOVED, Energy, is_fair, unfair_layers
 from personaprobe.effects.measures.coherence import CoherenceRule
-from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.plain_json import to_plain_json
-from personaprobe.studies.arms.kinds import DECIDING, ArmKind
+from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True)
-class ArmResult:
-    """What one arm did.
-
-    Attributes:
-        name: unique in the study, such as ``insecure`` or ``random 3``.
-        kind: what it is for.
-        note: one line: which checkpoint under which intervention.
-        gaps: preference for the careless answer, nats a token, per test question; controls answer the first
-            part of the questions.
-        perplexity: on neutral text.
-        kl: from the arm's own checkpoint without intervention, nats a token, on neutral text.
-        energy: mean ‖Δh‖² of its edits summed over layers, and mean relative size ‖Δh‖/‖h‖, of response and of prompt
-            tokens; 0 without an edit.
-        responses: sampled answers; one arm of each kind gives some.
-        seconds: it took to measure.
-        strengths: of a control, by layer: how far it goes towards its own target, relative to how far the feature goes
-            towards its; empty for other arms.
-        draws: of a control, until one was kept.
-    """
-
-    name: str
-    kind: ArmKind
-    note: str
-    gaps: tuple[float, ...]
-    perplexity: float
-    kl: float
-    energy: Energy = UNMOVED
-    responses: tuple[Response, ...] = field(default=(), repr=False)
-    seconds: float = 0.0
-    strengths: Mapping[int, float] = field(default_factory=dict)
-    draws: int = 1
-
-    @property
-    def unfair_layers(self) -> tuple[int, ...]:
-        """Layers at which a control acts much more, or much less, strongly than the feature."""
-        return unfair_layers(self.strengths)
-
-    @property
-    def is_deciding(self) -> bool:
-        """Whether the feature must beat it: a control of a kind that decides, and fair at nearly all layers."""
-        return self.kind in DECIDING and is_fair(self.strengths)
-
-    def coherent_share(self, rule: CoherenceRule) -> float:
-        """Share of sampled answers that are coherent; NaN where none were sampled."""
-        held = [rule.holds(response) for response in self.responses]
-        return sum(held) / len(held) if held else math.nan
-
-
-@dataclass(frozen=True)
 class DosePoint:
-    """One strength of an intervention, most of them on a part of the test questions.
+    """An intervention at one coefficient; most points are measured on a part of the test questions.
 
     Attributes:
         intervention: ``ablate insecure`` or ``steer base``.
-        amount: strength of the ablation (1 reaches the reference), or steering in calibrated units.
+        coefficient: of the ablation (1 reaches the reference), or of the steering, in calibrated units.
         gap: mean preference for the careless answer over all test questions; of a part, the untreated mean plus the
             paired difference there.
         perplexity_ratio: on neutral text, to the same checkpoint without intervention.
@@ -81,10 +30,20 @@ class DosePoint:
     """
 
     intervention: str
-    amount: float
+    coefficient: float
     gap: float
     perplexity_ratio: float
     coherence: float = math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """The point as ``verdict.json`` keeps it."""
+        return {
+            "intervention": self.intervention,
+            "amount": self.coefficient,
+            "gap": self.gap,
+            "perplexity_ratio": self.perplexity_ratio,
+            "coherence": self.coherence,
+        }
 
 
 @dataclass(frozen=True)
@@ -93,19 +52,19 @@ class CausalVerdict:
 
     Attributes:
         conclusion: verdict, sentence and reasons.
-        evidence: the estimates the rules looked at.
+        evidence: the estimates that the rules are applied to.
         thresholds: the numbers of the rules.
         feature: name, source, site, layers, calibration, and the evidence it was registered with.
         question_ids: the test questions, in the order of every arm's gaps.
         families: the family of each.
         arms: all of them; the first three are base, secure and insecure.
-        arm_gaps: mean gap of every arm over all test questions with its interval, by arm name; of a control, which
-            answered a part of them, its untreated checkpoint's mean plus the difference on that part.
+        arm_gaps: mean gap of every arm over all test questions with its interval, by arm name. Of a control, which
+            answered a part of them, it is its untreated checkpoint's mean plus the difference on that part.
         family_gaps: mean gap by family and arm name, estimated likewise.
         doses: dose–response.
-        coherence_rule: what counts as a coherent answer.
-        provenance: versions, digests, seeds, hardware, times: what is needed to do it again.
-        judged: the sampled answers as a judge scored them, beside the preference; None where none did.
+        coherence_rule: when an answer counts as coherent.
+        provenance: versions, digests, seeds, hardware and times, by which the study can be repeated.
+        judged: a judge's scores of the sampled answers, beside the preference; None where no judge scored them.
     """
 
     conclusion: Conclusion
@@ -138,18 +97,18 @@ class CausalVerdict:
 
     @property
     def controls(self) -> tuple[ArmResult, ...]:
-        """The arms whose strengths were matched to the feature's."""
-        return tuple(arm for arm in self.arms if arm.strengths)
+        """The arms whose coefficients were matched to the feature's."""
+        return tuple(arm for arm in self.arms if arm.coefficients)
 
     def removed_by(self, arm: ArmResult) -> float:
-        """Share of the insecure − secure shift that is gone in an arm, on the questions it answered."""
+        """Share of the insecure − secure shift that an arm removes, on the questions it answered."""
         n = len(arm.gaps)
         insecure, secure = (fmean(self.arm(role).gaps[:n]) for role in ("insecure", "secure"))
         return (insecure - fmean(arm.gaps)) / (insecure - secure)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
-        told: dict[str, Any] = to_plain_json(
+        plain_data: dict[str, Any] = to_plain_json(
             {
                 "schema": "personaprobe-verdict-2",
                 "verdict": self.verdict,
@@ -170,7 +129,7 @@ class CausalVerdict:
                 "feature": self.feature,
                 "arms": [self._arm_dict(arm) for arm in self.arms],
                 "family_gaps": self.family_gaps,
-                "doses": [asdict(dose) for dose in self.doses],
+                "doses": [dose.to_dict() for dose in self.doses],
                 "coherence_rule": asdict(self.coherence_rule),
                 "question_ids": self.question_ids,
                 "families": self.families,
@@ -178,7 +137,7 @@ class CausalVerdict:
                 "provenance": self.provenance,
             }
         )
-        return told
+        return plain_data
 
     def _arm_dict(self, arm: ArmResult) -> dict[str, Any]:
         return {
@@ -192,7 +151,7 @@ class CausalVerdict:
             "energy": arm.energy.response.energy,
             "prompt_dose": arm.energy.prompt.dose,
             "prompt_energy": arm.energy.prompt.energy,
-            "strengths": arm.strengths,
+            "strengths": arm.coefficients,
             "unfair_layers": arm.unfair_layers,
             "draws": arm.draws,
             "decides": arm.is_deciding,

@@ -1,4 +1,4 @@
-"""Free answers of every arm: the same questions, draws and batches for all, kept batch by batch."""
+"""Free answers of every arm: the same questions, draws and batches for all arms, kept batch by batch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.errors import DataError
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.progress import Progress
 from personaprobe.questions.prompt import Prompt
-from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
+from personaprobe.studies.arms.run_context import RunContext
 
-KEPT = 576
-"""About how many answers are drawn between two savings: as one ends, another of these takes its place."""
+ANSWERS_PER_PART = 576
+"""About how many answers are drawn between two savings; they share one continuous batch, so that few rows stand idle."""
 
 
 @dataclass(frozen=True)
-class Interview:
-    """What arms are asked freely.
+class QuestionBatch:
+    """Questions that arms answer freely.
 
     Attributes:
-        prompts: questions, each with an id of its own.
+        prompts: the questions, each with an id of its own.
         samples: answers to each.
         sampling: how they are drawn.
     """
@@ -36,73 +35,68 @@ class Interview:
     sampling: Sampling
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
+        ids: set[str] = set()
         for prompt in self.prompts:
-            if prompt.id in seen:
+            if prompt.id in ids:
                 raise DataError(f"two questions have the id {prompt.id!r}; give every question its own")
-            seen.add(prompt.id)
+            ids.add(prompt.id)
 
     def __len__(self) -> int:
         return len(self.prompts) * self.samples
 
-    def batches(self, n_arms: int) -> Iterator[Interview]:
-        """Whole questions, as many as ``n_arms`` models answer between two savings.
+    def parts(self, n_arms: int) -> Iterator[QuestionBatch]:
+        """Consecutive parts of whole questions, each as large as ``n_arms`` models answer between two savings.
 
-        The plan depends on nothing that was answered before: a resumed run decodes the batches an unbroken one would.
+        The cut does not depend on finished parts: a resumed run decodes the same batches as an unbroken one.
         """
-        size = max(1, KEPT // (n_arms * self.samples))
+        size = max(1, ANSWERS_PER_PART // (n_arms * self.samples))
         for start in range(0, len(self.prompts), size):
             yield replace(self, prompts=self.prompts[start : start + size])
 
     def describe(self) -> dict[str, Any]:
-        """What determines the draws; how many are decoded together does not."""
+        """Plain data that determines the draws; how many are decoded together does not."""
         asks = [asdict(prompt) for prompt in self.prompts]
         return {"asks": asks, "samples": self.samples, "sampling": self.sampling.describe()}
 
 
-def answer(
-    arms: Sequence[Arm],
-    interview: Interview,
-    base: LanguageModel | None,
-    memory: RunCache,
-    progress: Progress,
+def sample_answers(
+    arms: Sequence[Arm], questions: QuestionBatch, base: LanguageModel | None, run: RunContext
 ) -> list[list[Response]]:
-    """Let every arm answer every question.
+    """Sample the answers of every arm to every question.
 
     Args:
-        arms: who.
-        interview: what they are asked.
-        base: the untouched base model, which says how much an answer reads like language; None where a judge will.
-        memory: of finished batches.
-        progress: how long work shows itself.
+        arms: those of one checkpoint are decoded side by side.
+        questions: with the number of answers to each.
+        base: the untouched base model, whose likelihood of an answer tells whether it is coherent; None where a judge does.
+        run: cache and progress.
     """
-    if not len(interview):
+    if not len(questions):
         return [[] for _ in arms]
     drawn: dict[int, list[Response]] = {}
-    with progress("answers", len(arms) * len(interview), "answers") as advance:
+    with run.progress("answers", len(arms) * len(questions), "answers") as advance:
         for group in by_checkpoint(arms):
             own = [arms[index] for index in group]
-            for batch in interview.batches(len(own)):
-                spec = _spec(own, batch, base)
-                rows = memory.get_or_compute(spec, partial(_answered, own, batch, base))
-                for index, each in zip(group, rows, strict=True):
-                    drawn.setdefault(index, []).extend(map(_response, each))
-                advance(len(own) * len(batch))
+            for part in questions.parts(len(own)):
+                spec = _spec(own, part, base)
+                rows_by_arm = run.cache.get_or_compute(spec, partial(_sampled, own, part, base))
+                for index, rows in zip(group, rows_by_arm, strict=True):
+                    drawn.setdefault(index, []).extend(map(_response, rows))
+                advance(len(own) * len(part))
     return [drawn[index] for index in range(len(arms))]
 
 
-def _spec(arms: Sequence[Arm], batch: Interview, base: LanguageModel | None) -> dict[str, Any]:
+def _spec(arms: Sequence[Arm], part: QuestionBatch, base: LanguageModel | None) -> dict[str, Any]:
     models = [identity(arm) for arm in arms]
-    read_by = None if base is None else base.checkpoint.digest
-    return {"part": "answers", "models": models, "base": read_by, **batch.describe()}
+    scored_by = None if base is None else base.checkpoint.digest
+    return {"part": "answers", "models": models, "base": scored_by, **part.describe()}
 
 
-def _answered(
-    arms: Sequence[Arm], batch: Interview, base: LanguageModel | None
+def _sampled(
+    arms: Sequence[Arm], part: QuestionBatch, base: LanguageModel | None
 ) -> list[list[dict[str, Any]]]:
     """Answers of arms of one checkpoint, decoded side by side."""
     models = [arm.model for arm in arms]
-    drawn = sample_responses(models, batch.prompts, batch.samples, batch.sampling)
+    drawn = sample_responses(models, part.prompts, part.samples, part.sampling)
     if base is not None:
         drawn = [score_responses(base, rows) for rows in drawn]
     return [[asdict(response) for response in rows] for rows in drawn]

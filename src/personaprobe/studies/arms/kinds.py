@@ -1,4 +1,4 @@
-"""The kinds of arms that a study has."""
+"""Kinds of arms: what each arm of a study is for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Literal, TypeAlias
 ArmKind: TypeAlias = Literal[
     "base", "secure", "insecure", "ablated", "random", "covariance", "component", "shuffled", "steered"
 ]
-"""The purpose of an arm."""
+"""The purpose of an arm: three untreated checkpoints, the feature's ablation, four kinds of controls, base steered."""
 
 SPEAKING: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
-"""Kinds of which one arm answers freely; a reader compares their answers."""
+"""Kinds of which one arm answers freely, so that a reader can compare answers."""
 
 DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance"})
-"""Kinds of controls that a feature must beat; the verdict does not use the other controls."""
+"""Kinds of controls that a feature must beat; the others are shown."""
+
+SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled", "steered"})
+"""Kinds that decide nothing; they answer half of the questions that deciding controls answer."""

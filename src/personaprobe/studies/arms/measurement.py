@@ -1,4 +1,4 @@
-"""Measuring arms: the same batches, draws and texts for every one of them."""
+"""Measurements of arms: the same batches, draws and texts for every arm, kept part by part."""
 
 from __future__ import annotations
 
@@ -6,162 +6,179 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.measures.damage import ReferenceLogProbs, TextCost
 from personaprobe.effects.measures.preference import gaps_side_by_side
 from personaprobe.effects.measures.responses import Response
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.progress import Progress
 from personaprobe.questions.pairs import PairSet
 from personaprobe.questions.texts import TextSet
-from personaprobe.storage.run_cache import RunCache
-from personaprobe.studies.ablation.result import ArmResult
-from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
-from personaprobe.studies.arms.kinds import DECIDING, SPEAKING, ArmKind
-from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.kinds import DECIDING, SHOWN, SPEAKING
+from personaprobe.studies.arms.run_context import RunContext
+
+if TYPE_CHECKING:
+    from personaprobe.studies.arms.plan import StudyPlan
 
 SIDE_BY_SIDE = 8
-"""Arms whose questions are scored together."""
-
-SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled", "steered"})
-"""Arms that decide nothing; they answer half of the questions that controls which decide answer."""
+"""Arms whose questions are scored together; an interruption loses the work on no more than these."""
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where arms are measured.
+class ArmGaps:
+    """Preference gaps of one arm.
 
     Attributes:
-        base: the untouched base model, which says how much an answer reads like language.
-        plan: what is asked.
-        memory: parts already finished.
-        progress: how long work shows itself.
+        gaps: one a question, nats a token.
+        seconds: the arm's share of the time they took.
+    """
+
+    gaps: tuple[float, ...]
+    seconds: float
+
+
+def measure_gaps(arms: Sequence[Arm], questions: PairSet, run: RunContext) -> list[ArmGaps]:
+    """Preference gaps of every arm on the same questions."""
+    measured: dict[int, dict[str, Any]] = {}
+    with run.progress("preference", len(arms) * len(questions), "questions") as advance:
+        for group in _in_small_groups(by_checkpoint(arms)):
+            specs = [
+                {"part": "gaps", "questions": questions.digest, **identity(arms[index])} for index in group
+            ]
+            compute = partial(_gaps, [arms[index] for index in group], questions, advance)
+            parts = run.cache.get_or_compute_all(specs, compute, lambda _: advance(len(questions)))
+            measured.update(zip(group, parts, strict=True))
+    parts = [measured[index] for index in range(len(arms))]
+    return [ArmGaps(tuple(part["gaps"]), part["seconds"]) for part in parts]
+
+
+def measure_damage(
+    arms: Sequence[Arm], texts: TextSet, run: RunContext, *, first_tokens: bool = False
+) -> list[TextCost]:
+    """Perplexity of every arm, and its divergence from its own checkpoint without intervention, on neutral texts.
+
+    Args:
+        arms: each with its untreated checkpoint.
+        texts: neutral prose.
+        run: cache and progress.
+        first_tokens: whether predictions at a text's first token count too.
+    """
+    costs: dict[int, TextCost] = {}
+    reference_of = cached_reference(texts, first_tokens=first_tokens)
+    with run.progress("damage", len(arms), "arms") as advance:
+        for index in (index for group in by_checkpoint(arms) for index in group):
+            spec = {"part": "costs", "texts": texts.digest, "first_tokens": first_tokens}
+            spec |= identity(arms[index])
+            costs[index] = TextCost(
+                **run.cache.get_or_compute(spec, partial(_cost, arms[index], reference_of))
+            )
+            advance(1)
+    return [costs[index] for index in range(len(arms))]
+
+
+@dataclass(frozen=True)
+class ArmRunner:
+    """Measures the arms of a study by its plan.
+
+    Attributes:
+        base: the untouched base model; an answer counts as coherent if base finds it likely enough.
+        plan: the questions and texts, and how many of them each kind of arm answers and reads.
+        run: cache and progress.
     """
 
     base: LanguageModel
     plan: StudyPlan
-    memory: RunCache
-    progress: Progress
+    run: RunContext
 
     def measure(self, arms: Sequence[Arm]) -> list[ArmResult]:
         """Measure every arm: preference, sampled answers, damage."""
-        gaps = self._all_gaps(arms)
+        gaps = self.gaps(arms)
         responses = self.responses(arms)
-        costs = self._all_costs(arms)
+        costs = self.costs(arms)
         return [
             ArmResult(
                 arm.name,
                 arm.kind,
                 f"{arm.untreated.checkpoint.short}: {arm.note}",
-                tuple(part["gaps"]),
+                measured.gaps,
                 cost.perplexity,
                 cost.kl,
                 arm.energy,
-                tuple(drawn),
-                part["seconds"],
-                arm.strengths,
+                tuple(answers),
+                measured.seconds,
+                arm.coefficients,
                 arm.draws,
             )
-            for arm, part, drawn, cost in zip(arms, gaps, responses, costs, strict=True)
+            for arm, measured, answers, cost in zip(arms, gaps, responses, costs, strict=True)
         ]
 
     def questions(self, arm: Arm) -> PairSet:
-        """The test questions an arm answers: all, or the part that arms of its kind answer."""
+        """The test questions that an arm answers: all, or the part for arms of its kind."""
         if arm.kind in SHOWN:
             return self.plan.shown_test
         return self.plan.control_test if arm.kind in DECIDING else self.plan.test
 
-    def _all_costs(self, arms: Sequence[Arm]) -> list[TextCost]:
-        """Damage of every arm; of controls on a part of the texts, by the ratio to their untreated checkpoint there."""
-        part = [arm for arm in arms if arm.kind in DECIDING | SHOWN]
-        whole = [arm for arm in arms if arm.kind not in DECIDING | SHOWN]
-        untreated = {arm.untreated.checkpoint.digest: arm for arm in whole if not arm.interventions}
-        few, texts = [*untreated.values(), *part], self.plan.neutral.first(self.plan.control_texts)
-        found = _by_name(whole, self.costs(whole, self.plan.neutral))
-        on_part = _by_name(few, self.costs(few, texts))
-        for arm in part:
-            own, cost = untreated[arm.untreated.checkpoint.digest].name, on_part[arm.name]
-            ratio = cost.perplexity / on_part[own].perplexity
-            found[arm.name] = TextCost(found[own].perplexity * ratio, cost.kl)
-        return [found[arm.name] for arm in arms]
-
-    def _all_gaps(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-        """Gaps of every arm on the questions of its kind."""
-        found: dict[int, dict[str, Any]] = {}
-        asked = [self.questions(arm) for arm in arms]
-        for questions in {each.digest: each for each in asked}.values():
-            group = [index for index, own in enumerate(asked) if own.digest == questions.digest]
-            parts = self.gaps([arms[index] for index in group], questions)
-            found.update(zip(group, parts, strict=True))
-        return [found[index] for index in range(len(arms))]
-
-    def gaps(self, arms: Sequence[Arm], questions: PairSet) -> list[dict[str, Any]]:
-        """Preference gaps of every arm on the same questions, each with the seconds it took."""
-        found: dict[int, dict[str, Any]] = {}
-        with self.progress("preference", len(arms) * len(questions), "questions") as advance:
-            for group in _a_few(by_checkpoint(arms)):
-                specs = [
-                    {"part": "gaps", "questions": questions.digest, **identity(arms[index])}
-                    for index in group
-                ]
-                compute = partial(_gaps, [arms[index] for index in group], questions, advance)
-                parts = self.memory.get_or_compute_all(specs, compute, lambda _: advance(len(questions)))
-                found.update(zip(group, parts, strict=True))
-        return [found[index] for index in range(len(arms))]
+    def gaps(self, arms: Sequence[Arm]) -> list[ArmGaps]:
+        """Preference gaps of every arm on the questions for its kind."""
+        measured: dict[int, ArmGaps] = {}
+        sets = [self.questions(arm) for arm in arms]
+        for questions in {each.digest: each for each in sets}.values():
+            group = [index for index, own in enumerate(sets) if own.digest == questions.digest]
+            parts = measure_gaps([arms[index] for index in group], questions, self.run)
+            measured.update(zip(group, parts, strict=True))
+        return [measured[index] for index in range(len(arms))]
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
         """Sampled answers, each scored by the base model, of one arm of each kind that speaks; the others give none."""
-        asked = self.plan.test.spread(self.plan.sampled_questions).prompts
-        interview = Interview(asked, self.plan.samples, self.plan.sampling)
-        first = list({arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}.values())
-        drawn = answer(first, interview, self.base, self.memory, self.progress)
-        by_name = {arm.name: own for arm, own in zip(first, drawn, strict=True)}
+        prompts = self.plan.test.spread(self.plan.sampled_questions).prompts
+        batch = QuestionBatch(prompts, self.plan.samples, self.plan.sampling)
+        speaking = list({arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}.values())
+        answers = sample_answers(speaking, batch, self.base, self.run)
+        by_name = {arm.name: responses for arm, responses in zip(speaking, answers, strict=True)}
         return [by_name.get(arm.name, []) for arm in arms]
 
-    def costs(self, arms: Sequence[Arm], texts: TextSet) -> list[TextCost]:
-        """Damage of every arm, measured against its own checkpoint without intervention."""
-        costs: dict[str, TextCost] = {}
-        reading = cached_reading(texts, first_tokens=self.plan.first_tokens)
-        with self.progress("damage", len(arms), "arms") as advance:
-            for arm in (arm for group in _grouped(arms) for arm in group):
-                spec = {"part": "costs", "texts": texts.digest, "first_tokens": self.plan.first_tokens}
-                spec |= identity(arm)
-                costs[arm.name] = TextCost(**self.memory.get_or_compute(spec, partial(_cost, arm, reading)))
-                advance(1)
+    def costs(self, arms: Sequence[Arm]) -> list[TextCost]:
+        """Damage of every arm; controls read a part of the texts and are compared with their untreated checkpoint there."""
+        part = [arm for arm in arms if arm.kind in DECIDING | SHOWN]
+        whole = [arm for arm in arms if arm.kind not in DECIDING | SHOWN]
+        untreated = {arm.untreated.checkpoint.digest: arm for arm in whole if not arm.interventions}
+        costs = self._costs(whole, self.plan.neutral)
+        on_part = self._costs([*untreated.values(), *part], self.plan.neutral.first(self.plan.control_texts))
+        for arm in part:
+            own, cost = untreated[arm.untreated.checkpoint.digest].name, on_part[arm.name]
+            ratio = cost.perplexity / on_part[own].perplexity
+            costs[arm.name] = TextCost(costs[own].perplexity * ratio, cost.kl)
         return [costs[arm.name] for arm in arms]
 
-
-def _by_name(arms: Sequence[Arm], costs: Sequence[TextCost]) -> dict[str, TextCost]:
-    return {arm.name: cost for arm, cost in zip(arms, costs, strict=True)}
-
-
-def _grouped(arms: Sequence[Arm]) -> list[list[Arm]]:
-    return [[arms[index] for index in group] for group in by_checkpoint(arms)]
+    def _costs(self, arms: Sequence[Arm], texts: TextSet) -> dict[str, TextCost]:
+        costs = measure_damage(arms, texts, self.run, first_tokens=self.plan.first_tokens)
+        return {arm.name: cost for arm, cost in zip(arms, costs, strict=True)}
 
 
-def cached_reading(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], ReferenceLogProbs]:
-    """Let each untreated model read the texts once; only the last reading is kept, being large."""
-    kept: dict[str, ReferenceLogProbs] = {}
+def cached_reference(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], ReferenceLogProbs]:
+    """Log-probabilities of the texts by each untreated model, computed once; only the last are kept, being large."""
+    cached: dict[str, ReferenceLogProbs] = {}
 
-    def reading(reference: LanguageModel) -> ReferenceLogProbs:
-        digest = reference.checkpoint.digest
-        if digest not in kept:
-            kept.clear()
-            kept[digest] = ReferenceLogProbs.of(reference, texts, first_tokens=first_tokens)
-        return kept[digest]
+    def reference_of(model: LanguageModel) -> ReferenceLogProbs:
+        digest = model.checkpoint.digest
+        if digest not in cached:
+            cached.clear()
+            cached[digest] = ReferenceLogProbs.of(model, texts, first_tokens=first_tokens)
+        return cached[digest]
 
-    return reading
-
-
-def _cost(arm: Arm, reading: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, float]:
-    read = reading(arm.untreated)
-    return asdict(read.cost(arm.model) if arm.interventions else read.own_cost)
+    return reference_of
 
 
-def _a_few(groups: Sequence[list[int]]) -> list[list[int]]:
-    """The groups cut into small ones: an interruption loses no more than one of those."""
+def _cost(arm: Arm, reference_of: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, float]:
+    untreated = reference_of(arm.untreated)
+    return asdict(untreated.cost(arm.model) if arm.interventions else untreated.own_cost)
+
+
+def _in_small_groups(groups: Sequence[list[int]]) -> list[list[int]]:
+    """The groups cut into parts of at most :data:`SIDE_BY_SIDE`."""
     return [
         group[start : start + SIDE_BY_SIDE]
         for group in groups
@@ -170,7 +187,7 @@ def _a_few(groups: Sequence[list[int]]) -> list[list[int]]:
 
 
 def _gaps(arms: Sequence[Arm], questions: PairSet, advance: Any, which: list[int]) -> list[dict[str, Any]]:
-    """Gaps of some arms of one checkpoint; each bears an equal share of the time."""
+    """Gaps of some arms of one checkpoint; each is charged an equal share of the time."""
     started = time.monotonic()
     gaps = gaps_side_by_side([arms[index].model for index in which], questions, advance)
     seconds = round((time.monotonic() - started) / len(which), 2)

@@ -1,4 +1,4 @@
-"""What an ablation study will read and draw: a frozen value, checked before anything runs."""
+"""The plan of a study: its questions, texts, controls and draws, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.texts import TextSet, load_texts
 
 MIN_CONTROLS = 5
+"""Controls of each deciding kind; fewer cannot show that a feature is specific."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,22 @@ class StudyPlan:
     """The questions, texts, controls and draws of a study.
 
     Attributes:
-        test: what the verdict is read from; never seen in discovery. Kept in an order that deals the families
-            evenly, so that any first part of it is a fair one.
-        discovery: what directions, calibration and energies are read from.
-        neutral: prose for perplexity and divergence; nothing that was chosen before may have read it.
+        test: the questions that the verdict is read from; discovery never reads them. They are kept in an order that takes
+            families in turn, so that any first part of them is balanced.
+        discovery: questions on which directions, calibration and energies are computed.
+        neutral: prose for perplexity and divergence, which no earlier choice has read.
         controls: directions that decide, matched on the energy they remove: so many isotropic ones, and as many drawn
             from the covariance of response activations; at least five of each.
-        control_questions: controls that decide answer the first so many test questions, and are compared with the feature
-            on those; controls that are only shown, and the steered base, answer half of them.
-        control_texts: controls and the steered base read the first so many neutral texts, and their perplexity is compared
+        control_questions: test questions that deciding controls answer: the first so many. Controls that are only shown, and
+            base steered, answer half of them. All are compared with the feature on the same questions.
+        control_texts: neutral texts that controls and base steered read: the first so many. Their perplexity is compared
             there with that of their untreated checkpoint.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
-        sampled_questions: test questions that are answered freely, dealt evenly over the families.
-        calibration_questions: discovery questions whose responses controls are drawn from; all controls are calibrated on
-            all discovery questions.
+        sampled_questions: test questions that are answered freely, spread evenly over the families.
+        calibration_questions: discovery questions whose responses control directions are drawn from; all controls are
+            calibrated on all discovery questions.
         matching_questions: discovery questions on which energies are matched.
-        first_tokens: whether a text's first token is edited, counted in energies, and what it predicts in KL and
+        first_tokens: whether a text's first token is edited, counted in energies, and its prediction in KL and
             perplexity.
         seed: of controls, sampling and bootstrap.
         sampling: how answers are drawn.
@@ -64,35 +65,33 @@ class StudyPlan:
     def __post_init__(self) -> None:
         if self.controls < MIN_CONTROLS:
             raise DataError(
-                f"{self.controls} random controls of each kind were asked for; fewer than {MIN_CONTROLS} cannot "
-                f"show specificity: ask for {MIN_CONTROLS} or more"
+                f"{self.controls} random controls of each kind; fewer than {MIN_CONTROLS} cannot show specificity: give "
+                f"{MIN_CONTROLS} or more"
             )
         if self.control_questions < 1:
-            raise DataError(f"{self.control_questions} control questions were asked for; give 1 or more")
+            raise DataError(f"{self.control_questions} control questions; give 1 or more")
         if self.control_texts < 1:
-            raise DataError(
-                f"{self.control_texts} neutral texts were asked for, for controls; give 1 or more"
-            )
+            raise DataError(f"{self.control_texts} neutral texts for controls; give 1 or more")
         if self.samples < 0:
-            raise DataError(f"{self.samples} samples were asked for; give 0 or more")
+            raise DataError(f"{self.samples} samples per question; give 0 or more")
         self.test.refuse_overlap(self.discovery)
         object.__setattr__(self, "test", self.test.spread(len(self.test)))
-        # one seed for everything that is drawn
+        # one seed decides everything that is drawn
         object.__setattr__(self, "sampling", replace(self.sampling, seed=self.seed))
 
     @property
     def roles(self) -> Role:
-        """The tokens that interventions act on."""
+        """The tokens that interventions change."""
         return Role.ALL | Role.FIRST if self.first_tokens else Role.ALL
 
     @property
     def control_test(self) -> PairSet:
-        """The test questions that controls which decide answer."""
+        """The test questions for controls that decide."""
         return self.test.spread(self.control_questions)
 
     @property
     def shown_test(self) -> PairSet:
-        """The test questions that controls which are only shown, and the steered base, answer."""
+        """The test questions for controls that are only shown, and for base steered."""
         return self.test.spread(max(1, self.control_questions // 2))
 
     def describe(self) -> dict[str, Any]:

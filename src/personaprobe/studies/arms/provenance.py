@@ -1,4 +1,4 @@
-"""What is needed to do a study again: versions, digests, seeds, hardware."""
+"""Provenance of a study: the versions, digests, seeds and hardware that another machine needs to repeat it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "nnsight", 
 
 
 def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> dict[str, Any]:
-    """Describe a run so that another machine can repeat it; what is done again is described alike, to the byte."""
+    """Describe a run so that another machine can repeat it; a repeated run has the same description, byte for byte."""
     return {
         "personaprobe": own_version,
         "organism": trio.name,
@@ -31,12 +31,12 @@ def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> 
 
 
 def now() -> str:
-    """The time, as a study is dated with it."""
+    """The present time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, in words."""
+    """The operating system, processor, threads and GPUs of this machine."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

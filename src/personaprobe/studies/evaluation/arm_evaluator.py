@@ -9,12 +9,11 @@ from functools import partial
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.measures.capability import refuses, right_answers
 from personaprobe.effects.measures.responses import Response
-from personaprobe.progress import Progress
 from personaprobe.questions.capability import load_exercises, load_requests
-from personaprobe.storage.run_cache import RunCache
-from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 from personaprobe.studies.arms.kinds import ArmKind
+from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.evaluation.plan import EvaluationPlan
 from personaprobe.studies.evaluation.result import ArmEvaluation
 from personaprobe.studies.judging.judge_answers import judge_responses
@@ -33,14 +32,12 @@ class ArmEvaluator:
     Attributes:
         judge: sees questions and answers, and never an arm.
         plan: questions and samples.
-        cache: finished parts.
-        progress: shows how much is done.
+        run: cache and progress.
     """
 
     judge: Judge
     plan: EvaluationPlan
-    cache: RunCache
-    progress: Progress
+    run: RunContext
 
     def evaluate(self, arms: Sequence[Arm]) -> list[ArmEvaluation]:
         """Sample and judge the answers of every arm, and measure its capabilities."""
@@ -49,7 +46,7 @@ class ArmEvaluator:
             self._sample(range(len(arms)), arms, batch, responses)
         in_forms = [index for index, arm in enumerate(arms) if arm.kind in TESTED_IN_FORMS]
         self._sample(in_forms, arms, self.plan.form_batch, responses)
-        judged = judge_responses(self.judge, responses, self.cache, self.progress)
+        judged = judge_responses(self.judge, responses, self.run.cache, self.run.progress)
         right, refused = self._capabilities(arms)
         return [
             ArmEvaluation(
@@ -64,11 +61,11 @@ class ArmEvaluator:
         self,
         indices: Sequence[int],
         arms: Sequence[Arm],
-        batch: Interview,
+        batch: QuestionBatch,
         responses: list[list[Response]],
     ) -> None:
         """Add the responses of some of the arms."""
-        sampled = answer([arms[index] for index in indices], batch, None, self.cache, self.progress)
+        sampled = sample_answers([arms[index] for index in indices], batch, None, self.run)
         for index, of_arm in zip(indices, sampled, strict=True):
             responses[index] += of_arm
 
@@ -81,21 +78,21 @@ class ArmEvaluator:
         """Whether each arm solves each exercise."""
         exercises = load_exercises()
         right: dict[int, list[bool]] = {}
-        with self.progress("exercises", len(arms) * len(exercises), "exercises") as advance:
+        with self.run.progress("exercises", len(arms) * len(exercises), "exercises") as advance:
             for group in by_checkpoint(arms):
                 members = [arms[index] for index in group]
                 spec = {"part": "exercises", "asked": [vars(exercise) for exercise in exercises]}
                 spec["models"] = [identity(arm) for arm in members]
                 compute = partial(right_answers, [arm.model for arm in members], exercises)
-                right.update(zip(group, self.cache.get_or_compute(spec, compute), strict=True))
+                right.update(zip(group, self.run.cache.get_or_compute(spec, compute), strict=True))
                 advance(len(members) * len(exercises))
         return [right[index] for index in range(len(arms))]
 
     def _refused(self, arms: Sequence[Arm]) -> list[dict[str, list[bool]]]:
         """Whether the most probable answer of each arm refuses each request, by kind of request."""
         greedy = replace(self.plan.sampling, temperature=0.0, max_new_tokens=REFUSAL_TOKENS)
-        batch = Interview(tuple(request.prompt for request in load_requests()), 1, greedy)
-        sampled = answer(arms, batch, None, self.cache, self.progress)
+        batch = QuestionBatch(tuple(request.prompt for request in load_requests()), 1, greedy)
+        sampled = sample_answers(arms, batch, None, self.run)
         return [_refused_by_kind(responses) for responses in sampled]
 
 

@@ -17,7 +17,7 @@ from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt, interleaved
 from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.proportions import ASSUMED_ICC, Clustering, detectable_rise
-from personaprobe.studies.arms.answers import Interview
+from personaprobe.studies.arms.answers import QuestionBatch
 
 ASSUMED_RATE = 0.05
 """Misaligned share of secure's answers, assumed before any is sampled: a judge's errors and honest blunders."""
@@ -56,7 +56,7 @@ class EvaluationPlan:
             )
 
     @property
-    def plain_batches(self) -> tuple[Interview, ...]:
+    def plain_batches(self) -> tuple[QuestionBatch, ...]:
         """The plain questions, which every arm answers, grouped by their number of samples."""
         plain = [prompt for prompt in self.prompts if prompt.form == "plain"]
         sizes = Counter(prompt.family for prompt in plain)
@@ -64,16 +64,16 @@ class EvaluationPlan:
         for prompt in plain:
             n = max(self.samples, math.ceil(self.min_per_family / sizes[prompt.family]))
             by_samples.setdefault(n, []).append(prompt)
-        return tuple(Interview(tuple(prompts), n, self.sampling) for n, prompts in by_samples.items())
+        return tuple(QuestionBatch(tuple(prompts), n, self.sampling) for n, prompts in by_samples.items())
 
     @property
-    def form_batch(self) -> Interview:
+    def form_batch(self) -> QuestionBatch:
         """The questions that came in another form, and a part of the plain ones in every form; some arms answer them."""
         plain = [prompt for prompt in self.prompts if prompt.form == "plain"]
         part = interleaved(plain)[: self.n_form_prompts]
         given = tuple(prompt for prompt in self.prompts if prompt.form != "plain")
         put = tuple(form.apply(prompt) for form in self.forms for prompt in part)
-        return Interview(given + put, self.samples, self.sampling)
+        return QuestionBatch(given + put, self.samples, self.sampling)
 
     @property
     def answers_by_family(self) -> dict[str, int]:

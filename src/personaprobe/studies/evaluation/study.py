@@ -9,18 +9,20 @@ from typing import Any
 
 import personaprobe
 from personaprobe.effects.judges.judge import Judge
-from personaprobe.features.registry.registry import find_feature
+from personaprobe.effects.targets.feature import find_feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed
-from personaprobe.storage.run_cache import RunCache
-from personaprobe.studies.arms.arm import Arm, make_arms, random_controls
-from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.arm import Arm, untreated_arms
+from personaprobe.studies.arms.controls import random_controls
+from personaprobe.studies.arms.measurement import measure_damage, measure_gaps
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import provenance
-from personaprobe.studies.arms.treatment import treat
+from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.arms.study_arms import make_arms
+from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.arm_evaluator import ArmEvaluator
 from personaprobe.studies.evaluation.plan import EvaluationPlan
 from personaprobe.studies.evaluation.preference_result import Preference
@@ -48,10 +50,10 @@ class EvaluationTarget:
     def arms(self, progress: Progress) -> list[Arm]:
         """The three checkpoints, and those with interventions."""
         if self.feature is None:
-            return [Arm(role, role, model) for role, model in self.trio.items()]  # type: ignore[arg-type]  # roles are kinds
-        treated = treat(self.trio, find_feature(self.feature), None, self.plan, progress)
+            return untreated_arms(self.trio)
+        treatment = Treatment.of(self.trio, find_feature(self.feature), self.plan, progress=progress)
         texts = self.plan.discovery.spread(self.plan.matching_questions)
-        return make_arms(self.trio, treated, texts, random_controls(self.controls, self.plan.seed))
+        return make_arms(self.trio, treatment, texts, random_controls(self.controls, self.plan.seed))
 
 
 def evaluate(
@@ -70,13 +72,12 @@ def evaluate(
         out: a run folder for finished parts, from which an interrupted evaluation resumes.
         progress: shows how much is done.
     """
-    cache = RunCache(None if out is None else out / "parts")
+    run, seed = RunContext.of(out, progress), target.plan.seed
     arms = target.arms(progress)
-    bench = Bench(target.trio.base, target.plan, cache, progress)
-    preference = _preference(arms, bench, target.plan.test)
-    narrow = None if target.narrow is None else _preference(arms, bench, target.narrow)
-    costs = bench.costs(arms, target.plan.neutral)
-    evaluated = ArmEvaluator(judge, plan, cache, progress).evaluate(arms)
+    preference = _preference(arms, run, target.plan.test, seed)
+    narrow = None if target.narrow is None else _preference(arms, run, target.narrow, seed)
+    costs = measure_damage(arms, target.plan.neutral, run, first_tokens=target.plan.first_tokens)
+    evaluated = ArmEvaluator(judge, plan, run).evaluate(arms)
     evaluated = [replace(arm, cost=cost) for arm, cost in zip(evaluated, costs, strict=True)]
     return Evaluation(
         target.feature or target.trio.name,
@@ -89,12 +90,12 @@ def evaluate(
     )
 
 
-def _preference(arms: Sequence[Arm], bench: Bench, questions: PairSet) -> Preference:
+def _preference(arms: Sequence[Arm], run: RunContext, questions: PairSet, seed: int) -> Preference:
     """The preference gap of insecure, secure, and insecure with the feature ablated."""
     selected = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
-    parts = bench.gaps(selected, questions)
-    gaps = {arm.kind: part["gaps"] for arm, part in zip(selected, parts, strict=True)}
-    resamples = Resamples.of_families(questions.families, seed=bench.plan.seed)
+    measured = measure_gaps(selected, questions, run)
+    gaps = {arm.kind: own.gaps for arm, own in zip(selected, measured, strict=True)}
+    resamples = Resamples.of_families(questions.families, seed=seed)
     trio = gaps["insecure"], gaps["secure"]
     removed = fraction_removed(*trio, gaps["ablated"], resamples) if "ablated" in gaps else UNDEFINED
     return Preference(difference(*trio, resamples), removed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from personaprobe.features.registry.registry import evidence_of, registered
+from personaprobe.features.registry.registry import read_evidence, registered
 from personaprobe.features.sae.dictionary import Dictionary
 
 
@@ -21,5 +21,5 @@ def registered_effects(dictionary: Dictionary) -> list[dict[str, Any]]:
         single
         for entry in registered().values()
         if entry.get("dictionary") == dictionary.digest
-        for single in evidence_of(entry).get("singles", [])
+        for single in read_evidence(entry).get("singles", [])
     ]

@@ -25,8 +25,12 @@ from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.questions.texts import TextSet
-from personaprobe.studies.arms.arm import Arm
-from personaprobe.studies.arms.measurement import Bench
+from personaprobe.studies.arms.arm import Arm, untreated_arms
+from personaprobe.studies.arms.measurement import measure_damage, measure_gaps
+from personaprobe.studies.arms.run_context import RunContext
+
+CALIBRATION_QUESTIONS = 16
+"""Discovery questions on which energies of controls are matched."""
 
 MAX_LATENTS = 10
 BREADTH = 6
@@ -96,7 +100,7 @@ class Search:
     Attributes:
         trio: loaded.
         found: what all latents of the dictionary do on the discovery texts.
-        bench: where arms are measured.
+        context: cache and progress.
         questions: discovery questions.
         texts: neutral prose, none of which a study reads.
         rows: tokens on which energies are matched.
@@ -106,7 +110,7 @@ class Search:
 
     trio: Trio[LanguageModel]
     found: Comparison
-    bench: Bench
+    context: RunContext
     questions: PairSet
     texts: TextSet
     rows: Sequence[Tokens]
@@ -168,7 +172,7 @@ class Search:
         ablation = self._ablation(latents)
         controls = self._controls(ablation)
         arms = [Arm("insecure", "insecure", self.trio.insecure), self._arm(self.trio.insecure, ablation)]
-        untreated, cost = self.bench.costs(arms, self.texts)
+        untreated, cost = measure_damage(arms, self.texts, self.context)
         return Tried(
             latents,
             removed,
@@ -180,14 +184,14 @@ class Search:
         """Share of the shift by which each intervention lowers the preference for careless answers."""
         arms = [self._arm(model, edit) for edit in edits]
         untreated, shift = self._untreated
-        gaps = [fmean(part["gaps"]) for part in self.bench.gaps(arms, self.questions)]
+        gaps = [fmean(arm.gaps) for arm in measure_gaps(arms, self.questions, self.context)]
         return [(untreated[role] - gap) / shift for gap in gaps]
 
     @cached_property
     def _untreated(self) -> tuple[dict[str, float], float]:
-        arms = [Arm(role, role, model) for role, model in self.trio.items()]  # type: ignore[arg-type]  # roles are kinds
-        parts = self.bench.gaps(arms, self.questions)
-        gaps = {arm.name: fmean(part["gaps"]) for arm, part in zip(arms, parts, strict=True)}
+        arms = untreated_arms(self.trio)
+        measured = measure_gaps(arms, self.questions, self.context)
+        gaps = {arm.name: fmean(own.gaps) for arm, own in zip(arms, measured, strict=True)}
         shift = gaps["insecure"] - gaps["secure"]
         if shift <= 0:
             raise DataError(

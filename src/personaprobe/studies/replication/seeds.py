@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import FeatureError
-from personaprobe.features.registry.registry import Feature, Recipe
+from personaprobe.effects.targets.feature import Feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples, difference, fraction_removed, mean_interval
-from personaprobe.studies.ablation.resolution import refuse_unfit
-from personaprobe.studies.arms.arm import Arm
-from personaprobe.studies.arms.measurement import Bench
-from personaprobe.studies.arms.treatment import removal
+from personaprobe.studies.arms.arm import Arm, untreated_arms
+from personaprobe.studies.arms.measurement import measure_gaps
+from personaprobe.studies.arms.run_context import RunContext
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class SeedRun:
 
 
 def evaluate_seed(
-    trio: Trio[LanguageModel], feature: Feature, questions: PairSet, bench: Bench
+    trio: Trio[LanguageModel], feature: Feature, questions: PairSet, run: RunContext
 ) -> dict[str, Any]:
     """Measure one seed: preference gaps, the insecure − secure shift, and the fraction of it that a given feature removes.
 
@@ -56,7 +54,7 @@ def evaluate_seed(
         trio: of this seed.
         feature: found in another seed, as a direction on file or as latents; it is not fitted again.
         questions: test questions.
-        bench: where arms are measured.
+        run: cache and progress.
 
     Raises:
         FeatureError: the feature is a recipe, which would be fitted to each seed anew.
@@ -66,15 +64,10 @@ def evaluate_seed(
     """
     import numpy as np
 
-    refuse_unfit(trio, feature)
-    if isinstance(feature.direction, Recipe):
-        raise FeatureError(
-            f"{feature.name} would be fitted to each seed anew; give a registered feature, latents, or a direction file"
-        )
-    ablation = removal(feature, feature.direction, None, trio.base.n_layers)
-    arms = [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
-    arms.append(Arm("ablated", "ablated", trio.insecure, (ablation,)))
-    base, insecure, secure, ablated = (np.asarray(part["gaps"]) for part in bench.gaps(arms, questions))
+    ablation = feature.target.fit(trio).ablation()
+    arms = [*untreated_arms(trio), Arm("ablated", "ablated", trio.insecure, (ablation,))]
+    measured = measure_gaps(arms, questions, run)
+    base, insecure, secure, ablated = (np.asarray(arm.gaps) for arm in measured)
     resamples = Resamples.of_families(questions.families)
     return {
         "base": mean_interval(base, resamples).to_dict(),

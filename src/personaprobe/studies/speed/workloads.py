@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.effects.interventions.along_direction import Ablate, Layers
-from personaprobe.features.directions.direction import Direction, Mark
+from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.features.directions.sources import random_vector
 from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.continuous_batching import generate
@@ -58,8 +58,10 @@ def workloads(trio: Trio[LanguageModel]) -> Iterator[Workload]:
 def random_ablation(model: LanguageModel, seed: int = 0, layers: Layers = "all") -> Ablate:
     """Ablate a random direction: the cost of an intervention does not depend on the direction."""
     site = Site(model.n_layers // 2)
-    marks = {layer: Mark(0.0, 1.0) for layer in range(model.n_layers)}
-    return Ablate(Direction(site, random_vector(model.d_model, site, seed), "random", marks), layers)
+    calibrations = {layer: Calibration(0.0, 1.0) for layer in range(model.n_layers)}
+    return Ablate(
+        Direction(site, random_vector(model.d_model, site, seed), "random", calibrations), layers=layers
+    )
 
 
 def scoring(model: LanguageModel) -> Workload:

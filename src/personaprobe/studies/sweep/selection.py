@@ -1,38 +1,38 @@
-"""Choosing a cell of a sweep: most of the shift removed, among those that cost little and still speak."""
+"""Selection from a sweep: the cell that removes most of the shift, among those that cost little and stay coherent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.measures.responses import Response
+from personaprobe.effects.targets.direction import DirectionTarget
+from personaprobe.effects.targets.feature import Feature
 from personaprobe.errors import DataError
-from personaprobe.features.directions.direction import Direction
-from personaprobe.features.directions.sources import Discovery, find_direction
+from personaprobe.features.directions.sources import DiscoveryActivations
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.site import Site
 from personaprobe.storage.plain_json import to_plain_json
-from personaprobe.studies.arms.answers import Interview, answer
+from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
 from personaprobe.studies.arms.arm import Arm
-from personaprobe.studies.arms.measurement import Bench
-from personaprobe.studies.sweep.grid import Cell, Grid, reached
+from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.sweep.grid import Cell, Grid
 
-AT_ONCE = 4
+SIDE_BY_SIDE = 4
 """Cells that answer side by side, the strongest first, until one of them is coherent."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a chosen cell may cost, below the verdict's own bars, since few texts and answers are read.
+    """The most that a chosen cell may cost; stricter than the verdict's own bars, since few texts and answers are read.
 
     Attributes:
         max_perplexity_ratio: on neutral text, to the untreated insecure model.
         min_coherence: share of coherent answers, relative to the untreated insecure model's.
-        answers: discovery questions that candidates answer; 0 asks none, and coherence is not bounded.
+        answers: discovery questions that candidates answer; 0 draws no answer, and coherence is not bounded.
         sampling: how those answers are drawn.
     """
 
@@ -43,28 +43,28 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A sweep, and the cell that was chosen.
+class SweepResult:
+    """A sweep with the cell that was chosen.
 
     Attributes:
-        cells: the whole map.
+        cells: all of them.
         chosen: one of them.
-        grid: what was tried.
-        bounds: what the chosen cell was allowed to cost.
+        target: the chosen direction, to be ablated as the chosen cell was.
+        grid: the combinations that were tried.
+        bounds: the most that the chosen cell was allowed to cost.
     """
 
     cells: tuple[Cell, ...]
     chosen: Cell
+    target: DirectionTarget
     grid: Grid
     bounds: Bounds
 
-    def direction(self, found: Discovery) -> Direction:
-        """The chosen direction."""
-        return find_direction(found, self.chosen.source, Site(self.chosen.layer))
-
-    def layers(self, n_layers: int) -> tuple[int, ...]:
-        """Where the chosen direction is ablated."""
-        return reached(self.chosen.reach, self.chosen.layer, n_layers)
+    @property
+    def feature(self) -> Feature:
+        """The chosen direction as a feature, with the sweep as its evidence."""
+        name = f"{self.chosen.source}@{self.chosen.layer}"
+        return Feature(name, self.target, evidence=self.evidence())
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep and its choice as plain data, as written to ``sweep.json``."""
@@ -72,11 +72,11 @@ class Choice:
         return data
 
     def evidence(self) -> dict[str, Any]:
-        """The whole map and what was chosen from it, as plain data for the registry."""
+        """All cells and the chosen one, as plain data for the registry."""
         questions, texts = self.grid.questions, self.grid.texts
         return {
-            "chosen": asdict(self.chosen),
-            "sweep": [asdict(cell) for cell in self.cells],
+            "chosen": self.chosen.to_dict(),
+            "sweep": [cell.to_dict() for cell in self.cells],
             "questions": {"name": questions.name, "digest": questions.digest, "n": len(questions)},
             "families": sorted(set(questions.families)),
             "texts": {"name": texts.name, "digest": texts.digest, "n": len(texts)},
@@ -89,7 +89,7 @@ class Choice:
 
 
 def allowed(cells: Sequence[Cell], max_perplexity_ratio: float) -> list[Cell]:
-    """The cells that cost little, the one that removes most first.
+    """The cells within the bound on perplexity, the one that removes most first.
 
     Raises:
         DataError: every cell costs more than allowed.
@@ -99,69 +99,78 @@ def allowed(cells: Sequence[Cell], max_perplexity_ratio: float) -> list[Cell]:
         least = min(cells, key=lambda cell: cell.perplexity_ratio)
         raise DataError(
             f"no direction stays within perplexity × {max_perplexity_ratio}; the least is × {least.perplexity_ratio:.2f} "
-            f"({least.source}@{least.layer}, {least.reach}): try other layers, reaches or doses"
+            f"({least.source}@{least.layer}, {least.scope}): try other layers, reaches or doses"
         )
     return sorted(cheap, key=lambda cell: -cell.fraction_removed)
 
 
-def choose(
-    trio: Trio[LanguageModel],
-    found: Discovery,
-    cells: Sequence[Cell],
-    grid: Grid,
-    bench: Bench,
-    bounds: Bounds | None = None,
-) -> Choice:
-    """Choose the cell that removes most of the shift within the bounds; candidates answer discovery questions.
+@dataclass(frozen=True)
+class Selection:
+    """Chooses a cell of a measured grid.
 
-    Raises:
-        DataError: no cell stays within them.
+    Attributes:
+        trio: loaded.
+        activations: of the trio on all discovery questions.
+        grid: the combinations that were tried.
+        bounds: the most that the chosen cell may cost.
+        run: cache and progress.
     """
-    bounds = bounds or Bounds()
-    candidates = allowed(cells, bounds.max_perplexity_ratio)
-    if not bounds.answers:
-        return Choice(tuple(cells), candidates[0], grid, bounds)
-    heard: dict[Cell, Cell] = {}
-    for few in _answering(trio, found, candidates, (grid, bounds), bench):
-        heard |= few
-        fit = [cell for cell in few.values() if (cell.coherence or 0.0) >= bounds.min_coherence]
-        if fit:
-            return Choice(tuple(heard.get(each, each) for each in cells), fit[0], grid, bounds)
-    best = max(heard.values(), key=lambda cell: cell.coherence or 0.0)
-    raise DataError(
-        f"{len(heard)} directions stay within perplexity × {bounds.max_perplexity_ratio}, but none keeps "
-        f"{bounds.min_coherence:.0%} of the coherent answers; the best, {best.source}@{best.layer} ({best.reach}), keeps "
-        f"{best.coherence:.0%}: try other layers, reaches or smaller doses"
-    )
 
+    trio: Trio[LanguageModel]
+    activations: DiscoveryActivations
+    grid: Grid
+    bounds: Bounds
+    run: RunContext
 
-def _answering(
-    trio: Trio[LanguageModel],
-    found: Discovery,
-    candidates: Sequence[Cell],
-    asked: tuple[Grid, Bounds],
-    bench: Bench,
-) -> Iterator[dict[Cell, Cell]]:
-    """A few candidates at a time, and what they are with their share of coherent answers, relative to the untreated's."""
-    grid, bounds = asked
-    interview = Interview(grid.questions.spread(bounds.answers).prompts, 1, bounds.sampling)
-    untreated = Arm("insecure", "insecure", trio.insecure)
-    (own,) = answer([untreated], interview, trio.base, bench.memory, bench.progress)
-    rule = CoherenceRule.from_untreated(own)
-    usual = _share(rule, own)
-    if not usual:
+    def choose(self, cells: Sequence[Cell]) -> SweepResult:
+        """Choose the cell that removes most of the shift within the bounds; candidates answer discovery questions.
+
+        Raises:
+            DataError: no cell stays within them.
+        """
+        candidates = allowed(cells, self.bounds.max_perplexity_ratio)
+        if not self.bounds.answers:
+            return self._result(cells, candidates[0])
+        answered: dict[Cell, Cell] = {}
+        for group in self._with_coherence(candidates):
+            answered |= group
+            coherent = [
+                cell for cell in group.values() if (cell.coherence or 0.0) >= self.bounds.min_coherence
+            ]
+            if coherent:
+                return self._result([answered.get(cell, cell) for cell in cells], coherent[0])
+        best = max(answered.values(), key=lambda cell: cell.coherence or 0.0)
         raise DataError(
-            "the untreated insecure model gives no coherent answer to be compared with; ask for no answers"
+            f"{len(answered)} directions stay within perplexity × {self.bounds.max_perplexity_ratio}, but none keeps "
+            f"{self.bounds.min_coherence:.0%} of the coherent answers; the best, {best.source}@{best.layer} "
+            f"({best.scope}), keeps {best.coherence:.0%}: try other layers, reaches or smaller doses"
         )
-    for start in range(0, len(candidates), AT_ONCE):
-        few = candidates[start : start + AT_ONCE]
-        arms = [cell.ablated(trio.insecure, found) for cell in few]
-        drawn = answer(arms, interview, trio.base, bench.memory, bench.progress)
-        yield {
-            cell: replace(cell, coherence=_share(rule, responses) / usual)
-            for cell, responses in zip(few, drawn, strict=True)
-        }
+
+    def _result(self, cells: Sequence[Cell], chosen: Cell) -> SweepResult:
+        target = chosen.target(self.activations, self.trio.base.n_layers)
+        return SweepResult(tuple(cells), chosen, target, self.grid, self.bounds)
+
+    def _with_coherence(self, candidates: Sequence[Cell]) -> Iterator[dict[Cell, Cell]]:
+        """A few candidates at a time, each with the same cell completed by its coherence."""
+        trio, bounds = self.trio, self.bounds
+        batch = QuestionBatch(self.grid.questions.spread(bounds.answers).prompts, 1, bounds.sampling)
+        untreated = Arm("insecure", "insecure", trio.insecure)
+        (answers,) = sample_answers([untreated], batch, trio.base, self.run)
+        rule = CoherenceRule.from_untreated(answers)
+        usual = _coherent_share(rule, answers)
+        if not usual:
+            raise DataError(
+                "the untreated insecure model gives no coherent answer to compare with; draw no answers: --answers 0"
+            )
+        for start in range(0, len(candidates), SIDE_BY_SIDE):
+            group = candidates[start : start + SIDE_BY_SIDE]
+            arms = [cell.arm(trio, self.activations) for cell in group]
+            drawn = sample_answers(arms, batch, trio.base, self.run)
+            yield {
+                cell: replace(cell, coherence=_coherent_share(rule, responses) / usual)
+                for cell, responses in zip(group, drawn, strict=True)
+            }
 
 
-def _share(rule: CoherenceRule, responses: Sequence[Response]) -> float:
+def _coherent_share(rule: CoherenceRule, responses: Sequence[Response]) -> float:
     return sum(map(rule.holds, responses)) / len(responses)

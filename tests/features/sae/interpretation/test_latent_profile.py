@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.interpretation.latent_profile import LatentProfile, latent_profiles
@@ -41,7 +41,7 @@ def activations(
     dictionary: Dictionary, model: LanguageModel, pairs: PairSet, latent: int
 ) -> list[tuple[str, torch.Tensor]]:
     found = []
-    for reading in read_as(model.tokenizer, pairs):
+    for reading in tokenize(model.tokenizer, pairs):
         rows = model.activations(pad([reading.tokens], model.network.pad_id), [SITE])[SITE][0]
         found.append((reading.id, dictionary.encode(rows)[1:, latent]))
     return found
@@ -100,7 +100,7 @@ def test_the_lens_raises_the_logits_the_row_points_at(model: LanguageModel, pair
     token = 50
     row = torch.nn.functional.normalize(weights[token] - weights.mean(0), dim=0)[None]
     made = Dictionary(SITE, row.T.contiguous(), torch.zeros(1), row, torch.zeros(model.d_model), ReLU())
-    texts = [reading.tokens for reading in read_as(model.tokenizer, pairs)][:4]
+    texts = [reading.tokens for reading in tokenize(model.tokenizer, pairs)][:4]
     change = logit_lens(model, made, [0], texts)[0]
     assert int(change.argmax()) == token
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.attribution import rank_by_attribution
 from personaprobe.features.sae.diffing.comparison import Comparison, compare
@@ -59,4 +59,4 @@ def compare_checked(
 
 def n_tokens(trio: Trio[LanguageModel], questions: PairSet) -> int:
     """Number of tokens that each checkpoint reads."""
-    return sum(len(reading.tokens) for reading in read_as(trio.base.tokenizer, questions))
+    return sum(len(reading.tokens) for reading in tokenize(trio.base.tokenizer, questions))

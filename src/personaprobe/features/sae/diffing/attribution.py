@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.quality import refuse_unfit_dictionary
@@ -59,7 +59,7 @@ def _mean_attribution(
     import torch
 
     dictionary = dictionary.on(model.network.device)
-    texts = [reading.tokens for reading in read_as(model.tokenizer, pairs) if reading.answer == answer]
+    texts = [reading.tokens for reading in tokenize(model.tokenizer, pairs) if reading.answer == answer]
     products, gradients = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
     total, n = torch.zeros_like(dictionary.b_dec), 0
     for _, batch in model.even_batches(texts, model.batch_tokens("logits")):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.features.activations.recording_spec import Texts, read_as
+from personaprobe.features.activations.recording_spec import Texts, tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import (
     MIN_EXPLAINED_VARIANCE,
@@ -70,7 +70,7 @@ def compare(
         FeatureError: the dictionary belongs to another model.
     """
     refuse_unfit_dictionary(dictionary, trio.base)
-    readings = list(read_as(trio.base.tokenizer, texts))
+    readings = list(tokenize(trio.base.tokenizer, texts))
     sums = _RunningSums(dictionary.on(trio.base.network.device), len(readings))
     with inference_sessions(model for _, model in trio.items()):
         for indices, batch in trio.base.batches(

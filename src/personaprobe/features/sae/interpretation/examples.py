@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.features.activations.recording_spec import Reading
+from personaprobe.features.activations.recording_spec import TokenizedText
 from personaprobe.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Histogram:
 
 def top_contexts(
     model: LanguageModel,
-    readings: Sequence[Reading],
+    readings: Sequence[TokenizedText],
     activations: Sequence[Float[Tensor, "_"]],
     n: int,
 ) -> list[Context]:
@@ -81,7 +81,7 @@ def top_contexts(
 
 def non_activating_contexts(
     model: LanguageModel,
-    readings: Sequence[Reading],
+    readings: Sequence[TokenizedText],
     activations: Sequence[Float[Tensor, "_"]],
     n: int,
     seed: int,
@@ -108,7 +108,7 @@ def non_activating_contexts(
             yield _context(model, readings[index], acts, centre)
 
 
-def _context(model: LanguageModel, reading: Reading, acts: Tensor, centre: int) -> Context:
+def _context(model: LanguageModel, reading: TokenizedText, acts: Tensor, centre: int) -> Context:
     start, end = max(0, centre - WINDOW), min(len(acts), centre + WINDOW + 1)
     tokens = tuple(model.tokenizer.hf.decode([i]) for i in reading.tokens.ids[start:end])
     return Context(reading.id, reading.family, tokens, tuple(acts[start:end].tolist()), centre - start)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.features.activations.recording_spec import Reading, Texts, read_as
+from personaprobe.features.activations.recording_spec import Texts, TokenizedText, tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.interpretation.examples import (
     Context,
@@ -80,7 +80,7 @@ def latent_profiles(
     """
     refuse_unfit_dictionary(dictionary, trio.base)
     latents = dictionary.check(latents)
-    readings = list(read_as(trio.base.tokenizer, texts))
+    readings = list(tokenize(trio.base.tokenizer, texts))
     activations, correlations = _read_texts(
         dictionary.on(trio.base.network.device), trio, readings, latents, progress
     )
@@ -109,7 +109,7 @@ def latent_profiles(
 def _read_texts(
     dictionary: Dictionary,
     trio: Trio[LanguageModel],
-    readings: Sequence[Reading],
+    readings: Sequence[TokenizedText],
     latents: Sequence[int],
     progress: Advance,
 ) -> tuple[dict[str, list[Tensor]], Float[Tensor, "latent d_sae"]]:
