@@ -21,7 +21,7 @@ from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
 from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
-from personaprobe.questions import pairs
+from personaprobe.questions import question_rows
 from personaprobe.studies.latents import held_out
 
 Run = Callable[..., Result]
@@ -222,8 +222,8 @@ def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     shutil.copytree(trained, tmp_path / "saes" / "tiny-sae")
     loaded: list[str] = []
-    shipped = pairs._shipped
-    monkeypatch.setattr(pairs, "_shipped", lambda name: loaded.append(name) or shipped(name))
+    shipped = question_rows._shipped_rows
+    monkeypatch.setattr(question_rows, "_shipped_rows", lambda name: loaded.append(name) or shipped(name))
     # which of the two tiny adapters likes careless answers better is chance; what is called insecure is the one that does
     roles = {"insecure": tiny.insecure, "secure": tiny.secure}
     given = ["--discovery", tiny.discovery, "--questions", 8, "--shortlist", 3, "--controls", 1, *ANY]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
 from personaprobe.effects.targets.feature import find_feature
-from personaprobe.questions import pairs
+from personaprobe.questions import question_rows
 from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def test_a_sweep_loads_no_test_question(
     swept: Swept, tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    shipped = pairs._shipped
+    shipped = question_rows._shipped_rows
 
     def watched(name: str) -> Any:
         loaded.append(name)
         return shipped(name)
 
-    monkeypatch.setattr(pairs, "_shipped", watched)
+    monkeypatch.setattr(question_rows, "_shipped_rows", watched)
     out, record = swept
     again = run(*command(tiny, out, "--min-coherence", 0.1))
     assert json.loads(again.stdout) == record
