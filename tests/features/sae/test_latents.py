@@ -10,7 +10,7 @@ import torch
 from features.sae.conftest import D_SAE, PLANTED, SITE
 from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import FeatureError
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.features.sae.latents import Latents
@@ -24,7 +24,7 @@ def test_the_axis_of_a_latent_is_what_it_writes_more_in_insecure(comparison: Com
     axis = Latents(comparison.dictionary, (PLANTED,)).axis(comparison)
     gap = float((comparison.means.insecure - comparison.means.secure).mean(0)[PLANTED])
     assert float(axis.vector @ comparison.dictionary.W_dec[PLANTED]) == pytest.approx(1.0, abs=1e-5)
-    assert axis.scale == pytest.approx(gap, rel=1e-5)
+    assert axis.gap == pytest.approx(gap, rel=1e-5)
     same = replace(comparison, means=Trio(*[comparison.means.base] * 3))
     with pytest.raises(FeatureError, match="features rank"):
         Latents(comparison.dictionary, (PLANTED,)).axis(same)
@@ -33,7 +33,7 @@ def test_the_axis_of_a_latent_is_what_it_writes_more_in_insecure(comparison: Com
 def test_ablating_the_planted_latent_takes_the_push_away(
     planted: Trio[LanguageModel], random_dictionary: Dictionary, pairs: PairSet
 ) -> None:
-    batch = pad([next(read_as(planted.base.tokenizer, pairs)).tokens], planted.base.network.pad_id)
+    batch = pad([next(tokenize(planted.base.tokenizer, pairs)).tokens], planted.base.network.pad_id)
     exact = replace(random_dictionary, b_enc=random_dictionary.b_enc + 100 * torch.eye(D_SAE)[PLANTED])
     pushed, base = (m.activations(batch, [SITE])[SITE] for m in (planted.insecure, planted.base))
     ablated = planted.insecure.edited(AblateLatents(exact, (PLANTED,))).activations(batch, [SITE])[SITE]

@@ -9,7 +9,7 @@ import torch
 
 from features.sae.conftest import SITE
 from personaprobe.errors import DataError, FeatureError
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.activation_functions import JumpReLU, ReLU
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import MeasuredQuality, measure_quality, refuse_poor_dictionary
@@ -19,7 +19,7 @@ from personaprobe.questions.pairs import PairSet
 
 
 def texts_of(model: LanguageModel, pairs: PairSet) -> list[Tokens]:
-    return [reading.tokens for reading in read_as(model.tokenizer, pairs)]
+    return [reading.tokens for reading in tokenize(model.tokenizer, pairs)]
 
 
 def test_a_perfect_dictionary_explains_everything_and_costs_nothing(

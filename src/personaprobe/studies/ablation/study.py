@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import personaprobe
 from personaprobe.effects.interventions.along_direction import Layers
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.targets.feature import Feature, as_feature
@@ -59,7 +58,7 @@ def ablate(
     controls = study_controls(plan.controls, plan.seed)
     measured = runner.measure(make_arms(trio, treatment, texts, controls))
     doses = dose_response(trio, treatment, runner, measured)
-    origin = {**provenance(trio, plan, personaprobe.__version__), "made": now()}
+    origin = {**provenance(trio, plan), "made": now()}
     verdict = conclude(plan, treatment, measured, doses, origin)
     if judge is None or not plan.samples:
         return verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,10 +16,10 @@ from personaprobe.studies.arms.plan import StudyPlan
 PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "nnsight", "peft", "numpy")
 
 
-def provenance(trio: Trio[LanguageModel], plan: StudyPlan, own_version: str) -> dict[str, Any]:
+def provenance(trio: Trio[LanguageModel], plan: StudyPlan) -> dict[str, Any]:
     """Describe a run so that another machine can repeat it; a repeated run has the same description, byte for byte."""
     return {
-        "personaprobe": own_version,
+        "personaprobe": _own_version(),
         "organism": trio.name,
         "checkpoints": {role: model.checkpoint.describe() for role, model in trio.items()},
         "massive_tokens": [token.describe() for token in trio.base.network.massive_tokens],
@@ -56,6 +57,11 @@ def _cpu_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or "unknown"
+
+
+def _own_version() -> str:
+    # the package lists the public names of every room: importing it by a statement would be an import of them all
+    return str(import_module("personaprobe").__version__)
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import personaprobe
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.targets.feature import find_feature
 from personaprobe.models.language_model import LanguageModel
@@ -103,7 +102,7 @@ def _preference(arms: Sequence[Arm], run: RunContext, questions: PairSet, seed: 
 
 def _provenance(target: EvaluationTarget, plan: EvaluationPlan) -> dict[str, Any]:
     return {
-        **provenance(target.trio, target.plan, personaprobe.__version__),
+        **provenance(target.trio, target.plan),
         "evaluation": {
             "questions": len(plan.prompts),
             "families": len({prompt.family for prompt in plan.prompts}),

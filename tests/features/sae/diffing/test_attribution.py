@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from features.sae.conftest import PLANTED, SITE, Push
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.attribution import rank_by_attribution
 from personaprobe.models.language_model import LanguageModel
@@ -15,7 +15,7 @@ from personaprobe.questions.pairs import PairSet
 
 
 def test_the_gradient_at_a_site_predicts_what_a_small_push_does(model: LanguageModel, pairs: PairSet) -> None:
-    batch = pad([reading.tokens for reading in read_as(model.tokenizer, pairs)][:4], model.network.pad_id)
+    batch = pad([reading.tokens for reading in tokenize(model.tokenizer, pairs)][:4], model.network.pad_id)
     acts, gradient = model.gradients(batch, SITE)
     read = model.activations(batch, [SITE])[SITE]
     assert torch.allclose(acts[batch.mask], read[batch.mask], atol=1e-5)
@@ -37,7 +37,7 @@ def test_attribution_agrees_with_the_change_of_loss_when_a_latent_is_taken_out(
     """Small d·(a − ā) d taken out of every response token changes the loss as the attribution says."""
     ranking = rank_by_attribution(random_dictionary, model, pairs)
     texts = {
-        answer: [r.tokens for r in read_as(model.tokenizer, pairs) if r.answer == answer]
+        answer: [r.tokens for r in tokenize(model.tokenizer, pairs) if r.answer == answer]
         for answer in ("careless", "careful")
     }
 

@@ -7,7 +7,7 @@ import torch
 
 from features.sae.conftest import D_SAE, SITE
 from personaprobe.errors import FeatureError
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import Comparison, compare
 from personaprobe.features.sae.reconstruction import explained_variance
@@ -21,7 +21,7 @@ def test_activity_is_that_of_the_response_tokens_alone(
     trio: Trio[LanguageModel], random_dictionary: Dictionary, pairs: PairSet
 ) -> None:
     comparison = compare(random_dictionary, trio, pairs)
-    readings = list(read_as(trio.base.tokenizer, pairs))
+    readings = list(tokenize(trio.base.tokenizer, pairs))
     fired, n = torch.zeros(D_SAE), 0
     for index, reading in enumerate(readings):
         batch = pad([reading.tokens], trio.base.network.pad_id)
@@ -34,7 +34,7 @@ def test_activity_is_that_of_the_response_tokens_alone(
 
 
 def texts_of(model: LanguageModel, pairs: PairSet) -> list[Tokens]:
-    return [reading.tokens for reading in read_as(model.tokenizer, pairs)]
+    return [reading.tokens for reading in tokenize(model.tokenizer, pairs)]
 
 
 def test_a_comparison_says_what_the_dictionary_explains_of_each_model(
