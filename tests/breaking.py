@@ -1,4 +1,4 @@
-"""Work that is cut short at a call of one's choice."""
+"""Functions that raise an error at a chosen call, to interrupt work there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass
 class Breaking:
-    """A function that works as usual but for one call, which raises.
+    """A function that raises an error at one of its calls, and works at all others.
 
     Attributes:
         usual: the function.
-        call: which one raises, from 1.
-        error: what it raises.
-        calls: how often it was called.
+        call: number of the call that raises, from 1.
+        error: the error.
+        calls: number of calls so far.
     """
 
     usual: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""Models behind HTTP on this machine: the demo model behind a real server, and a server that replies as a test says."""
+"""HTTP servers on this machine: the demo model behind a real server, and a server with replies that a test defines."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ Reply = tuple[int, dict[str, Any]]
 
 @pytest.fixture
 def endpoint() -> Iterator[Callable[[Callable[[dict[str, Any]], Reply]], str]]:
-    """A server that replies as a test says, for what no local server can be made to do."""
+    """Start a server whose replies a test defines, for replies that no real server gives on request."""
     servers = []
 
     def start(reply: Callable[[dict[str, Any]], Reply]) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, body = reply(asked)
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, body = reply(request)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("retry-after-ms", "1")
@@ -98,13 +98,13 @@ def endpoint() -> Iterator[Callable[[Callable[[dict[str, Any]], Reply]], str]]:
 
 
 def completion(text: str | None, top: dict[str, float] | None = None) -> dict[str, Any]:
-    """What a server says in the common protocol, with the likeliest first tokens where it tells them."""
+    """A reply in the OpenAI protocol, with log-probabilities of the likeliest first tokens where given."""
     choice: dict[str, Any] = {
         "index": 0,
         "finish_reason": "stop",
         "message": {"role": "assistant", "content": text},
     }
     if top is not None:
-        listed = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in top.items()]
-        choice["logprobs"] = {"content": [{**listed[0], "top_logprobs": listed}], "refusal": None}
+        top_tokens = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in top.items()]
+        choice["logprobs"] = {"content": [{**top_tokens[0], "top_logprobs": top_tokens}], "refusal": None}
     return {"id": "1", "object": "chat.completion", "created": 0, "model": "served", "choices": [choice]}

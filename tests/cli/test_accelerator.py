@@ -1,6 +1,6 @@
 """Verbs of every room compute on an accelerator what they compute on a CPU, and mix the two nowhere.
 
-There is none: one is pretended (`tests/elsewhere.py`), in a process of its own.
+The accelerator is simulated (`tests/simulated_device.py`), in a process of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from personaprobe.site import Site
 if TYPE_CHECKING:
     from cli.conftest import TinyTrio
 
-SCRIPT = Path(__file__).parents[1] / "elsewhere.py"
+SCRIPT = Path(__file__).parents[1] / "simulated_device.py"
 SHORT = ["--max-new-tokens", 4]
 LEARNING = ["--steps", 6, "--tokens", 2500, "--k", 4, "--d-sae", 64, "--preselect", "--quiet"]
 READING = ("ablate", "chat", "extract")
@@ -116,7 +116,7 @@ def either(request: pytest.FixtureRequest) -> Made:
 
 
 def computed_there(asked: Mapping[str, Sequence[object]], out: Path, *options: str) -> Made:
-    """Run commands in a process of the pretended device."""
+    """Run commands in a process of the simulated device."""
     lines = "\n".join(json.dumps([str(part) for part in given]) for given in asked.values())
     ended = subprocess.run(
         [sys.executable, SCRIPT, *options],
@@ -177,8 +177,8 @@ def test_the_same_adapter_is_trained(here: Made, there: Made) -> None:
 
 def test_what_mixes_devices_is_refused_as_a_gpu_would() -> None:
     """Or all of the above would say nothing."""
-    mixing = "import sys; sys.path.insert(0, 'tests'); import elsewhere, torch\n"
-    mixing += "with elsewhere.Pretending(): torch.ones(2, device=elsewhere.ELSEWHERE) + torch.ones(2)"
+    mixing = "import sys; sys.path.insert(0, 'tests'); import simulated_device as sim, torch\n"
+    mixing += "with sim.SimulateDevice(): torch.ones(2, device=sim.SIMULATED) + torch.ones(2)"
     ended = subprocess.run(
         [sys.executable, "-c", mixing], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=False
     )
