@@ -104,8 +104,9 @@ def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next allocation, in place of returning it to the operating system.
 
     The logits of 192 rows, 37 MB, exceed the largest block that glibc keeps by default: each decoding step would
-    map and zero them anew, page by page (``tests/benchmarks/README.md``). The setting holds for the whole process,
-    so that only our command line and benchmarks call this. It does nothing where the C library is not glibc.
+    map and zero them anew, page by page (``tests/benchmarks/README.md``; no ratio was kept). The setting holds for
+    the whole process, so that only our command line and benchmarks call this. It does nothing where the C library
+    is not glibc.
     """
     import ctypes
 
