@@ -8,7 +8,7 @@ import shutil
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS
 from personaprobe.features.sae.training.architectures.registry import find_architecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
 from personaprobe.models.loading import Placement
+from personaprobe.models.tokens import pad
 from personaprobe.studies.reports.run_folder import write_report
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ MODULE = "my_package"
 
 REGISTRIES = (
     "personaprobe.effects.judges.registry._registered",
+    "personaprobe.models.backends.registry._registered",
     "personaprobe.features.sae.training.architectures.registry._registered",
     "personaprobe.studies.reports.sections._REGISTERED",
 )
@@ -61,18 +63,25 @@ class World:
         folder: an empty folder.
         tiny: a trio of tiny checkpoints with questions.
         run: runs ``personaprobe``.
+        saved_model: writes a tiny model of an architecture to a folder.
     """
 
     code: str
     folder: Path
     tiny: TinyTrio
     run: Callable[..., Result]
+    saved_model: Callable[..., str]
 
     def execute(self) -> Mapping[str, Any]:
         """Execute the block as a module of an outside package."""
         module = sys.modules[MODULE]
         exec(compile(self.code, "CONTRIBUTING.md", "exec"), module.__dict__)
         return module.__dict__
+
+    def execute_on(self, architecture: str) -> Mapping[str, Any]:
+        """Execute the block with a tiny model in place of ``FOLDER``."""
+        code = self.code.replace("FOLDER", self.saved_model(architecture))
+        return replace(self, code=code).execute()
 
     def register_organism(self, description: str) -> Result:
         """Register the tiny trio as ``my-organism``."""
@@ -92,6 +101,22 @@ def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, MODULE, types.ModuleType(MODULE))
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, {})
+
+
+def architecture(world: World) -> None:
+    model = world.execute_on("glm4")["model"]
+    batch = pad([model.tokenizer.text("word1 word2 word3")], model.tokenizer.pad_id)
+    sites = [pp.Site(1, stream) for stream in ("resid_mid", "mlp_out", "resid_post")]
+    mid, mlp, post = (model.activations(batch, sites)[site] for site in sites)
+    torch.testing.assert_close(mid + mlp, post, atol=1e-4, rtol=1e-4)
+
+
+def backend(world: World) -> None:
+    module = world.execute_on("llama")
+    before = module["Counting"].passes
+    assert before > 0, "the self-check ran on it"
+    module["model"].chat("word1", max_new_tokens=2)
+    assert module["Counting"].passes > before
 
 
 def judge(world: World) -> None:
@@ -140,6 +165,8 @@ def section(world: World) -> None:
 
 
 CHECKS: Mapping[str, Callable[[World], None]] = {
+    "An architecture": architecture,
+    "A backend": backend,
     "A judge": judge,
     "A training objective for dictionaries": objective,
     "An organism": organism,
@@ -150,12 +177,17 @@ CHECKS: Mapping[str, Callable[[World], None]] = {
 
 @pytest.mark.parametrize("heading", HOW_TOS)
 def test_a_how_to_does_what_it_says(
-    heading: str, tmp_path: Path, tiny: TinyTrio, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    heading: str,
+    tmp_path: Path,
+    tiny: TinyTrio,
+    run: Callable[..., Result],
+    saved_model: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert heading in CHECKS, "every how-to is held by a check here"
     (tmp_path / "checkpoints").mkdir()
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    CHECKS[heading](World(HOW_TOS[heading], tmp_path, tiny, run))
+    CHECKS[heading](World(HOW_TOS[heading], tmp_path, tiny, run, saved_model))
 
 
 def test_no_check_is_left_without_its_how_to() -> None:

@@ -170,9 +170,11 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
 
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        # where it is not given, transformers asks on the terminal whether to run a repository's own code
+        source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, revision=revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+            folder, **source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
         )
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         reason = " ".join(str(error).split())[:200]
