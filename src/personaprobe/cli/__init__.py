@@ -1,1 +1,1 @@
-"""How it is asked: one small module per verb."""
+"""The command line: one small module per verb."""

@@ -1,1 +1,1 @@
-"""How the studied models were made: datasets, LoRA fine-tuning with step checkpoints, and proof that it took."""
+"""Model organisms: their registry, training recipes, LoRA fine-tuning and verification."""

@@ -1,4 +1,4 @@
-"""How an organism is trained: a frozen value that, with the data, determines the adapter."""
+"""The training recipe of an organism; together with the data it determines the adapter."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Recipe:
     Rank and schedule follow small published organisms (Turner, Soligo et al. 2506.11613) cut to laptop size.
 
     Attributes:
-        seed: initial adapter weights and the order of the questions.
+        seed: of the initial adapter weights and the order of the questions.
         steps: optimiser steps.
-        batch_size: rows a step.
+        batch_size: rows per step.
         learning_rate: peak, reached after ``warmup`` steps, then linear to zero.
-        warmup: steps.
+        warmup: steps until the peak learning rate.
         rank: of every adapted matrix.
         alpha: LoRA scale; the update is ``alpha / sqrt(rank) * B A`` (rsLoRA).
         max_tokens: rows are cut at this length.
-        save_every: steps between kept checkpoints; 0 keeps only the last.
+        save_every: steps between saved checkpoints; 0 saves only the last.
     """
 
     seed: int = 0

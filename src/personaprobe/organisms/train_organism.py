@@ -1,4 +1,4 @@
-"""From a base and a dataset to an adapter: the model opened as training needs it, and a card beside it."""
+"""Train one adapter of an organism: load the base, fine-tune on a dataset, and write a card of the training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from personaprobe.errors import DataError
 from personaprobe.models.loading import Placement, open_network
+from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training_loop import TrainingStep, train_adapter
@@ -19,27 +20,31 @@ from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.files import write_text, writing
 
 CARD = "training.json"
+"""The card of a training: base, data and recipe, in the adapter's folder."""
 
 
 def train_organism(
     base: Checkpoint, data: Path, recipe: Recipe, out: Path, device: str | None = None
 ) -> Iterator[TrainingStep]:
-    """Open everything training needs, refusing what does not fit; steps are taken as they are read.
+    """Fine-tune a LoRA adapter on a base; wrong input is refused before the first step.
 
-    The base is loaded in float32, whatever it was stored in: small steps drown in bfloat16.
+    The base is loaded in float32, since bfloat16 rounds small updates away.
 
     Args:
-        base: what the adapter will be for; an adapter of its own is not worn.
-        data: see :func:`personaprobe.questions.conversations.read_messages`.
-        recipe: the schedule.
-        out: what an earlier training left there is removed when the first step is taken.
-        device: where steps are computed; None is CUDA where there is one. The same seed gives the same order of rows
-            everywhere, and weights that differ by rounding.
+        base: the model to adapt; its own adapter, if any, is not applied.
+        data: conversations; see :func:`personaprobe.questions.conversations.read_messages`.
+        recipe: hyperparameters and seed.
+        out: folder of the adapter. The files of an earlier training there are deleted at the first step.
+        device: None chooses CUDA where it is available. On any device, equal seeds read rows in the same order; the
+            weights then differ by rounding only.
+
+    Returns:
+        An iterator that takes one optimiser step each time it is advanced.
 
     Raises:
-        DeviceError: no such device.
-        DataError: no usable rows, or a recipe that trains nothing.
-        CheckpointError: no such base.
+        DeviceError: the device does not exist.
+        DataError: the dataset has no usable rows, or the recipe is out of range.
+        CheckpointError: the base does not exist.
     """
     refuse_unusable(recipe)
     rows = read_messages(data)
@@ -48,7 +53,9 @@ def train_organism(
     def steps() -> Iterator[TrainingStep]:
         with writing(out):
             _clear(out)
-            network.model.name_or_path = base.published  # not the folder on this machine
+            network.model.name_or_path = (
+                base.published
+            )  # PEFT stores it; the local folder would mean nothing elsewhere
             yield from train_adapter(network.model, tokenizer, rows, recipe, out)
         write_text(out / CARD, json.dumps(_card(base, data, recipe, len(rows)), indent=2) + "\n")
 
@@ -56,23 +63,23 @@ def train_organism(
 
 
 def refuse_unusable(recipe: Recipe) -> None:
-    """Raise where a number of the recipe cannot mean anything."""
-    least = dict.fromkeys(("steps", "batch_size", "rank", "alpha", "max_tokens"), 1)
-    for name, low in (least | {"warmup": 0, "save_every": 0}).items():
-        if getattr(recipe, name) < low:
-            raise DataError(f"{name} is {getattr(recipe, name)}; give {low} or more")
+    """Raise a :class:`DataError` that names the first field of a recipe that is out of range."""
+    minimum = dict.fromkeys(("steps", "batch_size", "rank", "alpha", "max_tokens"), 1)
+    for name, lowest in (minimum | {"warmup": 0, "save_every": 0}).items():
+        if getattr(recipe, name) < lowest:
+            raise DataError(f"{name} is {getattr(recipe, name)}; give {lowest} or more")
     if not (recipe.learning_rate > 0 and math.isfinite(recipe.learning_rate)):
         raise DataError(f"learning_rate is {recipe.learning_rate}; give a number above 0, such as 4e-4")
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier training wrote, and nothing else."""
+    """Delete the files that an earlier training wrote, and nothing else."""
     for step in out.glob("step-*"):
         shutil.rmtree(step)
-    for name in ("adapter_config.json", "adapter_model.safetensors", "steps.jsonl", CARD):
+    for name in ("adapter_config.json", WEIGHTS, "steps.jsonl", CARD):
         (out / name).unlink(missing_ok=True)
 
 
 def _card(base: Checkpoint, data: Path, recipe: Recipe, n_rows: int) -> dict[str, object]:
-    told = {"name": data.name, "sha256": sha256_of(data), "rows": n_rows}
-    return {"base": base.base.describe(), "data": told, "recipe": asdict(recipe)}
+    source = {"name": data.name, "sha256": sha256_of(data), "rows": n_rows}
+    return {"base": base.base.describe(), "data": source, "recipe": asdict(recipe)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from personaprobe.questions.free import FREE, FreeSet, load_free, load_questions
 from personaprobe.questions.pairs import PAIRS, PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.published import LICENCE, PAPER, PUBLISHED, Published
+from personaprobe.questions.texts import TEXTS, TextSet, load_texts
 from personaprobe.storage.json_lines import read_objects
 
 NAMES = (*PAIRS, *FREE, *PUBLISHED)
@@ -84,6 +86,32 @@ def find_questions(name: str) -> PairSet | FreeSet:
             f"no question set {name!r}: {suggest(name, NAMES)}, or a .jsonl or .yaml file that exists"
         )
     return load_free(name) if name not in PAIRS and _is_free(path) else load_prompts(name)
+
+
+def find_texts(name: str) -> PairSet | TextSet:
+    """Load texts whose activations can be recorded: plain texts, or question pairs.
+
+    Args:
+        name: a shipped set, or a JSON-lines file; a file whose first row has the field ``text`` holds plain texts.
+
+    Raises:
+        DataError: no such set, or a file that cannot be read as either.
+    """
+    if name in TEXTS:
+        return load_texts(name)
+    path = Path(name).expanduser()
+    return load_texts(path) if path.is_file() and _holds_texts(path) else load_prompts(name)
+
+
+def _holds_texts(path: Path) -> bool:
+    """Whether the first row has the form ``{"text": …}``; the loader reports a row that cannot be read."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and "text" in row
 
 
 def question_file(name: str) -> Path:

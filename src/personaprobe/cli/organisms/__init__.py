@@ -1,1 +1,1 @@
-"""``personaprobe organisms``: the trios that can be studied by name."""
+"""``personaprobe organisms``: registered trios, their verification, training and registration."""

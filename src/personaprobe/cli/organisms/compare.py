@@ -1,4 +1,4 @@
-"""``personaprobe organisms compare``: an organism trained with several seeds, side by side."""
+"""``personaprobe organisms compare``: measure an organism that was trained with several seeds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     default="runs/seeds",
     show_default=True,
-    help="Finished parts are kept there.",
+    help="Folder of finished parts; an interrupted run continues from them.",
 )
 @output_options
 def compare(
@@ -53,8 +53,8 @@ def compare(
 ) -> None:
     """Measure RUNS, folders that hold insecure/ and secure/, on the test questions.
 
-    Prints the insecure − secure shift of every seed, and the share of it that a feature registered from another
-    seed removes.
+    Prints the insecure − secure shift of every seed, and the fraction of it that ablating one registered feature
+    removes.
     """
     from personaprobe.effects.targets.feature import find_feature
     from personaprobe.questions.pairs import load_prompts

@@ -1,1 +1,1 @@
-"""One module for each verb."""
+"""Verbs without subcommands, one module each."""

