@@ -12,8 +12,9 @@ import pytest
 from cli.conftest import refused
 
 if TYPE_CHECKING:
-    from cli.conftest import TinyTrio
     from click.testing import Result
+
+    from cli.conftest import TinyTrio
 
 Run = Callable[..., "Result"]
 
