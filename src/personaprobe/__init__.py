@@ -73,7 +73,12 @@ if TYPE_CHECKING:
     from personaprobe.models.tokens import Role as Role
     from personaprobe.models.weights.checkpoint import Checkpoint as Checkpoint
     from personaprobe.models.weights.checkpoint import Trio as Trio
+    from personaprobe.organisms.organism import Organism as Organism
+    from personaprobe.organisms.registration import read_organism_folder as read_organism_folder
+    from personaprobe.organisms.registration import register_organism as register_organism
+    from personaprobe.organisms.registry import find_organism as find_organism
     from personaprobe.organisms.registry import load_trio as load_trio
+    from personaprobe.organisms.verification import verify_organism as verify_organism
     from personaprobe.questions.pairs import PairSet as PairSet
     from personaprobe.questions.pairs import load_prompts as load_prompts
     from personaprobe.questions.texts import load_texts as load_texts
@@ -116,6 +121,7 @@ _CONTENTS = {
     "Losses": "features.sae.training.architectures.architecture",
     "MatchedControl": "effects.targets.controls",
     "MeasuredAblation": "effects.targets.controls",
+    "Organism": "organisms.organism",
     "PairSet": "questions.pairs",
     "PersonaProbeError": "errors",
     "Placement": "models.loading",
@@ -137,6 +143,7 @@ _CONTENTS = {
     "find_dictionary": "features.sae.catalog",
     "find_feature": "effects.targets.feature",
     "find_judge": "effects.judges.registry",
+    "find_organism": "organisms.registry",
     "latent_profiles": "features.sae.interpretation.latent_profile",
     "load": "models.loading",
     "load_dictionary": "features.sae.formats.dictionary_folder",
@@ -144,11 +151,13 @@ _CONTENTS = {
     "load_texts": "questions.texts",
     "load_trio": "organisms.registry",
     "preference_gaps": "effects.measures.preference",
+    "read_organism_folder": "organisms.registration",
     "record": "features.activations.recording",
     "register_architecture": "features.sae.training.architectures.registry",
     "register_backend": "models.backends.registry",
     "register_feature": "effects.targets.feature",
     "register_judge": "effects.judges.registry",
+    "register_organism": "organisms.registration",
     "register_section": "studies.reports.sections",
     "register_source": "features.directions.sources",
     "register_target": "effects.targets.feature",
@@ -157,6 +166,7 @@ _CONTENTS = {
     "sweep": "studies.sweep.study",
     "top_by_mean_reciprocal_rank": "features.sae.diffing.ranking",
     "train_dictionaries": "features.sae.training.trainer",
+    "verify_organism": "organisms.verification",
     "write_report": "studies.reports.run_folder",
 }
 
@@ -188,6 +198,7 @@ __all__ = [
     "Losses",
     "MatchedControl",
     "MeasuredAblation",
+    "Organism",
     "PairSet",
     "PersonaProbeError",
     "Placement",
@@ -209,6 +220,7 @@ __all__ = [
     "find_dictionary",
     "find_feature",
     "find_judge",
+    "find_organism",
     "latent_profiles",
     "load",
     "load_dictionary",
@@ -216,11 +228,13 @@ __all__ = [
     "load_texts",
     "load_trio",
     "preference_gaps",
+    "read_organism_folder",
     "record",
     "register_architecture",
     "register_backend",
     "register_feature",
     "register_judge",
+    "register_organism",
     "register_section",
     "register_source",
     "register_target",
@@ -229,6 +243,7 @@ __all__ = [
     "sweep",
     "top_by_mean_reciprocal_rank",
     "train_dictionaries",
+    "verify_organism",
     "write_report",
 ]
 

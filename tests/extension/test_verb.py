@@ -82,7 +82,7 @@ def test_a_shipped_verb_is_not_replaced(site: Path) -> None:
     ("verb", "message"),
     [
         ("broken", "the verb broken cannot be imported from my_verbs:missing"),
-        ("number", "the verb number of my-verbs is a int"),
+        ("number", "the verb number of my-verbs is of type int"),
         ("greed", 'did you mean "greet"?'),
     ],
 )

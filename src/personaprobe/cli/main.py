@@ -111,7 +111,7 @@ def import_verb(name: str) -> click.Command | None:
         ) from error
     if not isinstance(command, click.Command):
         raise PersonaProbeError(
-            f"the verb {name} of {_package(point)} is a {type(command).__name__}; its entry point {point.value} must "
+            f"the verb {name} of {_package(point)} is of type {type(command).__name__}; its entry point {point.value} must "
             "name a click command"
         )
     return command
@@ -159,20 +159,21 @@ class Verbs(click.Group):
         with errors_in_one_line(), warnings_in_one_line():
             try:
                 value = super().invoke(ctx)
-                sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+                sys.stdout.flush()  # a closed pipe raises here, where it is handled, and not at exit
                 return value
             except (KeyboardInterrupt, click.Abort) as error:
-                raise Interrupted(_how_to_go_on(ctx)) from error
+                raise Interrupted(_resume_hint(ctx)) from error
             except RuntimeError as error:
                 if "torch" not in sys.modules or not is_device_loss(error):
                     raise
                 raise DeviceError(
-                    f"the device stopped working ({str(error).splitlines()[0]}){_how_to_go_on(ctx)}; if it stays away, "
+                    f"the device stopped working ({str(error).splitlines()[0]}){_resume_hint(ctx)}; if it stays away, "
                     "go on with --device cpu"
                 ) from error
 
 
-def _how_to_go_on(ctx: click.Context) -> str:
+def _resume_hint(ctx: click.Context) -> str:
+    """A clause for verbs that continue an interrupted run."""
     verb = VERBS.get(ctx.invoked_subcommand or "")
     resumes = verb is not None and verb.resumes
     return ": finished parts are kept; the same command takes up from there" if resumes else ""

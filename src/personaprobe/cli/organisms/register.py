@@ -93,4 +93,4 @@ def _features_found_on(discovery: str) -> list[str]:
     from personaprobe.features.registry.registry import read_evidence, registered
 
     evidence = {name: read_evidence(entry) for name, entry in registered().items()}
-    return [name for name, found in evidence.items() if found.get("questions", {}).get("name") == discovery]
+    return [name for name, plan in evidence.items() if plan.get("questions", {}).get("name") == discovery]
