@@ -53,6 +53,8 @@ PRELOADED = (
 
 
 UNCHECKED: dict[str, str] = {
+    "personaprobe.models.edits.edit": "torch.compile traces edits and hooks, and computes wrong results behind a checker",
+    "personaprobe.models.edits.hooks": "torch.compile traces edits and hooks, and computes wrong results behind a checker",
     "personaprobe.features.sae.kernels.numba_kernels": "Numba compiles these functions and cannot see through a checker",
     "personaprobe.features.sae.kernels.numba_threads": "Numba compiles these functions and cannot see through a checker",
     "personaprobe.features.sae.kernels.triton_kernels": "Triton compiles these functions and cannot see through a checker",
@@ -89,7 +91,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.backends.registry import BUILT_IN, rehost
+from personaprobe.models.backends.registry import BUILT_IN_BACKENDS, rehost
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
@@ -168,7 +170,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=BUILT_IN)
+@pytest.fixture(params=BUILT_IN_BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

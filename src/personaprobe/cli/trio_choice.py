@@ -116,6 +116,6 @@ def open_trio(chosen: TrioChoice, quiet: bool = False) -> Trio[LanguageModel]:
     """Load the chosen trio under a spinner."""
     checkpoints = chosen.checkpoints
     with spinner(f"loading {chosen.name}", quiet):
-        from personaprobe.models.loading import load_trio
+        from personaprobe.models.loading import load_checkpoints
 
-        return load_trio(checkpoints, chosen.placement)
+        return load_checkpoints(checkpoints, chosen.placement)

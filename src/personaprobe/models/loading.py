@@ -11,7 +11,7 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.backends.registry import REFERENCE, check_backend, run_on
 from personaprobe.models.chat_tokenizer import ChatTokenizer
-from personaprobe.models.edits.layout import BlockMap, layouts, resolve
+from personaprobe.models.edits.layout import BlockMap, layouts, resolve_layout
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
 from personaprobe.models.self_check import find_massive_tokens, probe_tokens, self_check
@@ -77,7 +77,7 @@ def load(
     return _language_model(checkpoint, run_on(network, backend), tokenizer)
 
 
-def load_trio(
+def load_checkpoints(
     trio: Trio[Checkpoint],
     placement: Placement = Placement(),
     *,
@@ -142,7 +142,7 @@ def wrap(
     model = model.eval().requires_grad_(False)
     stored_dtype = torch.bfloat16 if _is_bf16_exact(model) else model.dtype
     failures = []
-    for candidate in layouts(model) if layout is None else [resolve(model, layout)]:
+    for candidate in layouts(model) if layout is None else [resolve_layout(model, layout)]:
         network = HuggingFaceNetwork(model, candidate, pad_id, stored_dtype, compiles=compiles)
         failed = [check for check in self_check(network) if not check.passed]
         if not failed:

@@ -63,12 +63,12 @@ def self_check(network: Network) -> list[Check]:
     batch = pad(rows, network.pad_id).to(network.device)
     plain = network.logits(batch, {})
     return [
-        *_reading(network, batch),
-        *_writing(network, rows[0]),
-        _restoring(network, batch, plain),
-        _computing(network, batch, plain),
-        _batching(network, rows, plain),
-        _packing(network, rows),
+        *_check_streams(network, batch),
+        *_check_edits(network, rows[0]),
+        _check_restored(network, batch, plain),
+        _check_logits(network, batch, plain),
+        _check_batching(network, rows, plain),
+        _check_packing(network, rows),
     ]
 
 
@@ -97,7 +97,7 @@ def _compare(name: str, network: Network, one: Tensor, other: Tensor) -> Check:
     return Check(name, deviation, deviation <= _tolerance(network))
 
 
-def _reading(network: Network, batch: Batch) -> Iterator[Check]:
+def _check_streams(network: Network, batch: Batch) -> Iterator[Check]:
     """The streams must add up: a block's output is the next one's input, and the sum of what was added."""
     sites = [Site(layer, stream) for layer in range(network.n_layers) for stream in network.streams]
     read = {site: x.float()[batch.mask] for site, x in network.activations(batch, sites, {}).items()}
@@ -115,7 +115,7 @@ def _reading(network: Network, batch: Batch) -> Iterator[Check]:
             )
 
 
-def _writing(network: Network, row: Tokens) -> Iterator[Check]:
+def _check_edits(network: Network, row: Tokens) -> Iterator[Check]:
     """A vector added to a stream must arrive completely in the residual stream after it.
 
     One pass reads two copies of the row per stream: a vector is added to the first and 1 to the second. Edits select the
@@ -148,20 +148,20 @@ def _shifted(text_id: int, shift: Tensor | int, activations: Tensor, roles: Tens
     return activations + (roles >> ROLE_BITS == text_id)[..., None].to(activations.dtype) * shift
 
 
-def _restoring(network: Network, batch: Batch, plain: Tensor) -> Check:
+def _check_restored(network: Network, batch: Batch, plain: Tensor) -> Check:
     """After an edited pass, the unedited model computes bitwise what it did before."""
     network.logits(batch, {Site(0, "resid_post"): [lambda x, _: x * 2]})
     deviation = float((network.logits(batch, {}) - plain).abs().max())
     return Check("edits leave no trace", deviation, deviation == 0)
 
 
-def _computing(network: Network, batch: Batch, plain: Tensor) -> Check:
+def _check_logits(network: Network, batch: Batch, plain: Tensor) -> Check:
     """The logits are the model's own: no cap, scale or layer is missing or added."""
     logits, expected = (x.float()[batch.mask] for x in (plain, network.own_logits(batch)))
     return _compare("logits are the model's own", network, logits, expected)
 
 
-def _batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:
+def _check_batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:
     """The shortest row has the same logits in the padded batch as alone."""
     place = min(range(len(rows)), key=lambda index: len(rows[index]))
     alone = network.logits(pad([rows[place]], network.pad_id).to(network.device), {})[0]
@@ -169,7 +169,7 @@ def _batching(network: Network, rows: list[Tokens], plain: Tensor) -> Check:
     return _compare("a batch equals one by one", network, together.float(), alone.float())
 
 
-def _packing(network: Network, rows: list[Tokens]) -> Check:
+def _check_packing(network: Network, rows: list[Tokens]) -> Check:
     """Packed answers of one prompt, and packed prompts with a common start, score as in separate rows."""
     import torch
 

@@ -89,8 +89,7 @@ def load_trio(
         backend: see :func:`personaprobe.models.loading.load`.
         layout: see :func:`personaprobe.models.loading.load`.
     """
-    from personaprobe.models.loading import Placement
-    from personaprobe.models.loading import load_trio as load_checkpoints
+    from personaprobe.models.loading import Placement, load_checkpoints
 
     trio = organism if isinstance(organism, Trio) else find_organism(organism or default_name()).trio
     return load_checkpoints(trio, Placement(device, dtype, compiles), backend=backend, layout=layout)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.loading import Placement, load_trio
+from personaprobe.models.loading import Placement, load_checkpoints
 from personaprobe.models.self_check import probe_tokens, self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
@@ -45,7 +45,7 @@ def verify_organism(organism: Organism, placement: Placement | None = None) -> l
     """
     files = check_files(organism)
     return (
-        [files, *check_models(load_trio(organism.trio, placement or Placement()))]
+        [files, *check_models(load_checkpoints(organism.trio, placement or Placement()))]
         if files.passed
         else [files]
     )

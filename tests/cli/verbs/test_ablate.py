@@ -132,7 +132,7 @@ def test_what_can_be_refused_early_is_refused_before_anything_is_loaded(
     def loading(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("personaprobe.models.loading.load_trio", loading)
+    monkeypatch.setattr("personaprobe.models.loading.load_checkpoints", loading)
     refused(run("ablate", "--feature", "means@1", "--organism", "tiny", *bad))
 
 

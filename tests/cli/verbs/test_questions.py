@@ -112,7 +112,9 @@ def test_what_cannot_be_shown_or_pulled_is_one_line(
 def test_an_evaluation_of_what_was_not_pulled_is_refused_before_anything_is_loaded(
     by_hand: Path, run: Run, tiny: TinyTrio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("personaprobe.models.loading.load_trio", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "personaprobe.models.loading.load_checkpoints", lambda *_, **__: pytest.fail("loaded")
+    )
     given = [
         "eval",
         *tiny.options(),

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from personaprobe.errors import CheckpointError, PersonaProbeError, SiteError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
-from personaprobe.models.backends.registry import BUILT_IN, rehost
+from personaprobe.models.backends.registry import BUILT_IN_BACKENDS, rehost
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.edits.edit import Edit, EditPlan
 from personaprobe.models.edits.hooks import Hooks
@@ -219,7 +219,7 @@ def test_a_layer_that_does_not_exist_is_refused(model: LanguageModel) -> None:
         model.edited(Deep())
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN_BACKENDS)
 def test_parallel_blocks_have_no_resid_mid(
     tiny_language_model: Callable[..., LanguageModel], name: str
 ) -> None:
@@ -233,7 +233,7 @@ def test_parallel_blocks_have_no_resid_mid(
             run(Site(1, "resid_mid"))
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN_BACKENDS)
 def test_sequential_gpt_neox_has_resid_mid(tiny_model: Callable[..., Any], name: str) -> None:
     reference = wrap(tiny_model("gpt_neox", use_parallel_residual=False), 0)
     network = hosted(reference, name)
@@ -242,7 +242,7 @@ def test_sequential_gpt_neox_has_resid_mid(tiny_model: Callable[..., Any], name:
     assert_close(network.logits(RIGHT, edits)[RIGHT.mask], reference.logits(RIGHT, edits)[RIGHT.mask])
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN_BACKENDS)
 def test_bfloat16_models_pass_the_self_check(tiny_model: Callable[..., Any], name: str) -> None:
     network = hosted(wrap(tiny_model("llama").bfloat16(), 0), name)
     assert network.dtype == torch.bfloat16

@@ -113,12 +113,12 @@ def stability(
 
 def _open_run(folder: Path, chosen: TrioChoice, quiet: bool) -> Trio[LanguageModel]:
     """Load another training of the organism, on the same base."""
-    from personaprobe.models.loading import load_trio
+    from personaprobe.models.loading import load_checkpoints
     from personaprobe.studies.replication.seeds import SeedRun
 
     checkpoints = SeedRun(folder.name, folder).trio(chosen.checkpoints.base)
     with spinner(f"loading {folder.name}", quiet):
-        return load_trio(checkpoints, chosen.placement)
+        return load_checkpoints(checkpoints, chosen.placement)
 
 
 def _print(result: dict[str, Any], top: int) -> None:

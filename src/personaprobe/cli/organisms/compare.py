@@ -75,11 +75,11 @@ def compare(
 def _measured(
     run: SeedRun, base: str, feature: Feature, questions: PairSet, context: RunContext
 ) -> dict[str, Any]:
-    from personaprobe.models.loading import load_trio
+    from personaprobe.models.loading import load_checkpoints
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.studies.replication.seeds import evaluate_seed
 
     losses = {role: run.losses(role) for role in ("insecure", "secure")}
-    row = evaluate_seed(load_trio(run.trio(Checkpoint.parse(base))), feature, questions, context)
+    row = evaluate_seed(load_checkpoints(run.trio(Checkpoint.parse(base))), feature, questions, context)
     last = [round(sum(values[-10:]) / len(values[-10:]), 4) for values in losses.values()]
     return {"name": run.name, **row, "last_losses": last, "losses": losses}

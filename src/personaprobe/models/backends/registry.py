@@ -47,7 +47,7 @@ def _transformer_lens(network: HuggingFaceNetwork) -> Network:
 
 REFERENCE = "hooks"
 _BUILT_IN: dict[str, BackendFactory] = {"nnsight": _nnsight, "transformer_lens": _transformer_lens}
-BUILT_IN = (REFERENCE, *_BUILT_IN)
+BUILT_IN_BACKENDS = (REFERENCE, *_BUILT_IN)
 """Names of the backends of this package."""
 
 _registered: dict[str, BackendFactory] = {}
@@ -63,14 +63,14 @@ def register_backend(name: str, factory: BackendFactory) -> None:
     Raises:
         PersonaProbeError: another backend has this name.
     """
-    if name in BUILT_IN or _registered.get(name, factory) is not factory:
+    if name in BUILT_IN_BACKENDS or _registered.get(name, factory) is not factory:
         raise PersonaProbeError(f"another backend is registered as {name!r}; choose another name")
     _registered[name] = factory
 
 
 def backend_names() -> tuple[str, ...]:
     """Names of all backends: built in, registered, and of installed entry points."""
-    return tuple(dict.fromkeys((*BUILT_IN, *_registered, *_entry_points())))
+    return tuple(dict.fromkeys((*BUILT_IN_BACKENDS, *_registered, *_entry_points())))
 
 
 def check_backend(backend: str) -> None:
@@ -79,7 +79,9 @@ def check_backend(backend: str) -> None:
     Raises:
         PersonaProbeError: lists the backends, the nearest spelling first.
     """
-    if backend not in BUILT_IN and backend not in backend_names():  # reading entry points takes a while
+    if (
+        backend not in BUILT_IN_BACKENDS and backend not in backend_names()
+    ):  # reading entry points takes a while
         raise PersonaProbeError(f"unknown backend {backend!r}: {suggest(backend, backend_names())}")
 
 

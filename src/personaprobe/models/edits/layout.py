@@ -110,7 +110,7 @@ def candidates(config: Any) -> list[BlockMap]:
     return [SANDWICH_NORM, PRE_NORM, POST_NORM, GPT2, NEOX, NEOX_PARALLEL, PARALLEL]
 
 
-def resolve(model: Any, names: BlockMap) -> Layout:
+def resolve_layout(model: Any, names: BlockMap) -> Layout:
     """Find the modules that a map names in a Hugging Face causal language model.
 
     Raises:
@@ -147,7 +147,7 @@ def _misfit(model: Any, missing: str, of: str, module: nn.Module) -> CheckpointE
 def fits(model: Any, names: BlockMap) -> Layout | None:
     """Resolve a map in a model, or return None where the model lacks one of its modules."""
     try:
-        return resolve(model, names)
+        return resolve_layout(model, names)
     except CheckpointError:
         return None
 
