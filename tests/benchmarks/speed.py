@@ -67,10 +67,10 @@ def main() -> None:
     measured = {} if options.only is None else earlier_results(name, options.device)
     peak = peak_flops(model.network.device, model.network.dtype)
     result["peak TFLOP/s"] = round(peak / 1e12, 3)
-    for work in workloads(model, trio, options.rows):
-        if options.only is None or work.name.startswith(tuple(options.only)):
-            measured[work.name] = {
-                **asdict(time_workload(work, options.rounds, peak=peak)),
+    for workload in workloads(model, trio, options.rows):
+        if options.only is None or workload.name.startswith(tuple(options.only)):
+            measured[workload.name] = {
+                **asdict(time_workload(workload, options.rounds, peak=peak)),
                 "commit": commit(),
             }
             save_result(name, options.device, {**result, "works": list(measured.values())})
@@ -79,7 +79,7 @@ def main() -> None:
 def earlier_results(benchmark: str, device: str | None) -> dict[str, Any]:
     """Read the workloads measured before, by name."""
     path = result_path(benchmark, device)
-    return {work["name"]: work for work in json.loads(path.read_text())["works"]} if path.is_file() else {}
+    return {entry["name"]: entry for entry in json.loads(path.read_text())["works"]} if path.is_file() else {}
 
 
 def arguments() -> argparse.Namespace:
@@ -110,7 +110,7 @@ def random_model(options: argparse.Namespace) -> LanguageModel:
 
 def workloads(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int | None) -> Iterator[Workload]:
     model.network.activate_adapter(model.adapter)
-    work = recording(model)
+    recorded = recording(model)
     site, texts = middle_site(model), chats(model)
     others = {
         f"{name}, {RECORDING_TOKENS} tokens at a time": read(rehost(model, backend), texts, site)
@@ -119,7 +119,7 @@ def workloads(model: LanguageModel, trio: Trio[LanguageModel] | None, rows: int 
     store, share = sae_store(model, texts, site)
     others["SAELens' store, packed, documents see each other"] = store
     units = {"SAELens' store, packed, documents see each other": share}
-    yield replace(work, variants={**work.variants, **others}, units=units)
+    yield replace(recorded, variants={**recorded.variants, **others}, units=units)
     if trio is not None:
         yield recording_all(trio)
     yield scoring(model)
