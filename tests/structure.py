@@ -14,8 +14,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "personaprobe"
 
-KINDS_OF_FEATURE = ("Direction", "Recipe", "DirectionRecipe", "Latents")
+KINDS_OF_FEATURE = ("Direction", "Recipe", "Latents", "DirectionTarget", "DirectionRecipe", "LatentsTarget")
 """Classes of which a feature may be an instance; code that asks which one it is would need a branch for each new kind."""
+
+CONVERSIONS = ("effects/targets/feature.py",)
+"""Modules that turn a public argument into a feature: the one place where a bare direction may be given."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def questions_of_kind() -> list[str]:
     return [
         f"{name_of(path)}:{node.lineno}"
         for path in modules()
+        if name_of(path) not in CONVERSIONS
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import pytest
-
 import structure
 
-LONG_FUNCTIONS: dict[str, str] = {}
+WIDE = "a verb of the command line: most of its lines are its options, which click passes as parameters"
+LONG_FUNCTIONS = {
+    "cli/verbs/evaluate.py evaluate": WIDE,
+    "cli/features/stability.py stability": WIDE,
+    "cli/features/search.py search": WIDE,
+    "cli/sae/train.py train": WIDE,
+}
 """Functions above the limit, with the reason."""
 
-CHANGING = pytest.mark.xfail(strict=False, reason="modules are still being divided")
+LONG_MODULES = {
+    "effects/verdict.py": "the table of rules stands in one place, beside the words that explain it",
+    "statistics/intervals.py": "intervals and their power share their private parts",
+}
+"""Modules above the limit, with the reason."""
 
 
 def test_no_folder_holds_more_files_than_a_reader_can_scan() -> None:
     assert {folder: n for folder, n in structure.files_per_folder().items() if n > 14} == {}
 
 
-@CHANGING
 def test_no_module_is_longer_than_a_reader_can_hold() -> None:
-    assert {module: n for module, n in structure.lines_per_module().items() if n > 320} == {}
+    long = {module: n for module, n in structure.lines_per_module().items() if n > 320}
+    assert {module: n for module, n in long.items() if module not in LONG_MODULES} == {}
 
 
-@CHANGING
 def test_no_function_is_longer_than_a_screen() -> None:
     long = {f"{f.module} {f.name}": f.lines for f in structure.functions() if f.lines > 50}
     assert {name: lines for name, lines in long.items() if name not in LONG_FUNCTIONS} == {}
 
 
-@CHANGING
 def test_no_code_asks_which_kind_of_feature_it_was_given() -> None:
     assert structure.questions_of_kind() == []

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 import personaprobe as pp
 from extension.test_report_section import SWEEP
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS
+from personaprobe.features.directions.sources import SOURCES
 from personaprobe.features.sae.training.architectures.registry import find_architecture
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer
 from personaprobe.models.loading import Placement
@@ -48,7 +49,7 @@ def how_tos() -> dict[str, str]:
         section.partition("\n")[0]: re.findall(r"```(?:python|toml)\n(.*?)```", section, re.DOTALL)
         for section in sections
     }
-    return {heading: "\n".join(code) for heading, code in blocks.items()}
+    return {heading: "\n".join(code) for heading, code in blocks.items() if code}
 
 
 HOW_TOS = how_tos()
@@ -64,6 +65,8 @@ class World:
         tiny: a trio of tiny checkpoints with questions.
         run: runs ``personaprobe``.
         saved_model: writes a tiny model of an architecture to a folder.
+        trio: three tiny models of words.
+        pairs: discovery questions for them.
     """
 
     code: str
@@ -71,6 +74,8 @@ class World:
     tiny: TinyTrio
     run: Callable[..., Result]
     saved_model: Callable[..., str]
+    trio: pp.Trio[pp.LanguageModel]
+    pairs: pp.PairSet
 
     def execute(self) -> Mapping[str, Any]:
         """Execute the block as a module of an outside package."""
@@ -99,6 +104,7 @@ class World:
 def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registrations of a how-to, and its module, end with its test."""
     monkeypatch.setitem(sys.modules, MODULE, types.ModuleType(MODULE))
+    monkeypatch.setattr(SOURCES, "_registered", {})
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, {})
 
@@ -127,6 +133,24 @@ def judge(world: World) -> None:
     assert isinstance(scored, pp.Scored)
     assert scored.raw == "2 words"
     assert isinstance(unscored, pp.Unscored)
+
+
+def source(world: World) -> None:
+    world.execute()
+    fitted = pp.find_feature("medians@1").target.fit(world.trio, pp.Discovery(world.pairs))
+    assert fitted.axis is not None
+    assert fitted.axis.source == "medians"
+
+
+def intervention(world: World) -> None:
+    dampen, base = world.execute()["Dampen"], world.trio.base
+    assert isinstance(dampen(pp.Site(1), 0.5), pp.Intervention)
+    bare, same, half = (
+        pp.preference_gaps(base.edited(*edits), world.pairs)
+        for edits in ((), (dampen(pp.Site(1), 1.0),), (dampen(pp.Site(1), 0.5),))
+    )
+    assert (bare == same).all()
+    assert not (bare == half).any()
 
 
 def objective(world: World) -> None:
@@ -168,6 +192,8 @@ CHECKS: Mapping[str, Callable[[World], None]] = {
     "An architecture": architecture,
     "A backend": backend,
     "A judge": judge,
+    "A source of directions": source,
+    "An intervention": intervention,
     "A training objective for dictionaries": objective,
     "An organism": organism,
     "A verb": verb,
@@ -182,12 +208,14 @@ def test_a_how_to_does_what_it_says(
     tiny: TinyTrio,
     run: Callable[..., Result],
     saved_model: Callable[..., str],
+    trio: pp.Trio[pp.LanguageModel],
+    pairs: pp.PairSet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert heading in CHECKS, "every how-to is held by a check here"
     (tmp_path / "checkpoints").mkdir()
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    CHECKS[heading](World(HOW_TOS[heading], tmp_path, tiny, run, saved_model))
+    CHECKS[heading](World(HOW_TOS[heading], tmp_path, tiny, run, saved_model, trio, pairs))
 
 
 def test_no_check_is_left_without_its_how_to() -> None:
