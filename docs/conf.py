@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from astroid.manager import AstroidManager
@@ -12,10 +13,10 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
 class OtherPackages:
-    """Names of modules that are not ours. Astroid would otherwise parse torch to infer types: a build of minutes."""
+    """Names of modules of other packages. Astroid would otherwise parse torch to infer types: a build of minutes."""
 
     def __contains__(self, module: str) -> bool:
-        return module.partition(".")[0] not in ("personaprobe", "builtins")
+        return module.partition(".")[0] not in {"personaprobe", *sys.stdlib_module_names}
 
 
 AstroidManager.brain["module_denylist"] = OtherPackages()
