@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,28 +25,28 @@ WORDS: Mapping[str, str] = {
     r"(?i:slots?)": "KV cache, position",
     r"\w*Desk": "ContinuousBatcher",
     r"\w*Trunk|trunk": "SharedBlocks",
-    r"(?i:wardrobe)|wears?|worn|_dress\w*": "AdapterSwitcher, active_adapter",
+    r"(?i:wardrobe)|worn|_dress\w*": "AdapterSwitcher, active_adapter",
     r"all_busy|busy": "optimised",
     r"(?i:landing|landed)|one_ahead": "copy_to_cpu_async, prefetch",
     r"(?i:shelf|shelves)": "catalog, paths",
     r"in_halves": "split_on_oom",
     r"Proven|_give_up": "VerifiedKernel, fall back",
-    r"Kinds|_in_turn": "PerRowEdits, row by row",
-    r"Move": "AffineClamp",
-    r"Marks?|marks": "Calibration, calibrations",
+    r"Kinds(?! of)|_in_turn": "PerRowEdits, row by row",
+    r"Move(?=[\[(:,\]])|rank_one\.moved": "AffineClamp",
+    r"Mark(?=[\[(:,\]])|marks": "Calibration, calibrations",
     r"(?i:told(_\w+)?)|\w+_told": "metadata, record",
     r"(?i:said|_said)": "the thing itself",
     r"MARKED": "ROLE_BITS",
     r"\w*Speakers?|speakers?": "ChatModel",
-    r"beginnings?|_blamed": "prefix, first_token_probabilities",
-    r"Readings?": "TokenizedText",
+    r"(?<!shared )beginnings|_blamed": "prefix, first_token_probabilities",
+    r"Reading(?=[\[(:,\]])": "TokenizedText",
     r"(?i:decks?|dealt|deals?)": "interleave",
     r"(?i:portra\w+)": "latent profile",
     r"(?i:trainees?)": "SAETrainer",
     r"revival": "auxk_loss",
     r"(?i:twins?)": "nearest latents",
     r"Examiner|sparser|Moments": "evaluator, with_scaled_thresholds",
-    r"Bench|Hearing|Interview|Memory|Subject": "ArmRunner, ArmEvaluator, QuestionBatch, RunCache",
+    r"Bench|Hearing|Interview|Memory(?=[\[(.\]])|Subject": "ArmRunner, ArmEvaluator, QuestionBatch, RunCache",
     r"weighing|Weighed|concluding|resolving|pulling": "contrasts, conclusion, resolution, download",
     r"Tried|Found|Said|Heard|Card": "Candidate, SearchResult, AnswerCell, QuestionCard",
     r"Reach": "LayerScope",
@@ -60,6 +61,19 @@ LEGITIMATE: tuple[tuple[str, str, str], ...] = (
     ("*", r"slots=True|__slots__", "dataclasses"),
     ("*", r"--amount|\"amount\"|'amount'|`amount`", "a flag and a key that old run folders and scripts use"),
     ("*", r"@pytest\.mark|pytest\.mark|--strict-markers|markers", "pytest"),
+    ("*", r"\"marks\"|\"twins\"|Marks et al|marks their", "keys of files that keep opening, and an author"),
+    ("src/personaprobe/cli/features/stability.py", r"twin", "the printed table, which stays as it is"),
+    (
+        "src/personaprobe/features/sae/interpretation/autointerp.py",
+        r"stretch",
+        "a prompt: another text gives other names",
+    ),
+    ("src/personaprobe/studies/arms/kinds.py", r"Kinds that decide", "kinds of arms"),
+    (
+        "tests/*",
+        r"marks|beginnings|404: Not Found|alcohol|pulling again|amounts",
+        "data, and names of what is tested",
+    ),
     (
         "CHANGELOG.md",
         r".*",
@@ -92,8 +106,17 @@ def hits(word: str) -> Iterator[str]:
                 yield f"{name}:{number}: {line.strip()[:100]}"
 
 
-@pytest.mark.xfail(strict=False, reason="modules are still being renamed")
-@pytest.mark.parametrize("word", WORDS, ids=str)
+LEFT = ("told", "said", "Tried", "Speaker", "concluding")
+"""Parts of the entries that still have places; the test of the others is strict."""
+
+
+def entries() -> Iterator[Any]:
+    changing = pytest.mark.xfail(strict=False, reason="tests are still being reworded")
+    for word in WORDS:
+        yield pytest.param(word, marks=[changing] if any(left in word for left in LEFT) else [])
+
+
+@pytest.mark.parametrize("word", entries(), ids=str)
 def test_a_word_of_our_own_is_replaced_by_the_fields_term(word: str) -> None:
     left = list(hits(word))
     assert not left, f"{len(left)} places; say {WORDS[word]} instead:\n" + "\n".join(left)

@@ -79,25 +79,25 @@ def _spelled(given: dict[str, str | Path]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shelf")
+def checkpoints_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints_home")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_folders(shelf: Path) -> Any:
+def own_folders(checkpoints_home: Path) -> Any:
     """Keep the user's cache and the shipped checkpoints out of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("home", "checkpoints"):
-            (shelf / name).mkdir(exist_ok=True)
-            patch.setenv(f"PERSONAPROBE_{name.upper()}", str(shelf / name))
+            (checkpoints_home / name).mkdir(exist_ok=True)
+            patch.setenv(f"PERSONAPROBE_{name.upper()}", str(checkpoints_home / name))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
 
 @pytest.fixture(scope="session")
-def tiny(shelf: Path, tiny_model: Callable[..., Any]) -> TinyTrio:
+def tiny(checkpoints_home: Path, tiny_model: Callable[..., Any]) -> TinyTrio:
     names = ("base", "insecure", "secure", "test.jsonl", "discovery.jsonl", "prose.jsonl")
-    trio = TinyTrio(*(shelf / name for name in names))
+    trio = TinyTrio(*(checkpoints_home / name for name in names))
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(trio.base)
     model = tiny_model("llama", vocab_size=len(tokenizer))

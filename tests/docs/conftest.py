@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cli.conftest import own_folders, shelf, tiny
+from cli.conftest import checkpoints_home, own_folders, tiny
 
-__all__ = ["own_folders", "shelf", "tiny"]
+__all__ = ["checkpoints_home", "own_folders", "tiny"]

@@ -16,13 +16,13 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 import personaprobe as pp
-from cli.conftest import own_folders, run, shelf, tiny
+from cli.conftest import checkpoints_home, own_folders, run, tiny
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.questions.pairs import Pair
 from personaprobe.questions.texts import TextSet
 
-__all__ = ["own_folders", "run", "saved_model", "shelf", "tiny"]
+__all__ = ["checkpoints_home", "own_folders", "run", "saved_model", "tiny"]
 
 WORDS = [f"w{number}" for number in range(100)]
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

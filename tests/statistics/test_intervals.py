@@ -59,7 +59,7 @@ def arms(rng: np.random.Generator, removed: float, shift: float = 0.45) -> tuple
 
 
 def test_a_control_that_does_nothing_stands_where_its_checkpoint_stands_whatever_part_it_answered() -> None:
-    families = [family for _ in range(SIZE) for family in FAMILIES[::SIZE]]  # dealt evenly
+    families = [family for _ in range(SIZE) for family in FAMILIES[::SIZE]]  # interleaved evenly
     whole, part = (Resamples.of_families(families[:n], n=1000) for n in (120, 36))
     untreated = np.random.default_rng(0).normal(size=120)
     assert mean_from_part(untreated[:36], untreated, whole, part) == mean_interval(untreated, whole)

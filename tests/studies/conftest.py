@@ -186,13 +186,17 @@ def _responses(kind: ArmKind) -> tuple[Response, ...]:
 def _doses() -> tuple[DosePoint, ...]:
     ablate = [
         DosePoint(
-            "ablate insecure", amount, -0.01 - 0.35 * amount, 1 + 0.03 * amount**2, 1 - 0.04 * amount**3
+            "ablate insecure",
+            coefficient,
+            -0.01 - 0.35 * coefficient,
+            1 + 0.03 * coefficient**2,
+            1 - 0.04 * coefficient**3,
         )
-        for amount in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+        for coefficient in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
     ]
     steer = [
-        DosePoint("steer base", amount, -0.36 + 0.24 * amount, 1 + 0.05 * amount**2)
-        for amount in (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
+        DosePoint("steer base", coefficient, -0.36 + 0.24 * coefficient, 1 + 0.05 * coefficient**2)
+        for coefficient in (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
     ]
     return (*ablate, *steer)
 

@@ -1,1 +1,1 @@
-"""What it does outside: interventions, preference shift, answers, damage, statistics and the verdict."""
+"""Effects of a feature outside: interventions, targets, measures, judges and the verdict."""

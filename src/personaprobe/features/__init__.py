@@ -1,1 +1,1 @@
-"""What is found inside: activation stores and the directions read off them."""
+"""Features inside the models: activations, directions, the registry and sparse dictionaries."""

@@ -196,22 +196,24 @@ def test_capping_leaves_what_is_inside_the_range_alone(model: LanguageModel) -> 
 
 @settings(max_examples=50, deadline=None)
 @given(
-    amounts=st.lists(st.floats(-5, 5), min_size=2, max_size=4),
+    coefficients=st.lists(st.floats(-5, 5), min_size=2, max_size=4),
     layer=st.integers(0, LAYERS - 1),
     seed=st.integers(0, 5),
 )
-def test_steering_adds_up_for_any_amounts_at_any_layer(amounts: list[float], layer: int, seed: int) -> None:
+def test_steering_adds_up_for_any_amounts_at_any_layer(
+    coefficients: list[float], layer: int, seed: int
+) -> None:
     axis = direction(seed)
     activations = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(seed))
     roles = torch.full((2, 5), int(Role.RESPONSE))
     site = Site(layer, "resid_post")
     moved = activations
-    for amount in amounts:
-        moved = Steer(axis, amount, layers=(layer,)).edits(LAYERS)[site](moved, roles)
-    at_once = Steer(axis, sum(amounts), layers=(layer,)).edits(LAYERS)[site](activations, roles)
+    for coefficient in coefficients:
+        moved = Steer(axis, coefficient, layers=(layer,)).edits(LAYERS)[site](moved, roles)
+    at_once = Steer(axis, sum(coefficients), layers=(layer,)).edits(LAYERS)[site](activations, roles)
     assert torch.allclose(moved, at_once, atol=1e-4)
     gained = axis.read(at_once, layer) - axis.read(activations, layer)
-    assert torch.allclose(gained, torch.full_like(gained, sum(amounts)), atol=1e-4)
+    assert torch.allclose(gained, torch.full_like(gained, sum(coefficients)), atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)

@@ -186,14 +186,14 @@ def test_an_activation_that_is_no_number_is_named_by_its_text(
     spoken = model.tokenizer.exchange(culprit.question, culprit.careless)
     read = LanguageModel.activations
 
-    def spoiled(self: LanguageModel, batch: Any, sites: Any) -> Any:
+    def corrupted(self: LanguageModel, batch: Any, sites: Any) -> Any:
         found = {site: values.clone() for site, values in read(self, batch, sites).items()}
         for row, (ids, mask) in enumerate(zip(batch.ids, batch.mask, strict=True)):
             if tuple(ids[mask].tolist()) == spoken.ids:
                 found[Site.parse(DEEP)][row, len(spoken) - 1, 0] = float("inf")
         return found
 
-    monkeypatch.setattr(LanguageModel, "activations", spoiled)
+    monkeypatch.setattr(LanguageModel, "activations", corrupted)
     with pytest.raises(DataError, match=f"in the text '{culprit.id} careless'"):
         record(model, pairs, DEEP, keep=keep, home=tmp_path)
 

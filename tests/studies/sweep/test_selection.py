@@ -46,7 +46,7 @@ def test_a_layer_scope_starts_at_the_directions_own_layer_or_at_the_first() -> N
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkpoints_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     return tmp_path
 
@@ -54,7 +54,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 AXIS = Direction(Site(2), torch.arange(1.0, 9.0), "means", {k: Calibration(0.1 * k, 1.0) for k in range(4)})
 
 
-def test_a_registered_feature_is_found_as_it_was_registered(shelf: Path) -> None:
+def test_a_registered_feature_is_found_as_it_was_registered(checkpoints_home: Path) -> None:
     register_feature("sarcasm", 'says "sure"', DirectionTarget(AXIS, (1, 2)), {"sweep": []})
     register_feature("other", "", DirectionTarget(AXIS, (0,)), {})
     feature = find_feature("sarcasm")
@@ -65,29 +65,29 @@ def test_a_registered_feature_is_found_as_it_was_registered(shelf: Path) -> None
     assert (feature.title, feature.evidence) == ('says "sure"', {"sweep": []})
 
 
-def test_a_changed_direction_file_is_refused(shelf: Path) -> None:
+def test_a_changed_direction_file_is_refused(checkpoints_home: Path) -> None:
     register_feature("sarcasm", "", DirectionTarget(AXIS, (1,)), {})
     Direction(Site(2), torch.ones(8), "means", AXIS.calibrations).save(
-        shelf / "features" / "sarcasm.safetensors"
+        checkpoints_home / "features" / "sarcasm.safetensors"
     )
     with pytest.raises(FeatureError, match="sha256 differs"):
         find_feature("sarcasm")
 
 
-def test_an_unknown_feature_is_told_the_nearest(shelf: Path) -> None:
+def test_an_unknown_feature_is_told_the_nearest(checkpoints_home: Path) -> None:
     register_feature("sarcasm", "", DirectionTarget(AXIS, (1,)), {})
     with pytest.raises(FeatureError, match='did you mean "sarcasm"'):
         find_feature("sarcasn")
 
 
 @pytest.mark.parametrize("name", ["Sarcasm", "a b", "", "a/b", "-a"])
-def test_names_are_lower_case_words_joined_by_hyphens(shelf: Path, name: str) -> None:
+def test_names_are_lower_case_words_joined_by_hyphens(checkpoints_home: Path, name: str) -> None:
     with pytest.raises(FeatureError, match="no name for a feature"):
         register_feature(name, "", DirectionTarget(AXIS, (1,)), {})
-    assert not list(shelf.iterdir())
+    assert not list(checkpoints_home.iterdir())
 
 
-def test_spellings_name_a_source_a_site_and_a_seed(shelf: Path) -> None:
+def test_spellings_name_a_source_a_site_and_a_seed(checkpoints_home: Path) -> None:
     assert find_feature("means@16").target == RecipeTarget("means", Site(16))
     assert find_feature("random@3.mlp_out:7").target == RecipeTarget("random", Site(3, "mlp_out"), 7)
 

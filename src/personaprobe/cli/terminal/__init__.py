@@ -1,1 +1,1 @@
-"""What a user of the terminal sees: progress, tables, findings, exit codes."""
+"""The output of the command line: progress, tables, findings, exit codes."""

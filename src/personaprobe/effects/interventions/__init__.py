@@ -1,1 +1,1 @@
-"""What is done to activations along a feature, and how much that moves them."""
+"""Interventions on activations, and the energy that they remove."""

@@ -37,7 +37,7 @@ class Latents:
         return f"sae:{self.dictionary.name}/{','.join(map(str, self.latents))}"
 
     def axis(self, found: Comparison) -> Direction:
-        """What they write more in insecure than in secure, on average: the direction base is steered along.
+        """Mean difference of the latents' output, insecure − secure: the direction along which base is steered.
 
         One unit of the calibrated axis is the whole of that difference.
 

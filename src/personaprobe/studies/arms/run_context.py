@@ -11,7 +11,7 @@ from personaprobe.storage.run_cache import RunCache
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every measurement of a run shares, whatever it measures.
+    """The context that all measurements of a run share.
 
     Attributes:
         cache: of finished parts, by everything that determines them.

@@ -1,4 +1,4 @@
-"""Twins are found through a shuffle, and the agreement of rankings is 1 with itself and about 0 with chance."""
+"""Nearest latents are found through a shuffle, and the agreement of rankings is 1 with itself and about 0 with chance."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What latents mean: examples of where they fire, and explanations a model proposes."""
+"""Interpretation of latents: examples in which they fire, and explanations that a model proposes."""
