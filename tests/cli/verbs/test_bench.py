@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from personaprobe.cli.main import cli
-from personaprobe.studies.speed.timing import TimedWorkload, Workload, time_workload
 
 if TYPE_CHECKING:
     from cli.conftest import TinyTrio
@@ -51,22 +49,3 @@ def test_the_reference_is_as_fast_as_itself(record: dict[str, Any]) -> None:
         assert (first["ratio"], first["slowest"], first["fastest"]) == (1.0, 1.0, 1.0)
         assert others
         assert all(0 < other["slowest"] <= other["ratio"] <= other["fastest"] for other in others)
-
-
-def test_speeds_are_taken_in_turn_and_by_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, order = [0.0], []
-
-    def takes(name: str, seconds: float) -> Callable[[], None]:
-        def run() -> None:
-            order.append(name)
-            now[0] += seconds
-
-        return run
-
-    monkeypatch.setattr("personaprobe.studies.speed.timing.time.perf_counter", lambda: now[0])
-    variants = {"one": takes("one", 2.0), "ten": takes("ten", 5.0)}
-    timed = time_workload(Workload("w", variants, lambda: "alike", {"ten": 10}), 3)
-    assert order == ["one", "ten"] * 3
-    assert isinstance(timed, TimedWorkload)
-    assert timed.speeds["ten"].ratio == pytest.approx(4.0)
-    assert timed.speeds["ten"].seconds == pytest.approx(0.5)

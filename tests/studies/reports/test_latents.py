@@ -20,7 +20,7 @@ from personaprobe.features.sae.interpretation.latent_profile import LatentProfil
 from personaprobe.site import Site
 from personaprobe.studies.reports.latents import LatentPage, latents_data, make_pages, neuronpedia_page
 from personaprobe.studies.reports.page import heat
-from personaprobe.studies.reports.run_folder import write_report
+from personaprobe.studies.reports.run_folder import remake_report, write_report
 
 ROWS = torch.eye(8)
 DICTIONARY = Dictionary(Site(3), ROWS, torch.zeros(8), ROWS, torch.zeros(8), ReLU(), name="demo<sae>")
@@ -103,6 +103,19 @@ def test_a_release_on_neuronpedia_is_linked_and_others_are_not(folder: Path, tmp
     )
     assert neuronpedia_page(None, 2) is None
     assert "neuronpedia" not in (folder / "latent-2.html").read_text()
+
+
+def test_pages_are_made_again_to_the_byte_also_where_a_value_was_not_measured(tmp_path: Path) -> None:
+    unmeasured = Ranking("delta", np.arange(8.0), np.full(8, np.nan), np.full(8, np.nan))
+    write_pages(
+        DICTIONARY, make_pages([profile(2), profile(5)], [unmeasured], names={2: Name("calm")}), tmp_path
+    )
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert b"q = not measured" in before["latent-2.html"]
+    for name in PAGES:
+        (tmp_path / name).unlink()
+    assert remake_report(tmp_path) == [tmp_path / "index.html"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_heat_grows_with_the_activation() -> None:

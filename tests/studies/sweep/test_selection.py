@@ -15,7 +15,6 @@ from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.studies.arms.plan import StudyPlan
-from personaprobe.studies.replication.seeds import seeds_table
 from personaprobe.studies.sweep.grid import Cell, layers_of
 from personaprobe.studies.sweep.selection import allowed
 
@@ -109,17 +108,6 @@ def test_controls_answer_a_first_part_that_deals_families_evenly() -> None:
 
 def test_one_seed_decides_everything_that_is_drawn() -> None:
     assert StudyPlan(seed=9).sampling.seed == 9
-
-
-def test_seeds_are_told_side_by_side() -> None:
-    interval = {"value": 0.2, "low": 0.1, "high": 0.3}
-    row = dict.fromkeys(("base", "secure", "insecure", "shift"), interval)
-    undefined = dict.fromkeys(("value", "low", "high"))
-    table = seeds_table(
-        [{"name": "seed-0", **row, "fraction_removed": undefined, "last_losses": [2.0, 1.9]}], "f"
-    )
-    assert "| seed-0 | 0.200 [0.100, 0.300] |" in table
-    assert "undefined | 2.00, 1.90 |" in table
 
 
 def test_a_bare_direction_is_ablated_wherever_it_is_calibrated() -> None:

@@ -179,8 +179,9 @@ def _rendered(run: Path, run_format: RunFormat) -> Mapping[str, str]:
         UndefinedError,
     ) as error:
         # the schema is the right one, and yet a value is missing or of another type
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DataError(
-            f"{path} is damaged: its page cannot be made ({type(error).__name__}: {error}); run the study again"
+            f"{path} is damaged: its page cannot be made ({reason}); run the study again"
         ) from error
 
 
