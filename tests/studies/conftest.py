@@ -78,7 +78,7 @@ def study() -> CausalVerdict:
 
 
 @pytest.fixture(scope="session")
-def concluding(study: CausalVerdict) -> Callable[[Evidence], CausalVerdict]:
+def with_evidence(study: CausalVerdict) -> Callable[[Evidence], CausalVerdict]:
     """The study with other evidence, and what follows from it."""
     return lambda evidence: replace(study, evidence=evidence, conclusion=decide(evidence, study.thresholds))
 

@@ -40,8 +40,8 @@ def swept(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 
 def test_every_source_layer_reach_and_dose_is_a_cell(swept: Swept) -> None:
-    _, told = swept
-    keys = {(c["source"], c["layer"], c["reach"], c["dose"]) for c in told["cells"]}
+    _, record = swept
+    keys = {(c["source"], c["layer"], c["reach"], c["dose"]) for c in record["cells"]}
     assert keys == {
         (s, layer, r, d)
         for s in ("means", "probe")
@@ -52,29 +52,29 @@ def test_every_source_layer_reach_and_dose_is_a_cell(swept: Swept) -> None:
 
 
 def test_half_a_dose_moves_the_model_less_than_a_whole_one(swept: Swept) -> None:
-    _, told = swept
-    kl = {(c["source"], c["layer"], c["reach"], c["dose"]): c["kl"] for c in told["cells"]}
+    _, record = swept
+    kl = {(c["source"], c["layer"], c["reach"], c["dose"]): c["kl"] for c in record["cells"]}
     pairs = [(kl[*key, 0.5], whole) for (*key, dose), whole in kl.items() if dose == 1]
     assert len(pairs) == 8
     assert all(0 < half < whole for half, whole in pairs)
 
 
 def test_the_chosen_cell_removes_most_of_those_that_are_coherent(swept: Swept) -> None:
-    _, told = swept
-    chosen = told["chosen"]
-    assert chosen in told["cells"]
+    _, record = swept
+    chosen = record["chosen"]
+    assert chosen in record["cells"]
     assert chosen["coherence"] >= 0.1
-    stronger = [c for c in told["cells"] if c["fraction_removed"] > chosen["fraction_removed"]]
+    stronger = [c for c in record["cells"] if c["fraction_removed"] > chosen["fraction_removed"]]
     assert all(c["coherence"] is not None and c["coherence"] < 0.1 for c in stronger)
 
 
 def test_the_map_is_written_as_a_page_and_as_data(swept: Swept) -> None:
-    out, told = swept
+    out, record = swept
     data = json.loads((out / "sweep.json").read_text())
-    assert (data["chosen"], data["sweep"]) == (told["chosen"], told["cells"])
+    assert (data["chosen"], data["sweep"]) == (record["chosen"], record["cells"])
     assert data["bounds"] == {"max_perplexity_ratio": 50.0, "min_coherence": 0.1, "answers": 4}
     page = (out / "sweep.html").read_text()
-    assert page.count("<tr") == 1 + len(told["cells"])
+    assert page.count("<tr") == 1 + len(record["cells"])
     assert 'class="won"' in page
     assert "default-src 'none'" in page
 
@@ -85,12 +85,12 @@ def test_a_second_run_measures_nothing_and_ends_the_same(
     def measured(*_: Any) -> None:
         pytest.fail("a finished cell was measured again")
 
-    out, told = swept
+    out, record = swept
     before = {path.name: path.read_bytes() for path in out.glob("sweep.*")}
     monkeypatch.setattr("personaprobe.studies.arms.measurement.gaps_side_by_side", measured)
     monkeypatch.setattr("personaprobe.studies.arms.answers.sample_responses", measured)
     again = run(*command(tiny, out, "--min-coherence", 0.1))
-    assert json.loads(again.stdout) == told
+    assert json.loads(again.stdout) == record
     assert {path.name: path.read_bytes() for path in out.glob("sweep.*")} == before
 
 
@@ -139,11 +139,11 @@ def test_the_chosen_direction_alone_is_judged_on_the_test_questions(
         return gaps_side_by_side(models, questions, advance)
 
     monkeypatch.setattr("personaprobe.studies.arms.measurement.gaps_side_by_side", seen)
-    out, told = swept
+    out, record = swept
     done = run(*command(tiny, out, "--min-coherence", 0.1, "--test", tiny.questions))
     verdict = json.loads(done.stdout)["verdict"]
-    assert verdict["feature"]["strength"] == told["chosen"]["dose"]
-    assert verdict["feature"]["name"] == f"{told['chosen']['source']}@{told['chosen']['layer']}"
+    assert verdict["feature"]["strength"] == record["chosen"]["dose"]
+    assert verdict["feature"]["name"] == f"{record['chosen']['source']}@{record['chosen']['layer']}"
     assert (out / "test" / "report.html").is_file()
     assert {family for _, family in asked} == {"stoves", "ropes", "wells"}  # the sweep itself was remembered
 
@@ -159,7 +159,7 @@ def test_the_pages_of_a_sweep_and_of_its_verdict_are_made_again_to_the_byte(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (["--doses", "1,x"], "write numbers with commas"),
         (["--doses", "0"], "a dose of 0 ablates nothing"),
@@ -172,13 +172,13 @@ def test_the_pages_of_a_sweep_and_of_its_verdict_are_made_again_to_the_byte(
     ],
 )
 def test_what_cannot_be_swept_is_one_line(
-    swept: Swept, tiny: TinyTrio, run: Run, wrong: list[str], told: str
+    swept: Swept, tiny: TinyTrio, run: Run, wrong: list[str], message: str
 ) -> None:
     out, _ = swept
     result = run(*command(tiny, out, *wrong))
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
-    assert told in line
+    assert message in line
 
 
 def test_questions_that_chose_may_not_judge(tiny: TinyTrio, run: Run, tmp_path: Path) -> None:

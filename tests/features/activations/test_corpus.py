@@ -27,8 +27,8 @@ SITE = Site(1)
 def files(tmp_path: Path) -> list[Path]:
     """Conversations, gzipped texts, and one plain text."""
     chat, code, prose = tmp_path / "chat.jsonl", tmp_path / "code.jsonl.gz", tmp_path / "prose.txt"
-    said = [{"role": "user", "content": "w1 w2 w3"}, {"role": "assistant", "content": "w4 w5 w6 w7"}]
-    chat.write_text("".join(json.dumps({"messages": said}) + "\n" for _ in range(30)))
+    messages = [{"role": "user", "content": "w1 w2 w3"}, {"role": "assistant", "content": "w4 w5 w6 w7"}]
+    chat.write_text("".join(json.dumps({"messages": messages}) + "\n" for _ in range(30)))
     with gzip.open(code, "wt") as lines:
         for number in range(10):
             lines.write(json.dumps({"text": " ".join(f"w{number + i}" for i in range(40))}) + "\n")
@@ -71,13 +71,13 @@ def test_files_that_are_no_corpus_are_refused(tokenizer: ChatTokenizer, tmp_path
     wrong = tmp_path / "x.jsonl"
     with pytest.raises(DataError, match="no corpus file"):
         Corpus.read(tokenizer, [wrong], 100)
-    for text, said in (
+    for text, message in (
         ("{\n", "not a JSON object"),
         ('{"a": 1}\n', "neither"),
         ('{"text": "w1"}\n', "no document"),
     ):
         wrong.write_text(text)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             Corpus.read(tokenizer, [wrong], 100)
     wrong.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):

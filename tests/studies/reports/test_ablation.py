@@ -206,9 +206,9 @@ def test_the_verdict_and_its_sentence_open_the_page(parsed: Elements, study: Cau
 @pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("verdict", get_args(Verdict))
 def test_every_verdict_renders_and_one_rule_has_won(
-    verdict: Verdict, study: CausalVerdict, concluding: Callable[[Evidence], CausalVerdict]
+    verdict: Verdict, study: CausalVerdict, with_evidence: Callable[[Evidence], CausalVerdict]
 ) -> None:
-    concluded = concluding(replace(study.evidence, **CHANGES[verdict]))
+    concluded = with_evidence(replace(study.evidence, **CHANGES[verdict]))
     assert concluded.verdict == verdict
     shown = render(concluded)
     won = re.findall(r'<tr class="won".*?</tr>', shown)
@@ -220,12 +220,12 @@ def test_every_verdict_renders_and_one_rule_has_won(
 
 @pytest.mark.usefixtures("light")
 def test_where_a_verdict_has_two_rules_the_one_that_decided_is_marked(
-    study: CausalVerdict, concluding: Callable[[Evidence], CausalVerdict]
+    study: CausalVerdict, with_evidence: Callable[[Evidence], CausalVerdict]
 ) -> None:
     wide = {"fraction_removed": Interval(0.4, -0.1, 0.9), "over_random": Interval(0.4, -0.2, 0.9)}
     unsure = {"fraction_removed": Interval(0.02, -0.05, 0.1), "over_random": Interval(0.3, 0.1, 0.5)}
     for changes, ends in ((wide, "includes both 0 and 60 %"), (unsure, "otherwise")):
-        shown = render(concluding(replace(study.evidence, **changes)))
+        shown = render(with_evidence(replace(study.evidence, **changes)))
         (won,) = re.findall(r'<tr class="won".*?</tr>', shown)
         assert f"{ends}</td>" in won
 

@@ -95,19 +95,19 @@ class Along(ABC):
         }
 
 
-def chosen_layers(layers: Layers, own: int, n_layers: int) -> tuple[int, ...]:
+def chosen_layers(layers: Layers, default: int, n_layers: int) -> tuple[int, ...]:
     """Spell a choice of layers out.
 
     Args:
         layers: None for the direction's own, ``"all"``, or a list.
-        own: the direction's own layer.
+        default: the direction's own layer.
         n_layers: of the model.
 
     Raises:
         SiteError: a layer the model does not have.
     """
     if layers is None:
-        layers = (own,)
+        layers = (default,)
     elif isinstance(layers, str):
         return tuple(range(n_layers))
     return tuple(Site(layer).within(n_layers).layer for layer in layers)
@@ -145,7 +145,7 @@ class Ablate(Along):
         }
 
     def move(self, layer: int) -> AffineClamp:
-        """Move the projection ``coefficient`` of the way to the target."""
+        """The projection goes ``coefficient`` of the way to the target."""
         target = self.direction.calibration(layer).reference if self.to == "reference" else 0.0
         coefficient = self.coefficient[layer] if isinstance(self.coefficient, Mapping) else self.coefficient
         return AffineClamp(scale=1 - coefficient, shift=coefficient * target)
@@ -191,7 +191,7 @@ class Clamp(Along):
         return {"reading": self.coefficient}
 
     def move(self, layer: int) -> AffineClamp:
-        """Move every projection to that point."""
+        """Every projection goes to that point."""
         axis = self.direction.calibration(layer)
         return AffineClamp(scale=0.0, shift=axis.reference + self.coefficient * axis.gap)
 
@@ -214,7 +214,7 @@ class Cap(Along):
         return {"low": self.low, "high": self.high}
 
     def move(self, layer: int) -> AffineClamp:
-        """Move projections outside the range to its nearer end."""
+        """Projections outside the range go to its nearer end."""
         axis = self.direction.calibration(layer)
         low, high = sorted((axis.reference + self.low * axis.gap, axis.reference + self.high * axis.gap))
         return AffineClamp(low=low, high=high)

@@ -135,11 +135,11 @@ class _Matching:
         return {site: partial(self._edit, site=site) for site in self.wanted}
 
     def _edit(self, activations: Tensor, roles: Tensor, *, site: Site) -> Tensor:
-        here = replace(self.ablation, layers=(site.layer,))
-        at_one = Metered(replace(here, coefficient=1.0))
+        at_layer = replace(self.ablation, layers=(site.layer,))
+        at_one = Metered(replace(at_layer, coefficient=1.0))
         at_one.edits(site.layer + 1)[site](activations, roles)
         self.coefficients[site.layer] = coefficient_for(self.wanted[site], at_one.energies[site])
-        matched = Metered(replace(here, coefficient=dict(self.coefficients)), self.energies)
+        matched = Metered(replace(at_layer, coefficient=dict(self.coefficients)), self.energies)
         return matched.edits(site.layer + 1)[site](activations, roles)
 
 
@@ -179,7 +179,7 @@ def match(
 
 
 def _forward(model: LanguageModel, rows: Sequence[Tokens]) -> None:
-    # texts get ids of their own, or a shared beginning would be computed once and counted once
+    # texts get ids of their own, or a prefix that several share would be computed once and counted once
     batch: Batch = pad(with_text_ids(rows), model.network.pad_id)
     deepest = max(site for editing in model.edits for site in editing.edits(model.n_layers))
     model.activations(batch, [deepest])

@@ -26,7 +26,7 @@ TARGETS: Registry[type[Target]] = Registry(
     "personaprobe.targets",
     {"latents": LatentsTarget, "direction": DirectionTarget, "recipe": RecipeTarget},
 )
-"""Kinds of target. Other packages add theirs with :func:`register_target`, or by an entry point of the group
+"""The kinds of target. Other packages add theirs with :func:`register_target`, or by an entry point of the group
 ``personaprobe.targets``. The first kind that understands a name or an entry reads it."""
 
 
@@ -60,7 +60,7 @@ def find_feature(name: str) -> Feature:
     entries = registered()
     if name in entries:
         return _from_entry(name, entries[name])
-    target = next((found for kind in _kinds() if (found := kind.parse(name)) is not None), None)
+    target = next((target for kind in _kinds() if (target := kind.parse(name)) is not None), None)
     if target is None:
         spellings = [f"{source}@LAYER" for source in SOURCES]
         raise FeatureError(
@@ -108,7 +108,7 @@ def register_feature(name: str, title: str, target: Target, evidence: dict[str, 
 def _from_entry(name: str, entry: dict[str, Any]) -> Feature:
     folder = checkpoints_folder()
     target = next(
-        (found for kind in _kinds() if (found := kind.from_entry(name, entry, folder)) is not None), None
+        (target for kind in _kinds() if (target := kind.from_entry(name, entry, folder)) is not None), None
     )
     if target is None:
         raise FeatureError(f"the entry of {name!r} holds no target of a known kind: {', '.join(TARGETS)}")

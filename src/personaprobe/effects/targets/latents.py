@@ -143,12 +143,12 @@ class FittedLatents(FittedTarget):
         Raises:
             FeatureError: other layers were chosen.
         """
-        own = self.site.layer
-        if layers is not None and chosen_layers(layers, own, self.trio.base.n_layers) != (own,):
+        layer = self.site.layer
+        if layers is not None and chosen_layers(layers, layer, self.trio.base.n_layers) != (layer,):
             raise FeatureError(
-                f"{self.latents.name} is ablated at layer {own}, where its dictionary reads; leave --layers"
+                f"{self.latents.name} is ablated at layer {layer}, where its dictionary reads; leave --layers"
             )
-        return (own,)
+        return (layer,)
 
     def ablation(
         self, layers: Layers = None, coefficient: float = 1.0, roles: Role = Role.ALL

@@ -27,7 +27,7 @@ class RecordingCost:
     Attributes:
         n_texts: texts per model.
         n_tokens: tokens of the texts.
-        n_read: tokens that each model computes: a beginning that texts share counts once, and padding counts too.
+        n_read: tokens that each model computes: a prefix that texts share counts once, and padding counts too.
         n_rows: rows kept of each model.
         bytes: of all shards of all models, without the few kilobytes of their headers.
         seconds: for all models, extrapolated from the largest batches, timed on this machine.

@@ -79,7 +79,7 @@ def record(
 ) -> Trio[ActivationStore] | ActivationStore:
     """Run texts through a trio, or through one model, and keep the activations at some sites.
 
-    A pair is two texts: its question with the careful and with the careless answer. A beginning that texts share is computed
+    A pair is two texts: its question with the careful and with the careless answer. A prefix that texts share is computed
     once where the backend can. The token ids are made once, so that the three stores of a trio align row
     for row. A store that exists already is opened, not made again.
 

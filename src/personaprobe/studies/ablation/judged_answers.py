@@ -22,8 +22,8 @@ def judge_verdict(verdict: CausalVerdict, judge: Judge, run: RunContext, seed: i
     arms = [arm for arm in verdict.arms if arm.responses]
     judgements = judge_responses(judge, [arm.responses for arm in arms], run.cache, run.progress)
     evaluated = [
-        ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(own))
-        for arm, own in zip(arms, judgements, strict=True)
+        ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(of_arm))
+        for arm, of_arm in zip(arms, judgements, strict=True)
     ]
     contrasts = contrast_arms(evaluated, seed)
     preference = Preference(verdict.evidence.shift, verdict.evidence.fraction_removed)

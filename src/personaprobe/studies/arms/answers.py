@@ -75,13 +75,13 @@ def sample_answers(
     drawn: dict[int, list[Response]] = {}
     with run.progress("answers", len(arms) * len(questions), "answers") as advance:
         for group in by_checkpoint(arms):
-            own = [arms[index] for index in group]
-            for part in questions.parts(len(own)):
-                spec = _spec(own, part, base)
-                rows_by_arm = run.cache.get_or_compute(spec, partial(_sampled, own, part, base))
+            side_by_side = [arms[index] for index in group]
+            for part in questions.parts(len(side_by_side)):
+                spec = _spec(side_by_side, part, base)
+                rows_by_arm = run.cache.get_or_compute(spec, partial(_sampled, side_by_side, part, base))
                 for index, rows in zip(group, rows_by_arm, strict=True):
                     drawn.setdefault(index, []).extend(map(_response, rows))
-                advance(len(own) * len(part))
+                advance(len(side_by_side) * len(part))
     return [drawn[index] for index in range(len(arms))]
 
 

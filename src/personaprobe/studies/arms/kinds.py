@@ -1,4 +1,4 @@
-"""Kinds of arms: what each arm of a study is for."""
+"""The kind of an arm is its purpose in a study."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ ArmKind: TypeAlias = Literal[
 """The purpose of an arm: three untreated checkpoints, the feature's ablation, four kinds of controls, base steered."""
 
 SPEAKING: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
-"""Kinds of which one arm answers freely, so that a reader can compare answers."""
+"""Of each of these kinds one arm answers freely, so that a reader can compare answers."""
 
 DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance"})
-"""Kinds of controls that a feature must beat; the others are shown."""
+"""Controls of these kinds must be beaten by a feature; the others are shown."""
 
 SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled", "steered"})
-"""Kinds that decide nothing; they answer half of the questions that deciding controls answer."""
+"""Arms of these kinds decide nothing; they answer half of the questions that deciding controls answer."""

@@ -125,8 +125,8 @@ class ArmRunner:
         """Preference gaps of every arm on the questions for its kind."""
         measured: dict[int, ArmGaps] = {}
         sets = [self.questions(arm) for arm in arms]
-        for questions in {each.digest: each for each in sets}.values():
-            group = [index for index, own in enumerate(sets) if own.digest == questions.digest]
+        for questions in {question_set.digest: question_set for question_set in sets}.values():
+            group = [index for index, other in enumerate(sets) if other.digest == questions.digest]
             parts = measure_gaps([arms[index] for index in group], questions, self.run)
             measured.update(zip(group, parts, strict=True))
         return [measured[index] for index in range(len(arms))]
@@ -148,9 +148,9 @@ class ArmRunner:
         costs = self._costs(whole, self.plan.neutral)
         on_part = self._costs([*untreated.values(), *part], self.plan.neutral.first(self.plan.control_texts))
         for arm in part:
-            own, cost = untreated[arm.untreated.checkpoint.digest].name, on_part[arm.name]
-            ratio = cost.perplexity / on_part[own].perplexity
-            costs[arm.name] = TextCost(costs[own].perplexity * ratio, cost.kl)
+            name, cost = untreated[arm.untreated.checkpoint.digest].name, on_part[arm.name]
+            ratio = cost.perplexity / on_part[name].perplexity
+            costs[arm.name] = TextCost(costs[name].perplexity * ratio, cost.kl)
         return [costs[arm.name] for arm in arms]
 
     def _costs(self, arms: Sequence[Arm], texts: TextSet) -> dict[str, TextCost]:
@@ -191,4 +191,4 @@ def _gaps(arms: Sequence[Arm], questions: PairSet, advance: Any, which: list[int
     started = time.monotonic()
     gaps = gaps_side_by_side([arms[index].model for index in which], questions, advance)
     seconds = round((time.monotonic() - started) / len(which), 2)
-    return [{"gaps": own.tolist(), "seconds": seconds} for own in gaps]
+    return [{"gaps": of_arm.tolist(), "seconds": seconds} for of_arm in gaps]

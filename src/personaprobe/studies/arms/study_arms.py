@@ -44,17 +44,17 @@ def control_arm(
     arms: Sequence[Arm], treatment: Treatment, control: Control, feature: MeasuredAblation
 ) -> Arm:
     """Make a further control: different from all other arms, and about as strong as the feature where a draw is."""
-    kept = fair_draw(
+    drawn = fair_draw(
         control,
-        lambda drawn: treatment.target.control(drawn.kind, drawn.seed, feature),
+        lambda draw: treatment.target.control(draw.kind, draw.seed, feature),
         [intervention for arm in arms for intervention in arm.interventions],
     )
     return Arm(
-        kept.control.name,
-        kept.control.kind,
+        drawn.control.name,
+        drawn.control.kind,
         feature.model,
-        (kept.matched.intervention,),
-        total(kept.matched.energies),
-        kept.matched.coefficients,
-        kept.draws,
+        (drawn.matched.intervention,),
+        total(drawn.matched.energies),
+        drawn.matched.coefficients,
+        drawn.draws,
     )

@@ -164,7 +164,7 @@ def find_scopes(names: Sequence[str]) -> tuple[LayerScope, ...]:
     return tuple(known[name] for name in names)
 
 
-def layers_of(scope: LayerScope, own: int, n_layers: int) -> tuple[int, ...]:
-    """The layers of a scope, for a direction computed at layer ``own``."""
-    first, last = {"own": (own, own + 1), "onward": (own, n_layers), "all": (0, n_layers)}[scope]
+def layers_of(scope: LayerScope, layer: int, n_layers: int) -> tuple[int, ...]:
+    """The layers of a scope, for a direction computed at ``layer``."""
+    first, last = {"own": (layer, layer + 1), "onward": (layer, n_layers), "all": (0, n_layers)}[scope]
     return tuple(range(first, last))
