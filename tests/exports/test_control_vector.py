@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import personaprobe as pp
 from personaprobe.effects.interventions.along_direction import Steer
 from personaprobe.errors import SiteError
 from personaprobe.exports.control_vector import export_control_vector
@@ -37,3 +38,7 @@ def test_layer_zero_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="layer 1 and later"):
         export_control_vector(Steer(axis(), layers="all"), 4, tmp_path / "v.gguf")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_export_is_a_public_name() -> None:
+    assert pp.export_control_vector is export_control_vector

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from personaprobe.effects.interventions.along_direction import Steer
@@ -57,6 +59,19 @@ def test_saving_loses_nothing(tmp_path: Path) -> None:
         axis.calibrations,
         axis.digest,
     )
+
+
+SHIPPED = sorted((Path(__file__).resolve().parents[3] / "checkpoints" / "features").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_calibration_of_a_shipped_direction_is_read_from_the_keys_it_was_written_with(path: Path) -> None:
+    with safe_open(path, "pt") as opened:
+        written = json.loads(opened.metadata()["personaprobe"])["marks"]
+    direction = Direction.load(path)
+    assert written
+    for layer, (reference, gap) in written.items():
+        assert direction.calibration(int(layer)) == Calibration(reference, gap)
 
 
 def test_the_digest_depends_on_everything_that_acts() -> None:
