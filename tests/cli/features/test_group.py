@@ -1,4 +1,4 @@
-"""``personaprobe features``."""
+"""``personaprobe features``: the list of registered features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``personaprobe organisms train``."""
+"""``personaprobe organisms train``: an adapter, its card, and wrong recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``personaprobe organisms verify``."""
+"""``personaprobe organisms verify``: the checks, and its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``personaprobe chat``."""
+"""``personaprobe chat``: answers with and without a feature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``personaprobe doctor``."""
+"""``personaprobe doctor``: what it passes, and what it reports as broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Run = Callable[..., "Result"]
 
 
-def test_doctor_finds_a_healthy_shelf_healthy(registered: Path, run: Run) -> None:
+def test_doctor_passes_a_complete_checkpoints_folder(registered: Path, run: Run) -> None:
     result = run("doctor", "--fast", "--json")
     found = {row["what"]: row["state"] for row in json.loads(result.stdout)}
     assert found["files of tiny"] == found["cache"] == found["torch"] == "ok"
@@ -35,7 +35,7 @@ def test_doctor_ends_with_3_where_the_converted_model_is_damaged(
     assert "delete" in result.stdout
 
 
-def test_doctor_weighs_the_cache(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_the_size_of_the_cache(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path))
     (tmp_path / "stores" / "abc").mkdir(parents=True)
     (tmp_path / "stores" / "abc" / "shard").write_bytes(bytes(2_000_000))

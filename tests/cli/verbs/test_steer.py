@@ -1,4 +1,4 @@
-"""``personaprobe steer``."""
+"""``personaprobe steer``: answers of a steered model."""
 
 from __future__ import annotations
 
