@@ -35,7 +35,9 @@ def test_doctor_ends_with_3_where_the_converted_model_is_damaged(
     assert "delete" in result.stdout
 
 
-def test_doctor_prints_the_size_of_the_cache(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_the_size_of_the_cache(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path))
     (tmp_path / "stores" / "abc").mkdir(parents=True)
     (tmp_path / "stores" / "abc" / "shard").write_bytes(bytes(2_000_000))
