@@ -18,7 +18,7 @@ def export_control_vector(steer: Steer, n_layers: int, path: Path, model_hint: s
 
     Examples:
         >>> import personaprobe as pp
-        >>> steer = pp.Steer(pp.find_feature("toxic-persona").target.direction, 1.0, layers=[16])  # doctest: +SKIP
+        >>> steer = pp.Steer(pp.find_feature("my-feature").target.direction, 1.0, layers=[16])  # doctest: +SKIP
         >>> pp.export_control_vector(steer, 30, Path("persona.gguf"))  # doctest: +SKIP
 
     Args:
