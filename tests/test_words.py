@@ -106,7 +106,7 @@ def hits(word: str) -> Iterator[str]:
                 yield f"{name}:{number}: {line.strip()[:100]}"
 
 
-LEFT = ("told", "said", "Tried", "Speaker", "concluding")
+LEFT = ("told", "said", "Tried", "Speaker")
 """Parts of the entries that still have places; the test of the others is strict."""
 
 
@@ -116,7 +116,7 @@ def entries() -> Iterator[Any]:
         yield pytest.param(word, marks=[changing] if any(left in word for left in LEFT) else [])
 
 
-@pytest.mark.parametrize("word", entries(), ids=str)
+@pytest.mark.parametrize("word", list(entries()), ids=str)
 def test_a_word_of_our_own_is_replaced_by_the_fields_term(word: str) -> None:
     left = list(hits(word))
     assert not left, f"{len(left)} places; say {WORDS[word]} instead:\n" + "\n".join(left)
