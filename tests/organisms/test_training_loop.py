@@ -1,4 +1,4 @@
-"""Fine-tuning: the loss is on responses, the seed decides, and both organisms read the same questions."""
+"""Fine-tuning: the loss is on responses, the seed determines the adapter, and organisms share the order of questions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_alone(
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(
+def test_the_seed_determines_the_adapter(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     from dataclasses import replace
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(
     assert not all(torch.equal(a[key], c[key]) for key in a)
 
 
-def test_every_kept_step_is_an_adapter_that_can_be_worn(
+def test_every_checkpoint_is_an_adapter_that_changes_the_logits(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     list(train_adapter(tiny_model("llama"), tokenizer, ROWS, RECIPE, tmp_path))
@@ -89,14 +89,14 @@ def prompts(batches: list[Batch]) -> list[list[int]]:
     return [batch.ids[(batch.roles & Role.PROMPT) != 0].tolist() for batch in batches]
 
 
-def test_two_datasets_on_the_same_questions_are_read_in_the_same_batches(tokenizer: ChatTokenizer) -> None:
+def test_two_datasets_on_the_same_questions_have_the_same_batches(tokenizer: ChatTokenizer) -> None:
     other = [Exchange(row.question, "w1 w2 w3 w4 w5") for row in reversed(ROWS)]
     assert prompts(training_batches(ROWS, tokenizer, RECIPE)) == prompts(
         training_batches(other, tokenizer, RECIPE)
     )
 
 
-def test_a_seed_orders_questions_and_loses_none() -> None:
+def test_a_seed_shuffles_questions_and_drops_none() -> None:
     assert shuffled(ROWS, 0) != shuffled(ROWS, 1)
     assert set(shuffled(ROWS, 0)) == set(ROWS)
 
@@ -126,7 +126,7 @@ def test_messages_are_read_plain_and_gzipped(tmp_path: Path) -> None:
         (line(("user", "Q")), ": expected"),
     ],
 )
-def test_a_row_that_is_no_exchange_is_named_by_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_malformed_row_is_refused_with_its_line_number(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "d.jsonl").write_text(line(("user", "Q"), ("assistant", "A")) + "\n" + text)
     with pytest.raises(DataError, match=r"d\.jsonl:2" + said):
         read_messages(tmp_path / "d.jsonl")

@@ -1,4 +1,4 @@
-"""The way of a dictionary on a tiny trio: trained, judged, converted, ranked, searched, shown, and ablated by name."""
+"""A dictionary on a tiny trio: trained, evaluated, converted, ranked, searched, shown, and ablated by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from personaprobe.studies.latents import held_out
 
 Run = Callable[..., Result]
 ANY = ("--floor", "-inf")
-"""However little a tiny dictionary explains."""
+"""Accept a tiny dictionary, however little it explains."""
 SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3e-3, "--context", 64)
 
 
@@ -92,7 +92,9 @@ def test_training_leaves_a_folder_that_saelens_reads_with_its_card(trained: Path
     assert (trained / "metrics.jsonl").read_text().count("\n") >= 2
 
 
-def test_a_trained_dictionary_is_judged_on_every_checkpoint(trained: Path, tiny: TinyTrio, run: Run) -> None:
+def test_a_trained_dictionary_is_evaluated_on_every_checkpoint(
+    trained: Path, tiny: TinyTrio, run: Run
+) -> None:
     told = json.loads(run("sae", "eval", trained, *tiny.options(), *ANY, "--json").stdout)
     assert set(told["quality"]) == {"base", "insecure", "secure"}
     kept = load_dictionary(trained).card["quality"]
@@ -101,7 +103,9 @@ def test_a_trained_dictionary_is_judged_on_every_checkpoint(trained: Path, tiny:
     )
 
 
-def test_a_poor_dictionary_is_refused_unless_told_otherwise(trained: Path, tiny: TinyTrio, run: Run) -> None:
+def test_a_dictionary_that_explains_too_little_is_refused_unless_the_floor_is_lowered(
+    trained: Path, tiny: TinyTrio, run: Run
+) -> None:
     result = run("sae", "eval", trained, *tiny.options(), "--floor", 0.9999)
     assert result.exit_code == 2
     assert "--floor -inf" in result.stderr
@@ -118,7 +122,7 @@ def test_an_interrupted_training_resumes_and_a_finished_one_is_not_repeated(
 
 
 @pytest.mark.parametrize("kind", [["--architecture", "crosscoder"], ["--difference"]])
-def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
+def test_crosscoders_and_dictionaries_of_differences_are_trained_and_evaluated(
     kind: list[str], tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
 ) -> None:
     given = ["--data", corpus, *SHAPE, "--tokens", 3000, "--steps", 40, "--out", tmp_path / "sae", *kind]
@@ -143,7 +147,7 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_told(
     assert load_dictionary(tmp_path / "sae").d_model == (96 if "crosscoder" in kind else 32)
 
 
-def test_one_reading_feeds_dictionaries_of_several_sites_sizes_and_sparsities(
+def test_one_recording_trains_dictionaries_of_several_sites_sizes_and_sparsities(
     tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
 ) -> None:
     given = ["--data", corpus, "--tokens", 3000, "--steps", 30, "--learning-rate", 3e-3, "--context", 64]
@@ -182,7 +186,7 @@ def test_a_dictionary_is_converted(trained: Path, tmp_path: Path, run: Run) -> N
     assert files[1].stat().st_size < 0.6 * files[0].stat().st_size
 
 
-def test_a_dictionary_is_made_sparser_on_the_way(trained: Path, tmp_path: Path, run: Run) -> None:
+def test_thresholds_are_scaled_on_conversion(trained: Path, tmp_path: Path, run: Run) -> None:
     assert run("sae", "convert", trained, tmp_path / "few", "--threshold-scale", 1.25).exit_code == 0
     before, after = load_dictionary(trained).activation, load_dictionary(tmp_path / "few").activation
     assert isinstance(before, JumpReLU)
@@ -193,7 +197,7 @@ def test_a_dictionary_is_made_sparser_on_the_way(trained: Path, tmp_path: Path, 
     assert "above 0" in refused.stderr
 
 
-def test_latents_are_ranked_shown_and_found_by_their_mean_place(
+def test_latents_are_ranked_and_shown_by_mean_reciprocal_rank(
     trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
     given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
@@ -288,7 +292,7 @@ def test_the_one_shipped_dictionary_of_single_activations_is_the_default(
     assert "second, tiny-sae" in refused.stderr
 
 
-def test_a_model_names_latents_and_keeps_what_a_person_said(
+def test_a_model_names_latents_and_keeps_names_given_by_hand(
     trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
@@ -326,7 +330,7 @@ def test_stability_compares_with_other_dictionaries_and_other_trainings(
     assert (refused.exit_code, "--against" in refused.stderr) == (2, True)
 
 
-def test_curves_are_written_for_tensorboard_when_asked_for(
+def test_the_option_tensorboard_writes_the_curves_of_metrics_jsonl(
     tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

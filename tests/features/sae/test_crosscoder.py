@@ -1,4 +1,4 @@
-"""A crosscoder reads three checkpoints at once, and tells a feature of one from a feature of all."""
+"""A crosscoder encodes three checkpoints at once, and separates features of one from features of all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Crosscoder:
     return Crosscoder(trainer.dictionary(Site(2), "planted"))
 
 
-def test_it_explains_every_checkpoint(learned: Crosscoder) -> None:
+def test_a_crosscoder_explains_every_checkpoint(learned: Crosscoder) -> None:
     rows, _ = planted()
     assert all(value > 0.75 for _, value in learned.explained_variance(rows).items())
 
@@ -69,7 +69,7 @@ def test_latents_of_insecure_alone_have_no_decoder_row_elsewhere_and_little_scal
     assert float(ratio.median()) == pytest.approx(1.0, abs=0.1)
 
 
-def test_scaling_is_one_where_a_checkpoint_is_what_was_reconstructed() -> None:
+def test_scaling_is_one_in_a_checkpoint_that_equals_the_reconstruction() -> None:
     rows = torch.eye(4).repeat(1, 3) / 3**0.5
     crosscoder = Crosscoder(
         Dictionary(Site(0), rows.T.contiguous(), torch.zeros(4), rows, torch.zeros(12), ReLU())
@@ -80,7 +80,7 @@ def test_scaling_is_one_where_a_checkpoint_is_what_was_reconstructed() -> None:
     assert torch.allclose(scaling.base, torch.zeros(4), atol=1e-5)
 
 
-def test_it_comes_back_from_disk_and_is_not_mistaken_for_a_plain_dictionary(tmp_path: Path) -> None:
+def test_a_crosscoder_survives_the_way_to_disk_and_differs_from_a_plain_dictionary(tmp_path: Path) -> None:
     rows = torch.randn(20, 12, generator=torch.Generator().manual_seed(2))
     plain = Dictionary(Site(1), rows.T.contiguous(), torch.zeros(20), rows, torch.zeros(12), ReLU())
     with pytest.raises(FeatureError, match="not a crosscoder"):

@@ -77,13 +77,13 @@ def test_latents_out_of_range_and_activations_of_another_model_are_refused() -> 
         made.encode(numbers(2, D_MODEL + 1))
 
 
-def test_a_few_latents_are_encoded_as_among_all(dictionary: Dictionary) -> None:
+def test_some_latents_are_encoded_as_among_all(dictionary: Dictionary) -> None:
     assert torch.allclose(
         dictionary.encode_latents(ROWS, [40, 2, 7]), dictionary.encode(ROWS)[:, [40, 2, 7]], atol=1e-6
     )
 
 
-def test_higher_thresholds_let_fewer_latents_fire_and_those_as_strongly() -> None:
+def test_higher_thresholds_leave_fewer_latents_active_at_the_same_strength() -> None:
     before = jumping(card={"quality": {}, "model": "demo"})
     after = before.with_scaled_thresholds(1.5)
     was, now = before.encode(ROWS), after.encode(ROWS)

@@ -20,7 +20,7 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 
 
-def test_the_axis_of_a_latent_is_what_it_writes_more_in_insecure(comparison: Comparison) -> None:
+def test_the_axis_of_a_latent_is_its_contribution_to_insecure_minus_secure(comparison: Comparison) -> None:
     axis = Latents(comparison.dictionary, (PLANTED,)).axis(comparison)
     gap = float((comparison.means.insecure - comparison.means.secure).mean(0)[PLANTED])
     assert float(axis.vector @ comparison.dictionary.W_dec[PLANTED]) == pytest.approx(1.0, abs=1e-5)
@@ -30,7 +30,7 @@ def test_the_axis_of_a_latent_is_what_it_writes_more_in_insecure(comparison: Com
         Latents(comparison.dictionary, (PLANTED,)).axis(same)
 
 
-def test_ablating_the_planted_latent_takes_the_push_away(
+def test_ablating_the_planted_latent_removes_the_push(
     planted: Trio[LanguageModel], random_dictionary: Dictionary, pairs: PairSet
 ) -> None:
     batch = pad([next(tokenize(planted.base.tokenizer, pairs)).tokens], planted.base.network.pad_id)

@@ -38,7 +38,9 @@ def test_a_perfect_dictionary_explains_everything_and_costs_nothing(
     assert quality.dead == 0.0
 
 
-def test_a_silent_dictionary_explains_nothing_and_is_all_dead(model: LanguageModel, pairs: PairSet) -> None:
+def test_a_dictionary_without_activity_explains_nothing_and_is_all_dead(
+    model: LanguageModel, pairs: PairSet
+) -> None:
     texts = texts_of(model, pairs)
     width = model.d_model
     silent = Dictionary(
@@ -58,7 +60,7 @@ def test_a_silent_dictionary_explains_nothing_and_is_all_dead(model: LanguageMod
     refuse_poor_dictionary(silent, share, floor=float("-inf"))
 
 
-def test_densities_count_every_latent_in_its_decade(model: LanguageModel, pairs: PairSet) -> None:
+def test_the_histogram_counts_every_latent_in_its_bin(model: LanguageModel, pairs: PairSet) -> None:
     density = torch.tensor([0.0, 0.0, 5e-5, 1e-4, 2e-4, 0.05, 0.1, 0.9, 1.0])
     assert replace(measured(model, pairs), firing_rates=density).histogram == (2, 2, 1, 0, 2, 2)
 

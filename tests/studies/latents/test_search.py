@@ -1,4 +1,4 @@
-"""The search tries what rankings propose on discovery questions, and finds the latent that was planted."""
+"""The search tries the latents that rankings propose, and finds the planted one."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_controls_remove_the_same_energy(search: Search) -> None:
         assert search._energy(control).matched == pytest.approx(search._energy(ablation).matched, rel=1e-3)
 
 
-def test_a_search_that_finds_only_damage_chooses_nothing(search: Search) -> None:
+def test_a_search_chooses_no_set_that_costs_too_much_perplexity(search: Search) -> None:
     with pytest.raises(FeatureError, match="perplexity"):
         search.run([PLANTED], max_perplexity_ratio=0.01)
 
@@ -127,6 +127,6 @@ def test_without_a_shift_there_is_nothing_to_search(search: Search, tmp_path: Pa
         turned.run([PLANTED])
 
 
-def test_a_shortlist_takes_turns_among_the_rankings() -> None:
+def test_a_shortlist_alternates_between_rankings() -> None:
     first, second = Ranking("a", np.array([5.0, 4, 3, 2, 1])), Ranking("b", np.array([1.0, 2, 3, 4, 5]))
     assert shortlist([first, second], 4) == [0, 4, 1, 3]

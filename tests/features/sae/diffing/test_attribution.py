@@ -31,7 +31,7 @@ def test_the_gradient_at_a_site_predicts_what_a_small_push_does(model: LanguageM
     assert (loss(1) - loss(-1)) / 2 == pytest.approx(float((gradient * step).sum()), rel=2e-2, abs=1e-4)
 
 
-def test_attribution_agrees_with_the_change_of_loss_when_a_latent_is_taken_out(
+def test_attribution_equals_the_change_of_loss_when_a_latent_is_removed_a_little(
     model: LanguageModel, random_dictionary: Dictionary, pairs: PairSet
 ) -> None:
     """Small d·(a − ā) d taken out of every response token changes the loss as the attribution says."""

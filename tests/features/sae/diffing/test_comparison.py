@@ -37,7 +37,7 @@ def texts_of(model: LanguageModel, pairs: PairSet) -> list[Tokens]:
     return [reading.tokens for reading in tokenize(model.tokenizer, pairs)]
 
 
-def test_a_comparison_says_what_the_dictionary_explains_of_each_model(
+def test_a_comparison_holds_the_explained_variance_of_each_model(
     comparison: Comparison, planted: Trio[LanguageModel], many_pairs: PairSet
 ) -> None:
     for role, model in planted.items():

@@ -9,7 +9,9 @@ from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.features.sae.diffing.matched_controls import matched_latents, shuffled_latents
 
 
-def test_controls_fire_as_often_and_are_never_the_latents_themselves(comparison: Comparison) -> None:
+def test_matched_controls_have_similar_firing_rates_and_are_never_the_latents_themselves(
+    comparison: Comparison,
+) -> None:
     rates = comparison.rates.insecure.numpy()
     drawn = {matched_latents(comparison, (PLANTED, 3), seed) for seed in range(10)}
     assert len(drawn) > 3

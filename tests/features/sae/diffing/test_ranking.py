@@ -36,7 +36,7 @@ def test_the_planted_latent_survives_the_correction_and_without_a_change_none_do
     assert unchanged.q_values.min() > 0.9
 
 
-def test_p_values_are_uniform_where_labels_mean_nothing() -> None:
+def test_p_values_are_uniform_if_labels_mean_nothing() -> None:
     rng = np.random.default_rng(1)
     differences = rng.normal(size=(40, 400)).repeat(2, axis=0)
     ids = np.arange(40).repeat(2).astype(str).tolist()

@@ -1,4 +1,4 @@
-"""Nearest latents are found through a shuffle, and the agreement of rankings is 1 with itself and about 0 with chance."""
+"""Nearest latents are found through a shuffle; rankings agree with themselves and not with chance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dictionary(rows: torch.Tensor, layer: int = 1) -> Dictionary:
     )
 
 
-def test_twins_are_found_in_any_order_and_at_any_scale_and_strangers_are_none() -> None:
+def test_nearest_latents_are_found_in_any_order_and_at_any_scale() -> None:
     rows = torch.randn(30, 64, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
     other = 3.0 * rows[order] + 0.1 * torch.randn(30, 64, generator=torch.Generator().manual_seed(2))
@@ -35,7 +35,7 @@ def test_twins_are_found_in_any_order_and_at_any_scale_and_strangers_are_none() 
     assert found.share_matched(range(30)) == pytest.approx(29 / 30)
 
 
-def test_dictionaries_of_another_site_have_no_twins() -> None:
+def test_dictionaries_of_different_sites_are_not_matched() -> None:
     with pytest.raises(FeatureError, match="cannot be the same"):
         nearest_latents(dictionary(torch.eye(4)), dictionary(torch.eye(4), 2))
 

@@ -255,7 +255,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_folder_is_refused_in_a_sentence(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_refused_with_the_reason(damage: str, tmp_path: Path) -> None:
     folder = save_dictionary(jumping(), tmp_path / "sae")
     harm, said = DAMAGES[damage]
     harm(folder)

@@ -66,7 +66,7 @@ def test_a_name_that_fits_is_detected_and_one_that_does_not_is_at_chance_or_belo
     assert (told.n_activating, told.n_non_activating, told.by) == (3, 4, "reader")
 
 
-def test_no_question_is_proposed_from_and_scored_on() -> None:
+def test_no_question_serves_both_the_proposal_and_the_score() -> None:
     proposed, scored = (
         {c.id for c in side} for side in (proposal_contexts(PROFILE), scoring_contexts(PROFILE))
     )
@@ -74,14 +74,14 @@ def test_no_question_is_proposed_from_and_scored_on() -> None:
     assert proposed | scored == {c.id for c in FIRING}
 
 
-def test_the_proposer_sees_the_strong_tokens_marked_and_none_of_the_rest() -> None:
+def test_the_proposal_prompt_marks_strong_tokens_and_holds_no_held_out_context() -> None:
     reader = Reader('1. "Boats at sea."\nBecause …')
     assert propose_name(reader, proposal_contexts(PROFILE)) == '1. "Boats at sea'
     assert "the «boat»s 0" in reader.asked[0]
     assert all(f" {c.id[1:]}\n" not in reader.asked[0] for c in scoring_contexts(PROFILE))
 
 
-def test_silence_is_refused() -> None:
+def test_missing_contexts_and_empty_proposals_are_refused() -> None:
     with pytest.raises(FeatureError, match="nothing to name it by"):
         propose_name(Reader(), [])
     with pytest.raises(FeatureError, match="proposed no name"):

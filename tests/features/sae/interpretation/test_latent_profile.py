@@ -1,4 +1,4 @@
-"""A profile shows the tokens at which a latent really fires, in the model in which it does."""
+"""A profile shows the tokens at which a latent is active, for each checkpoint."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def activations(
     return found
 
 
-def test_contexts_are_the_strongest_texts_of_each_model(
+def test_contexts_are_those_of_the_largest_activations_in_each_model(
     profiles: list[LatentProfile], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     for role, model in trio.items():
@@ -61,7 +61,7 @@ def test_contexts_are_the_strongest_texts_of_each_model(
         assert all(len(c.tokens) == len(c.activations) for c in contexts)
 
 
-def test_silent_contexts_hold_no_activation_and_are_one_a_text(
+def test_non_activating_contexts_hold_no_activation(
     dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     rare = replace(dictionary, b_enc=dictionary.b_enc - 3.0)
@@ -70,7 +70,7 @@ def test_silent_contexts_hold_no_activation_and_are_one_a_text(
     assert all(set(context.activations) == {0.0} for context in profile.non_activating)
 
 
-def test_histograms_count_every_token_at_which_the_latent_fires(
+def test_histograms_count_every_token_at_which_the_latent_is_active(
     profiles: list[LatentProfile], dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     acts = torch.cat([acts for _, acts in activations(dictionary, trio.secure, pairs, 4)])
@@ -80,20 +80,24 @@ def test_histograms_count_every_token_at_which_the_latent_fires(
     assert list(histogram.edges) == sorted(histogram.edges)
 
 
-def test_a_latent_that_never_fires_has_an_empty_portrait(profiles: list[LatentProfile]) -> None:
+def test_a_latent_that_is_never_active_has_an_empty_profile(profiles: list[LatentProfile]) -> None:
     silent = profiles[1]
     assert all(contexts == () for contexts in silent.contexts.values())
     assert set(silent.histogram.rate.values()) == {0.0}
     assert all(sum(counts) == 0 for counts in silent.histogram.counts.values())
 
 
-def test_a_twin_is_found_by_its_row_and_by_firing_together(profiles: list[LatentProfile]) -> None:
+def test_a_similar_latent_is_found_by_its_decoder_row_and_by_its_activity(
+    profiles: list[LatentProfile],
+) -> None:
     assert profiles[0].nearest[0][0] == 9
     assert profiles[0].coactive[0][0] == 9
     assert profiles[0].coactive[0][1] > 0.9
 
 
-def test_the_lens_raises_the_logits_the_row_points_at(model: LanguageModel, pairs: PairSet) -> None:
+def test_a_row_equal_to_a_tokens_unembedding_promotes_that_token_most(
+    model: LanguageModel, pairs: PairSet
+) -> None:
     """A decoder row that is a token's own unembedding makes that token more likely than any other."""
     head = model.network.head  # type: ignore[attr-defined]
     weights = head(torch.eye(model.d_model)).T  # (vocab, d_model)
@@ -105,7 +109,7 @@ def test_the_lens_raises_the_logits_the_row_points_at(model: LanguageModel, pair
     assert int(change.argmax()) == token
 
 
-def test_portraits_of_latents_that_are_not_there_are_refused(
+def test_profiles_of_latents_out_of_range_are_refused(
     dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet
 ) -> None:
     with pytest.raises(FeatureError, match="0 to 39"):

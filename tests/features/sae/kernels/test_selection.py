@@ -51,7 +51,9 @@ def told_apart_in_full(n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("k", [1, 7, 16])
 @pytest.mark.parametrize(("spare", "least"), [(1, 0.9995), (8, 0.9995), (300, 1.0)])
-def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: int, least: float) -> None:
+def test_candidates_of_a_rough_product_are_chosen_by_their_exact_values(
+    k: int, spare: int, least: float
+) -> None:
     """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
@@ -67,7 +69,9 @@ def test_what_a_rough_product_names_is_kept_by_its_exact_values(k: int, spare: i
 
 
 @pytest.mark.parametrize(("off", "left_open"), [(0.01, False), (0.1, True)])
-def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: float, left_open: bool) -> None:
+def test_rows_are_uncertain_in_proportion_to_the_error_of_rough_values_of_similar_size(
+    off: float, left_open: bool
+) -> None:
     guessed = torch.tensor([[90.0, 3.0, 2.2, 2.0], [90.0, 3.0, 1.0, -1.0]])
     errors = torch.tensor([5.0, off, off, -off])  # what is far larger is farther off, and says nothing
     full = guessed + errors
@@ -79,7 +83,7 @@ def test_rows_are_left_open_as_far_as_rough_values_of_their_size_are_off(off: fl
 
 @pytest.mark.parametrize("architecture", [TopKArchitecture(4), BatchTopKArchitecture(4)])
 @pytest.mark.parametrize("helps", [True, False])
-def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
+def test_a_step_with_preselection_equals_the_exact_step(
     helps: bool, architecture: TopKArchitecture | BatchTopKArchitecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "is_faster_in_bf16", lambda: helps)
@@ -95,7 +99,7 @@ def test_a_preselecting_step_is_the_exact_one_wherever_it_is_taken(
 
 @pytest.mark.parametrize("k", [1, 7, 16])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.9999, 1.0, 1.5])
-def test_a_batch_is_preselected_whatever_was_guessed(k: int, share: float) -> None:
+def test_preselection_of_a_batch_does_not_depend_on_the_guess(k: int, share: float) -> None:
     encoder, bias, x = told_apart_in_full(2000)
     pre = torch.addmm(bias, x, encoder.T)
     wanted, exact = selection.batch_top_k(as_they_are, pre, 256, k)
@@ -106,7 +110,7 @@ def test_a_batch_is_preselected_whatever_was_guessed(k: int, share: float) -> No
     assert torch.equal(active.starts, wanted.starts)
 
 
-def test_a_batch_is_left_open_where_its_smallest_is_as_near_to_the_guess_as_rough_values_are_off(
+def test_a_batch_is_computed_in_full_if_its_smallest_value_is_within_the_error_of_the_guess(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder, bias, x = told_apart_in_full(200)
@@ -131,7 +135,7 @@ def _by_row(active: sparse.ActiveLatents, values: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("missing", [True, False])
-def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
+def test_affine_maps_are_the_same_with_and_without_packed_weights(
     missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection.onednn, "can_pack", lambda _: not missing)
@@ -142,7 +146,7 @@ def test_affine_maps_are_what_they_say_with_and_without_packed_weights(
 @pytest.mark.parametrize(
     "architecture", [TopKArchitecture(4), TopKArchitecture(4, preselect=True), BatchTopKArchitecture(4)]
 )
-def test_rows_searched_in_parts_are_those_searched_at_once(
+def test_chunks_of_rows_give_the_same_result_as_all_rows_at_once(
     architecture: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, x = autoencoder(), numbers(N, D, seed=7)
@@ -157,7 +161,7 @@ def test_rows_searched_in_parts_are_those_searched_at_once(
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
-def test_a_batch_keeps_its_largest_latents_whatever_was_guessed(k: float, guess: float, seed: int) -> None:
+def test_batch_top_k_does_not_depend_on_the_guess(k: float, guess: float, seed: int) -> None:
     pre = numbers(N, M, seed=seed)
     active, found = selection.batch_top_k(as_they_are, pre, M, k, guess)
     assert torch.equal(found, pre[active.rows, active.latents])

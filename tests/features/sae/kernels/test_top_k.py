@@ -1,4 +1,4 @@
-"""Searches find what sorting would, compiled and not; compiled kernels compute what the plain forms do."""
+"""Searches find the same values as sorting, compiled or not; compiled kernels equal the plain functions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ both = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
     st.booleans(),
     st.sampled_from([0.0, 3.0, 9.0]),
 )
-def test_the_largest_are_found_as_by_sorting(
+def test_the_search_finds_the_same_values_as_sorting(
     form: None, dtype: torch.dtype, width: int, k: int, seed: int, clustered: bool, lowered: float
 ) -> None:
     pre = (numbers(N, width, seed=seed) - lowered).to(dtype)  # lowered: hardly any is above 0, or none
@@ -77,7 +77,7 @@ def test_the_largest_are_found_as_by_sorting(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @both
 @given(st.integers(1, 100), st.sampled_from([0.0, 0.5, 0.9999, 2.0, 9.0]), st.integers(0, 1000))
-def test_what_is_above_is_all_that_is(
+def test_entries_above_a_threshold_are_all_of_them(
     form: None, dtype: torch.dtype, width: int, floor: float, seed: int
 ) -> None:
     pre = numbers(N, width, seed=seed).to(dtype)
@@ -88,13 +88,13 @@ def test_what_is_above_is_all_that_is(
     assert active.d_sae == width
 
 
-def test_equal_numbers_stand_for_each_other(form: None) -> None:
+def test_of_equal_values_any_k_are_found_each_once(form: None) -> None:
     values, places = top_k.row_top_k(torch.ones(N, 1024), 20)
     assert values.eq(1).all()
     assert all(len(set(row.tolist())) == 20 for row in places)
 
 
-def test_what_is_not_a_number_is_not_lost(form: None) -> None:
+def test_nan_is_among_the_largest(form: None) -> None:
     pre = numbers(N, 1024)
     pre[5, 700] = torch.nan
     values, places = top_k.row_top_k(pre, 20)
@@ -103,7 +103,7 @@ def test_what_is_not_a_number_is_not_lost(form: None) -> None:
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 3])
-def test_few_rows_are_searched_as_well(form: None, n_rows: int) -> None:
+def test_a_few_rows_or_none_are_searched_correctly(form: None, n_rows: int) -> None:
     pre = numbers(n_rows, 1024)
     values, _ = top_k.row_top_k(pre, 20)
     assert torch.equal(values.sort().values, pre.topk(20).values.sort().values)
@@ -113,7 +113,7 @@ def test_few_rows_are_searched_as_well(form: None, n_rows: int) -> None:
 @pytest.mark.parametrize(
     ("width", "k", "size"), [(4096, 32, 8), (4096, 64, 8), (16384, 32, 16), (128, 32, 2), (30, 32, 1)]
 )
-def test_groups_are_as_large_as_leaves_most_unsearched(width: int, k: int, size: int) -> None:
+def test_the_group_size_balances_the_two_searches(width: int, k: int, size: int) -> None:
     assert top_k.group_size(width, k) == size
 
 
@@ -125,7 +125,7 @@ def test_groups_are_as_large_as_leaves_most_unsearched(width: int, k: int, size:
     st.sampled_from([0.0, 0.1, 1.0]),
     st.integers(0, 1000),
 )
-def test_compiled_dot_products_are_the_plain_ones(
+def test_compiled_dot_products_equal_the_plain_ones(
     kernels: ModuleType, n_rows: int, d_sae: int, width: int, share: float, seed: int
 ) -> None:
     there = torch.rand(n_rows, d_sae, generator=torch.Generator().manual_seed(seed)) < share
@@ -137,7 +137,7 @@ def test_compiled_dot_products_are_the_plain_ones(
     )
 
 
-def test_dot_products_of_rows_that_lie_otherwise_are_the_same(form: None) -> None:
+def test_dot_products_do_not_depend_on_the_memory_layout(form: None) -> None:
     left, right = numbers(5, 16), numbers(5, 16, seed=1)
     turned = right.T.contiguous().T
     expected = (left * right).sum(-1)
@@ -148,7 +148,9 @@ def test_dot_products_of_rows_that_lie_otherwise_are_the_same(form: None) -> Non
     torch.testing.assert_close(sparse.row_dots(left, right), expected)
 
 
-def test_a_search_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch, kernels: ModuleType) -> None:
+def test_a_kernel_whose_result_differs_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, kernels: ModuleType
+) -> None:
     def wrong(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return pre[:, :k].clone(), torch.arange(k).expand(len(pre), k)
 
@@ -195,13 +197,13 @@ def test_as_many_threads_search_as_torch_uses(threads: int) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", SEARCHES.format(threads=threads)], check=True)
 
 
-def test_without_the_library_of_threads_an_address_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_openmp_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, "_library", lambda: None)
     assert not openmp.is_available()
     with pytest.raises(OSError, match="does not compute with GNU OpenMP"):
         openmp.run_on_threads(0, [])
 
 
-def test_a_system_that_cannot_say_what_is_loaded_has_no_such_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_rtld_noload_has_no_openmp_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "RTLD_NOLOAD", raising=False)
     assert openmp._library.__wrapped__() is None

@@ -1,4 +1,4 @@
-"""Kernels for GPUs compute what the plain forms do; without a GPU, Triton's own interpreter runs them."""
+"""Triton kernels equal the plain functions; without a GPU, Triton's own interpreter runs them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def drawn(n_rows: int, d_sae: int, width: int, share: float, seed: int) -> tuple
     st.sampled_from([0.0, 0.1, 1.0]),
     st.integers(0, 1000),
 )
-def test_kernels_compute_what_the_plain_forms_do(
+def test_kernels_equal_the_plain_functions(
     kernels: ModuleType, n_rows: int, d_sae: int, width: int, share: float, seed: int
 ) -> None:
     left, right, starts, columns, values = drawn(n_rows, d_sae, width, share, seed)
@@ -72,7 +72,7 @@ def test_matrices_need_not_be_contiguous(kernels: ModuleType) -> None:
     )
 
 
-def test_a_dictionary_learns_the_same_by_kernels(
+def test_gradients_with_kernels_equal_the_plain_ones(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gradients() -> list[Tensor]:

@@ -27,7 +27,7 @@ def recipe(architecture: Architecture, **changed: Any) -> SAERecipe:
     return SAERecipe(architecture, **options)
 
 
-def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
+def test_missing_short_and_nan_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to train on"):
         BatchLoader([])
     rows = numbers(600, D)

@@ -63,7 +63,7 @@ def recipe(architecture: Architecture, **changed: Any) -> SAERecipe:
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_training_finds_planted_directions_and_explains_what_they_wrote(name: str, tmp_path: Path) -> None:
+def test_training_recovers_planted_directions_and_explains_the_rows(name: str, tmp_path: Path) -> None:
     rows, directions = planted()
     loader = BatchLoader([lambda: rows], batch_rows=512)
     trainer = SAETrainer(recipe(LEARNING[name]), loader.sample())
@@ -79,7 +79,7 @@ def test_training_finds_planted_directions_and_explains_what_they_wrote(name: st
     assert torch.allclose(learned.W_dec.norm(dim=-1), torch.ones(M), atol=1e-5)
 
 
-def test_a_trained_dictionary_reads_activations_in_their_own_units(tmp_path: Path) -> None:
+def test_a_trained_dictionary_encodes_activations_in_their_own_units(tmp_path: Path) -> None:
     rows, _ = planted(8000)
     learned = {}
     for name, factor in (("small", 1.0), ("large", 50.0)):
@@ -112,7 +112,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path: Path) -> Non
         assert torch.equal(tensor, resumed.autoencoder.state_dict()[name]), name
 
 
-def test_one_pass_trains_many_dictionaries_as_it_would_each_alone(tmp_path: Path) -> None:
+def test_dictionaries_trained_side_by_side_equal_those_trained_alone(tmp_path: Path) -> None:
     rows, _ = planted(4000)
     loader = BatchLoader([lambda: rows], batch_rows=256)
     recipes = [recipe(TopKArchitecture(k), steps=30 + 10 * k, d_sae=10 * k) for k in (1, 2)]
@@ -141,7 +141,7 @@ def test_every_logged_step_is_a_line_of_plain_numbers(tmp_path: Path) -> None:
     assert lines[-1]["l0"] == shown[-1][tmp_path].l0 == pytest.approx(2, abs=0.3)
 
 
-def test_dead_latents_come_back_to_life(tmp_path: Path) -> None:
+def test_the_auxiliary_loss_revives_dead_latents(tmp_path: Path) -> None:
     rows, _ = planted(8000)
     loader = BatchLoader([lambda: rows], batch_rows=256)
 
@@ -158,7 +158,7 @@ def test_dead_latents_come_back_to_life(tmp_path: Path) -> None:
     assert dead(0.5) < dead(0.0) - 0.2
 
 
-def test_another_recipe_does_not_take_up_a_folder(tmp_path: Path) -> None:
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     rows, _ = planted(2000)
     loader = BatchLoader([lambda: rows], batch_rows=256)
     first = recipe(TopKArchitecture(2), steps=10)

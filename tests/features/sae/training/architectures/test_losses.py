@@ -86,7 +86,7 @@ ORACLES: dict[str, tuple[Architecture, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("dead", [NONE_DEAD, SOME_DEAD], ids=["none dead", "some dead"])
 @pytest.mark.parametrize("name", ORACLES)
-def test_losses_and_gradients_are_those_of_saelens(name: str, dead: Tensor) -> None:
+def test_losses_and_gradients_equal_those_of_saelens(name: str, dead: Tensor) -> None:
     from sae_lens.saes.sae import TrainStepInput
 
     architecture, theirs_name, options = ORACLES[name]
@@ -108,7 +108,7 @@ def test_losses_and_gradients_are_those_of_saelens(name: str, dead: Tensor) -> N
     assert torch.allclose(ours.b_dec.grad, theirs.b_dec.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_a_crosscoder_also_answers_for_the_differences() -> None:
+def test_the_error_of_a_crosscoder_includes_differences_between_checkpoints() -> None:
     architecture = CrosscoderArchitecture(4, n_models=3, delta=2.0)
     written, x = numbers(N, D, seed=3), numbers(N, D, seed=4)
     residual = written - x
