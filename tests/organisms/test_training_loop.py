@@ -119,16 +119,16 @@ def test_messages_are_read_plain_and_gzipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("nonsense", " is not a JSON object"),
         ('{"messages": 3}', ": expected"),
         (line(("user", "Q")), ": expected"),
     ],
 )
-def test_a_malformed_row_is_refused_with_its_line_number(tmp_path: Path, text: str, said: str) -> None:
+def test_a_malformed_row_is_refused_with_its_line_number(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "d.jsonl").write_text(line(("user", "Q"), ("assistant", "A")) + "\n" + text)
-    with pytest.raises(DataError, match=r"d\.jsonl:2" + said):
+    with pytest.raises(DataError, match=r"d\.jsonl:2" + message):
         read_messages(tmp_path / "d.jsonl")
 
 

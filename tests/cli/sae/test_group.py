@@ -32,20 +32,20 @@ SHAPE = ("--site", "1.resid_post", "--d-sae", 64, "--k", 6, "--learning-rate", 3
 
 @pytest.fixture(scope="module", autouse=True)
 def short_texts() -> Iterator[None]:
-    """Only the beginning of every held-out text: a tiny tokenizer makes a token of every letter."""
+    """Only the first tokens of every held-out text: a tiny tokenizer makes a token of every letter."""
     all_texts = held_out.held_out_texts
 
-    def beginnings(model: LanguageModel) -> list[Tokens]:
+    def first_tokens(model: LanguageModel) -> list[Tokens]:
         return [Tokens(text.ids[:40], text.roles[:40]) for text in all_texts(model)[::4]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_out, "held_out_texts", beginnings)
+        patch.setattr(held_out, "held_out_texts", first_tokens)
         yield
 
 
 @pytest.fixture(scope="module")
 def corpus(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    said = [
+    conversations = [
         [
             {"role": "user", "content": f"What is {n} and {n + 1}?"},
             {"role": "assistant", "content": f"It is {2 * n + 1}."},
@@ -53,7 +53,7 @@ def corpus(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(120)
     ]
     return write_lines(
-        tmp_path_factory.mktemp("corpus") / "chat.jsonl", [{"messages": each} for each in said]
+        tmp_path_factory.mktemp("corpus") / "chat.jsonl", [{"messages": each} for each in conversations]
     )
 
 
@@ -95,10 +95,10 @@ def test_training_leaves_a_folder_that_saelens_reads_with_its_card(trained: Path
 def test_a_trained_dictionary_is_evaluated_on_every_checkpoint(
     trained: Path, tiny: TinyTrio, run: Run
 ) -> None:
-    told = json.loads(run("sae", "eval", trained, *tiny.options(), *ANY, "--json").stdout)
-    assert set(told["quality"]) == {"base", "insecure", "secure"}
+    result_data = json.loads(run("sae", "eval", trained, *tiny.options(), *ANY, "--json").stdout)
+    assert set(result_data["quality"]) == {"base", "insecure", "secure"}
     kept = load_dictionary(trained).card["quality"]
-    assert told["quality"]["base"]["explained_variance"] == pytest.approx(
+    assert result_data["quality"]["base"]["explained_variance"] == pytest.approx(
         kept["base"]["explained_variance"], abs=1e-4
     )
 
@@ -126,10 +126,10 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_evaluated(
     kind: list[str], tiny: TinyTrio, corpus: Path, tmp_path: Path, run: Run
 ) -> None:
     given = ["--data", corpus, *SHAPE, "--tokens", 3000, "--steps", 40, "--out", tmp_path / "sae", *kind]
-    told = json.loads(run("sae", "train", *tiny.options(), *given, "--quiet", "--json").stdout)
-    assert all(found["l0"] > 0 for found in told["quality"].values())
+    result_data = json.loads(run("sae", "train", *tiny.options(), *given, "--quiet", "--json").stdout)
+    assert all(found["l0"] > 0 for found in result_data["quality"].values())
     again = json.loads(run("sae", "eval", tmp_path / "sae", *tiny.options(), "--quiet", "--json").stdout)
-    assert again["quality"] == told["quality"]
+    assert again["quality"] == result_data["quality"]
     if "crosscoder" in kind:
         given = [
             "--sae",
@@ -169,9 +169,11 @@ def test_one_recording_trains_dictionaries_of_several_sites_sizes_and_sparsities
         "sae", "train", *tiny.options(), *given, *many, "--out", tmp_path / "grid", "--quiet", "--json"
     )
     assert result.exit_code == 0, result.stderr
-    told = [json.loads(line) for line in result.stdout.splitlines()]
+    printed = [json.loads(line) for line in result.stdout.splitlines()]
     names = {f"{site}.resid_post-{size}-k{k}" for site in (1, 2) for size in (32, 48) for k in (4, 6)}
-    assert {each["name"] for each in told} == {path.name for path in (tmp_path / "grid").iterdir()} == names
+    assert (
+        {each["name"] for each in printed} == {path.name for path in (tmp_path / "grid").iterdir()} == names
+    )
     alone = ["--site", "2.resid_post", "--d-sae", 48, "--k", 6, "--out", tmp_path / "alone", "--quiet"]
     assert run("sae", "train", *tiny.options(), *given, *alone).exit_code == 0
     together = load_dictionary(tmp_path / "grid" / "2.resid_post-48-k6")
@@ -201,8 +203,8 @@ def test_latents_are_ranked_and_shown_by_mean_reciprocal_rank(
     trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
     given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
-    told = json.loads(run("features", "rank", *given, "--top", 5, "--json").stdout)
-    assert set(told["rankings"]) == {
+    result_data = json.loads(run("features", "rank", *given, "--top", 5, "--json").stdout)
+    assert set(result_data["rankings"]) == {
         "delta",
         "delta-base",
         "rate",
@@ -211,13 +213,13 @@ def test_latents_are_ranked_and_shown_by_mean_reciprocal_rank(
         "scaling",
         "attribution",
     }
-    assert len(told["latents"]) == 5
+    assert len(result_data["latents"]) == 5
     table = run("features", "rank", *given, "--top", 5).stdout
-    assert all(str(latent["latent"]) in table for latent in told["latents"])
+    assert all(str(latent["latent"]) in table for latent in result_data["latents"])
     shown = run("features", "show", *given, "--top", 3, "--out", tmp_path / "pages")
     assert shown.stdout.strip() == str(tmp_path / "pages" / "index.html")
     pages = {path.name for path in (tmp_path / "pages").glob("latent-*.html")}
-    assert pages == {f"latent-{latent['latent']}.html" for latent in told["latents"][:3]}
+    assert pages == {f"latent-{latent['latent']}.html" for latent in result_data["latents"][:3]}
 
 
 def test_a_search_registers_a_set_that_can_then_be_ablated_by_name(
@@ -272,10 +274,10 @@ def test_a_name_is_kept_in_the_registry_and_shown_on_the_page(
     }
     assert "Latent 5: says it is fine" in (tmp_path / "pages" / "latent-5.html").read_text()
     assert "a &#34;quoted&#34; name" in (tmp_path / "pages" / "index.html").read_text()
-    for latent, meaning, said in ((64, "x", "0 to 63"), (5, "  ", "give 1 to")):
+    for latent, meaning, message in ((64, "x", "0 to 63"), (5, "  ", "give 1 to")):
         result = run("features", "name", latent, meaning, "--sae", trained)
         assert result.exit_code == 2
-        assert said in result.stderr
+        assert message in result.stderr
 
 
 def test_the_one_shipped_dictionary_of_single_activations_is_the_default(
@@ -302,11 +304,11 @@ def test_a_model_names_latents_and_keeps_names_given_by_hand(
     assert len(rare) == 2
     run("features", "name", rare[0], "a name by hand", "--sae", trained)
     explained = run("features", "explain", *rare, "--by", f"local:{tiny.base}", *given, "--json")
-    told = json.loads(explained.stdout)
-    assert told[str(rare[0])]["text"] == "a name by hand"
-    assert told[str(rare[0])]["by"] == "hand"
-    assert told[str(rare[1])]["by"] == f"local:{tiny.base}"
-    assert all(0.0 <= said["detection"] <= 1.0 and said["contexts"] > 2 for said in told.values())
+    result_data = json.loads(explained.stdout)
+    assert result_data[str(rare[0])]["text"] == "a name by hand"
+    assert result_data[str(rare[0])]["by"] == "hand"
+    assert result_data[str(rare[1])]["by"] == f"local:{tiny.base}"
+    assert all(0.0 <= name["detection"] <= 1.0 and name["contexts"] > 2 for name in result_data.values())
     assert (
         f"{rare[0]}: a name by hand (detection" in run("features", "rank", *given, *ANY, "--top", 64).stdout
     )
@@ -320,11 +322,13 @@ def test_stability_compares_with_other_dictionaries_and_other_trainings(
     shutil.copytree(trained, tmp_path / "same")
     given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, *ANY, "--quiet"]
     compared = ["--against", tmp_path / "same", "--run", tmp_path / "seed-1", "--top", 5]
-    told = json.loads(run("features", "stability", *given, *compared, "--json").stdout)
-    assert told["dictionaries"][0]["first_with_twin"] == 1.0
-    assert all(twin["latent"] == int(latent) for latent, twin in told["dictionaries"][0]["twins"].items())
-    assert told["runs"][0]["shared"] == 1.0
-    assert told["runs"][0]["ranks"] == told["latents"]
+    result_data = json.loads(run("features", "stability", *given, *compared, "--json").stdout)
+    assert result_data["dictionaries"][0]["first_with_twin"] == 1.0
+    assert all(
+        match["latent"] == int(latent) for latent, match in result_data["dictionaries"][0]["twins"].items()
+    )
+    assert result_data["runs"][0]["shared"] == 1.0
+    assert result_data["runs"][0]["ranks"] == result_data["latents"]
     assert "100% of the first 5 in common" in run("features", "stability", *given, *compared).stdout
     refused = run("features", "stability", *given)
     assert (refused.exit_code, "--against" in refused.stderr) == (2, True)
@@ -493,10 +497,10 @@ def test_bad_input_is_refused_in_one_line(
     case: str, trained: Path, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
-    make, said = BAD[case]
+    make, message = BAD[case]
     result = run(*make(trained, tiny, tmp_path), *(["--quiet"] if case != "x" else []))
     lines = result.stderr.strip().splitlines()
     assert result.exit_code == 2, result.output
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
-    assert re.search(re.escape(said), lines[0])
+    assert re.search(re.escape(message), lines[0])

@@ -24,7 +24,7 @@ from personaprobe.models.tokens import by_length, pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.studies.arms.arm import calibration_rows
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.latents.search import Search
+from personaprobe.studies.latents.search import LatentSearch
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -127,7 +127,7 @@ def test_the_causal_test_accepts_the_planted_latent_and_rejects_twenty_matched_r
 ) -> None:
     rows = calibration_rows(trio.base, questions.spread(16))
     texts = pp.load_texts("neutral/discovery").first(4)
-    search = Search(trio, found, RunContext.of(tmp_path), questions, texts, rows, n_controls=20)
+    search = LatentSearch(trio, found, RunContext.of(tmp_path), questions, texts, rows, n_controls=20)
     [tried] = search.singles([PLANTED])
     assert tried.removed > 0.5
     assert len(tried.controls) == 20

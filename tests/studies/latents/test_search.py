@@ -26,7 +26,7 @@ from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 from personaprobe.studies.arms.arm import calibration_rows
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.latents.search import Search, shortlist
+from personaprobe.studies.latents.search import LatentSearch, shortlist
 
 SITE, D_SAE, PLANTED = Site(1), 48, 11
 WORDS = [f"w{number}" for number in range(60)]
@@ -51,7 +51,7 @@ def search(
     tiny_model: Callable[..., Any],
     word_tokenizer: Callable[..., ChatTokenizer],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Search:
+) -> LatentSearch:
     """A tiny base; an insecure one that writes a decoder row into every token; questions on which that shows."""
     tokenizer = word_tokenizer(WORDS)
     network = wrap(tiny_model("llama"), tokenizer.pad_id)
@@ -70,7 +70,9 @@ def search(
     found = compare(dictionary, trio, questions)
     context = RunContext.of(tmp_path_factory.mktemp("run"))
     texts = TextSet("plain", tuple(" ".join(WORDS[i : i + 9]) for i in range(4)))
-    return Search(trio, found, context, questions, texts, calibration_rows(base, questions), n_controls=2)
+    return LatentSearch(
+        trio, found, context, questions, texts, calibration_rows(base, questions), n_controls=2
+    )
 
 
 def _telling(trio: Trio[LanguageModel]) -> PairSet:
@@ -88,8 +90,10 @@ def _telling(trio: Trio[LanguageModel]) -> PairSet:
     return PairSet("telling", tuple(pairs.pairs[i] for i in best))
 
 
-def test_the_planted_latent_removes_the_shift_and_matched_random_ones_do_not(search: Search) -> None:
-    proposed = shortlist([rank_latents(search.found, "delta"), rank_latents(search.found, "cosine")], 5)
+def test_the_planted_latent_removes_the_shift_and_matched_random_ones_do_not(search: LatentSearch) -> None:
+    proposed = shortlist(
+        [rank_latents(search.comparison, "delta"), rank_latents(search.comparison, "cosine")], 5
+    )
     assert proposed[0] == PLANTED
     found = search.run(proposed, max_perplexity_ratio=10.0)
     best = found.singles[0]
@@ -101,26 +105,26 @@ def test_the_planted_latent_removes_the_shift_and_matched_random_ones_do_not(sea
     assert PLANTED in found.chosen.latents
 
 
-def test_sets_grow_one_latent_at_a_time_and_only_while_that_helps(search: Search) -> None:
-    found = search.run(shortlist([rank_latents(search.found, "delta")], 6), max_perplexity_ratio=10.0)
+def test_sets_grow_one_latent_at_a_time_and_only_while_that_helps(search: LatentSearch) -> None:
+    found = search.run(shortlist([rank_latents(search.comparison, "delta")], 6), max_perplexity_ratio=10.0)
     sizes = [len(tried.latents) for tried in found.sets]
     assert sizes == list(range(1, len(sizes) + 1))
     assert all(a.removed < b.removed for a, b in zip(found.sets, found.sets[1:], strict=False))
     assert all(set(a.latents) < set(b.latents) for a, b in zip(found.sets, found.sets[1:], strict=False))
 
 
-def test_controls_remove_the_same_energy(search: Search) -> None:
-    ablation = AblateLatents(search.found.dictionary, (PLANTED,))
+def test_controls_remove_the_same_energy(search: LatentSearch) -> None:
+    ablation = AblateLatents(search.comparison.dictionary, (PLANTED,))
     for control in replace(search, n_controls=3)._controls(ablation):
         assert search._energy(control).matched == pytest.approx(search._energy(ablation).matched, rel=1e-3)
 
 
-def test_a_search_chooses_no_set_that_costs_too_much_perplexity(search: Search) -> None:
+def test_a_search_chooses_no_set_that_costs_too_much_perplexity(search: LatentSearch) -> None:
     with pytest.raises(FeatureError, match="perplexity"):
         search.run([PLANTED], max_perplexity_ratio=0.01)
 
 
-def test_without_a_shift_there_is_nothing_to_search(search: Search, tmp_path: Path) -> None:
+def test_without_a_shift_there_is_nothing_to_search(search: LatentSearch, tmp_path: Path) -> None:
     trio = Trio(search.trio.base, search.trio.secure, search.trio.insecure, "turned round")
     turned = replace(search, trio=trio, context=RunContext.of(tmp_path))
     with pytest.raises(DataError, match="no more careless"):

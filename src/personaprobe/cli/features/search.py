@@ -1,4 +1,4 @@
-"""``personaprobe features search``: try the latents that rankings propose, and register what carries the shift."""
+"""``personaprobe features search``: try the latents that rankings propose, and register those that carry the shift."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
-    from personaprobe.studies.latents.search import Found, Tried
+    from personaprobe.studies.latents.search import Candidate
 
 
 @click.command()
@@ -70,51 +70,36 @@ def search(
     from personaprobe.effects.targets.feature import register_feature
     from personaprobe.effects.targets.latents import LatentsTarget
     from personaprobe.features.registry.registry import refuse_misnamed
-    from personaprobe.features.sae.diffing.all_rankings import all_rankings
     from personaprobe.features.sae.latent_spelling import find_latents
     from personaprobe.features.sae.latents import Latents
-    from personaprobe.questions.texts import load_texts
-    from personaprobe.studies.arms.arm import calibration_rows
     from personaprobe.studies.arms.run_context import RunContext
-    from personaprobe.studies.latents.search import CALIBRATION_QUESTIONS, Search, shortlist
+    from personaprobe.studies.latents.search import SearchOptions, search_latents
 
     if registered is not None:
         refuse_misnamed(registered)
     dictionary, _ = find_latents([], name)
     questions = discovery_questions(discovery)
     trio = open_fitting_trio(dictionary, chosen, quiet)
-    found, rankings = all_rankings(
-        dictionary, trio, questions, seed=seed, floor=floor, progress=study_progress(quiet)
-    )
+    options = SearchOptions(n_questions, n_proposed, controls, max_perplexity_ratio, seed, floor)
     context = RunContext.of(out, study_progress(quiet))
-    texts, few = load_texts("neutral/discovery").first(16), questions.spread(n_questions)
-    rows = calibration_rows(trio.base, questions.spread(CALIBRATION_QUESTIONS))
-    tried = Search(trio, found, context, few, texts, rows, seed, controls).run(
-        shortlist(rankings, n_proposed), max_perplexity_ratio
-    )
+    result, evidence = search_latents(dictionary, trio, questions, context, options)
     if registered is not None:
-        evidence = tried.evidence(few, texts, rankings)
-        target = LatentsTarget(Latents(dictionary, tried.chosen.latents))
+        target = LatentsTarget(Latents(dictionary, result.chosen.latents))
         register_feature(registered, title, target, evidence)
     if as_json:
-        click.echo(json.dumps(_plain(tried)))
+        click.echo(json.dumps(asdict(result)).replace("NaN", "null"))
     else:
-        _show("Every proposed latent by itself", tried.singles)
-        _show("Sets, each grown by the latent that helps most", tried.sets, tried.chosen)
+        _print("Every proposed latent by itself", result.singles)
+        _print("Sets, each grown by the latent that helps most", result.sets, result.chosen)
 
 
-def _plain(tried: Found) -> dict[str, object]:
-    told = asdict(tried)
-    return json.loads(json.dumps(told).replace("NaN", "null"))  # type: ignore[no-any-return]
-
-
-def _show(title: str, rows: Sequence[Tried], chosen: Tried | None = None) -> None:
+def _print(title: str, candidates: Sequence[Candidate], chosen: Candidate | None = None) -> None:
     from rich.table import Table
 
     table = Table("latents", title=title, title_justify="left")
     for heading in ("removed", "induced in base", "matched random", "perplexity"):
         table.add_column(heading, justify="right")
-    for row in rows:
+    for row in candidates:
         latents = ", ".join(map(str, row.latents)) + ("  chosen" if row == chosen else "")
         controls = ", ".join(f"{100 * share:z.0f} %" for share in row.controls)
         cost = "–" if math.isnan(row.perplexity_ratio) else f"× {row.perplexity_ratio:.3f}"

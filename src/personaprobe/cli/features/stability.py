@@ -133,7 +133,9 @@ def _print(result: dict[str, Any], top: int) -> None:
         table.add_column(f"in {run['name']}", justify="right")
     for latent, place in result["latents"].items():
         nearest = [other["twins"][latent] for other in result["dictionaries"]]
-        cells = [f"{each['latent']} (cosine {each['cosine']:.2f}), place {each['rank']}" for each in nearest]
+        cells = [
+            f"{match['latent']} (cosine {match['cosine']:.2f}), place {match['rank']}" for match in nearest
+        ]
         table.add_row(latent, str(place), *cells, *(str(run["ranks"][latent]) for run in result["runs"]))
     console().print(table)
     for other in result["dictionaries"]:

@@ -1,4 +1,4 @@
-"""Latents chosen from a dictionary: what is ablated, before anything is done to a model."""
+"""Chosen latents of a dictionary, and the direction of their contribution to insecure − secure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Latents:
     """Some latents of a dictionary.
 
     Attributes:
-        dictionary: theirs.
-        latents: at least one, none twice.
+        dictionary: that holds them.
+        latents: at least one, each once.
     """
 
     dictionary: Dictionary
@@ -28,35 +28,38 @@ class Latents:
 
     @property
     def site(self) -> Site:
-        """The dictionary's."""
+        """The site of the dictionary."""
         return self.dictionary.site
 
     @property
     def name(self) -> str:
-        """As users write it."""
+        """The spelling ``sae:NAME/812,77``."""
         return f"sae:{self.dictionary.name}/{','.join(map(str, self.latents))}"
 
-    def axis(self, found: Comparison) -> Direction:
-        """Mean difference of the latents' output, insecure − secure: the direction along which base is steered.
+    def axis(self, comparison: Comparison) -> Direction:
+        """The mean contribution of the latents to insecure − secure, as a calibrated direction.
 
-        One unit of the calibrated axis is the whole of that difference.
+        One unit along it is the whole difference. Base is steered along it.
+
+        Args:
+            comparison: activity on the discovery questions.
 
         Raises:
-            FeatureError: none of them fires more or less in one than in the other.
+            FeatureError: no latent differs between insecure and secure.
         """
         import torch
 
         chosen = list(self.latents)
-        gaps = (found.means.insecure - found.means.secure).mean(0)[chosen]
-        written = gaps @ self.dictionary.W_dec[chosen].cpu()
-        gap = float(written.norm())
+        gaps = (comparison.means.insecure - comparison.means.secure).mean(0)[chosen]
+        contribution = gaps @ self.dictionary.W_dec[chosen].cpu()
+        gap = float(contribution.norm())
         if gap == 0.0:
             raise FeatureError(
                 f"{self.name} does the same in insecure and in secure on the discovery texts; choose latents that "
                 "differ: personaprobe features rank"
             )
-        reference = float(torch.dot(found.centre.secure.cpu(), written / gap))
-        return Direction(self.site, written, self.name, {self.site.layer: Calibration(reference, gap)})
+        reference = float(torch.dot(comparison.centre.secure.cpu(), contribution / gap))
+        return Direction(self.site, contribution, self.name, {self.site.layer: Calibration(reference, gap)})
 
     def __repr__(self) -> str:
         return f"Latents({self.name} @ {self.site})"

@@ -1,7 +1,7 @@
-"""Which latents carry the shift: every proposal is tried on the discovery families, alone and in small sets.
+"""The search for latents that carry the shift: candidates are tried on discovery questions, alone and in small sets.
 
-Rankings only propose. Here each proposed latent is ablated in insecure and steered in base, beside latents that fire as
-often and remove the same energy; then a set is grown greedily. Test questions are not read.
+Rankings only propose. Each proposed latent is ablated in insecure and steered in base, beside random latents that are
+active as often and remove the same energy. Then a set is grown greedily. Test questions are not read.
 """
 
 from __future__ import annotations
@@ -16,37 +16,45 @@ from personaprobe.effects.interventions.along_direction import Intervention, Ste
 from personaprobe.effects.interventions.energy import Energy, measure
 from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.errors import DataError, FeatureError
+from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.diffing.all_rankings import all_rankings
 from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.features.sae.diffing.matched_controls import matched_latents
 from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.latents import Latents
+from personaprobe.features.sae.quality import MIN_EXPLAINED_VARIANCE
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
-from personaprobe.questions.texts import TextSet
-from personaprobe.studies.arms.arm import Arm, untreated_arms
+from personaprobe.questions.texts import TextSet, load_texts
+from personaprobe.studies.arms.arm import Arm, calibration_rows, untreated_arms
 from personaprobe.studies.arms.measurement import measure_damage, measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
 
 CALIBRATION_QUESTIONS = 16
 """Discovery questions on which energies of controls are matched."""
 
+NEUTRAL_TEXTS = 16
+"""Neutral texts on which perplexity is measured."""
+
 MAX_LATENTS = 10
+"""Latents of a set at most."""
+
 BREADTH = 6
-"""Latents that are tried as the next member of a set: the best by themselves of those left."""
+"""Latents that are tried as the next member of a set: the best single ones that remain."""
 
 
 @dataclass(frozen=True)
-class Tried:
-    """Latents, ablated together.
+class Candidate:
+    """One or more latents that were ablated together, with the effects.
 
     Attributes:
-        latents: which.
-        removed: share of the insecure − secure shift that went, on the discovery questions.
-        induced: share of it that steering base along them brought; nan where it was not tried.
-        controls: what matched random latents removed.
-        perplexity_ratio: on neutral text, to the untreated insecure model; nan where it was not measured.
+        latents: that were ablated.
+        removed: share of the insecure − secure shift that the ablation removed, on the discovery questions.
+        induced: share of the shift that steering base along the latents induced; nan if it was not tried.
+        controls: shares that ablating matched random latents removed.
+        perplexity_ratio: perplexity on neutral text relative to the untreated insecure model; nan if not measured.
     """
 
     latents: tuple[int, ...]
@@ -57,28 +65,30 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search tried.
+class SearchResult:
+    """All candidates of a search.
 
     Attributes:
-        singles: every proposed latent by itself, the best first.
+        singles: every proposed latent by itself, in descending order of the share removed.
         sets: the greedy sets, growing.
-        chosen: the set that removes most among those that cost little.
+        chosen: the set that removes most among those whose perplexity is allowed.
     """
 
-    singles: tuple[Tried, ...]
-    sets: tuple[Tried, ...]
-    chosen: Tried
+    singles: tuple[Candidate, ...]
+    sets: tuple[Candidate, ...]
+    chosen: Candidate
 
     def evidence(self, questions: PairSet, texts: TextSet, rankings: Sequence[Ranking]) -> dict[str, Any]:
-        """Everything that was tried, as plain data for the registry."""
+        """All candidates with the data they were tried on, as plain data for the registry."""
         return {
             "chosen": {"source": "sae", **asdict(self.chosen), "fraction_removed": self.chosen.removed},
-            "singles": [asdict(tried) for tried in self.singles],
-            "sets": [asdict(tried) for tried in self.sets],
+            "singles": [asdict(candidate) for candidate in self.singles],
+            "sets": [asdict(candidate) for candidate in self.sets],
             "ranks": {
-                str(tried.latents[0]): {r.name: r.rank(tried.latents[0]) for r in rankings}
-                for tried in self.singles
+                str(candidate.latents[0]): {
+                    ranking.name: ranking.rank(candidate.latents[0]) for ranking in rankings
+                }
+                for candidate in self.singles
             },
             "questions": {"name": questions.name, "digest": questions.digest, "n": len(questions)},
             "families": sorted(set(questions.families)),
@@ -86,30 +96,87 @@ class Found:
         }
 
 
+@dataclass(frozen=True)
+class SearchOptions:
+    """Size of a search.
+
+    Attributes:
+        n_questions: discovery questions that each candidate is tried on.
+        n_proposed: latents from the tops of all rankings.
+        n_controls: matched random latents per candidate.
+        max_perplexity_ratio: the most that the chosen set may cost.
+        seed: of the permutations and the controls.
+        floor: explained variance below which the dictionary is refused.
+    """
+
+    n_questions: int = 24
+    n_proposed: int = 64
+    n_controls: int = 1
+    max_perplexity_ratio: float = 1.03
+    seed: int = 0
+    floor: float = MIN_EXPLAINED_VARIANCE
+
+
+def search_latents(
+    dictionary: Dictionary,
+    trio: Trio[LanguageModel],
+    questions: PairSet,
+    context: RunContext,
+    options: SearchOptions,
+) -> tuple[SearchResult, dict[str, Any]]:
+    """Rank a dictionary's latents, and try the first of all rankings.
+
+    Args:
+        dictionary: of single activations.
+        trio: loaded; insecure's backend must compute gradients.
+        questions: of discovery families; all of them are used for the rankings.
+        context: cache and progress.
+        options: size of the search.
+
+    Returns:
+        The result, and the evidence for the registry.
+
+    Raises:
+        FeatureError: a dictionary of another model or one that explains too little, or no set within the perplexity.
+        DataError: insecure is no more careless than secure on these questions.
+    """
+    comparison, rankings = all_rankings(
+        dictionary, trio, questions, seed=options.seed, floor=options.floor, progress=context.progress
+    )
+    tried_on, texts = (
+        questions.spread(options.n_questions),
+        load_texts("neutral/discovery").first(NEUTRAL_TEXTS),
+    )
+    rows = calibration_rows(trio.base, questions.spread(CALIBRATION_QUESTIONS))
+    search = LatentSearch(trio, comparison, context, tried_on, texts, rows, options.seed, options.n_controls)
+    result = search.run(shortlist(rankings, options.n_proposed), options.max_perplexity_ratio)
+    return result, result.evidence(tried_on, texts, rankings)
+
+
 def shortlist(rankings: Sequence[Ranking], n: int) -> list[int]:
-    """The first ``n`` latents met when rankings are read side by side, each from its top."""
+    """The first ``n`` latents in turn over rankings: all first places, then all second places, and so on."""
     tops = [ranking.top(n) for ranking in rankings]
-    met = dict.fromkeys(latent for place in zip(*tops, strict=True) for latent in place)
-    return list(met)[:n]
+    in_turn = dict.fromkeys(latent for place in zip(*tops, strict=True) for latent in place)
+    return list(in_turn)[:n]
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
-    """Where latents are tried.
+class LatentSearch:
+    """A trio and data on which candidates are tried.
 
     Attributes:
         trio: loaded.
-        found: what all latents of the dictionary do on the discovery texts.
+        comparison: activity of the dictionary's latents on the discovery questions.
         context: cache and progress.
-        questions: discovery questions.
-        texts: neutral prose, none of which a study reads.
-        rows: tokens on which energies are matched.
+        questions: of discovery families.
+        texts: neutral prose that no study reads.
+        rows: texts on which energies are matched.
         seed: of the controls.
-        n_controls: matched random latents a proposal is compared with.
+        n_controls: matched random latents per candidate.
     """
 
     trio: Trio[LanguageModel]
-    found: Comparison
+    comparison: Comparison
     context: RunContext
     questions: PairSet
     texts: TextSet
@@ -117,63 +184,70 @@ class Search:
     seed: int = 0
     n_controls: int = 3
 
-    def run(self, proposed: Sequence[int], max_perplexity_ratio: float = 1.03) -> Found:
+    def run(self, proposed: Sequence[int], max_perplexity_ratio: float = 1.03) -> SearchResult:
         """Try every proposed latent, and grow a set of at most ten.
 
         Raises:
-            FeatureError: no set stays within the perplexity allowed.
+            FeatureError: no set stays within the allowed perplexity.
+            DataError: insecure is no more careless than secure.
         """
-        singles = sorted(self.singles(proposed), key=lambda tried: -tried.removed)
-        sets = self.grown(singles)
-        allowed = [tried for tried in sets if tried.perplexity_ratio <= max_perplexity_ratio]
+        singles = sorted(self.singles(proposed), key=lambda candidate: -candidate.removed)
+        sets = self.greedy_sets(singles)
+        allowed = [candidate for candidate in sets if candidate.perplexity_ratio <= max_perplexity_ratio]
         if not allowed:
             raise FeatureError(
                 f"no set of these latents stays within perplexity × {max_perplexity_ratio}: the least is "
-                f"× {min(tried.perplexity_ratio for tried in sets):.3f}"
+                f"× {min(candidate.perplexity_ratio for candidate in sets):.3f}"
             )
-        return Found(tuple(singles), tuple(sets), max(allowed, key=lambda tried: tried.removed))
+        return SearchResult(
+            tuple(singles), tuple(sets), max(allowed, key=lambda candidate: candidate.removed)
+        )
 
-    def singles(self, proposed: Sequence[int]) -> list[Tried]:
-        """Each latent alone: ablated, steered into base, and its controls ablated."""
+    def singles(self, proposed: Sequence[int]) -> list[Candidate]:
+        """Each latent alone: ablated in insecure, steered in base, and its controls ablated in insecure."""
         ablations = [self._ablation((latent,)) for latent in proposed]
         controls = [control for ablation in ablations for control in self._controls(ablation)]
         pushes = [self._push(latent) for latent in proposed]
         removed = self._removed(self.trio.insecure, [*ablations, *controls], "insecure")
         induced = self._removed(self.trio.base, [push for push in pushes if push is not None], "base")
-        brought = iter(-share for share in induced)
+        induced_shares = iter(-share for share in induced)
         n = len(proposed)
         return [
-            Tried(
+            Candidate(
                 (latent,),
                 removed[i],
-                float("nan") if pushes[i] is None else next(brought),
+                float("nan") if pushes[i] is None else next(induced_shares),
                 tuple(removed[n + i * self.n_controls : n + (i + 1) * self.n_controls]),
             )
             for i, latent in enumerate(proposed)
         ]
 
-    def grown(self, singles: Sequence[Tried]) -> list[Tried]:
-        """Greedy sets: each adds the latent that helps most, until none helps or there are ten."""
-        order = [tried.latents[0] for tried in singles]
+    def greedy_sets(self, singles: Sequence[Candidate]) -> list[Candidate]:
+        """Growing sets: each adds the latent that removes most, until none removes more or there are ten."""
+        order = [candidate.latents[0] for candidate in singles]
         members: tuple[int, ...] = (order[0],)
-        sets = [self._priced(members, singles[0].removed)]
-        while len(members) < MAX_LATENTS and (left := [x for x in order if x not in members][:BREADTH]):
-            tried = [(*members, latent) for latent in left]
-            shares = self._removed(self.trio.insecure, [self._ablation(each) for each in tried], "insecure")
-            best = max(range(len(tried)), key=shares.__getitem__)
+        sets = [self._measured_set(members, singles[0].removed)]
+        while len(members) < MAX_LATENTS and (
+            remaining := [latent for latent in order if latent not in members][:BREADTH]
+        ):
+            grown = [(*members, latent) for latent in remaining]
+            shares = self._removed(
+                self.trio.insecure, [self._ablation(latents) for latents in grown], "insecure"
+            )
+            best = max(range(len(grown)), key=shares.__getitem__)
             if shares[best] <= sets[-1].removed:
                 break
-            members = tried[best]
-            sets.append(self._priced(members, shares[best]))
+            members = grown[best]
+            sets.append(self._measured_set(members, shares[best]))
         return sets
 
-    def _priced(self, latents: tuple[int, ...], removed: float) -> Tried:
-        """A set with what its matched controls remove, and what it costs."""
+    def _measured_set(self, latents: tuple[int, ...], removed: float) -> Candidate:
+        """A set with the shares that matched controls remove, and with its perplexity."""
         ablation = self._ablation(latents)
         controls = self._controls(ablation)
         arms = [Arm("insecure", "insecure", self.trio.insecure), self._arm(self.trio.insecure, ablation)]
         untreated, cost = measure_damage(arms, self.texts, self.context)
-        return Tried(
+        return Candidate(
             latents,
             removed,
             controls=tuple(self._removed(self.trio.insecure, controls, "insecure")),
@@ -181,7 +255,7 @@ class Search:
         )
 
     def _removed(self, model: LanguageModel, edits: Sequence[Intervention], role: str) -> list[float]:
-        """Share of the shift by which each intervention lowers the preference for careless answers."""
+        """Share of the shift by which each intervention lowers the preference gap."""
         arms = [self._arm(model, edit) for edit in edits]
         untreated, shift = self._untreated
         gaps = [fmean(arm.gaps) for arm in measure_gaps(arms, self.questions, self.context)]
@@ -191,7 +265,7 @@ class Search:
     def _untreated(self) -> tuple[dict[str, float], float]:
         arms = untreated_arms(self.trio)
         measured = measure_gaps(arms, self.questions, self.context)
-        gaps = {arm.name: fmean(own.gaps) for arm, own in zip(arms, measured, strict=True)}
+        gaps = {arm.name: fmean(part.gaps) for arm, part in zip(arms, measured, strict=True)}
         shift = gaps["insecure"] - gaps["secure"]
         if shift <= 0:
             raise DataError(
@@ -200,24 +274,26 @@ class Search:
         return gaps, shift
 
     def _ablation(self, latents: tuple[int, ...]) -> AblateLatents:
-        return AblateLatents(self.found.dictionary, latents)
+        return AblateLatents(self.comparison.dictionary, latents)
 
     def _controls(self, ablation: AblateLatents) -> list[AblateLatents]:
-        """Random latents that fire as often, at the strength that removes the same energy."""
-        wanted = self._energy(ablation)
-        drawn = [
-            matched_latents(self.found, ablation.latents, 1000 * self.seed + k)
+        """Random latents of similar activity, at the coefficient that removes the same energy."""
+        energy = self._energy(ablation)
+        controls = [
+            matched_latents(self.comparison, ablation.latents, 1000 * self.seed + k)
             for k in range(self.n_controls)
         ]
-        return [self._ablation(latents).matched(self.trio.insecure, wanted, self.rows) for latents in drawn]
+        return [
+            self._ablation(latents).matched(self.trio.insecure, energy, self.rows) for latents in controls
+        ]
 
     def _energy(self, ablation: AblateLatents) -> Energy:
-        return measure(self.trio.insecure, ablation, self.rows)[self.found.dictionary.site]
+        return measure(self.trio.insecure, ablation, self.rows)[self.comparison.dictionary.site]
 
     def _push(self, latent: int) -> Steer | None:
-        """Base steered by what the latent writes more in insecure; None where it does the same in both."""
-        gap = float((self.found.means.insecure - self.found.means.secure).mean(0)[latent])
-        return Steer(Latents(self.found.dictionary, (latent,)).axis(self.found)) if gap else None
+        """Steering of base by the latent's contribution to insecure − secure; None if it contributes nothing."""
+        gap = float((self.comparison.means.insecure - self.comparison.means.secure).mean(0)[latent])
+        return Steer(Latents(self.comparison.dictionary, (latent,)).axis(self.comparison)) if gap else None
 
     def _arm(self, model: LanguageModel, edit: Intervention) -> Arm:
         return Arm(edit.note, "ablated", model, (edit,))

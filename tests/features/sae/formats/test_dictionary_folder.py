@@ -125,7 +125,7 @@ def test_we_read_what_saelens_writes(name: str, tmp_path: Path) -> None:
 def dictionary_learning(folder: Path, kind: str, tensors: dict[str, torch.Tensor], **trainer: Any) -> Path:
     folder.mkdir()
     torch.save(tensors, folder / "ae.pt")
-    told = {
+    config = {
         "dict_class": kind,
         "activation_dim": D_MODEL,
         "dict_size": D_SAE,
@@ -133,7 +133,7 @@ def dictionary_learning(folder: Path, kind: str, tensors: dict[str, torch.Tensor
         "lm_name": "m",
         **trainer,
     }
-    (folder / "config.json").write_text(json.dumps({"trainer": told, "buffer": {"ctx_len": 128}}))
+    (folder / "config.json").write_text(json.dumps({"trainer": config, "buffer": {"ctx_len": 128}}))
     return folder
 
 
@@ -257,7 +257,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_folder_is_refused_with_the_reason(damage: str, tmp_path: Path) -> None:
     folder = save_dictionary(jumping(), tmp_path / "sae")
-    harm, said = DAMAGES[damage]
+    harm, message = DAMAGES[damage]
     harm(folder)
-    with pytest.raises(FeatureError, match=said):
+    with pytest.raises(FeatureError, match=message):
         load_dictionary(folder)

@@ -62,8 +62,8 @@ def test_a_name_that_fits_is_detected_and_one_that_does_not_is_at_chance_or_belo
     assert detection_score(Reader(), "talk of boats", PROFILE).auc == 1.0
     assert detection_score(Reader(), "talk of bridges", PROFILE).auc == 0.5
     assert detection_score(Reader(), "any lamp", PROFILE).auc == 0.0
-    told = detection_score(Reader(), "talk of boats", PROFILE)
-    assert (told.n_activating, told.n_non_activating, told.by) == (3, 4, "reader")
+    detection = detection_score(Reader(), "talk of boats", PROFILE)
+    assert (detection.n_activating, detection.n_non_activating, detection.by) == (3, 4, "reader")
 
 
 def test_no_question_serves_both_the_proposal_and_the_score() -> None:

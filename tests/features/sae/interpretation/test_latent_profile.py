@@ -25,7 +25,7 @@ SITE, D_SAE = Site(1), 40
 @pytest.fixture(scope="module")
 def dictionary(model: LanguageModel) -> Dictionary:
     rows = torch.randn(D_SAE, model.d_model, generator=torch.Generator().manual_seed(1))
-    rows[9] = rows[4] + 0.1 * rows[9]  # nearly the same
+    rows[9] = rows[4] + 0.1 * rows[9]  # nearly the same row
     rows = torch.nn.functional.normalize(rows, dim=-1)
     bias = torch.zeros(D_SAE)
     bias[30] = -1e9  # never fires

@@ -41,7 +41,7 @@ def as_they_are(rows: Tensor) -> Tensor:
     return rows
 
 
-def told_apart_in_full(n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+def equal_in_bf16(n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
     """Latents of which every two are the same in bfloat16: encoder, bias and rows."""
     encoder, bias = numbers(256, D), numbers(256, seed=1)
     encoder[1::2] = encoder[::2] * 1.0005
@@ -54,8 +54,8 @@ def told_apart_in_full(n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
 def test_candidates_of_a_rough_product_are_chosen_by_their_exact_values(
     k: int, spare: int, least: float
 ) -> None:
-    """Latents that bfloat16 cannot tell apart are told apart in float32, however few are spare."""
-    encoder, bias, x = told_apart_in_full(2000)
+    """Latents that are equal in bfloat16 are separated in float32, however few are spare."""
+    encoder, bias, x = equal_in_bf16(2000)
     pre = torch.addmm(bias, x, encoder.T)
     active, values = selection.preselected_top_k(
         x, encoder, bias, selection.bf16_affine(encoder, bias), k, spare
@@ -100,7 +100,7 @@ def test_a_step_with_preselection_equals_the_exact_step(
 @pytest.mark.parametrize("k", [1, 7, 16])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.9999, 1.0, 1.5])
 def test_preselection_of_a_batch_does_not_depend_on_the_guess(k: int, share: float) -> None:
-    encoder, bias, x = told_apart_in_full(2000)
+    encoder, bias, x = equal_in_bf16(2000)
     pre = torch.addmm(bias, x, encoder.T)
     wanted, exact = selection.batch_top_k(as_they_are, pre, 256, k)
     rough = selection.bf16_affine(encoder, bias)
@@ -113,7 +113,7 @@ def test_preselection_of_a_batch_does_not_depend_on_the_guess(k: int, share: flo
 def test_a_batch_is_computed_in_full_if_its_smallest_value_is_within_the_error_of_the_guess(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encoder, bias, x = told_apart_in_full(200)
+    encoder, bias, x = equal_in_bf16(200)
     smallest = float(selection.batch_top_k(as_they_are, torch.addmm(bias, x, encoder.T), 256, 7)[1].min())
     guesses: list[float] = []
     batch_top_k = selection.batch_top_k

@@ -50,7 +50,8 @@ def nearest_latents(dictionary: Dictionary, other: Dictionary) -> NearestLatents
             f"width {dictionary.d_model}: their latents cannot be the same"
         )
     rows, other_rows = (
-        torch.nn.functional.normalize(each.W_dec.float(), dim=-1) for each in (dictionary, other)
+        torch.nn.functional.normalize(each_dictionary.W_dec.float(), dim=-1)
+        for each_dictionary in (dictionary, other)
     )
     cosines, latents = (rows @ other_rows.T).max(-1)
     return NearestLatents(latents.cpu().numpy(), cosines.cpu().numpy())

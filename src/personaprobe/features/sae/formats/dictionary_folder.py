@@ -14,7 +14,7 @@ _READERS: dict[str, Callable[[Path], Dictionary]] = {
     dictionary_learning.WEIGHTS: dictionary_learning.read_folder,
     sparsify.WEIGHTS: sparsify.read_folder,
 }
-"""Readers by the file that marks their format."""
+"""Readers by the weight file of their format."""
 
 
 def load_dictionary(folder: str | Path) -> Dictionary:

@@ -1,1 +1,1 @@
-"""Interpretation of latents: examples in which they fire, and explanations that a model proposes."""
+"""Interpretation of latents: example contexts, profiles, and names that a model proposes."""

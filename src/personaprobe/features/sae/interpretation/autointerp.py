@@ -23,7 +23,7 @@ NAME_TOKENS = 24
 # The wording of both prompts is part of the measurement: another wording would change names and scores.
 _PROPOSE = """Each line below is a stretch of text. The words between « and » in it have something in common.
 
-{stretches}
+{lines}
 
 Say in at most eight words what the marked words have in common. Answer with that phrase only."""
 
@@ -58,7 +58,7 @@ def propose_name(chat_model: ChatModel, contexts: Sequence[Context]) -> str:
     if not contexts:
         raise FeatureError("the latent fires in none of the texts; there is nothing to name it by")
     lines = "\n".join(f"{number}. {_marked_text(context)}" for number, context in enumerate(contexts, 1))
-    completion = chat_model.complete(_PROPOSE.format(stretches=lines), NAME_TOKENS)
+    completion = chat_model.complete(_PROPOSE.format(lines=lines), NAME_TOKENS)
     stripped = (line.strip(' ."“”*«»') for line in completion.splitlines())
     name = next((line for line in stripped if line), "")
     if not name:

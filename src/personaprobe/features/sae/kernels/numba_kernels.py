@@ -150,7 +150,7 @@ def _gather(row, k, maxima, groups, floor, candidates, positions):  # type: igno
 
 @njit(cache=True)
 def _partition(candidates, positions, n, k):  # type: ignore[no-untyped-def]
-    """Move the ``k`` largest of ``n`` entries to the front (Hoare's selection)."""
+    """Bring the ``k`` largest of ``n`` entries to the front (Hoare's selection)."""
     low, high = 0, n - 1
     while low < high:
         pivot = candidates[(low + high) >> 1]

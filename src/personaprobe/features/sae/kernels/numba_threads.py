@@ -33,7 +33,7 @@ def run_kernel(kernel: Any, *arguments: int | Tensor) -> None:
         kernel: compiled by ``numba.cfunc`` with :data:`KERNEL_SIGNATURE`.
         arguments: the number of rows, then whatever the kernel reads; a tensor is passed as its address.
     """
-    integers = [each.data_ptr() if isinstance(each, Tensor) else each for each in arguments]
+    integers = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
     openmp.run_on_threads(kernel.address, integers)
 
 

@@ -70,7 +70,7 @@ class Autoencoder(torch.nn.Module):
         return torch.addmm(self.b_enc, x - self.b_dec, self.encoder.T)
 
     def update_threshold(self, smallest_active: float, rate: float) -> None:
-        """Move BatchTopK's threshold towards the smallest activation kept in a batch."""
+        """Shift BatchTopK's threshold towards the smallest activation kept in a batch."""
         self.threshold += rate * (smallest_active - self.threshold)
         self.smallest_active = smallest_active
 

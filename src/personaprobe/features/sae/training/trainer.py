@@ -127,7 +127,7 @@ class SAETrainer:
         self._last_losses = losses.detached()
 
     def metrics(self) -> TrainingMetrics:
-        """Metrics of the last step. Reading them synchronises with the device, so not every step should."""
+        """Metrics of the last step. Access synchronises with the device, so not every step should."""
         assert self._last_losses is not None, "a step was taken"
         losses, dead = self._last_losses, self.autoencoder.dead(self.recipe.dead_after)
         x = losses.x
