@@ -71,7 +71,6 @@ def stability(
     from personaprobe.errors import FeatureError
     from personaprobe.features.sae.catalog import find_dictionary
     from personaprobe.features.sae.latent_spelling import find_latents
-    from personaprobe.storage.files import write_text
     from personaprobe.studies.latents.stability import (
         rank_on_trio,
         stability_over_dictionaries,
@@ -97,12 +96,17 @@ def stability(
             stability_over_dictionaries(dictionary, other, compared, ranked(other, trio)) for other in others
         ],
         "runs": [
-            stability_over_runs(
-                run.name, ranking, ranked(dictionary, _open_run(run, chosen, quiet)), compared, top
-            )
-            for run in runs
+            stability_over_runs(run.name, ranking, ranked(dictionary, opened), compared, top)
+            for run, opened in ((run, _open_run(run, chosen, quiet)) for run in runs)
         ],
     }
+    _output(result, top, out, as_json)
+
+
+def _output(result: dict[str, Any], top: int, out: Path | None, as_json: bool) -> None:
+    """Write the numbers to a file if one is named, and print them."""
+    from personaprobe.storage.files import write_text
+
     if out is not None:
         write_text(out, json.dumps(result, indent=1) + "\n")
     if as_json:

@@ -147,8 +147,7 @@ def train(
         spec.site.within(trio.base.n_layers)
     with spinner("reading the corpus", quiet):
         corpus = Corpus.read(trio.base.tokenizer, list(files), tokens, context)
-    passes = 3 if layout == "mixed" else 1
-    specs = with_steps(specs, steps or max(1, passes * corpus.n_tokens // BATCH_ROWS))
+    specs = with_steps(specs, steps or _steps_of_one_pass(corpus.n_tokens, layout))
     evaluators = quality_evaluators(trio, held_out_texts(trio.base))
     with _TrainingReporter(specs, tensorboard, quiet) as reporter:
         for folder, dictionary in fit_dictionaries(
@@ -156,6 +155,12 @@ def train(
         ):
             trained = replace(dictionary, card={**dictionary.card, "context": context})
             save_dictionary(_evaluated(trained, evaluators, layout, (quiet, as_json)), folder)
+
+
+def _steps_of_one_pass(n_tokens: int, layout: RowLayout) -> int:
+    """Batches that hold every row once; in the layout ``mixed`` a token is a row of each checkpoint."""
+    rows_per_token = 3 if layout == "mixed" else 1
+    return max(1, rows_per_token * n_tokens // BATCH_ROWS)
 
 
 def _evaluated(
