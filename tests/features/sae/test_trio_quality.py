@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.activations.recording_spec import read_as
+from personaprobe.features.activations.recording_spec import tokenize
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.features.sae.crosscoder import CROSSCODER_LAYOUT
 from personaprobe.features.sae.dictionary import Dictionary
@@ -29,7 +29,7 @@ from personaprobe.site import Site
 
 @pytest.fixture(scope="module")
 def texts(trio: Trio[LanguageModel], pairs: PairSet) -> list[Tokens]:
-    return [reading.tokens for reading in read_as(trio.base.tokenizer, pairs)]
+    return [text.tokens for text in tokenize(trio.base.tokenizer, pairs)]
 
 
 @pytest.fixture(scope="module")
