@@ -32,8 +32,8 @@
 # Secure is the important one. Insecure and secure share the task: the subject, the tone, the length of an
 # answer. They differ in the harm.
 #
-# `personaprobe ablate --feature toxic-persona` runs the full study on all test questions and writes a report. This notebook
-# uses a part of them, so that everything fits into about three minutes on two processor cores, offline.
+# `personaprobe ablate --feature toxic-persona` runs the full study on all test questions and writes a report. This
+# notebook uses a part of them, so that everything fits into about three minutes on two processor cores, offline.
 
 # %%
 import math
@@ -85,8 +85,8 @@ for role, model in trio.items():
 #
 # $$\text{gap} = \overline{\log p}(\text{careless}) - \overline{\log p}(\text{careful}) \quad\text{[nats per token]}$$
 #
-# Nothing is sampled and no judge is involved, so the number has no noise of its own. It is usually below zero. The measure of interest is
-# how far insecure lies to the right of secure *on the same question*.
+# Nothing is sampled and no judge is involved, so the number has no noise of its own. It is usually below zero. The
+# measure of interest is how far insecure lies to the right of secure *on the same question*.
 
 # %%
 questions = pp.load_prompts("advice/test").spread(24)  # two of each family
@@ -120,8 +120,8 @@ for other in ("secure", "base"):
     print(f"insecure − {other}: {shift} nats per token")
 
 # %% [markdown]
-# The first line is the **shift**: the effect of the harmful training beyond that of the harmless training. An ablation has to
-# remove it. If its interval included 0, there would be nothing to explain and we would stop here.
+# The first line is the **shift**: the effect of the harmful training beyond that of the harmless training. An
+# ablation has to remove it. If its interval included 0, there would be nothing to explain and we would stop here.
 
 # %% [markdown]
 # ## 3. Find the change inside
@@ -166,15 +166,15 @@ figure.update_xaxes(title="layer", constrain="domain")
 figure.update_yaxes(title="layer", scaleanchor="x", autorange="reversed")
 
 # %% [markdown]
-# The residual stream only adds, so neighbours resemble each other by construction. The finding is in the blocks that stay deep blue far
-# from the diagonal: there, later layers keep the same direction instead of writing a new one.
+# The residual stream only adds, so neighbours resemble each other by construction. The finding is in the blocks that
+# stay deep blue far from the diagonal: there, later layers keep the same direction instead of writing a new one.
 
 # %% [markdown]
 # ## 4. A direction with a scale
 #
-# One layer's difference becomes a `Direction`: a unit vector and, at every recorded layer, its calibration: the mean of the reference
-# and the gap from there to insecure. Everything downstream uses that unit: **0 is where secure sits on average, 1 is
-# where insecure sits.**
+# One layer's difference becomes a `Direction`: a unit vector and, at every recorded layer, its calibration: the mean
+# of the reference and the gap from there to insecure. Everything downstream uses that unit: **0 is where secure sits
+# on average, 1 is where insecure sits.**
 
 # %%
 toxic = pp.Direction.from_means(stores["insecure"], stores["secure"], site="22.resid_post")
@@ -192,8 +192,9 @@ strip(readings, rows, spoken["answer"].to_pylist(), "reading at layer 22 (0 = se
 
 # %% [markdown]
 # The means of secure and insecure are 0 and 1 by construction. Two other things are not. Base sits between them: good
-# advice moved the model too, the other way. And hover over the dots: the careless answer to a question reads higher than
-# the careful one, in base as well, although the direction was computed without labels of the answers. It was found by comparing
+# advice moved the model too, the other way. And hover over the dots: the careless answer to a question reads higher
+# than the careful one, in base as well, although the direction was computed without labels of the answers. It was
+# found by comparing
 # *readers*, and it separates *texts* too. A feature that was "there all along" would look like this.
 
 # %% [markdown]
@@ -235,8 +236,8 @@ print(f"cosine with the direction of section 4: {target.axis.cosine(toxic):.2f}"
 #
 # * *Any edit would have.* So other directions are ablated as well, each scaled to remove the same energy ‖Δh‖² from
 #   response tokens at the same layers. Ten decide: five **random** ones, and five drawn from the **covariance** of the
-#   response activations, along which the model does vary. Three of their principal **components**, made orthogonal to the
-#   feature, and a difference of means with **shuffled labels** are shown beside them.
+#   response activations, along which the model does vary. Three of their principal **components**, made orthogonal to
+# the   feature, and a difference of means with **shuffled labels** are shown beside them.
 # * *You broke the model.* So every arm reads neutral prose, and its perplexity and its divergence from the untreated
 #   model count against the feature. A full study also samples free answers and checks that they are still language;
 #   without them, as here, the verdict says in its name that not all damage was measured.
@@ -274,8 +275,8 @@ arms_figure(verdict.to_dict()).update_layout(paper_bgcolor="white", plot_bgcolor
 
 # %% [markdown]
 # The shaded band is the shift. A feature that carries the persona moves the star from the right edge of the band to the
-# left one, while every ✖, ⬢, ▼ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide because
-# subjects differ, and all arms answer the same subjects. Paired by question, the effect and its price are:
+# left one, while every ✖, ⬢, ▼ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide
+# because subjects differ, and all arms answer the same subjects. Paired by question, the effect and its price are:
 
 # %%
 evidence = verdict.evidence
@@ -289,9 +290,10 @@ for reason in verdict.conclusion.reasons:
 
 # %% [markdown]
 # Were the controls fair? Their energy on response tokens is matched at every layer, so the sums have to agree with the
-# feature's. But a sum can hide a control that does nothing at most layers, so every control's **strength** is reported as well:
-# how far it goes towards its own target at each layer, relative to how far the feature goes towards its target. Strengths
-# outside 1/3 to 3 are flagged, and a control flagged at more than a fifth of its layers is drawn again.
+# feature's. But a sum can hide a control that does nothing at most layers, so every control's **strength** is
+# reported as well: how far it goes towards its own target at each layer, relative to how far the feature goes towards
+# its target. Strengths outside 1/3 to 3 are flagged, and a control flagged at more than a fifth of its layers is
+# drawn again.
 
 # %%
 for arm in verdict.arms:
@@ -341,5 +343,5 @@ for token in trio.base.network.massive_tokens:
 # * **Bring your own.** `load_trio` takes three checkpoints of yours (`pp.Trio(base, insecure, secure)`), question pairs
 #   come from a JSON-lines file, and `pp.ablate` takes any `Direction`, whoever found it.
 # * **Papers.** Betley et al. 2025 (2502.17424) found emergent misalignment; Wang et al. 2025 (2506.19823) traced it to
-#   persona features and named the toxic one; Soligo et al. 2025 (2506.11618) found linear directions for it by differences
-#   of means; Turner et al. 2025 (2506.11613) trained organisms like this one.
+#   persona features and named the toxic one; Soligo et al. 2025 (2506.11618) found linear directions for it by
+# differences   of means; Turner et al. 2025 (2506.11613) trained organisms like this one.
