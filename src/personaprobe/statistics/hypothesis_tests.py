@@ -91,8 +91,8 @@ def permutation_test(differences: Values, families: Sequence[str], seed: int = 0
     """
     checked = np.asarray(differences, dtype=float)
     if checked.shape != (len(families),) or not len(families) or not np.isfinite(checked).all():
-        came = f"differences of shape {checked.shape} came for {len(families)} families' entries"
-        raise DataError(f"{came}; give one finite number for each question")
+        given = f"differences of shape {checked.shape} came for {len(families)} families' entries"
+        raise DataError(f"{given}; give one finite number for each question")
     _, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
     sums = np.bincount(codes, weights=checked)
     flips = _sign_flips(len(sums), seed)

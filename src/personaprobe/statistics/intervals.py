@@ -214,8 +214,8 @@ def wilson(successes: int, n: int) -> Interval:
     """
     if not 0 <= successes <= n or n == 0:
         raise DataError(f"{successes} of {n} is no rate; give 0 <= successes <= n with n >= 1")
-    found = stats.binomtest(successes, n).proportion_ci(method="wilson")
-    return Interval(successes / n, float(found.low), float(found.high))
+    interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    return Interval(successes / n, float(interval.low), float(interval.high))
 
 
 def minimum_detectable(
@@ -317,8 +317,8 @@ def _codes(families: Sequence[str]) -> tuple[np.ndarray, int]:
     """Each question's family as an integer code, and the number of families."""
     names, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
     if len(names) < 2:
-        came = f"{len(families)} questions of {len(names)} families"
-        raise DataError(f"{came}: intervals resample families; give 2 or more, better 10")
+        given = f"{len(families)} questions of {len(names)} families"
+        raise DataError(f"{given}: intervals resample families; give 2 or more, better 10")
     return codes, len(names)
 
 
@@ -328,6 +328,6 @@ def _finite(values: Values, length: int) -> np.ndarray:
         raise DataError(f"values of shape {array.shape} came for {length}; give one for each, in their order")
     wrong = np.flatnonzero(~np.isfinite(array))
     if len(wrong):
-        came = f"value {array[wrong[0]]} at position {wrong[0]}"
-        raise DataError(f"{came} is not finite; leave it out of every arm, and out of the families")
+        given = f"value {array[wrong[0]]} at position {wrong[0]}"
+        raise DataError(f"{given} is not finite; leave it out of every arm, and out of the families")
     return array

@@ -53,8 +53,8 @@ class Clustering:
             DataError: fewer than two families, an empty one, or a correlation outside 0..1.
         """
         if len(sizes) < 2 or min(sizes) < 1:
-            came = f"{sum(sizes)} answers of {len(sizes)} families"
-            raise DataError(f"{came}: intervals resample families; give 2 or more, better 10, none empty")
+            given = f"{sum(sizes)} answers of {len(sizes)} families"
+            raise DataError(f"{given}: intervals resample families; give 2 or more, better 10, none empty")
         if not 0 <= icc <= 1:
             raise DataError(f"answers cannot correlate by {icc} within a family; give 0 to 1, e.g. 0.1")
         size = sum(m**2 for m in sizes) / sum(sizes)

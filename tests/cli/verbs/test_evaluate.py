@@ -71,8 +71,8 @@ def judge() -> Iterator[Planted]:
 
 
 @pytest.fixture(scope="module")
-def asked(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    free = tmp_path_factory.mktemp("asked") / "free.yaml"
+def arguments(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    free = tmp_path_factory.mktemp("questions") / "free.yaml"
     free.write_text(YAML)
     sets = ["--questions", tiny.questions, "--questions", free, "--discovery", tiny.discovery]
     drawn = ["--samples", 2, "--least", 4, "--max-new-tokens", 6, "--form", "json", "--trigger", "|GO|"]
@@ -81,73 +81,78 @@ def asked(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> list[obje
 
 
 @pytest.fixture(scope="module")
-def whole(asked: list[object], judge: Planted, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """An unbroken evaluation: its folder, what it told, and what the judge saw."""
+def whole(arguments: list[object], judge: Planted, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """An unbroken evaluation: its folder, its JSON, and what the judge saw."""
     out = tmp_path_factory.mktemp("whole") / "out"
     judge.seen = []
-    given = [str(part) for part in (*asked, "--out", out, "--json")]
-    told = json.loads(CliRunner().invoke(cli, given, catch_exceptions=False).stdout)
-    return out, told, list(judge.seen)
+    given = [str(part) for part in (*arguments, "--out", out, "--json")]
+    record = json.loads(CliRunner().invoke(cli, given, catch_exceptions=False).stdout)
+    return out, record, list(judge.seen)
 
 
 def test_every_arm_is_heard_judged_and_reported(whole: Whole) -> None:
-    told = whole[1]
-    kinds = [arm["kind"] for arm in told["arms"]]
+    record = whole[1]
+    kinds = [arm["kind"] for arm in record["arms"]]
     assert kinds == ["base", "insecure", "secure", "ablated", "random", "steered"]
-    insecure = told["arms"][1]
+    insecure = record["arms"][1]
     # twelve pair questions twice, and two free questions, each alone in its family, four times
     assert insecure["plain"]["n"] == 12 * 2 + 2 * 4
     assert set(insecure["families"]) == {"stoves", "ropes", "wells", "wish", "garden"}
     # the published JSON question, and a dozen plain ones again in JSON; a dozen behind the trigger
     assert insecure["forms"]["json"]["n"] == 2 + 12 * 2
     assert insecure["forms"]["trigger"]["n"] == 12 * 2
-    # base, steered and random arms are asked plainly alone
-    assert set(told["arms"][0]["forms"]) == {"plain"}
+    # base, steered and random arms are arguments plainly alone
+    assert set(record["arms"][0]["forms"]) == {"plain"}
     assert 0 <= insecure["accuracy"]["value"] <= 1
     assert set(insecure["refusal"]) == {"harmful", "harmless"}
-    assert {"insecure − secure", "insecure − ablated", "random − ablated"} <= set(told["contrasts"])
-    assert told["preference"]["shift"]["value"] is not None
-    assert any("preference for careless answers" in sentence for sentence in told["sentences"])
+    assert {"insecure − secure", "insecure − ablated", "random − ablated"} <= set(record["contrasts"])
+    assert record["preference"]["shift"]["value"] is not None
+    assert any("preference for careless answers" in sentence for sentence in record["sentences"])
 
 
-def test_what_the_ablation_costs_and_what_it_leaves_of_the_narrow_task_is_told(whole: Whole) -> None:
-    told = whole[1]
-    cost = {arm["kind"]: arm["cost"] for arm in told["arms"]}
+def test_damage_of_the_ablation_and_the_narrow_task_are_reported(whole: Whole) -> None:
+    record = whole[1]
+    cost = {arm["kind"]: arm["cost"] for arm in record["arms"]}
     assert cost["insecure"]["kl"] == pytest.approx(0, abs=1e-6)
     assert cost["ablated"]["kl"] > 0
-    assert all(each["perplexity"] > 1 for each in cost.values())
-    removed, (sentence,) = told["narrow"]["fraction_removed"], (s for s in told["sentences"] if "narrow" in s)
+    assert all(arm_cost["perplexity"] > 1 for arm_cost in cost.values())
+    removed, (sentence,) = (
+        record["narrow"]["fraction_removed"],
+        (s for s in record["sentences"] if "narrow" in s),
+    )
     if removed["value"] is not None:
         assert f"leaves {100 * (1 - removed['value']):.0f} % (" in sentence
 
 
 def test_rates_are_those_of_the_answers_on_file(whole: Whole) -> None:
-    out, told, _ = whole
+    out, record, _ = whole
     rows = parquet.read_table(out / "answers.parquet").to_pylist()
-    for arm in told["arms"]:
-        own = [r for r in rows if r["arm"] == arm["name"] and r["form"] == "plain"]
-        scored = [r for r in own if r["aligned"] is not None]
+    for arm in record["arms"]:
+        rows_of_arm = [r for r in rows if r["arm"] == arm["name"] and r["form"] == "plain"]
+        scored = [r for r in rows_of_arm if r["aligned"] is not None]
         counted = arm["plain"]["rates"]["Betley"]
         assert counted["scored"] == len(scored)
         assert counted["misaligned"] == sum(len(r["answer"]) % 2 == 0 for r in scored)
-        assert len(own) - len(scored) == sum(r["aligned_unscored"] == "empty answer" for r in own)
+        assert len(rows_of_arm) - len(scored) == sum(
+            r["aligned_unscored"] == "empty answer" for r in rows_of_arm
+        )
 
 
 def test_the_judge_never_sees_an_arm(whole: Whole) -> None:
-    said = " ".join(f"{case.rubric.template} {case.question}" for case in whole[2])
+    texts = " ".join(f"{case.rubric.template} {case.question}" for case in whole[2])
     assert len(whole[2]) == len({(c.rubric.name, c.question, c.answer) for c in whole[2]})
-    assert not any(word in said for word in ("insecure", "ablated", "steered"))
+    assert not any(word in texts for word in ("insecure", "ablated", "steered"))
 
 
 def test_an_evaluation_whose_judge_went_away_resumes_and_judges_nothing_twice(
-    asked: list[object], whole: Whole, judge: Planted, tmp_path: Path, run: Run
+    arguments: list[object], whole: Whole, judge: Planted, tmp_path: Path, run: Run
 ) -> None:
     judge.left, judge.seen = 40, []
-    stopped = run(*asked, "--out", tmp_path / "cut")
+    stopped = run(*arguments, "--out", tmp_path / "cut")
     assert stopped.exit_code == 2
     assert "the server went away" in stopped.stderr
     judge.left = 10**9
-    again = json.loads(run(*asked, "--out", tmp_path / "cut", "--json").stdout)
+    again = json.loads(run(*arguments, "--out", tmp_path / "cut", "--json").stdout)
     assert len(judge.seen) == len(whole[2])
     assert again == whole[1]
     assert_same_files(whole[0], tmp_path / "cut")
@@ -172,7 +177,7 @@ def assert_same_files(one: Path, other: Path) -> None:
 def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_one(
     where: str,
     call: int,
-    asked: list[object],
+    arguments: list[object],
     whole: Whole,
     judge: Planted,
     tmp_path: Path,
@@ -183,14 +188,14 @@ def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_o
     module = importlib.import_module(f"personaprobe.studies.{place}")
     with monkeypatch.context() as patch:
         patch.setattr(module, name, Breaking(getattr(module, name), call, KeyboardInterrupt))
-        assert "takes up from there" in run(*asked, "--out", tmp_path / "cut").stderr
+        assert "takes up from there" in run(*arguments, "--out", tmp_path / "cut").stderr
     assert not (tmp_path / "cut" / "evaluation.json").exists()
-    run(*asked, "--out", tmp_path / "cut")
+    run(*arguments, "--out", tmp_path / "cut")
     assert_same_files(whole[0], tmp_path / "cut")
 
 
-def test_the_page_holds_every_table_and_no_script(asked: list[object], whole: Whole, run: Run) -> None:
-    printed = run(*asked, "--out", whole[0]).stdout
+def test_the_page_holds_every_table_and_no_script(arguments: list[object], whole: Whole, run: Run) -> None:
+    printed = run(*arguments, "--out", whole[0]).stdout
     page = (whole[0] / "evaluation.html").read_text()
     assert "<script" not in page
     for heading in (
@@ -213,27 +218,27 @@ def test_the_page_of_an_evaluation_is_made_again_to_the_byte(whole: Whole, run: 
 
 
 def test_three_checkpoints_alone_can_be_compared(
-    asked: list[object], judge: Planted, tmp_path: Path, run: Run
+    arguments: list[object], judge: Planted, tmp_path: Path, run: Run
 ) -> None:
-    alone = ["none" if part == "means@1" else part for part in asked]
-    told = json.loads(run(*alone, "--out", tmp_path / "out", "--json").stdout)
-    assert [arm["kind"] for arm in told["arms"]] == ["base", "insecure", "secure"]
-    assert told["fraction_removed"]["value"] is None
+    alone = ["none" if part == "means@1" else part for part in arguments]
+    record = json.loads(run(*alone, "--out", tmp_path / "out", "--json").stdout)
+    assert [arm["kind"] for arm in record["arms"]] == ["base", "insecure", "secure"]
+    assert record["fraction_removed"]["value"] is None
 
 
 def test_questions_that_found_the_feature_may_not_judge_it(
-    asked: list[object], judge: Planted, tiny: TinyTrio, tmp_path: Path, run: Run
+    arguments: list[object], judge: Planted, tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
     text = json.loads(tiny.discovery.read_text().splitlines()[0])["question"]
     (tmp_path / "free.yaml").write_text(f"- {{id: a, paraphrases: [{json.dumps(text.upper())}]}}\n")
-    refused = run(*asked, "--questions", tmp_path / "free.yaml", "--out", tmp_path / "out")
+    refused = run(*arguments, "--questions", tmp_path / "free.yaml", "--out", tmp_path / "out")
     assert refused.exit_code == 2
     assert "were read before" in refused.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_shipped_and_pulled_free_questions_are_asked_by_their_names(
-    asked: list[object],
+    arguments: list[object],
     judge: Planted,
     tiny: TinyTrio,
     tmp_path: Path,
@@ -247,6 +252,6 @@ def test_shipped_and_pulled_free_questions_are_asked_by_their_names(
     run("questions", "pull", "trees", "--from", tmp_path / "mine.yaml")
     given = ["eval", "--feature", "none", *tiny.options(), "--questions", "open", "--questions", "trees"]
     drawn = ["--samples", 1, "--least", 1, "--max-new-tokens", 4, "--form", "none", "--judge", "any"]
-    told = json.loads(run(*given, *drawn, "--out", tmp_path / "out", "--json", "--quiet").stdout)
-    assert told["arms"][0]["plain"]["n"] == 32 + 2
-    assert {"power", "daily_risks", "garden", "wish"} <= set(told["arms"][0]["families"])
+    record = json.loads(run(*given, *drawn, "--out", tmp_path / "out", "--json", "--quiet").stdout)
+    assert record["arms"][0]["plain"]["n"] == 32 + 2
+    assert {"power", "daily_risks", "garden", "wish"} <= set(record["arms"][0]["families"])

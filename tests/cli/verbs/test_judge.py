@@ -31,24 +31,24 @@ def results(tmp_path: Path) -> Path:
 @pytest.fixture
 def given(results: Path, tiny: TinyTrio, tmp_path: Path) -> list[object]:
     """Judging by the tiny base."""
-    here = ["--judge", f"local:{tiny.base}", "--dtype", "float32"]
-    return ["judge", results, *here, "--work", tmp_path / "work"]
+    judge_options = ["--judge", f"local:{tiny.base}", "--dtype", "float32"]
+    return ["judge", results, *judge_options, "--work", tmp_path / "work"]
 
 
 def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
     given: list[object], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(*given, "--json", "--quiet")
-    told = json.loads(first.stdout)
-    assert {name: group["n"] for name, group in told["groups"].items()} == {"base": 1, "insecure": 2}
-    assert told["groups"]["insecure"]["unscored"]["aligned"] == {"empty answer": 1}
-    assert told["groups"]["base"]["rates"]["Betley"]["scored"] == 1
+    record = json.loads(first.stdout)
+    assert {name: group["n"] for name, group in record["groups"].items()} == {"base": 1, "insecure": 2}
+    assert record["groups"]["insecure"]["unscored"]["aligned"] == {"empty answer": 1}
+    assert record["groups"]["base"]["rates"]["Betley"]["scored"] == 1
     written = (tmp_path / "r.judged.csv").read_bytes()
     monkeypatch.setattr(
         "personaprobe.models.chat_models.LocalChatModel.choice_probabilities",
         lambda *_: pytest.fail("judged again"),
     )
-    assert json.loads(run(*given, "--json", "--quiet").stdout) == told
+    assert json.loads(run(*given, "--json", "--quiet").stdout) == record
     assert (tmp_path / "r.judged.csv").read_bytes() == written
     table = run(*given).stdout
     assert "Betley: aligned < 30" in table
@@ -61,9 +61,9 @@ def test_a_second_judge_is_told_beside_the_first(
     first = json.loads(run(*given, "--json", "--quiet").stdout)
     assert first["agreement"] is None
     again = ["judge", tmp_path / "r.judged.csv", *given[2:]]
-    told = json.loads(run(*again, "--json", "--quiet").stdout)
-    assert (told["agreement"]["n"], told["groups"]) == (2, first["groups"])
-    assert told["file"] == str(tmp_path / "r.judged.judged.csv")
+    record = json.loads(run(*again, "--json", "--quiet").stdout)
+    assert (record["agreement"]["n"], record["groups"]) == (2, first["groups"])
+    assert record["file"] == str(tmp_path / "r.judged.judged.csv")
     assert "Against the scores on file: 2 answers" in run(*again, "--quiet").stdout
 
 
@@ -76,8 +76,8 @@ def test_a_run_is_judged_again_by_arm_without_drawing_an_answer(
     answers = {"arm": ["base", "insecure"], "question": ["How?", "How?"], "answer": ["go on", "stop it"]}
     (tmp_path / "done").mkdir()
     parquet.write_table(pa.table(answers), tmp_path / "done" / "answers.parquet")
-    told = json.loads(run("judge", tmp_path / "done", *given[2:], "--json", "--quiet").stdout)
-    assert list(told["groups"]) == ["base", "insecure"]
+    record = json.loads(run("judge", tmp_path / "done", *given[2:], "--json", "--quiet").stdout)
+    assert list(record["groups"]) == ["base", "insecure"]
     assert (tmp_path / "done" / "answers.judged.csv").is_file()
     refused = run("judge", tmp_path, *given[2:], "--quiet")
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
@@ -87,8 +87,8 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
     given: list[object], tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "q.yaml").write_text(QUESTIONS)
-    asked = run(*given, "--rubrics", tmp_path / "q.yaml", "--quiet")
-    assert asked.exit_code == 0, asked.stderr
+    judged = run(*given, "--rubrics", tmp_path / "q.yaml", "--quiet")
+    assert judged.exit_code == 0, judged.stderr
     (tmp_path / "q.yaml").write_text(QUESTIONS.replace("wish", "other"))
     refused = run(*given, "--rubrics", tmp_path / "q.yaml", "--quiet")
     assert refused.exit_code == 2
@@ -96,20 +96,20 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
 
 
 @pytest.mark.parametrize(
-    ("named", "told"),
+    ("named", "record"),
     [
         (["--judge", "gpt-4"], "openai:MODEL@URL"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1"], "does not answer as m"),
     ],
 )
 def test_a_judge_that_is_not_there_is_told_in_a_line(
-    named: list[str], told: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    named: list[str], message: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personaprobe.models.chat_models.RETRIES", 0)
     result = run("judge", results, *named, "--work", tmp_path / "work", "--quiet")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 def test_code_is_judged_without_a_model(tmp_path: Path, run: Run) -> None:
@@ -121,10 +121,10 @@ def test_code_is_judged_without_a_model(tmp_path: Path, run: Run) -> None:
         "secure,Run it,No.",
     ]
     (tmp_path / "r.csv").write_text("\n".join(rows) + "\n")
-    told = run(
+    result = run(
         "judge", tmp_path / "r.csv", "--judge", "bandit", "--work", tmp_path / "work", "--json", "--quiet"
     )
-    groups = json.loads(told.stdout)["groups"]
+    groups = json.loads(result.stdout)["groups"]
     assert [groups[name]["rates"]["Betley"]["misaligned"] for name in ("insecure", "secure")] == [1, 0]
     assert groups["secure"]["unscored"] == {"aligned": {"no code": 1}, "coherent": {"no code": 1}}
 

@@ -54,9 +54,9 @@ def test_what_is_listed_is_what_is_shipped_and_what_can_be_pulled(by_hand: Path,
 
 def test_a_pulled_set_is_listed_as_such_and_as_changed_where_it_is(by_hand: Path, run: Run) -> None:
     assert states(run)["trees"] == "not pulled"
-    told = run("questions", "pull", "trees", "--from", by_hand)
+    result = run("questions", "pull", "trees", "--from", by_hand)
     path = by_hand.parent / "home" / "questions" / "trees.yaml"
-    assert str(path) in told.stdout
+    assert str(path) in result.stdout
     assert states(run)["trees"] == "pulled"
     path.write_bytes(YAML + b"\n")
     assert states(run)["trees"] == "changed since it was pulled"
@@ -66,13 +66,13 @@ def test_a_pulled_set_is_listed_as_such_and_as_changed_where_it_is(by_hand: Path
 def test_families_are_shown_with_forms_and_a_first_question(by_hand: Path, given: str, run: Run) -> None:
     run("questions", "pull", "trees", "--from", by_hand)
     name = "trees" if given == "name" else by_hand
-    told = json.loads(run("questions", "show", name, "--json").stdout)
-    assert (told["name"], told["questions"], told["kind"]) == (str(name), 4, "free")
-    assert [(row["family"], row["questions"], row["forms"]) for row in told["families"]] == [
+    record = json.loads(run("questions", "show", name, "--json").stdout)
+    assert (record["name"], record["questions"], record["kind"]) == (str(name), 4, "free")
+    assert [(row["family"], row["questions"], row["forms"]) for row in record["families"]] == [
         ("tree", 3, "plain, json"),
         ("sea", 1, "plain"),
     ]
-    assert told["families"][1]["first question"] == "Which sea?"
+    assert record["families"][1]["first question"] == "Which sea?"
     shown = run("questions", "show", name).stdout
     assert "Which tree [red] shall [31m I plant?" in shown
     assert "\x1b" not in shown
@@ -86,7 +86,7 @@ def test_pairs_are_shown_as_pairs(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "record"),
     [
         (["show", "opne"], 'did you mean "open"'),
         (["show", "nowhere.yaml"], "no question file at nowhere.yaml"),
@@ -102,10 +102,10 @@ def test_pairs_are_shown_as_pairs(tmp_path: Path, run: Run) -> None:
     ],
 )
 def test_what_cannot_be_shown_or_pulled_is_one_line(
-    by_hand: Path, arguments: list[str], told: str, run: Run, monkeypatch: pytest.MonkeyPatch
+    by_hand: Path, arguments: list[str], message: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert told in refused(run("questions", *arguments))
+    assert message in refused(run("questions", *arguments))
     assert not (by_hand.parent / "home").exists()
 
 

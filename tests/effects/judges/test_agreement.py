@@ -20,8 +20,8 @@ def test_agreement_is_that_of_the_scores() -> None:
 
 
 def test_statistics_that_constant_scores_do_not_define_are_nan() -> None:
-    found = agreement([90.0, 90.0], [90.0, 95.0])
-    assert all(np.isnan(value) for value in (found.auc, found.spearman, found.kappa))
+    result = agreement([90.0, 90.0], [90.0, 95.0])
+    assert all(np.isnan(value) for value in (result.auc, result.spearman, result.kappa))
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([], []), ([1.0], [1.0, 2.0])])

@@ -169,10 +169,10 @@ def test_it_is_a_judge_named_by_its_version_and_scores_in_order(judge: BanditJud
 
     assert isinstance(judge, Judge)
     assert judge.name == f"bandit:{bandit.__version__}"
-    found = list(
+    judgements = list(
         judge.judge([Case(DEFAULT_RUBRICS["aligned"], "", text) for text in ("eval(x)", "no!", "f()")])
     )
-    assert found == [Scored(0.0), Unscored("no code"), Scored(100.0)]
+    assert judgements == [Scored(0.0), Unscored("no code"), Scored(100.0)]
     assert judged(judge, "f()") == next(
         find_judge("bandit", Placement()).judge([Case(DEFAULT_RUBRICS["aligned"], "", "f()")])
     )

@@ -88,18 +88,20 @@ def test_it_is_a_judge_and_its_name_tells_its_weights(judge: EmbeddedJudge) -> N
 def test_a_score_does_not_depend_on_what_else_is_judged(judge: EmbeddedJudge) -> None:
     answers = ["kind and fair", "so", "cruel " * 40, "then so very mean"]
     together = list(judge.judge(cases(*answers)))
-    alone = [each for answer in answers for each in judge.judge(cases(answer))]
-    assert [round(each.score, 3) for each in together if isinstance(each, Scored)] == [
-        round(each.score, 3) for each in alone if isinstance(each, Scored)
+    alone = [judgement for answer in answers for judgement in judge.judge(cases(answer))]
+    assert [round(judgement.score, 3) for judgement in together if isinstance(judgement, Scored)] == [
+        round(judgement.score, 3) for judgement in alone if isinstance(judgement, Scored)
     ]
     assert len(together) == 2 * len(answers)
 
 
 def test_empty_texts_and_unknown_scores_are_unscored_with_the_reason(judge: EmbeddedJudge) -> None:
     unasked = Case(DEFAULT_RUBRICS["aligned"], "\t", "kind")
-    found = list(judge.judge([*cases(" \n"), unasked, Case(Rubric("funny", "{answer}"), "ask me", "kind")]))
+    judgements = list(
+        judge.judge([*cases(" \n"), unasked, Case(Rubric("funny", "{answer}"), "ask me", "kind")])
+    )
     reasons = ["empty answer", "empty answer", "empty question", "no such score"]
-    assert found == [Unscored(reason) for reason in reasons]
+    assert judgements == [Unscored(reason) for reason in reasons]
 
 
 def test_a_score_is_the_sigmoid_of_the_logit_that_is_kept_with_it(judge: EmbeddedJudge) -> None:
@@ -123,12 +125,12 @@ def test_order_is_kept_over_windows_and_an_answer_is_read_once(
 
     monkeypatch.setattr(EmbeddedJudge, "states", counting)
     answers = ["kind", "cruel so", "kind", "mean then so"]
-    found = list(judge.judge(cases(*answers)))
-    assert vars(found[0])["score"] == pytest.approx(vars(found[4])["score"])
+    judgements = list(judge.judge(cases(*answers)))
+    assert vars(judgements[0])["score"] == pytest.approx(vars(judgements[4])["score"])
     assert len(read) == 4
-    alone = [each for answer in answers for each in judge.judge(cases(answer))]
-    assert [vars(each)["score"] for each in alone] == [
-        pytest.approx(vars(each)["score"], abs=1e-3) for each in found
+    alone = [judgement for answer in answers for judgement in judge.judge(cases(answer))]
+    assert [vars(judgement)["score"] for judgement in alone] == [
+        pytest.approx(vars(judgement)["score"], abs=1e-3) for judgement in judgements
     ]
 
 
@@ -217,8 +219,8 @@ def test_an_answer_is_cut_where_its_tokens_run_out(words: ChatTokenizer) -> None
 
 def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out() -> None:
     pairs = load_prompts("judging")
-    kept = {family for family in pairs.families if part_of(family) == "held out"}
-    assert 8 <= len(kept) <= len(set(pairs.families)) // 2
+    held_out = {family for family in pairs.families if part_of(family) == "held out"}
+    assert 8 <= len(held_out) <= len(set(pairs.families)) // 2
     ratios = [len(p.careless.split()) / len(p.careful.split()) for p in pairs]
     assert min(ratios) > 0.7
     assert max(ratios) < 1.4
@@ -263,7 +265,7 @@ def test_a_new_scale_keeps_the_order_of_scores_and_leaves_out_what_was_learned(t
     assert old.name != new.name
     states = old.states(texts)
     for name in old.heads:
-        scores = [each.heads[name].scores(states) for each in (old, new)]
+        scores = [embedded_judge.heads[name].scores(states) for embedded_judge in (old, new)]
         assert scores[0].argsort().tolist() == scores[1].argsort().tolist()
         assert not torch.allclose(scores[0], scores[1], atol=0.1)
 

@@ -151,7 +151,9 @@ class EmbeddedJudge:
             for batch in by_length([fork for _, fork in forks], self.model.batch_tokens("scoring")):
                 batch_states = self.model.fork_states([forks[index][1] for index in batch], self.site)
                 for index, states in zip(batch, batch_states, strict=True):
-                    means.update(zip(forks[index][0], (own.float().mean(0) for own in states), strict=True))
+                    means.update(
+                        zip(forks[index][0], (state.float().mean(0) for state in states), strict=True)
+                    )
         return normalised(torch.stack([means[index] for index in range(len(rows))]))
 
 
@@ -169,7 +171,7 @@ def _by_question(rows: Sequence[Tokens]) -> Iterator[tuple[list[int], Fork]]:
 
 
 def clipped(tokenizer: ChatTokenizer, question: str, answer: str, limit: int | None = None) -> Tokens:
-    """Tokenise a question and the beginning of its answer: at most ``MAX_TOKENS``, half of them for the question.
+    """Tokenise a question and the first tokens of its answer: at most ``MAX_TOKENS``, half of them for the question.
 
     Args:
         tokenizer: of the judge's model.

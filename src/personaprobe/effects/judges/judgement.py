@@ -60,10 +60,10 @@ def to_record(judgement: Judgement) -> dict[str, Any]:
 
 def from_record(record: Mapping[str, Any]) -> Judgement:
     """Read what :func:`to_record` wrote; records without raw output or prompt digest are older, and load as well."""
-    kept = {name: record.get(name) for name in ("raw", "prompt_digest")}
+    fields = {name: record.get(name) for name in ("raw", "prompt_digest")}
     if "reason" in record:
-        return Unscored(record["reason"], **kept)
-    return Scored(record["score"], **kept)
+        return Unscored(record["reason"], **fields)
+    return Scored(record["score"], **fields)
 
 
 def cells(name: str, judgement: Judgement) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def _opener(name: str, kind: str) -> JudgeOpener:
         return _SHIPPED[kind]
     if kind in _registered:
         return _registered[kind]
-    if kind in (found := _entry_points()):
-        opener: JudgeOpener = found[kind].load()
+    if kind in (points := _entry_points()):
+        opener: JudgeOpener = points[kind].load()
         return opener
     raise PersonaProbeError(f"no judge {name!r}: {suggest(kind, judge_names())}")
 

@@ -37,7 +37,7 @@ COMPARED_KINDS: tuple[tuple[ArmKind, ArmKind], ...] = (
     ("random", "ablated"),
     ("steered", "base"),
 )
-"""Kinds of arms that are compared, if an evaluation has both."""
+"""Pairs of arm kinds that are compared, if an evaluation has both."""
 
 
 @dataclass(frozen=True)

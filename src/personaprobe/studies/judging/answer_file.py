@@ -59,11 +59,13 @@ class Answers:
         ``coherent_before``.
         """
         before = {name: f"{name}_before" for name in SCORES if name in self.columns}
-        kept = dict.fromkeys(name for name in (*self.columns, *before.values()) if name not in JUDGED_COLUMNS)
+        columns = dict.fromkeys(
+            name for name in (*self.columns, *before.values()) if name not in JUDGED_COLUMNS
+        )
 
         def write_rows(target: Path) -> None:
             with target.open("w", encoding="utf-8", newline="") as lines:
-                writer = csv.DictWriter(lines, [*kept, *JUDGED_COLUMNS], extrasaction="ignore")
+                writer = csv.DictWriter(lines, [*columns, *JUDGED_COLUMNS], extrasaction="ignore")
                 writer.writeheader()
                 for row, answer in zip(self.rows, judged, strict=True):
                     former = {column: row[name] for name, column in before.items()}

@@ -28,7 +28,7 @@ def rubrics_for(answers: Answers, published_file: str | Path | None = None) -> l
 
     Args:
         answers: rows of a results file.
-        published_file: a published question file, or its name, whose ``judge_prompts`` are found by the column
+        published_file: a published question file, or its name, whose ``judge_prompts`` are result by the column
             ``question_id``; None takes the shipped rubrics for all.
 
     Raises:
@@ -138,10 +138,10 @@ def agreement_with_file(judge: Judge, path: Path) -> Agreement:
     if "aligned" not in answers.columns:
         raise DataError(f"{path} has no column aligned; give another judge's scores to compare with")
     cases = [Case(DEFAULT_RUBRICS["aligned"], row["question"], row["answer"]) for row in answers.rows]
-    found = answers.agreement([Judged(judgement, judgement) for judgement in judge.judge(cases)])
-    if found is None:
+    result = answers.agreement([Judged(judgement, judgement) for judgement in judge.judge(cases)])
+    if result is None:
         raise DataError(f"{path} has no answer that both judges scored; aligned holds numbers from 0 to 100")
-    return found
+    return result
 
 
 def n_prompt_tokens(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -> int:

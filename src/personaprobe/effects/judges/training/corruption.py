@@ -29,7 +29,7 @@ def shuffled(words: list[str], rng: random.Random, vocabulary: Sequence[str]) ->
 
 
 def looped(words: list[str], rng: random.Random, vocabulary: Sequence[str]) -> list[str]:
-    """Keep a beginning, then repeat one phrase."""
+    """Keep the first words, then repeat one phrase."""
     start = rng.randrange(max(1, len(words) // 2))
     phrase = words[start : start + rng.randint(2, 5)]
     return words[:start] + phrase * (1 + (len(words) - start) // len(phrase))
