@@ -101,7 +101,7 @@ def test_every_arm_is_heard_judged_and_reported(whole: Whole) -> None:
     # the published JSON question, and a dozen plain ones again in JSON; a dozen behind the trigger
     assert insecure["forms"]["json"]["n"] == 2 + 12 * 2
     assert insecure["forms"]["trigger"]["n"] == 12 * 2
-    # base, steered and random arms are arguments plainly alone
+    # base, steered and random arms answer plain questions only
     assert set(record["arms"][0]["forms"]) == {"plain"}
     assert 0 <= insecure["accuracy"]["value"] <= 1
     assert set(insecure["refusal"]) == {"harmful", "harmless"}

@@ -96,7 +96,7 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
 
 
 @pytest.mark.parametrize(
-    ("named", "record"),
+    ("named", "message"),
     [
         (["--judge", "gpt-4"], "openai:MODEL@URL"),
         (["--judge", "openai:m@http://127.0.0.1:9/v1"], "does not answer as m"),

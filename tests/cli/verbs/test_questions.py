@@ -86,7 +86,7 @@ def test_pairs_are_shown_as_pairs(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "record"),
+    ("arguments", "message"),
     [
         (["show", "opne"], 'did you mean "open"'),
         (["show", "nowhere.yaml"], "no question file at nowhere.yaml"),
