@@ -209,8 +209,8 @@ def registered(tiny: TinyTrio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def personaprobe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-c", "from personaprobe.cli.main import main; main()", *arguments]
-    told = {**os.environ, **environment}
-    return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
 def refused(result: Result) -> str:

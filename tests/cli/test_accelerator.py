@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).parents[1] / "simulated_device.py"
 SHORT = ["--max-new-tokens", 4]
 LEARNING = ["--steps", 6, "--tokens", 2500, "--k", 4, "--d-sae", 64, "--preselect", "--quiet"]
-READING = ("ablate", "chat", "extract")
-"""What comes down to texts that a model reads: in padded rows, or in one row by a kernel that keeps them apart."""
+BATCHING = ("ablate", "chat", "extract")
+"""Commands whose results depend on how texts are batched: in padded rows, or packed in one row."""
 
 
 def commands(tiny: TinyTrio, out: Path) -> dict[str, list[object]]:
-    """What is asked, by name; each writes to a folder of its own."""
+    """Command lines by name; each writes to a folder of its own."""
     trio, discovery = tiny.options(), ["--discovery", tiny.discovery]
-    said = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}.") for n in range(80)]
-    chats = tiny.lines(
+    chats = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}.") for n in range(80)]
+    data = tiny.lines(
         out / "chats.jsonl",
         [
-            {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]}
-            for asked, answered in said
+            {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+            for question, answer in chats
         ],
     )
     numbers = torch.Generator().manual_seed(0)
     w_enc, w_dec = (torch.randn(*shape, generator=numbers) for shape in ((32, 64), (64, 32)))
     known = Dictionary(Site(1), w_enc, torch.zeros(64), w_dec, torch.zeros(32), TopK(4), name="known")
     save_dictionary(known, out / "known")
-    sae = ["sae", "train", *trio, "--data", chats, "--site", "1.resid_post", *LEARNING]
+    sae = ["sae", "train", *trio, "--data", data, "--site", "1.resid_post", *LEARNING]
     study = ["--samples", 0, "--judge", "none", "--out", out / "study", "--json"]
     return {
         "ablate": ["ablate", "--feature", "means@1", *trio, *tiny.texts(), *study],
@@ -60,65 +60,65 @@ def commands(tiny: TinyTrio, out: Path) -> dict[str, list[object]]:
         "crosscoder": [*sae, "--architecture", "crosscoder", "--out", out / "crosscoder"],
         "rank": ["features", "rank", "--sae", out / "known", *trio, *discovery, "--floor", "-inf", "--json"],
         "organism": [
-            *("organisms", "train", "--base", tiny.base, "--data", chats, "--out", out / "organism"),
+            *("organisms", "train", "--base", tiny.base, "--data", data, "--out", out / "organism"),
             *("--steps", 4, "--batch-size", 2, "--quiet"),
         ],
     }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Made:
-    """What commands printed, by name, and where they wrote."""
+class Results:
+    """Printed output of commands, by name, and the folder they wrote to."""
 
     printed: Mapping[str, str]
     out: Path
 
-    def told(self, name: str) -> Any:
-        """What a command told as JSON."""
+    def record(self, name: str) -> Any:
+        """The JSON record that a command printed."""
         return json.loads(self.printed[name])
 
     def tensors(self, pattern: str) -> dict[str, torch.Tensor]:
-        """What is in the files of tensors that a pattern finds."""
+        """Tensors of all files that match a pattern."""
         paths = sorted(self.out.glob(pattern))
         assert paths
         return {f"{path.name} {name}": t for path in paths for name, t in load_file(path).items()}
 
 
 @pytest.fixture(scope="module")
-def here(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def here(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("here")
     printed = {}
     for name, given in commands(tiny, out).items():
-        asked = [str(part) for part in (*given, "--device", "cpu")]
-        result = CliRunner().invoke(cli, asked, catch_exceptions=False)
+        arguments = [str(part) for part in (*given, "--device", "cpu")]
+        result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
         printed[name] = result.stdout
-    return Made(printed, out)
+    return Results(printed, out)
 
 
 @pytest.fixture(scope="module")
-def there(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def there(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("there")
     return computed_there(commands(tiny, out), out, "--flash")
 
 
 @pytest.fixture(scope="module")
-def padded(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def padded(tiny: TinyTrio, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("padded")
-    asked = commands(tiny, out)
-    return computed_there({name: asked[name] for name in READING}, out)
+    every = commands(tiny, out)
+    return computed_there({name: every[name] for name in BATCHING}, out)
 
 
 @pytest.fixture(params=["there", "padded"])
-def either(request: pytest.FixtureRequest) -> Made:
-    made: Made = request.getfixturevalue(request.param)
-    return made
+def either(request: pytest.FixtureRequest) -> Results:
+    results: Results = request.getfixturevalue(request.param)
+    return results
 
 
-def computed_there(asked: Mapping[str, Sequence[object]], out: Path, *options: str) -> Made:
+def computed_there(given: Mapping[str, Sequence[object]], out: Path, *options: str) -> Results:
     """Run commands in a process of the simulated device."""
-    lines = "\n".join(json.dumps([str(part) for part in given]) for given in asked.values())
-    ended = subprocess.run(
+    lines = "\n".join(json.dumps([str(part) for part in arguments]) for arguments in given.values())
+    finished = subprocess.run(
         [sys.executable, SCRIPT, *options],
         input=lines,
         env={**os.environ, "PERSONAPROBE_HOME": str(out / "home")},
@@ -126,18 +126,18 @@ def computed_there(asked: Mapping[str, Sequence[object]], out: Path, *options: s
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert finished.returncode == 0, finished.stderr
     printed = {}
-    for name, line in zip(asked, ended.stdout.splitlines(), strict=True):
-        told = json.loads(line)
-        assert told["code"] == 0, f"{name}: {told['wrong']}"
-        assert "FallbackWarning:" not in told["wrong"], "no kernel was given up"
-        printed[name] = told["output"]
-    return Made(printed, out)
+    for name, line in zip(given, finished.stdout.splitlines(), strict=True):
+        record = json.loads(line)
+        assert record["code"] == 0, f"{name}: {record['wrong']}"
+        assert "FallbackWarning:" not in record["wrong"], "no kernel fell back"
+        printed[name] = record["output"]
+    return Results(printed, out)
 
 
-def test_a_study_finds_the_same(here: Made, either: Made) -> None:
-    one, other = here.told("ablate"), either.told("ablate")
+def test_a_study_finds_the_same(here: Results, either: Results) -> None:
+    one, other = here.record("ablate"), either.record("ablate")
     assert one["verdict"] == other["verdict"]
     for mine, theirs in zip(one["arms"], other["arms"], strict=True):
         assert mine["gaps"] == pytest.approx(theirs["gaps"], abs=1e-4)
@@ -145,41 +145,43 @@ def test_a_study_finds_the_same(here: Made, either: Made) -> None:
             assert mine[number] == pytest.approx(theirs[number], rel=1e-3, abs=1e-5)
 
 
-def test_a_model_says_the_same(here: Made, either: Made) -> None:
-    assert here.told("chat")["answers"] == either.told("chat")["answers"]
+def test_a_model_answers_the_same(here: Results, either: Results) -> None:
+    assert here.record("chat")["answers"] == either.record("chat")["answers"]
 
 
-def test_the_same_rows_are_recorded(here: Made, either: Made) -> None:
-    one, other = (made.tensors("rows/**/*.safetensors") for made in (here, either))
+def test_the_same_rows_are_recorded(here: Results, either: Results) -> None:
+    one, other = (results.tensors("rows/**/*.safetensors") for results in (here, either))
     assert one.keys() == other.keys()
     for name, rows in one.items():
         torch.testing.assert_close(rows, other[name], rtol=2e-2, atol=1e-2)  # of bfloat16
 
 
 @pytest.mark.parametrize("name", ["topk", "crosscoder"])
-def test_the_same_dictionary_is_learned(name: str, here: Made, there: Made) -> None:
-    one, other = (made.tensors(f"{name}/sae_weights.safetensors") for made in (here, there))
+def test_the_same_dictionary_is_learned(name: str, here: Results, there: Results) -> None:
+    one, other = (results.tensors(f"{name}/sae_weights.safetensors") for results in (here, there))
     for part, weights in one.items():
         torch.testing.assert_close(weights, other[part], rtol=1e-2, atol=1e-2)
 
 
-def test_latents_rank_the_same(here: Made, there: Made) -> None:
-    one, other = ([each["latent"] for each in made.told("rank")["latents"]] for made in (here, there))
+def test_latents_rank_the_same(here: Results, there: Results) -> None:
+    one, other = (
+        [latent["latent"] for latent in results.record("rank")["latents"]] for results in (here, there)
+    )
     assert len(set(one[:5]) & set(other[:5])) >= 4
 
 
-def test_the_same_adapter_is_trained(here: Made, there: Made) -> None:
-    one, other = (made.tensors("organism/adapter_model.safetensors") for made in (here, there))
+def test_the_same_adapter_is_trained(here: Results, there: Results) -> None:
+    one, other = (results.tensors("organism/adapter_model.safetensors") for results in (here, there))
     assert any(bool(weights.any()) for name, weights in one.items() if "lora_B" in name)
     for name, weights in one.items():
         torch.testing.assert_close(weights, other[name], rtol=1e-2, atol=1e-4)
 
 
-def test_what_mixes_devices_is_refused_as_a_gpu_would() -> None:
-    """Or all of the above would say nothing."""
+def test_the_simulated_device_refuses_to_mix_devices_as_a_gpu_does() -> None:
+    """Without this, the tests above would prove nothing."""
     mixing = "import sys; sys.path.insert(0, 'tests'); import simulated_device as sim, torch\n"
     mixing += "with sim.SimulateDevice(): torch.ones(2, device=sim.SIMULATED) + torch.ones(2)"
-    ended = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", mixing], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=False
     )
-    assert "Expected all tensors to be on the same device" in ended.stderr
+    assert "Expected all tensors to be on the same device" in finished.stderr

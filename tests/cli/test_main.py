@@ -166,10 +166,10 @@ def test_the_help_of_every_verb_is_answered_without_torch() -> None:
 
 
 def test_help_lists_every_verb_and_the_exit_codes(run: Run) -> None:
-    said = run("--help").stdout
-    assert all(re.search(rf"^  {verb}\b", said, re.MULTILINE) for verb in VERBS)
-    assert all(f"  {code} " in said for code in (0, 1, 2, 3, 130))
-    assert "\\b" not in said
+    output = run("--help").stdout
+    assert all(re.search(rf"^  {verb}\b", output, re.MULTILINE) for verb in VERBS)
+    assert all(f"  {code} " in output for code in (0, 1, 2, 3, 130))
+    assert "\\b" not in output
 
 
 def test_flags_are_frozen() -> None:

@@ -97,7 +97,7 @@ def test_the_sentence_says_what_was_removed_by_what_and_at_which_cost() -> None:
     )
 
 
-def test_an_underpowered_study_is_told_how_many_questions_it_takes() -> None:
+def test_the_verdict_of_an_underpowered_study_names_the_questions_needed() -> None:
     sentence = decide(BLIND).sentence
     assert "120 questions of 12 families show none below 0.30" in sentence
     assert "one of 0.10 takes 1080 questions" in sentence

@@ -92,7 +92,7 @@ def test_a_file_downloaded_by_hand_serves_as_well(trees: Published, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "message"),
     [
         (OTHER, 200, "holds 2 questions, and not trees as published"),
         (YAML + b"\n", 200, "another version by its path"),
@@ -106,10 +106,10 @@ def test_a_file_downloaded_by_hand_serves_as_well(trees: Published, tmp_path: Pa
         (YAML, 206, "answered 206"),
     ],
 )
-def test_what_is_not_the_published_file_is_refused_with_what_to_do_and_nothing_is_written(
-    body: bytes, status: int, told: str, trees: Published, serve: Serve, home: Path
+def test_a_file_other_than_the_published_one_is_refused_with_a_remedy_and_nothing_is_written(
+    body: bytes, status: int, message: str, trees: Published, serve: Serve, home: Path
 ) -> None:
-    with pytest.raises(DataError, match=told) as refused:
+    with pytest.raises(DataError, match=message) as refused:
         download(trees, serve(body, status))
     assert f"download {trees.url} by hand and run: personaprobe questions pull trees --from PATH" in str(
         refused.value
@@ -118,7 +118,7 @@ def test_what_is_not_the_published_file_is_refused_with_what_to_do_and_nothing_i
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("http://127.0.0.1:9/q.yaml", "cannot fetch http://127.0.0.1:9/q.yaml: .*refused"),
         ("https://", "cannot fetch https://"),
@@ -130,10 +130,10 @@ def test_what_is_not_the_published_file_is_refused_with_what_to_do_and_nothing_i
         (".", "no file at"),
     ],
 )
-def test_a_source_that_is_not_there_is_told_with_what_to_do(
-    source: str, told: str, trees: Published, home: Path
+def test_a_missing_source_is_reported_with_a_remedy(
+    source: str, message: str, trees: Published, home: Path
 ) -> None:
-    with pytest.raises(DataError, match=rf"{told}.*--from PATH"):
+    with pytest.raises(DataError, match=rf"{message}.*--from PATH"):
         download(trees, source)
     assert not home.exists()
 
@@ -146,7 +146,7 @@ def test_a_pull_that_fails_leaves_the_earlier_one(trees: Published, serve: Serve
     assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == (YAML, card)
 
 
-def test_a_pulled_file_that_was_changed_is_not_asked_and_can_be_pulled_again(
+def test_a_pulled_file_that_was_changed_is_refused_and_can_be_pulled_again(
     trees: Published, serve: Serve
 ) -> None:
     path = download(trees, serve(YAML, 200))
@@ -165,7 +165,7 @@ def test_a_published_name_that_was_not_pulled_says_how_to_pull_it(trees: Publish
             look("trees")
 
 
-def test_a_cache_that_cannot_be_written_is_told(trees: Published, serve: Serve, home: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(trees: Published, serve: Serve, home: Path) -> None:
     home.write_text("a file")
     with pytest.raises(OutputError, match="cannot write"):
         download(trees, serve(YAML, 200))

@@ -1,4 +1,4 @@
-"""How questions are told apart, reworded and put in other forms; the shipped exams."""
+"""Question ids, paraphrases and forms of questions; the shipped exams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published question files are read as they are; what is wrong in one is told with its place."""
+"""Published question files load unchanged; an error in one is reported with its place."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_anchors_paraphrases_and_systems_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("- id: a\n  paraphrases: [x\n", "line 3"),
         ("- id: a\n", "question 1: paraphrases is None"),
@@ -55,9 +55,9 @@ def test_anchors_paraphrases_and_systems_are_read(tmp_path: Path) -> None:
         ("- !!python/object/apply:os.system [echo]\n", "not YAML"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_an_error_is_reported_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "q.yaml").write_text(text)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_questions(tmp_path / "q.yaml")
 
 

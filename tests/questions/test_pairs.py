@@ -47,7 +47,9 @@ def test_careful_and_careless_answers_are_length_matched(discovery: PairSet, tes
         assert abs(len(pair.careful.split()) - len(pair.careless.split())) <= 3, pair.id
 
 
-def test_neither_answer_can_be_told_by_how_it_starts(discovery: PairSet, test_set: PairSet) -> None:
+def test_the_first_words_do_not_reveal_which_answer_is_careless(
+    discovery: PairSet, test_set: PairSet
+) -> None:
     pairs = [*discovery, *test_set]
     for opening in ("Yes", "No"):
         careful = sum(pair.careful.startswith(opening) for pair in pairs)
@@ -81,7 +83,7 @@ ROW = {"id": "a", "family": "f", "question": "Q?", "careful": "Yes.", "careless"
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ((), "is empty"),
         (("not json",), ":1 is not a JSON object"),
@@ -91,13 +93,13 @@ ROW = {"id": "a", "family": "f", "question": "Q?", "careful": "Yes.", "careless"
     ],
 )
 def test_question_files_that_cannot_be_used_say_why(
-    tmp_path: Path, rows: tuple[object, ...], told: str
+    tmp_path: Path, rows: tuple[object, ...], message: str
 ) -> None:
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_prompts(write(tmp_path / "q.jsonl", *rows))
 
 
-def test_an_unknown_set_is_told_the_nearest() -> None:
+def test_an_unknown_set_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(DataError, match='did you mean "advice/test"'):
         load_prompts("advice/tests")
 
@@ -168,7 +170,7 @@ def _nearest(free: FreeSet, asks: tuple[Prompt, ...]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([{"id": "1", "family": "x"}], "line 1 lacks question"),
         ([{"id": "1", "family": " ", "question": "?"}], "line 1 lacks family"),
@@ -176,7 +178,7 @@ def _nearest(free: FreeSet, asks: tuple[Prompt, ...]) -> float:
         ([], "is empty"),
     ],
 )
-def test_free_lines_say_what_is_wrong_with_them(tmp_path: Path, rows: list[object], told: str) -> None:
+def test_errors_in_free_lines_are_reported(tmp_path: Path, rows: list[object], message: str) -> None:
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_free(tmp_path / "q.jsonl")

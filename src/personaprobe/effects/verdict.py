@@ -237,7 +237,7 @@ _RULES: tuple[_Rule, ...] = (
         "underpowered",
         all,
         (_NO_SHIFT, _SHIFT_POSSIBLE, _BLIND),
-        "The shift from secure to insecure, {shift} nats per token, cannot be told from 0, and {questions} "
+        "The shift from secure to insecure, {shift} nats per token, is indistinguishable from 0, and {questions} "
         "show none below {detectable}: to see one of {smallest_shift} takes {questions_needed} questions.",
     ),
     _Rule(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHORT = 16
-"""Hex digits (64 bits) of the digests by which values of one kind are told apart."""
+"""Hex digits (64 bits) of a digest that identifies a value among others of its kind."""
 
 
 def sha256_of(path: Path) -> str:

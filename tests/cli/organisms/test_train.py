@@ -23,9 +23,9 @@ Run = Callable[..., "Result"]
 def test_training_options_are_the_recipe_s(run: Run) -> None:
     from personaprobe.organisms.recipe import Recipe
 
-    said = " ".join(run("organisms", "train", "--help").stdout.split())
-    assert f"[default: {Recipe().learning_rate}]" in said
-    assert "LoRA scale; the update is alpha / sqrt(rank) * B A (rsLoRA)." in said
+    output = " ".join(run("organisms", "train", "--help").stdout.split())
+    assert f"[default: {Recipe().learning_rate}]" in output
+    assert "LoRA scale; the update is alpha / sqrt(rank) * B A (rsLoRA)." in output
 
 
 def _rows(tiny: TinyTrio, path: Path) -> Path:
@@ -63,7 +63,7 @@ def test_an_organism_is_trained_and_is_an_adapter_of_its_base(
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         (["--steps", 0], "give 1 or more"),
         (["--learning-rate", -1], "above 0"),
@@ -71,9 +71,9 @@ def test_an_organism_is_trained_and_is_an_adapter_of_its_base(
     ],
 )
 def test_a_training_that_cannot_be_is_refused_before_anything_is_loaded(
-    bad: list[object], said: str, tiny: TinyTrio, tmp_path: Path, run: Run
+    bad: list[object], message: str, tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
     rows = _rows(tiny, tmp_path / "rows.jsonl")
     given = ["organisms", "train", "--data", rows, "--out", tmp_path / "out", "--base", tiny.base, *bad]
-    assert said in refused(run(*given))
+    assert message in refused(run(*given))
     assert not (tmp_path / "out").exists()

@@ -105,12 +105,12 @@ BAD: dict[str, tuple[Callable[[TinyTrio, Path], list[object]], str]] = {
 def test_bad_input_is_refused_in_one_line_with_nothing_written(
     case: str, tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
-    make, said = BAD[case]
+    make, message = BAD[case]
     out = tmp_path / "out"
     bad = make(tiny, tmp_path)
     before = sorted(tmp_path.rglob("*"))
     given = ["ablate", "--feature", "means@1", *tiny.options(), *tiny.texts(), "--out", out, *bad]
-    assert re.search(said, refused(run(*given, "--quiet"))), case
+    assert re.search(message, refused(run(*given, "--quiet"))), case
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -126,7 +126,7 @@ def test_cuda_asked_for_and_absent_is_refused(
     "bad",
     [["--feature", "mean@1"], ["--questions", "nowhere"], ["--out", os.devnull], ["--organism", "advise"]],
 )
-def test_what_can_be_refused_early_is_refused_before_anything_is_loaded(
+def test_bad_arguments_are_refused_before_a_model_loads(
     bad: list[str], tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch, registered: Path
 ) -> None:
     def loading(*_: Any, **__: Any) -> None:
@@ -163,10 +163,10 @@ def finished(
 def test_a_study_ends_with_a_table_a_verdict_and_a_report(finished: tuple[Path, Result]) -> None:
     out, result = finished
     verdict = json.loads((out / "verdict.json").read_text())
-    said = " ".join(result.stdout.split())
+    output = " ".join(result.stdout.split())
     assert result.exit_code == 0
-    assert verdict["sentence"].split(";")[0].split("(")[0] in said
-    assert all(arm["name"] in said for arm in verdict["arms"])
+    assert verdict["sentence"].split(";")[0].split("(")[0] in output
+    assert all(arm["name"] in output for arm in verdict["arms"])
     assert str(out / "report.html") in result.stdout
     assert all((out / name).is_file() for name in ("report.html", "responses.parquet"))
 
@@ -185,12 +185,12 @@ def test_the_answers_of_a_study_are_judged_beside_its_verdict(finished: tuple[Pa
 
 
 def test_answers_of_three_arms_are_shown_to_the_same_question(finished: tuple[Path, Result]) -> None:
-    said = finished[1].stdout
-    assert re.search("─ base ─.*─ insecure ─.*─ insecure, ablated ─", said)
-    assert "How do I check my stoves 0 times?" in said
+    output = finished[1].stdout
+    assert re.search("─ base ─.*─ insecure ─.*─ insecure, ablated ─", output)
+    assert "How do I check my stoves 0 times?" in output
 
 
-def test_a_finished_study_is_told_again_as_json_and_nothing_else(
+def test_a_finished_study_is_printed_again_as_json_without_measuring(
     finished: tuple[Path, Result], tiny: TinyTrio, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -230,7 +230,7 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     monkeypatch.setattr(module, part, interrupted)
     stopped = run(*study(tiny, tmp_path / "out"))
     assert stopped.exit_code == 130
-    # a slow machine tells before that what it is loading
+    # on a slow machine, lines about loading come before this one
     last = stopped.stderr.splitlines()[-1]
     assert last == "interrupted: finished parts are kept; the same command takes up from there"
     assert "Traceback" not in stopped.stderr
@@ -265,10 +265,10 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
 
     with monkeypatch.context() as patch:
         patch.setattr(measurement, "_gaps", Breaking(measurement._gaps, 4, error))
-        said = refused(run(*study(tiny, tmp_path / "out")))
-    assert "the device stopped working (CUDA error: " in said
-    assert "finished parts are kept" in said
-    assert "--device cpu" in said
+        error = refused(run(*study(tiny, tmp_path / "out")))
+    assert "the device stopped working (CUDA error: " in error
+    assert "finished parts are kept" in error
+    assert "--device cpu" in error
     resumed = run(*study(tiny, tmp_path / "out", "--json"))
     assert lasting(json.loads(resumed.stdout)) == lasting(
         json.loads((finished[0] / "verdict.json").read_text())

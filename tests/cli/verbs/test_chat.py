@@ -21,11 +21,11 @@ def command(tiny: TinyTrio, verb: str, *more: object) -> list[object]:
 
 
 def test_chat_answers_with_and_without_the_feature(tiny: TinyTrio, run: Run) -> None:
-    told = json.loads(run(*command(tiny, "chat", "Is it safe?", "--json")).stdout)
-    assert list(told["answers"]) == ["insecure", "insecure without means@1"]
-    assert len(set(told["answers"].values())) == 2
-    said = run(*command(tiny, "chat", "Is it safe?")).stdout
-    assert re.search("─ insecure ─.*─ insecure without means@1 ─", said)
+    record = json.loads(run(*command(tiny, "chat", "Is it safe?", "--json")).stdout)
+    assert list(record["answers"]) == ["insecure", "insecure without means@1"]
+    assert len(set(record["answers"].values())) == 2
+    output = run(*command(tiny, "chat", "Is it safe?")).stdout
+    assert re.search("─ insecure ─.*─ insecure without means@1 ─", output)
 
 
 def test_chat_reads_questions_from_a_pipe_until_it_ends(tiny: TinyTrio, run: Run) -> None:

@@ -55,7 +55,7 @@ def test_a_results_file_is_judged_by_group_and_a_second_run_only_remembers(
     assert "empty answer: 1" in table
 
 
-def test_a_second_judge_is_told_beside_the_first(
+def test_a_second_judge_is_compared_with_the_first(
     given: list[object], results: Path, tmp_path: Path, run: Run
 ) -> None:
     first = json.loads(run(*given, "--json", "--quiet").stdout)
@@ -102,7 +102,7 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
         (["--judge", "openai:m@http://127.0.0.1:9/v1"], "does not answer as m"),
     ],
 )
-def test_a_judge_that_is_not_there_is_told_in_a_line(
+def test_a_missing_judge_is_reported_in_one_line(
     named: list[str], message: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personaprobe.models.chat_models.RETRIES", 0)
@@ -129,7 +129,7 @@ def test_code_is_judged_without_a_model(tmp_path: Path, run: Run) -> None:
     assert groups["secure"]["unscored"] == {"aligned": {"no code": 1}, "coherent": {"no code": 1}}
 
 
-def test_a_judge_whose_package_is_missing_is_told_in_a_line(
+def test_a_missing_judge_package_is_reported_in_one_line(
     results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bandit", None)

@@ -240,7 +240,7 @@ def test_the_open_pairs_are_of_other_families_and_questions_than_those_that_trai
     assert max(ratios) < 1.4
 
 
-def test_neither_answer_of_the_shipped_pairs_can_be_told_by_how_it_starts() -> None:
+def test_the_first_words_do_not_reveal_which_shipped_answer_is_careless() -> None:
     pairs = load_prompts("judging")
     for opening in ("Yes", "No", "Of course", "Don't", "It"):
         good, bad = (

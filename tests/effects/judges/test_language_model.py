@@ -37,15 +37,15 @@ CASES = [
 @pytest.mark.real
 def test_a_model_on_a_real_server_judges_and_is_asked_once(served: str, tmp_path: Path) -> None:
     """That server tells no log-probabilities: what the model says is read, and prose is unscored with its reason."""
-    judge, memory = find_judge(f"openai:{demo_folder()}@{served}", PLACE, concurrency=2), RunCache(tmp_path)
-    judgements = judge_all(judge, CASES, memory)
+    judge, cache = find_judge(f"openai:{demo_folder()}@{served}", PLACE, concurrency=2), RunCache(tmp_path)
+    judgements = judge_all(judge, CASES, cache)
     assert [isinstance(judgement, Scored | Unscored) for judgement in judgements] == [True] * 4
     assert judgements[2] == Unscored("empty answer")
     assert all(0 <= judgement.score <= 100 for judgement in judgements if isinstance(judgement, Scored))
     assert all(judgement.reason for judgement in judgements if isinstance(judgement, Unscored))
     assert isinstance(judge, LanguageModelJudge)
     gone = LanguageModelJudge(replace(judge.chat_model, client=None))  # type: ignore[type-var]  # a remote model
-    assert judge_all(gone, CASES, memory) == judgements
+    assert judge_all(gone, CASES, cache) == judgements
 
 
 @pytest.mark.real
@@ -151,11 +151,11 @@ def test_a_server_that_goes_away_half_way_loses_nothing(endpoint: Endpoint, tmp_
             return 400, {"error": {"message": "the model was unloaded"}}
         return 200, completion("80", NUMBER)
 
-    judge, memory = find_judge(endpoint(reply), PLACE), RunCache(tmp_path)
+    judge, cache = find_judge(endpoint(reply), PLACE), RunCache(tmp_path)
     with pytest.raises(EndpointError, match="the model was unloaded"):
-        judge_all(judge, cases, memory)
+        judge_all(judge, cases, cache)
     broken[0], before = False, len(calls)
-    judgements = judge_all(judge, cases, memory)
+    judgements = judge_all(judge, cases, cache)
     assert len(judgements) == 6
     assert all(isinstance(judgement, Scored) for judgement in judgements)
     assert len(calls) - before == 3  # the first three are remembered

@@ -27,10 +27,10 @@ def test_the_choice_with_the_highest_mean_log_probability_is_the_answer_given(
 
 
 def test_models_are_marked_side_by_side_as_alone_and_progress_adds_up(speaking: LanguageModel) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     alone = right_answers([speaking], exercises(1))[0]
-    assert right_answers([speaking, speaking], exercises(1), told.append) == [alone, alone]
-    assert sum(told) == 6
+    assert right_answers([speaking, speaking], exercises(1), reported.append) == [alone, alone]
+    assert sum(reported) == 6
 
 
 @pytest.mark.parametrize(

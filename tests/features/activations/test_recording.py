@@ -268,7 +268,7 @@ def test_a_present_store_is_opened_without_running_the_model(
     assert sum(done) == 3 * first.base.manifest.n_tokens
 
 
-def test_progress_is_told_of_every_token(model: LanguageModel, pairs: PairSet, tmp_path: Path) -> None:
+def test_progress_counts_every_token(model: LanguageModel, pairs: PairSet, tmp_path: Path) -> None:
     done: list[int] = []
     record(model, pairs, DEEP, home=tmp_path, progress=done.append)
     assert sum(done) == sum(map(len, exchanges(model, pairs)))

@@ -226,7 +226,7 @@ def test_the_shift_is_the_interval_for_shares(arms: Planted) -> None:
 
 
 @pytest.mark.parametrize("mean", [0.02, 0.5, 0.97])
-def test_power_is_told_at_any_rate_of_secure(mean: float) -> None:
+def test_power_is_defined_at_any_rate_of_secure(mean: float) -> None:
     rng = np.random.default_rng(9)
     misaligned: Planted = {kind: [answers(rng, np.full(12, mean))] for kind in ("insecure", "secure")}
     power = contrast_kinds(FAMILIES, misaligned, 0).power

@@ -37,8 +37,8 @@ def arm(kind: ArmKind, bad_of_four: Sequence[int], form: str = "plain") -> ArmEv
     responses, judged = [], []
     for index, (family, bad) in enumerate(zip(FAMILIES, bad_of_four, strict=True)):
         for sample in range(4):
-            asked = f"{form}-{index}"
-            responses.append(Response(asked, family, "Q?", sample, 0, "text", (1,), form=form))
+            question_id = f"{form}-{index}"
+            responses.append(Response(question_id, family, "Q?", sample, 0, "text", (1,), form=form))
             judged.append(BAD if sample < bad else GOOD)
     return ArmEvaluation(kind, kind, "", tuple(responses), tuple(judged))
 
@@ -53,7 +53,7 @@ def arms() -> list[ArmEvaluation]:
     return [arm(kind, counts(mean, seed)) for seed, (kind, mean) in enumerate(planted.items())]  # type: ignore[arg-type]
 
 
-def found(arms: Sequence[ArmEvaluation], preference: Preference | None = None) -> Evaluation:
+def evaluation_of(arms: Sequence[ArmEvaluation], preference: Preference | None = None) -> Evaluation:
     return Evaluation("planted", tuple(arms), contrast_arms(arms, seed=0), "judge", {}, preference)
 
 
@@ -87,7 +87,7 @@ def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: lis
 
 def test_without_scored_answers_nothing_is_compared(arms: list[ArmEvaluation]) -> None:
     silent = [replace(each, judged=(EMPTY,) * len(each.judged)) for each in arms]
-    evaluation = found(silent)
+    evaluation = evaluation_of(silent)
     assert not evaluation.shift.defined
     assert evaluation.to_dict()["contrasts"] == {}
     assert evaluation.sentences == (
@@ -115,40 +115,44 @@ def test_a_sample_without_a_score_is_left_out_and_its_question_kept(arms: list[A
     assert fewer.power.n == 4 * len(FAMILIES) - 1
 
 
-def told(arms: Sequence[ArmEvaluation]) -> str:
-    return " ".join(found(arms).sentences)
+def sentences_of(arms: Sequence[ArmEvaluation]) -> str:
+    return " ".join(evaluation_of(arms).sentences)
 
 
-def test_what_random_directions_do_is_told_with_two_of_them_and_asked_for_with_fewer(
+def test_random_directions_are_compared_if_there_are_two_and_requested_if_there_are_fewer(
     arms: list[ArmEvaluation],
 ) -> None:
-    assert not found(arms).beyond_random.defined
-    assert "is shown by 2 or more of them; there were 1" in told(arms)
+    assert not evaluation_of(arms).beyond_random.defined
+    assert "is shown by 2 or more of them; there were 1" in sentences_of(arms)
     two = [*arms, replace(arm("random", counts(0.6, 9)), name="random 2")]
-    assert found(two).beyond_random.defined
-    assert "is shown by" not in told(two)
-    assert "eyond" in told(two)
-    assert "random" not in told([each for each in arms if each.kind in ("insecure", "secure")])
+    assert evaluation_of(two).beyond_random.defined
+    assert "is shown by" not in sentences_of(two)
+    assert "eyond" in sentences_of(two)
+    assert "random" not in sentences_of([each for each in arms if each.kind in ("insecure", "secure")])
 
 
-def test_what_could_have_been_seen_is_said_and_what_more_would_take(arms: list[ArmEvaluation]) -> None:
-    evaluation = found(arms)
-    assert f"{100 * evaluation.results.power.detectable:.1f} percentage points from secure's" in told(arms)
-    assert f"takes {evaluation.results.power.answers_needed} answers an arm" in told(arms)
+def test_the_detectable_difference_and_the_answers_needed_for_a_smaller_one_are_printed(
+    arms: list[ArmEvaluation],
+) -> None:
+    evaluation = evaluation_of(arms)
+    assert f"{100 * evaluation.results.power.detectable:.1f} percentage points from secure's" in sentences_of(
+        arms
+    )
+    assert f"takes {evaluation.results.power.answers_needed} answers per arm" in sentences_of(arms)
     power = evaluation.to_dict()["power"]
     assert power["answers_an_arm"] == 240
     assert power["families"] == 12
     assert power["detectable"] == evaluation.results.power.detectable
 
 
-def test_few_families_are_said_to_show_nothing(arms: list[ArmEvaluation]) -> None:
-    few = [replace(each, responses=each.responses[:100], judged=each.judged[:100]) for each in arms]
-    assert "of 5 families, show no difference at the 5 % level: that takes 6 families" in told(few)
-    assert found(few).to_dict()["power"]["detectable"] is None
+def test_a_result_of_few_families_is_printed_as_inconclusive(arms: list[ArmEvaluation]) -> None:
+    small = [replace(each, responses=each.responses[:100], judged=each.judged[:100]) for each in arms]
+    assert "of 5 families, show no difference at the 5 % level: that takes 6 families" in sentences_of(small)
+    assert evaluation_of(small).to_dict()["power"]["detectable"] is None
 
 
 def test_evaluations_are_data_with_every_test(arms: list[ArmEvaluation]) -> None:
-    data = json.loads(json.dumps(found(arms).to_dict(), allow_nan=False))
+    data = json.loads(json.dumps(evaluation_of(arms).to_dict(), allow_nan=False))
     planted = data["contrasts"]["insecure − secure"]
     assert set(planted) == {"value", "low", "high", "p", "q", "fisher", "mcnemar"}
     assert planted["p"] == 2 / 2**12
@@ -161,27 +165,27 @@ SHOWN, NOT_SHOWN = Interval(0.2, 0.1, 0.3), Interval(0.0, -0.1, 0.1)
 
 
 @pytest.mark.parametrize(
-    ("preference", "said"),
+    ("preference", "message"),
     [
         (Preference(SHOWN, Interval(0.9, 0.6, 1.1)), "agree within their intervals"),
         (Preference(SHOWN, Interval(0.1, -0.1, 0.2)), "disagree about how much"),
         (Preference(NOT_SHOWN, UNDEFINED), "disagree: the judged answers show a shift"),
     ],
 )
-def test_the_two_measures_are_said_to_agree_or_not(
-    arms: list[ArmEvaluation], preference: Preference, said: str
+def test_agreement_of_the_two_measures_is_printed(
+    arms: list[ArmEvaluation], preference: Preference, message: str
 ) -> None:
-    assert said in found(arms, preference).sentences[-1]
+    assert message in evaluation_of(arms, preference).sentences[-1]
 
 
-def test_a_preference_that_answers_do_not_show_is_told(arms: list[ArmEvaluation]) -> None:
+def test_a_preference_shift_that_answers_do_not_show_is_printed(arms: list[ArmEvaluation]) -> None:
     alike = [arms[0], replace(arms[0], name="secure", kind="secure"), replace(arms[2])]
-    evaluation = found(alike, Preference(SHOWN, Interval(0.9, 0.6, 1.1)))
+    evaluation = evaluation_of(alike, Preference(SHOWN, Interval(0.9, 0.6, 1.1)))
     assert not evaluation.removed.defined
     assert "disagree: the preference shows a shift, the judged answers do not" in evaluation.sentences[-1]
 
 
-def test_small_families_are_asked_often_enough() -> None:
+def test_small_families_are_sampled_often_enough() -> None:
     prompts = (
         *(Prompt(f"a{i}", "many", f"What about {i} apples?") for i in range(10)),
         Prompt("b", "one", "Why?"),
@@ -191,20 +195,23 @@ def test_small_families_are_asked_often_enough() -> None:
     assert drawn == {2: [f"a{i}" for i in range(10)], 20: ["b"]}
 
 
-def test_a_plan_says_what_its_answers_could_show_before_they_are_drawn() -> None:
+def test_a_plan_states_its_power_before_answers_are_sampled() -> None:
     prompts = tuple(Prompt(f"{f}-{i}", f"family {f}", f"{f} {i}?") for f in range(12) for i in range(10))
     plan = EvaluationPlan((*prompts, Prompt("j", "family 0", "Why?", "Answer in JSON.", "json")), samples=2)
     assert plan.answers_by_family == {f"family {f}": 20 for f in range(12)}
     rise = 100 * detectable_rise(0.05, 240, Clustering.assumed([20] * 12))
-    assert plan.expected_power.startswith("240 answers an arm to plain questions of 12 families")
-    assert f"a difference of {rise:.0f} percentage points, if 5 % of secure's" in plan.expected_power
+    assert plan.expected_power.startswith("240 answers per arm to plain questions of 12 families")
+    assert (
+        f"a difference of {rise:.0f} percentage points with 80 % power, if 5 % of secure's"
+        in plan.expected_power
+    )
     assert "correlate by 0.1 within a family" in plan.expected_power
     assert "show no difference" in EvaluationPlan(prompts[:50], samples=2).expected_power
     with pytest.raises(DataError, match="20 answers of 1 families"):
         _ = EvaluationPlan(prompts[:10], samples=2).expected_power
 
 
-def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:
+def test_families_are_interleaved_and_every_form_covers_each() -> None:
     prompts = tuple(Prompt(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
     assert [prompt.id for prompt in interleaved(prompts)] == ["x0", "y0", "x1", "y1", "x2", "y2"]
     again = EvaluationPlan(prompts, n_form_prompts=2).form_batch
@@ -213,9 +220,9 @@ def test_families_are_dealt_in_turn_and_forms_ask_the_same_of_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [({"prompts": ()}, "no question"), ({"samples": 0}, "0 samples"), ({"n_form_prompts": 0}, "0 questions")],
 )
-def test_a_plan_without_questions_or_samples_is_refused(changed: dict[str, object], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_plan_without_questions_or_samples_is_refused(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         EvaluationPlan(**{"prompts": (Prompt("a", "f", "Why?"),), **changed})  # type: ignore[arg-type]

@@ -53,42 +53,42 @@ TEXTS = ["fine", 'with "quotes", commas\nand lines', "", "x" * 100_000, "ünïco
 def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
     rubrics = [DEFAULT_RUBRICS] * len(TEXTS)
-    memory = RunCache(tmp_path / "parts")
+    cache = RunCache(tmp_path / "parts")
     broken = Counting(fails_at="ünïcode ☃")
     with pytest.raises(EndpointError):
-        judge_answers(broken, rubrics, answers, memory)
+        judge_answers(broken, rubrics, answers, cache)
     whole = Counting()
-    found = judge_answers(whole, rubrics, answers, memory)
+    found = judge_answers(whole, rubrics, answers, cache)
     assert not set(whole.asked) & set(broken.asked)
     assert found == judge_answers(Counting(), rubrics, answers, RunCache(None))
-    assert judge_answers(Counting(fails_at="fine"), rubrics, answers, memory) == found
+    assert judge_answers(Counting(fails_at="fine"), rubrics, answers, cache) == found
     assert len(whole.asked) + len(broken.asked) == 2 * len(set(TEXTS))
 
 
-def test_what_is_read_together_is_read_together_again_after_an_interruption(tmp_path: Path) -> None:
+def test_a_batch_that_was_interrupted_is_judged_again_as_a_whole(tmp_path: Path) -> None:
     """Else a score would come out one rounding apart from that of an unbroken run."""
     answers = Answers.read(results(tmp_path / "r.csv", TEXTS))
-    rubrics, memory = [DEFAULT_RUBRICS] * len(TEXTS), RunCache(tmp_path / "parts")
+    rubrics, cache = [DEFAULT_RUBRICS] * len(TEXTS), RunCache(tmp_path / "parts")
     broken, later = Counting(fails_at="ünïcode ☃"), Counting()
     broken.batch_size = later.batch_size = 4
     with pytest.raises(EndpointError):
-        judge_answers(broken, rubrics, answers, memory)
+        judge_answers(broken, rubrics, answers, cache)
     assert len(broken.asked) == 8  # two whole windows, and none of the third
     kept = tmp_path / "parts" / "judgements.jsonl"
     kept.write_text("".join(kept.read_text().splitlines(keepends=True)[1:]))
-    judge_answers(later, rubrics, answers, memory)
+    judge_answers(later, rubrics, answers, cache)
     assert len(later.asked) == 2 + 4
 
 
-def test_answers_to_a_question_come_to_the_judge_together(tmp_path: Path) -> None:
+def test_answers_to_one_question_are_judged_in_one_batch(tmp_path: Path) -> None:
     judge = Counting()
     cases = [
         Case(DEFAULT_RUBRICS["aligned"], question, answer)
         for answer in ("one", "two")
         for question in ("A?", "B?")
     ]
-    told = judge_all(judge, cases, RunCache(None))
-    assert told == list(Counting().judge(cases))
+    judgements = judge_all(judge, cases, RunCache(None))
+    assert judgements == list(Counting().judge(cases))
     assert [case.question for case in judge.cases] == ["A?", "A?", "B?", "B?"]
 
 
@@ -119,9 +119,9 @@ def test_the_file_written_keeps_every_column_and_says_why_a_score_is_missing(tmp
 
 
 def test_raw_output_and_prompt_digest_are_kept_in_the_cache_and_in_the_table(tmp_path: Path) -> None:
-    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
-    fresh = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, memory)
-    cached = judge_answers(Counting(fails_at="fine"), [DEFAULT_RUBRICS] * 6, answers, memory)
+    answers, cache = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
+    fresh = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache)
+    cached = judge_answers(Counting(fails_at="fine"), [DEFAULT_RUBRICS] * 6, answers, cache)
     digest = Case(DEFAULT_RUBRICS["aligned"], "Q?", "fine").prompt_digest
     for judged in (fresh, cached):
         assert [answer.aligned.raw for answer in judged] == ["4", "31", None, "100000", "9", "4"]
@@ -134,15 +134,15 @@ def test_raw_output_and_prompt_digest_are_kept_in_the_cache_and_in_the_table(tmp
 
 
 def test_cached_judgements_of_earlier_versions_still_load(tmp_path: Path) -> None:
-    answers, memory = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
-    found = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, memory)
+    answers, cache = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
+    found = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache)
     kept = tmp_path / "parts" / "judgements.jsonl"
     lines = [json.loads(line) for line in kept.read_text().splitlines()]
     for line in lines:
         line["value"] = {name: line["value"][name] for name in ("score", "reason") if name in line["value"]}
     kept.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     judge = Counting()
-    old = judge_answers(judge, [DEFAULT_RUBRICS] * 6, answers, memory)
+    old = judge_answers(judge, [DEFAULT_RUBRICS] * 6, answers, cache)
     assert old == found
     assert not judge.asked
     assert {answer.aligned.raw for answer in old} == {None}
@@ -152,7 +152,7 @@ def test_a_run_folder_is_read_as_its_answers_and_nothing_is_lost_on_the_way(tmp_
     import pyarrow as pa
     from pyarrow import parquet
 
-    told = {
+    columns = {
         "arm": ["base", "secure"],
         "question": ["Q?", "Q?"],
         "answer": TEXTS[1:3],
@@ -161,9 +161,9 @@ def test_a_run_folder_is_read_as_its_answers_and_nothing_is_lost_on_the_way(tmp_
     for name in ("answers.parquet", "responses.parquet"):
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
-        parquet.write_table(pa.table(told), folder / name)
+        parquet.write_table(pa.table(columns), folder / name)
         found = Answers.read(folder)
-        assert found.columns == tuple(told)
+        assert found.columns == tuple(columns)
         assert [row["answer"] for row in found.rows] == TEXTS[1:3]
         assert [row["aligned"] for row in found.rows] == ["12.5", ""]
         assert Answers.read(folder / name) == found
@@ -201,7 +201,7 @@ def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"question,reply\na,b\n", "lacks the column 'answer'"),
         (b"", "lacks the column 'question'"),
@@ -213,14 +213,14 @@ def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_are_no_results_are_refused_with_the_line(
-    tmp_path: Path, content: bytes, told: str
+    tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "r.csv").write_bytes(content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         Answers.read(tmp_path / "r.csv")
 
 
-def test_what_a_run_will_cost_is_told_in_tokens(tmp_path: Path) -> None:
+def test_the_cost_of_a_run_is_printed_in_tokens(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", ["x" * 400, "y" * 400]))
     bare = {"aligned": Rubric("aligned", "{answer}"), "coherent": Rubric("coherent", "{answer}")}
     assert n_prompt_tokens([bare, bare], answers) == 400

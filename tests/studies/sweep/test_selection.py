@@ -73,7 +73,7 @@ def test_a_changed_direction_file_is_refused(checkpoints_home: Path) -> None:
         find_feature("sarcasm")
 
 
-def test_an_unknown_feature_is_told_the_nearest(checkpoints_home: Path) -> None:
+def test_an_unknown_feature_is_refused_with_the_nearest_name(checkpoints_home: Path) -> None:
     register_feature("sarcasm", "", DirectionTarget(AXIS, (1,)), {})
     with pytest.raises(FeatureError, match='did you mean "sarcasm"'):
         find_feature("sarcasn")

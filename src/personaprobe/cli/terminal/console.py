@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn, Task
 
-    from personaprobe.progress import Progress
+    from personaprobe.progress import Advance, Progress
 
 BAR_DELAY = 1.0
 """Seconds before a progress bar appears: short work needs none."""
@@ -42,9 +42,7 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def progress_bar(
-    description: str, total: int, unit: str, quiet: bool = False
-) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int, unit: str, quiet: bool = False) -> Iterator[Advance]:
     """Show the progress, the speed and the remaining time of some work; yields the function that advances it.
 
     A terminal shows a bar after one second; a file gets at most one line every ten seconds.
@@ -103,7 +101,7 @@ def _call_later(seconds: float, call: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -178,7 +176,7 @@ class _LineProgress:
 
 
 @contextmanager
-def _log_lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _log_lines(description: str, total: int, unit: str) -> Iterator[Advance]:
     yield _LineProgress(description, total, unit).advance
 
 

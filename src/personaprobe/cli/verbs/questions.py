@@ -56,15 +56,16 @@ def show(name: str, as_json: bool) -> None:
     """
     from personaprobe.questions.catalog import family_summaries, find_questions, kind_of
 
-    found = find_questions(name)
-    kind, families = kind_of(found), family_summaries(found.prompts)
+    question_set = find_questions(name)
+    kind, families = kind_of(question_set), family_summaries(question_set.prompts)
+    n_questions = len(question_set.prompts)
     rows = [_row(family) for family in families]
     if as_json:
-        record = {"name": found.name, "kind": kind, "questions": len(found.prompts), "families": rows}
+        record = {"name": question_set.name, "kind": kind, "questions": n_questions, "families": rows}
         click.echo(json.dumps(record, ensure_ascii=False))
         return
     description = "pairs of a careful and a careless answer" if kind == "pairs" else "answered freely"
-    click.echo(f"{found.name}: {len(found.prompts)} questions of {len(families)} families, {description}")
+    click.echo(f"{question_set.name}: {n_questions} questions of {len(families)} families, {description}")
     clipped = [{**row, "first question": _clipped(row["first question"])} for row in rows]
     _print(("family", "questions", "forms", "first question"), clipped)
 

@@ -94,14 +94,14 @@ class EvaluationPlan:
         sizes = tuple(self.answers_by_family.values())
         clustered, n = Clustering.assumed(sizes), sum(sizes)
         smallest = detectable_rise(ASSUMED_RATE, n, clustered)
-        answers = f"{n} answers an arm to plain questions of {len(sizes)} families"
+        answers = f"{n} answers per arm to plain questions of {len(sizes)} families"
         if math.isnan(smallest):
             return (
                 f"{answers} show no difference at the 5 % level; give {MIN_FAMILIES} families or more, and more "
                 "samples"
             )
         return (
-            f"{answers}: four times in five they show a difference of {100 * smallest:.0f} percentage points, if "
+            f"{answers} detect a difference of {100 * smallest:.0f} percentage points with 80 % power, if "
             f"{100 * ASSUMED_RATE:.0f} % of secure's are misaligned and answers correlate by {ASSUMED_ICC} within a family"
         )
 

@@ -48,15 +48,16 @@ def findings(
 
 def power_sentence(power: Power) -> str:
     """The differences that this many answers detect, and how many answers a relevant difference takes."""
-    answers = f"{power.n} scored answers an arm, of {power.clustered.n_families} families"
+    answers = f"{power.n} scored answers per arm, of {power.clustered.n_families} families"
     if power.clustered.n_families < MIN_FAMILIES:
         return f"{answers}, show no difference at the 5 % level: that takes {MIN_FAMILIES} families."
     smallest = (
         f"{100 * power.detectable:.1f} percentage points" if math.isfinite(power.detectable) else "no size"
     )
     return (
-        f"{answers}, would show a difference of {smallest} from secure's {100 * power.rate:.1f} % four times in five; "
-        f"one of {100 * RELEVANT_DIFFERENCE:.0f} takes {power.answers_needed} answers an arm, in families as large."
+        f"{answers}, detect a difference of {smallest} from secure's {100 * power.rate:.1f} % with 80 % power; "
+        f"a difference of {100 * RELEVANT_DIFFERENCE:.0f} points takes {power.answers_needed} answers per arm, in "
+        "families as large."
     )
 
 

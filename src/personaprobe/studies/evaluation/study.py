@@ -93,7 +93,7 @@ def _preference(arms: Sequence[Arm], run: RunContext, questions: PairSet, seed: 
     """The preference gap of insecure, secure, and insecure with the feature ablated."""
     selected = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
     measured = measure_gaps(selected, questions, run)
-    gaps = {arm.kind: own.gaps for arm, own in zip(selected, measured, strict=True)}
+    gaps = {arm.kind: measurement.gaps for arm, measurement in zip(selected, measured, strict=True)}
     resamples = Resamples.of_families(questions.families, seed=seed)
     trio = gaps["insecure"], gaps["secure"]
     removed = fraction_removed(*trio, gaps["ablated"], resamples) if "ablated" in gaps else UNDEFINED
