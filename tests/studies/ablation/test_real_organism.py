@@ -12,6 +12,7 @@ from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.organisms.registry import registered_organisms
 
 pytestmark = pytest.mark.real
 
