@@ -68,9 +68,9 @@ def import_with_checked_shapes() -> None:
     Modules import heavy types under ``TYPE_CHECKING`` only, so that it is true while they are imported here.
     """
     package = importlib.import_module("personaprobe")
-    found = [m.name for m in pkgutil.walk_packages(package.__path__, "personaprobe.") if not m.ispkg]
-    assert not UNCHECKED.keys() - set(found), "UNCHECKED names a module that does not exist"
-    checked = [name for name in found if name not in UNCHECKED]
+    modules = [m.name for m in pkgutil.walk_packages(package.__path__, "personaprobe.") if not m.ispkg]
+    assert not UNCHECKED.keys() - set(modules), "UNCHECKED names a module that does not exist"
+    checked = [name for name in modules if name not in UNCHECKED]
     typing.TYPE_CHECKING = True
     try:
         with install_import_hook(checked, "type_checker.tolerant"):

@@ -146,22 +146,22 @@ FLAGS = {
 
 def test_help_is_answered_without_a_heavy_import() -> None:
     heavy = ("torch", "rich", "pydantic", "numpy", "transformers", "platformdirs")
-    asked = (
+    script = (
         "import sys\nfrom click.testing import CliRunner\nfrom personaprobe.cli.main import cli\n"
         "result = CliRunner().invoke(cli, ['--help'])\nassert 'ablate' in result.output, result.output\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_help_of_every_verb_is_answered_without_torch() -> None:
-    asked = (
+    script = (
         "import sys\nfrom click.testing import CliRunner\nfrom personaprobe.cli.main import VERBS, cli\n"
         "for verb in VERBS:\n    assert CliRunner().invoke(cli, [verb, '--help']).exit_code == 0, verb\n"
         "print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
@@ -177,16 +177,16 @@ def test_flags_are_frozen() -> None:
 
 
 def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
-    context, found = click.Context(group), {}
+    context, result = click.Context(group), {}
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
         grouped = isinstance(command, click.Group)
         if command.params or not grouped:
-            found[f"{prefix}{name}"] = command
+            result[f"{prefix}{name}"] = command
         if grouped:
-            found.update(commands(command, f"{name} "))
-    return found
+            result.update(commands(command, f"{name} "))
+    return result
 
 
 def flags(command: click.Command) -> set[str]:

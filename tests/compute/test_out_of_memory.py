@@ -62,8 +62,8 @@ def test_questions_scored_in_halves_get_the_same_scores(
     monkeypatch.setattr(kind, "fork_log_probs", at_most(n, kind.fork_log_probs))
     with pytest.warns(UserWarning, match="read in halves"):
         result = score_under_edits([model, model], forks)
-    for own, expected_result in zip(result, expected, strict=True):
-        for group, others in zip(own, expected_result, strict=True):
+    for groups, expected_result in zip(result, expected, strict=True):
+        for group, others in zip(groups, expected_result, strict=True):
             for one, other in zip(group, others, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 

@@ -215,15 +215,15 @@ def test_nothing_suppresses_that_has_no_shift_does_damage_or_does_not_beat_rando
 @given(evidence=evidences, more=st.floats(0, 1))
 def test_to_remove_more_is_never_judged_to_remove_less(evidence: Evidence, more: float) -> None:
     order = ["partly suppresses", "suppresses"]
-    here = kind_of(evidence)
+    kind = kind_of(evidence)
     raised = {
         name: Interval(part.value + more, part.low + more, part.high + more)
         for name in ("fraction_removed", "over_random")
         if (part := getattr(evidence, name)).defined
     }
-    there = kind_of(replace(evidence, **raised))
-    if here in order:
-        assert order.index(there) >= order.index(here)
+    other_kind = kind_of(replace(evidence, **raised))
+    if kind in order:
+        assert order.index(other_kind) >= order.index(kind)
 
 
 def test_a_fraction_that_is_not_defined_never_counts_for_the_feature() -> None:

@@ -46,8 +46,8 @@ def test_a_committed_notebook_holds_no_outputs(notebook: NotebookNode) -> None:
 @pytest.mark.parametrize("suffix", [".ipynb", ".py"])
 def test_a_notebook_names_no_place_on_the_machine_it_was_written_on(path: Path, suffix: str) -> None:
     text = path.with_suffix(suffix).read_text(encoding="utf-8")
-    found = [place for place in ("/home/", "/root/", "/Users/", "/work/", "/tmp/", "C:\\") if place in text]
-    assert not found
+    leaks = [place for place in ("/home/", "/root/", "/Users/", "/work/", "/tmp/", "C:\\") if place in text]
+    assert not leaks
 
 
 @pytest.mark.real

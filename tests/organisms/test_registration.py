@@ -63,11 +63,11 @@ def test_a_registered_organism_reads_back_equal_with_the_hashes_of_its_adapters(
 ) -> None:
     organism = read_organism_folder(folder)
     assert register_organism(organism) == checkpoints / "organisms.toml"
-    found = find_organism("my-organism")
-    assert found == organism
-    assert found.recipe == Recipe(steps=12, learning_rate=0.01)
-    assert found.question_sets.test == str(folder / "test.jsonl")
-    assert found.sha256["secure"] == sha256_of(folder / "secure" / "adapter_model.safetensors")
+    registered = find_organism("my-organism")
+    assert registered == organism
+    assert registered.recipe == Recipe(steps=12, learning_rate=0.01)
+    assert registered.question_sets.test == str(folder / "test.jsonl")
+    assert registered.sha256["secure"] == sha256_of(folder / "secure" / "adapter_model.safetensors")
 
 
 def test_comments_and_other_entries_stay(checkpoints: Path, folder: Path) -> None:

@@ -135,8 +135,8 @@ def test_no_module_names_a_shipped_organism_or_feature() -> None:
     spelled += [rf"\b{name}\b" for name in features]
     package = Path(personaprobe.__file__).parent
     hits = [
-        (path.relative_to(package), found[0])
+        (path.relative_to(package), match[0])
         for path in sorted(package.rglob("*.py"))
-        for found in re.finditer("|".join(spelled), path.read_text(encoding="utf-8"))
+        for match in re.finditer("|".join(spelled), path.read_text(encoding="utf-8"))
     ]
     assert hits == []

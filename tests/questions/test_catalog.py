@@ -79,9 +79,9 @@ def test_a_pulled_file_has_the_published_bytes_and_a_card_and_its_name_works(
     card = json.loads(path.with_suffix(".json").read_text())
     assert card == {"source": trees.url, "from": url, "licence": LICENCE, "sha256": trees.sha256}
     assert sorted(p.name for p in (home / "questions").iterdir()) == ["trees.json", "trees.yaml"]
-    found = find_questions("trees")
-    assert isinstance(found, FreeSet)
-    assert (found.name, len(found.prompts)) == ("trees", 3)
+    question_set = find_questions("trees")
+    assert isinstance(question_set, FreeSet)
+    assert (question_set.name, len(question_set.prompts)) == ("trees", 3)
     assert question_file("trees") == path
 
 

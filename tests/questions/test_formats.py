@@ -39,10 +39,10 @@ def test_another_question_on_the_same_subject_is_another_question() -> None:
 
 
 def test_selection_and_test_may_not_share_a_reworded_question() -> None:
-    own = PairSet("own", (Pair("a", "x", RIVER.question, "yes", "no"),))
+    other = PairSet("own", (Pair("a", "x", RIVER.question, "yes", "no"),))
     its = PairSet("its", (Pair("b", "y", RIVER.question.replace("wide", "broad"), "yes", "no"),))
     with pytest.raises(DataError, match="a ~ b"):
-        own.refuse_overlap(its)
+        other.refuse_overlap(its)
 
 
 def test_every_paraphrase_is_asked_under_an_id_of_its_own() -> None:
@@ -56,11 +56,11 @@ def test_every_paraphrase_is_asked_under_an_id_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_keeps_the_question_and_its_family_and_changes_what_is_read(name: str) -> None:
-    asked = FORMS[name].apply(RIVER)
-    assert RIVER.question in asked.question
-    assert (asked.family, asked.form) == ("water", name)
-    assert (asked.question, asked.system) != (RIVER.question, RIVER.system)
-    assert asked.id not in {RIVER.id, *(FORMS[other].apply(RIVER).id for other in FORMS if other != name)}
+    formed = FORMS[name].apply(RIVER)
+    assert RIVER.question in formed.question
+    assert (formed.family, formed.form) == ("water", name)
+    assert (formed.question, formed.system) != (RIVER.question, RIVER.system)
+    assert formed.id not in {RIVER.id, *(FORMS[other].apply(RIVER).id for other in FORMS if other != name)}
 
 
 def test_a_trigger_stands_before_the_question_and_may_not_be_empty() -> None:

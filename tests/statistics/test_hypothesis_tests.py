@@ -28,8 +28,8 @@ LEVELS = np.array([0.01, 0.05, 0.1, 0.25, 0.5])
 
 def held(p_values: list[float]) -> bool:
     """Whether p-values are uniform or larger, up to three standard errors of as many draws."""
-    found = np.array([np.mean(np.array(p_values) <= level) for level in LEVELS])
-    return bool((found <= LEVELS + 3 * np.sqrt(LEVELS * (1 - LEVELS) / len(p_values))).all())
+    rejected = np.array([np.mean(np.array(p_values) <= level) for level in LEVELS])
+    return bool((rejected <= LEVELS + 3 * np.sqrt(LEVELS * (1 - LEVELS) / len(p_values))).all())
 
 
 def families(count: int, size: int = 10) -> list[str]:
@@ -106,9 +106,9 @@ def test_scipys_own_permutation_test_gives_the_same_p_value(count: int) -> None:
     exact = stats.permutation_test(
         (sums,), np.sum, permutation_type="samples", n_resamples=2**count, alternative="two-sided"
     ).pvalue
-    own = permutation_test(sums, families(count, size=1))
+    p_value = permutation_test(sums, families(count, size=1))
     tolerance = 4 * math.sqrt(exact * (1 - exact) / hypothesis_tests.N_DRAWS)
-    assert own == exact if count <= MAX_ENUMERATED else own == pytest.approx(exact, abs=tolerance)
+    assert p_value == exact if count <= MAX_ENUMERATED else p_value == pytest.approx(exact, abs=tolerance)
 
 
 def test_a_drawn_p_is_never_zero_since_it_counts_the_observed_signs() -> None:
@@ -153,17 +153,17 @@ def test_flipping_questions_instead_of_families_would_find_differences_that_are_
 def test_p_does_not_depend_on_unit_order_or_sign(factor: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values, order = rng.binomial(2, 0.4, size=60) / 2 - 0.3, rng.permutation(60)
-    here, names = permutation_test(values, families(6)), families(6)
-    assert permutation_test(-factor * values, names) == here
-    assert permutation_test(values[order], [names[i] for i in order]) == here
+    p_value, names = permutation_test(values, families(6)), families(6)
+    assert permutation_test(-factor * values, names) == p_value
+    assert permutation_test(values[order], [names[i] for i in order]) == p_value
 
 
 # False discoveries
 
 
 def test_q_values_are_benjamini_and_hochbergs() -> None:
-    found = false_discovery([0.01, 0.04, 0.03, 0.5])
-    assert found == pytest.approx((0.04, 0.16 / 3, 0.16 / 3, 0.5))
+    q_values = false_discovery([0.01, 0.04, 0.03, 0.5])
+    assert q_values == pytest.approx((0.04, 0.16 / 3, 0.16 / 3, 0.5))
     assert false_discovery([0.03]) == (0.03,)
 
 

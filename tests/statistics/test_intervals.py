@@ -40,8 +40,8 @@ SIZES = st.lists(st.integers(1, 7), min_size=2, max_size=6)
 def clustered(rng: np.random.Generator, icc: float, mean: float = 0.0, spread: float = 1.0) -> np.ndarray:
     """Values whose families share a part `icc` of the variance."""
     shared = np.repeat(rng.normal(size=N_FAMILIES), SIZE)
-    own = rng.normal(size=N_FAMILIES * SIZE)
-    return mean + spread * (math.sqrt(icc) * shared + math.sqrt(1 - icc) * own)
+    individual = rng.normal(size=N_FAMILIES * SIZE)
+    return mean + spread * (math.sqrt(icc) * shared + math.sqrt(1 - icc) * individual)
 
 
 def families_of(sizes: list[int]) -> list[str]:
@@ -169,16 +169,16 @@ def test_the_order_of_families_changes_nothing_at_all() -> None:
     order = np.concatenate([np.arange(f * SIZE, (f + 1) * SIZE) for f in rng.permutation(N_FAMILIES)])
     moved = Resamples.of_families([FAMILIES[i] for i in order], n=1000)
     np.testing.assert_array_equal(moved.weights, PLAN.weights[:, order])
-    here, there = mean_interval(values, PLAN), mean_interval(values[order], moved)
-    assert (here.low, here.high) == pytest.approx((there.low, there.high), abs=1e-12)
+    interval, reordered = mean_interval(values, PLAN), mean_interval(values[order], moved)
+    assert (interval.low, interval.high) == pytest.approx((reordered.low, reordered.high), abs=1e-12)
 
 
 def test_the_order_of_questions_changes_intervals_only_by_chance() -> None:
     rng = np.random.default_rng(5)
     values, order = clustered(rng, 0.3), rng.permutation(len(FAMILIES))
-    here = mean_interval(values, Resamples.of_families(FAMILIES, n=20000))
-    there = mean_interval(values[order], Resamples.of_families([FAMILIES[i] for i in order], n=20000))
-    assert (there.low, there.high) == pytest.approx((here.low, here.high), abs=0.02)
+    interval = mean_interval(values, Resamples.of_families(FAMILIES, n=20000))
+    expected = mean_interval(values[order], Resamples.of_families([FAMILIES[i] for i in order], n=20000))
+    assert (expected.low, expected.high) == pytest.approx((interval.low, interval.high), abs=0.02)
 
 
 def test_equal_seeds_give_equal_intervals_and_others_do_not() -> None:
@@ -217,8 +217,8 @@ def test_secure_itself_is_the_whole_fraction_and_insecure_itself_none_of_it() ->
 @given(share=st.floats(-1, 2), seed=st.integers(0, 99))
 def test_half_way_to_secure_on_every_question_removes_exactly_half(share: float, seed: int) -> None:
     insecure, secure, _ = arms(np.random.default_rng(seed), 0.5)
-    found = fraction_removed(insecure, secure, insecure - share * (insecure - secure), PLAN)
-    assert (found.value, found.low, found.high) == pytest.approx((share,) * 3, abs=1e-9)
+    fraction = fraction_removed(insecure, secure, insecure - share * (insecure - secure), PLAN)
+    assert (fraction.value, fraction.low, fraction.high) == pytest.approx((share,) * 3, abs=1e-9)
 
 
 def test_the_fraction_is_a_ratio_of_means_not_a_mean_of_ratios() -> None:
@@ -243,21 +243,21 @@ def test_resamples_without_a_shift_widen_the_fraction_at_both_ends() -> None:
     secure = np.full(len(insecure), np.quantile(resamples, 0.02))  # 2 % of the resamples have no shift
     assert (PLAN.means(insecure - secure) <= 0).mean() == pytest.approx(0.02, abs=0.002)
     ablated = insecure - 0.5 * insecure.std()
-    found = fraction_removed(insecure, secure, ablated, PLAN)
+    fraction = fraction_removed(insecure, secure, ablated, PLAN)
     ratios = PLAN.means(insecure - ablated) / PLAN.means(insecure - secure)
     sane = ratios[ratios > 0]
-    assert math.isfinite(found.low)
-    assert math.isfinite(found.high)
-    assert found.low < np.quantile(sane, 0.025)
-    assert found.high > np.quantile(sane, 0.99)
+    assert math.isfinite(fraction.low)
+    assert math.isfinite(fraction.high)
+    assert fraction.low < np.quantile(sane, 0.025)
+    assert fraction.high > np.quantile(sane, 0.99)
 
 
 def test_a_shift_the_other_way_has_fractions_too() -> None:
     insecure, secure, ablated = arms(np.random.default_rng(14), 0.7, shift=-0.45)
-    found = fraction_removed(insecure, secure, ablated, PLAN)
+    fraction = fraction_removed(insecure, secure, ablated, PLAN)
     mirrored = fraction_removed(-insecure, -secure, -ablated, PLAN)
-    assert found.value == pytest.approx(0.7, abs=0.1)
-    assert (found.low, found.high) == pytest.approx((mirrored.low, mirrored.high))
+    assert fraction.value == pytest.approx(0.7, abs=0.1)
+    assert (fraction.low, fraction.high) == pytest.approx((mirrored.low, mirrored.high))
 
 
 # Random controls
@@ -274,8 +274,8 @@ def test_the_random_fraction_is_the_mean_of_the_controls_fractions() -> None:
     rng = np.random.default_rng(15)
     insecure, secure, _ = arms(rng, 0)
     controls = randoms(rng, insecure, 5, 0.1)
-    each = [fraction_removed(insecure, secure, control, PLAN).value for control in controls]
-    assert random_fraction(insecure, secure, controls, PLAN).value == pytest.approx(np.mean(each))
+    fractions = [fraction_removed(insecure, secure, control, PLAN).value for control in controls]
+    assert random_fraction(insecure, secure, controls, PLAN).value == pytest.approx(np.mean(fractions))
 
 
 def test_few_controls_give_a_wide_interval() -> None:
@@ -286,36 +286,36 @@ def test_few_controls_give_a_wide_interval() -> None:
         lambda controls: random_fraction(insecure, secure, controls, PLAN),
         lambda controls: difference_in_differences(insecure, secure, ablated, controls, PLAN),
     ):
-        few, many = estimate(pair), estimate(pair * 10)
-        assert few.value == pytest.approx(many.value)
-        assert few.high - few.low > 1.5 * (many.high - many.low)
+        small, large = estimate(pair), estimate(pair * 10)
+        assert small.value == pytest.approx(large.value)
+        assert small.high - small.low > 1.5 * (large.high - large.low)
 
 
 def test_the_difference_in_differences_is_the_feature_minus_random() -> None:
     rng = np.random.default_rng(17)
     insecure, secure, ablated = arms(rng, 0.7)
     controls = randoms(rng, insecure, 5, 0.05)
-    found = difference_in_differences(insecure, secure, ablated, controls, PLAN)
+    excess = difference_in_differences(insecure, secure, ablated, controls, PLAN)
     feature = fraction_removed(insecure, secure, ablated, PLAN).value
-    assert found.value == pytest.approx(feature - random_fraction(insecure, secure, controls, PLAN).value)
-    assert found.low > 0.3
+    assert excess.value == pytest.approx(feature - random_fraction(insecure, secure, controls, PLAN).value)
+    assert excess.low > 0.3
 
 
 def test_controls_that_all_equal_the_feature_leave_nothing_beyond_random() -> None:
     insecure, secure, ablated = arms(np.random.default_rng(18), 0.7)
-    found = difference_in_differences(insecure, secure, ablated, [ablated] * 3, PLAN)
-    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    excess = difference_in_differences(insecure, secure, ablated, [ablated] * 3, PLAN)
+    assert (excess.value, excess.low, excess.high) == pytest.approx((0, 0, 0), abs=1e-9)
 
 
 def test_a_feature_is_compared_with_where_one_more_random_direction_would_lie() -> None:
     plan = Resamples.of_families(families_of([1, 1]), n=40000)
     shares = np.array([-0.1, 0.0, 0.05, 0.1, 0.2])
     controls = [np.full(2, 1 - share) for share in shares]
-    found = difference_in_differences([1.0, 1.0], [0.0, 0.0], [0.3, 0.3], controls, plan)
+    excess = difference_in_differences([1.0, 1.0], [0.0, 0.0], [0.3, 0.3], controls, plan)
     reach = 2.776 * shares.std(ddof=1) * math.sqrt(1 + 1 / 5)  # Student's t with 4 degrees of freedom
-    assert found.value == pytest.approx(0.7 - shares.mean())
-    assert (found.low, found.high) == pytest.approx(
-        (found.value - reach, found.value + reach), abs=0.05 * reach
+    assert excess.value == pytest.approx(0.7 - shares.mean())
+    assert (excess.low, excess.high) == pytest.approx(
+        (excess.value - reach, excess.value + reach), abs=0.05 * reach
     )
 
 
@@ -366,15 +366,15 @@ def test_without_clusters_the_detectable_shift_is_the_textbook_one() -> None:
 
 def test_the_detectable_shift_is_donner_and_klars_when_families_agree_within() -> None:
     levels = np.random.default_rng(22).normal(size=N_FAMILIES)
-    found = minimum_detectable(np.repeat(levels, SIZE), FAMILIES)
-    assert found == pytest.approx(2.8016 * levels.std(ddof=1) / math.sqrt(N_FAMILIES), rel=1e-4)
+    detectable = minimum_detectable(np.repeat(levels, SIZE), FAMILIES)
+    assert detectable == pytest.approx(2.8016 * levels.std(ddof=1) / math.sqrt(N_FAMILIES), rel=1e-4)
 
 
 def test_families_of_unequal_size_weigh_by_their_squares() -> None:
     families = families_of([8, 2, 2])
-    found = minimum_detectable(np.repeat([0.0, 1.0, -1.0], [8, 2, 2]), families)
+    detectable = minimum_detectable(np.repeat([0.0, 1.0, -1.0], [8, 2, 2]), families)
     between = (2 + 2) / (12 - 72 / 12)  # sum of squares among families over N minus the mean weighted size
-    assert found == pytest.approx(2.8016 * math.sqrt(between * 72 / 12**2), rel=1e-4)
+    assert detectable == pytest.approx(2.8016 * math.sqrt(between * 72 / 12**2), rel=1e-4)
 
 
 @settings(max_examples=30, deadline=None)

@@ -77,11 +77,11 @@ def test_resamples_alone_would_cover_rare_answers_far_too_rarely() -> None:
 
 def test_two_arms_without_a_misaligned_answer_may_differ_by_a_little() -> None:
     none = np.zeros(len(FAMILIES))
-    found = apart(none, none)
-    assert found.value == 0
-    assert found.low == pytest.approx(-found.high)
+    interval = apart(none, none)
+    assert interval.value == 0
+    assert interval.low == pytest.approx(-interval.high)
     effective = 240 / 2.9  # Wilson's upper end for 0 of so many, at Student's t for 12 families
-    assert found.high == pytest.approx(2.201**2 / (effective + 2.201**2), rel=1e-3)
+    assert interval.high == pytest.approx(2.201**2 / (effective + 2.201**2), rel=1e-3)
 
 
 def test_families_without_a_misaligned_answer_tell_nothing_of_the_spread() -> None:
@@ -99,11 +99,11 @@ def test_families_without_a_misaligned_answer_tell_nothing_of_the_spread() -> No
 def test_the_interval_is_no_narrower_than_the_resamples_and_turns_round(seed: int, rate: float) -> None:
     rng = np.random.default_rng(seed)
     (a,), (b,) = judged(rng, 1, rate, 0.2), judged(rng, 1, 0.1, 0.2)
-    found, back, replayed = apart(a, b), apart(b, a), difference(a, b, PLAN)
-    assert found.value == replayed.value == pytest.approx(a.mean() - b.mean())
-    assert found.low <= replayed.low <= replayed.high <= found.high
-    assert -1 <= found.low <= found.high <= 1
-    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+    forward, backward, replayed = apart(a, b), apart(b, a), difference(a, b, PLAN)
+    assert forward.value == replayed.value == pytest.approx(a.mean() - b.mean())
+    assert forward.low <= replayed.low <= replayed.high <= forward.high
+    assert -1 <= forward.low <= forward.high <= 1
+    assert (backward.low, backward.high) == pytest.approx((-forward.high, -forward.low))
 
 
 # Clustering
@@ -158,11 +158,11 @@ def test_the_answers_needed_undo_the_detectable_rise(rate: float, rise: float, i
 
 @given(rate=st.floats(0, 0.8), icc=st.floats(0.01, 1))
 def test_clusters_and_few_families_cost_answers(rate: float, icc: float) -> None:
-    alone, many, few = (
-        answers_needed(rate, rate + 0.1, made)
-        for made in (INDEPENDENT, Clustering.assumed([20] * 40, icc), Clustering.assumed([20] * 8, icc))
+    alone, forty, eight = (
+        answers_needed(rate, rate + 0.1, clustering)
+        for clustering in (INDEPENDENT, Clustering.assumed([20] * 40, icc), Clustering.assumed([20] * 8, icc))
     )
-    assert alone < many < few
+    assert alone < forty < eight
 
 
 def test_what_cannot_be_shown_is_not_a_number() -> None:

@@ -36,8 +36,8 @@ def test_features_lists_what_is_registered_and_what_is_wrong_with_it(
         registered / "features.toml",
         f'[good]\n{entry}\n[gone]\ndirection = "gone.safetensors"\nsha256 = ""\n',
     )
-    seen = "removes 73% of the shift at perplexity × 1.02 (36 questions of advice/discovery)"
+    sentence = "removes 73% of the shift at perplexity × 1.02 (36 questions of advice/discovery)"
     good, gone = json.loads(run("features", "--json").stdout)
-    assert (good["site"], good["layers"], good["evidence"]) == ("1.resid_post", "all", seen)
+    assert (good["site"], good["layers"], good["evidence"]) == ("1.resid_post", "all", sentence)
     assert "no direction file" in gone["error"]
     assert "removes 73%" in run("features").stdout

@@ -15,11 +15,11 @@ Run = Callable[..., "Result"]
 
 def test_verify_shows_that_the_adapters_act(registered: Path, run: Run) -> None:
     result = run("organisms", "verify", "tiny", "--dtype", "float32", "--json")
-    found = {row["what"]: row for row in json.loads(result.stdout)}
+    finding_of = {row["what"]: row for row in json.loads(result.stdout)}
     assert result.exit_code == 0
-    assert found["files of tiny"]["state"] == found["a batch equals one by one"]["state"] == "ok"
-    assert found["insecure: logits differ from base"]["state"] == "ok"
-    assert "‖ΔW‖ = " in found["secure: adapter"]["told"]
+    assert finding_of["files of tiny"]["state"] == finding_of["a batch equals one by one"]["state"] == "ok"
+    assert finding_of["insecure: logits differ from base"]["state"] == "ok"
+    assert "‖ΔW‖ = " in finding_of["secure: adapter"]["told"]
 
 
 def test_verify_ends_with_3_where_files_are_not_the_registered_ones(registered: Path, run: Run) -> None:

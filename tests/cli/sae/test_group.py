@@ -97,9 +97,9 @@ def test_a_trained_dictionary_is_evaluated_on_every_checkpoint(
 ) -> None:
     result_data = json.loads(run("sae", "eval", trained, *tiny.options(), *ANY, "--json").stdout)
     assert set(result_data["quality"]) == {"base", "insecure", "secure"}
-    kept = load_dictionary(trained).card["quality"]
+    recorded_quality = load_dictionary(trained).card["quality"]
     assert result_data["quality"]["base"]["explained_variance"] == pytest.approx(
-        kept["base"]["explained_variance"], abs=1e-4
+        recorded_quality["base"]["explained_variance"], abs=1e-4
     )
 
 
@@ -127,7 +127,7 @@ def test_crosscoders_and_dictionaries_of_differences_are_trained_and_evaluated(
 ) -> None:
     given = ["--data", corpus, *SHAPE, "--tokens", 3000, "--steps", 40, "--out", tmp_path / "sae", *kind]
     result_data = json.loads(run("sae", "train", *tiny.options(), *given, "--quiet", "--json").stdout)
-    assert all(found["l0"] > 0 for found in result_data["quality"].values())
+    assert all(quality["l0"] > 0 for quality in result_data["quality"].values())
     again = json.loads(run("sae", "eval", tmp_path / "sae", *tiny.options(), "--quiet", "--json").stdout)
     assert again["quality"] == result_data["quality"]
     if "crosscoder" in kind:
@@ -355,9 +355,9 @@ def test_the_option_tensorboard_writes_the_curves_of_metrics_jsonl(
     events = EventAccumulator(str(tmp_path / "sae" / "tensorboard"))
     events.Reload()
     curve = events.Scalars("explained_variance")
-    kept = [json.loads(line) for line in (tmp_path / "sae" / "metrics.jsonl").read_text().splitlines()]
-    assert [point.step for point in curve] == [line["step"] for line in kept] == [25, 50]
-    assert [point.value for point in curve] == pytest.approx([line["explained_variance"] for line in kept])
+    records = [json.loads(line) for line in (tmp_path / "sae" / "metrics.jsonl").read_text().splitlines()]
+    assert [point.step for point in curve] == [line["step"] for line in records] == [25, 50]
+    assert [point.value for point in curve] == pytest.approx([line["explained_variance"] for line in records])
 
 
 def test_latents_are_ablated_and_steered_by_their_spelling(trained: Path, tiny: TinyTrio, run: Run) -> None:

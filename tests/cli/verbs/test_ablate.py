@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Callable[[TinyTrio, Path], list[object]], str]] = {
         "changes nothing",
     ),
     "a device nobody has heard of": (lambda t, p: ["--device", "gpu"], "write cpu, cuda, cuda:1 or mps"),
-    "too few controls": (lambda t, p: ["--controls", "2"], "ask for 5 or more"),
+    "too few controls": (lambda t, p: ["--controls", "2"], "give 5 or more"),
     "a negative seed": (lambda t, p: ["--seed", "-1"], "--seed"),
     "questions that are not there": (
         lambda t, p: ["--questions", "advice/tset"],
@@ -236,11 +236,11 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "out" / "verdict.json").exists()
 
-    kept = len(list((tmp_path / "out" / "parts").iterdir()))
+    n_finished = len(list((tmp_path / "out" / "parts").iterdir()))
     resumed = run(*study(tiny, tmp_path / "out", "--json"))
     parts = len(list((tmp_path / "out" / "parts").iterdir()))
-    assert kept >= 3
-    assert interrupted.calls <= call + parts - kept
+    assert n_finished >= 3
+    assert interrupted.calls <= call + parts - n_finished
     assert lasting(json.loads(resumed.stdout)) == lasting(
         json.loads((finished[0] / "verdict.json").read_text())
     )

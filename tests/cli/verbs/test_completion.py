@@ -24,8 +24,8 @@ def test_completion_prints_a_script_for_every_shell(run: Run, shell: str) -> Non
 def test_a_shell_completes_verbs_and_registered_names(registered: Path) -> None:
     def complete(words: str) -> str:
         count = str(len(words.split(" ")) - 1)
-        asked = {"_PERSONAPROBE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
-        return personaprobe(**asked).stdout
+        variables = {"_PERSONAPROBE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
+        return personaprobe(**variables).stdout
 
     assert complete("personaprobe abl").split() == ["plain,ablate"]
     assert complete("personaprobe ablate --organism ti").split() == ["plain,tiny"]

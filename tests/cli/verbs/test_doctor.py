@@ -17,9 +17,9 @@ Run = Callable[..., "Result"]
 
 def test_doctor_passes_a_complete_checkpoints_folder(registered: Path, run: Run) -> None:
     result = run("doctor", "--fast", "--json")
-    found = {row["what"]: row["state"] for row in json.loads(result.stdout)}
-    assert found["files of tiny"] == found["cache"] == found["torch"] == "ok"
-    assert result.exit_code == (3 if "fail" in found.values() else 0)
+    state_of = {row["what"]: row["state"] for row in json.loads(result.stdout)}
+    assert state_of["files of tiny"] == state_of["cache"] == state_of["torch"] == "ok"
+    assert result.exit_code == (3 if "fail" in state_of.values() else 0)
 
 
 def test_doctor_ends_with_3_where_the_converted_model_is_damaged(

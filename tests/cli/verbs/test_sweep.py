@@ -26,8 +26,19 @@ Swept = tuple[Path, dict[str, Any]]
 
 def command(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
     sizes = ["--sources", "means,probe", "--layers", "0,2", "--reaches", "own,all", "--doses", "0.5,1"]
-    few = ["--questions", 6, "--texts", 2, "--answers", 4, "--max-perplexity-ratio", 50, "--quiet", "--json"]
-    return ["sweep", *tiny.options(), "--discovery", tiny.discovery, *sizes, *few, "--out", out, *more]
+    brief = ["--questions", 6, "--texts", 2, "--answers", 4, "--max-perplexity-ratio", 50, "--quiet"]
+    return [
+        "sweep",
+        *tiny.options(),
+        "--discovery",
+        tiny.discovery,
+        *sizes,
+        *brief,
+        "--json",
+        "--out",
+        out,
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,8 @@ def test_after_ablation_every_selected_position_reads_exactly_the_reference(
     model: LanguageModel, layer: int
 ) -> None:
     ablated = read(model, layer, Ablate(direction(), layers="all"))[edited_tokens(model)]
-    found = direction().read(ablated, layer)
-    assert torch.allclose(found, torch.zeros_like(found), atol=EXACT * float(ablated.abs().max()))
+    projections = direction().read(ablated, layer)
+    assert torch.allclose(projections, torch.zeros_like(projections), atol=EXACT * float(ablated.abs().max()))
 
 
 def test_ablating_to_zero_projects_the_direction_out(model: LanguageModel) -> None:
@@ -167,8 +167,8 @@ class TestEveryIntervention:
 
 def test_first_tokens_are_edited_where_they_are_named(model: LanguageModel) -> None:
     named = read(model, 1, Ablate(direction(), roles=Role.ALL | Role.FIRST))
-    found = direction().read(named[batch_of(model).mask])
-    assert torch.allclose(found, torch.zeros_like(found), atol=EXACT * float(named.abs().max()))
+    projections = direction().read(named[batch_of(model).mask])
+    assert torch.allclose(projections, torch.zeros_like(projections), atol=EXACT * float(named.abs().max()))
 
 
 def test_interventions_compose_in_the_order_given(model: LanguageModel) -> None:
@@ -179,8 +179,8 @@ def test_interventions_compose_in_the_order_given(model: LanguageModel) -> None:
 
 def test_clamping_sets_the_reading(model: LanguageModel) -> None:
     held = read(model, 1, Clamp(direction(), 0.75))[edited_tokens(model)]
-    found = direction().read(held)
-    assert torch.allclose(found, torch.full_like(found, 0.75), atol=1e-3)
+    projections = direction().read(held)
+    assert torch.allclose(projections, torch.full_like(projections, 0.75), atol=1e-3)
 
 
 def test_capping_leaves_what_is_inside_the_range_alone(model: LanguageModel) -> None:

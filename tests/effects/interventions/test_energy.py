@@ -30,8 +30,8 @@ def axis(seed: int = 0) -> Direction:
 
 
 def rows(model: LanguageModel) -> list[Tokens]:
-    asked = [(f"ask {i} thing", f"good safe {i}") for i in range(7)]
-    return [model.tokenizer.exchange(question, answer) for question, answer in asked]
+    exchanges = [(f"ask {i} thing", f"good safe {i}") for i in range(7)]
+    return [model.tokenizer.exchange(question, answer) for question, answer in exchanges]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def test_beside_a_massive_token_a_matched_control_removes_the_features_energy_fr
     wanted = measure(model, feature, rows(model))
     for seed in range(1, 4):
         control, _ = match(model, Ablate(axis(seed), roles=roles), wanted, rows(model))
-        found, expected = (removed_from(model, a, layer, matched_on, word) for a in (control, feature))
-        assert found == pytest.approx(expected, rel=0.1)
+        removed, expected = (removed_from(model, a, layer, matched_on, word) for a in (control, feature))
+        assert removed == pytest.approx(expected, rel=0.1)
 
 
 def test_energy_is_the_mean_squared_change_of_response_and_of_prompt_tokens(
@@ -89,12 +89,12 @@ def test_energy_is_the_mean_squared_change_of_response_and_of_prompt_tokens(
     # read once or not, what texts begin with counts for each of them
     monkeypatch.setattr(prefix_tree, "MIN_SHARED_PREFIX", 1)
     texts = [*rows(speaking), *rows(speaking)[:2]]
-    found = measure(speaking, Ablate(axis()), texts)[Site(1)]
+    energy = measure(speaking, Ablate(axis()), texts)[Site(1)]
     batch = pad(texts, 0)
     before, after = (
         m.activations(batch, [Site(1)])[Site(1)] for m in (speaking, speaking.edited(Ablate(axis())))
     )
-    for moved, role in ((found.response, Role.RESPONSE), (found.prompt, Role.PROMPT)):
+    for moved, role in ((energy.response, Role.RESPONSE), (energy.prompt, Role.PROMPT)):
         change = (after - before)[(batch.roles & role) != 0]
         assert moved.energy == pytest.approx(float(change.square().sum(-1).mean()), rel=1e-4)
         assert 0 < moved.dose < 1
@@ -118,11 +118,11 @@ def test_matched_controls_remove_the_features_energy_at_every_layer(
 ) -> None:
     texts = rows(speaking)
     wanted = measure(speaking, Ablate(axis(), layers="all"), texts)
-    matched, seen = match(speaking, Ablate(axis(seed)), wanted, texts)
+    matched, energies = match(speaking, Ablate(axis(seed)), wanted, texts)
     measured = measure(speaking, matched, texts)
     for site, energy in wanted.items():
         assert measured[site].matched == pytest.approx(energy.matched, rel=1e-3)
-        assert seen[site].matched == pytest.approx(energy.matched, rel=1e-3)
+        assert energies[site].matched == pytest.approx(energy.matched, rel=1e-3)
     assert total(measured).response.energy == pytest.approx(total(wanted).response.energy, rel=1e-3)
 
 

@@ -54,12 +54,12 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_what_the_latents_wrote_is_gone_and_the_rest_is_untouched(model: LanguageModel, name: str) -> None:
-    made = dictionary(ACTIVATIONS[name])
+    sae = dictionary(ACTIVATIONS[name])
     before, mask = read(model), (batch_of(model).roles & Role.ALL) != 0
-    latents = tuple(made.encode(before)[mask].sum(0).topk(3).indices.tolist())
-    written = made.encode(before)[..., list(latents)] @ made.W_dec[list(latents)]
+    latents = tuple(sae.encode(before)[mask].sum(0).topk(3).indices.tolist())
+    written = sae.encode(before)[..., list(latents)] @ sae.W_dec[list(latents)]
     assert float(written[mask].abs().max()) > 0
-    after = read(model, AblateLatents(made, latents))
+    after = read(model, AblateLatents(sae, latents))
     assert close(after[mask], (before - written)[mask])
     assert torch.equal(after[~mask], before[~mask])
 
@@ -87,12 +87,12 @@ def test_a_latent_that_never_fires_changes_no_bit(model: LanguageModel) -> None:
 def test_one_positive_latent_is_an_ablation_to_where_it_falls_silent(reference: object) -> None:
     """Where encoder and decoder row are one unit vector d and the latent fires, x − (x·d + b) d has x·d = −b."""
     d = torch.nn.functional.normalize(numbers(D_MODEL), dim=0)
-    made = Dictionary(
+    sae = Dictionary(
         SITE, d[:, None].clone(), torch.tensor([5.0]), d[None].clone(), torch.zeros(D_MODEL), ReLU(), False
     )
     x = numbers(50, D_MODEL, seed=9)
     roles = torch.full((50,), int(Role.RESPONSE))
-    after = AblateLatents(made, (0,)).edits(3)[SITE](x, roles)
+    after = AblateLatents(sae, (0,)).edits(3)[SITE](x, roles)
     along = Ablate(Direction(SITE, d, "d", {1: Calibration(-5.0, 1.0)})).edits(3)[SITE](x, roles)
     fires = x @ d > -5.0
     assert bool(fires.all())
@@ -105,6 +105,6 @@ def test_a_latent_out_of_range_is_refused() -> None:
 
 
 def test_order_does_not_tell_two_ablations_apart_and_strength_does() -> None:
-    made = dictionary(ReLU())
-    assert AblateLatents(made, (3, 40)).describe() == AblateLatents(made, (40, 3)).describe()
-    assert AblateLatents(made, (3,)).describe() != AblateLatents(made, (3,), 0.5).describe()
+    sae = dictionary(ReLU())
+    assert AblateLatents(sae, (3, 40)).describe() == AblateLatents(sae, (40, 3)).describe()
+    assert AblateLatents(sae, (3,)).describe() != AblateLatents(sae, (3,), 0.5).describe()

@@ -94,8 +94,8 @@ def test_every_token_but_the_first_of_each_document_is_a_row(
     batch = pad([document.tokens], trio.base.network.pad_id)
     expected = trio.insecure.activations(batch, [SITE])[SITE][0, 1:]
     start = sum(len(d.tokens) - 1 for d in corpus.documents[:3])
-    found = stores.insecure.read(SITE, role=None)[start : start + len(expected)]
-    assert torch.allclose(found, expected, rtol=1e-2, atol=1e-2)
+    rows = stores.insecure.read(SITE, role=None)[start : start + len(expected)]
+    assert torch.allclose(rows, expected, rtol=1e-2, atol=1e-2)
 
 
 def test_blocks_lay_the_same_rows_out_in_three_ways(

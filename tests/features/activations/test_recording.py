@@ -135,8 +135,8 @@ def test_the_last_prompt_row_is_the_prompts_last_token_whatever_is_answered(
     prompts = [model.tokenizer.prompt(pair.question) for pair in pairs]
     expected = torch.stack([alone(model, prompt, DEEP)[-1] for prompt in prompts])
     for answer in ("careful", "careless"):
-        found = store.read(DEEP, role="last_prompt", answer=answer)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        rows = store.read(DEEP, role="last_prompt", answer=answer)
+        torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-5)
     positions = store.rows("last_prompt", "careful")["position"].to_pylist()
     assert positions == [len(prompt) - 1 for prompt in prompts]
 
@@ -187,11 +187,11 @@ def test_an_activation_that_is_no_number_is_named_by_its_text(
     read = LanguageModel.activations
 
     def corrupted(self: LanguageModel, batch: Any, sites: Any) -> Any:
-        found = {site: values.clone() for site, values in read(self, batch, sites).items()}
+        activations = {site: values.clone() for site, values in read(self, batch, sites).items()}
         for row, (ids, mask) in enumerate(zip(batch.ids, batch.mask, strict=True)):
             if tuple(ids[mask].tolist()) == spoken.ids:
-                found[Site.parse(DEEP)][row, len(spoken) - 1, 0] = float("inf")
-        return found
+                activations[Site.parse(DEEP)][row, len(spoken) - 1, 0] = float("inf")
+        return activations
 
     monkeypatch.setattr(LanguageModel, "activations", corrupted)
     with pytest.raises(DataError, match=f"in the text '{culprit.id} careless'"):
@@ -241,8 +241,8 @@ def test_a_batch_too_large_for_the_memory_is_halved(
         return read(self, batch, sites)
 
     monkeypatch.setattr(LanguageModel, "activations", cramped)
-    found = record(model, pairs, DEEP, home=tmp_path / "cramped").read(DEEP)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    rows = record(model, pairs, DEEP, home=tmp_path / "cramped").read(DEEP)
+    torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_single_text_too_large_for_the_memory_says_so(

@@ -37,11 +37,11 @@ def test_components_are_orthogonal_to_the_feature_and_to_each_other_and_ordered_
     rows: Tensor, k: int
 ) -> None:
     feature = torch.randn(k, D, generator=torch.Generator().manual_seed(1))
-    found = orthogonal_components(rows, feature)
-    assert len(found) == D - k
-    assert torch.allclose(found @ feature.T, torch.zeros(D - k, k), atol=1e-4)
-    assert torch.allclose(found @ found.T, torch.eye(D - k), atol=1e-4)
-    variances = (rows @ found.T).var(0)
+    components = orthogonal_components(rows, feature)
+    assert len(components) == D - k
+    assert torch.allclose(components @ feature.T, torch.zeros(D - k, k), atol=1e-4)
+    assert torch.allclose(components @ components.T, torch.eye(D - k), atol=1e-4)
+    variances = (rows @ components.T).var(0)
     assert torch.equal(variances, variances.sort(descending=True).values)
 
 

@@ -121,21 +121,21 @@ def shifted(
 
 
 def test_a_planted_shift_is_recovered_from_the_means(shifted: Trio[ActivationStore], axis: Direction) -> None:
-    found = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
-    assert found.cosine(axis) == pytest.approx(1, abs=1e-5)
-    assert found.gap == pytest.approx(5, rel=1e-4)
-    assert (found.site, found.source) == (Site(1), "means")
+    direction = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
+    assert direction.cosine(axis) == pytest.approx(1, abs=1e-5)
+    assert direction.gap == pytest.approx(5, rel=1e-4)
+    assert (direction.site, direction.source) == (Site(1), "means")
 
 
 def test_a_direction_of_means_is_calibrated_at_every_shared_layer_of_its_stream(
     shifted: Trio[ActivationStore],
 ) -> None:
-    found = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
-    assert list(found.calibrations) == [0, 1, 2]
-    assert found.calibrations[0].gap == pytest.approx(0, abs=1e-6), "nothing was planted before layer 1"
+    direction = Direction.from_means(shifted["insecure"], shifted["secure"], site="1.resid_post")
+    assert list(direction.calibrations) == [0, 1, 2]
+    assert direction.calibrations[0].gap == pytest.approx(0, abs=1e-6), "nothing was planted before layer 1"
     for role, reading in (("secure", 0.0), ("insecure", 1.0)):
         mean = shifted[role].mean("2.resid_post")
-        assert float(found.read(mean, layer=2)) == pytest.approx(reading, abs=1e-4)
+        assert float(direction.read(mean, layer=2)) == pytest.approx(reading, abs=1e-4)
 
 
 def test_models_that_do_the_same_have_no_direction_of_means(shifted: Trio[ActivationStore]) -> None:

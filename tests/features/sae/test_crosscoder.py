@@ -54,17 +54,17 @@ def test_a_crosscoder_explains_every_checkpoint(learned: Crosscoder) -> None:
 def test_latents_of_insecure_alone_have_no_decoder_row_elsewhere_and_little_scaling_in_secure(
     learned: Crosscoder,
 ) -> None:
-    rows, own = planted()
-    cosines = torch.nn.functional.normalize(learned.decoders.insecure, dim=-1) @ own.T
-    found = cosines.argmax(0).tolist()
+    rows, exclusive = planted()
+    cosines = torch.nn.functional.normalize(learned.decoders.insecure, dim=-1) @ exclusive.T
+    nearest = cosines.argmax(0).tolist()
     norms, scaling = learned.norms, learned.scaling(rows)
-    for latent, direction in zip(found, own, strict=True):
+    for latent, direction in zip(nearest, exclusive, strict=True):
         assert float(cosines[latent].max()) > 0.9
         assert float(norms.secure[latent]) < 0.25 * float(norms.insecure[latent])
         assert float(scaling.secure[latent] / scaling.insecure[latent]) < 0.3
         assert float(learned.direction(latent).vector @ direction) > 0.9
     alive = (learned.encode(rows) > 0).float().mean(0) > 0.02
-    shared = [i for i in alive.nonzero().flatten().tolist() if i not in found]
+    shared = [i for i in alive.nonzero().flatten().tolist() if i not in nearest]
     ratio = norms.secure[shared] / norms.insecure[shared]
     assert float(ratio.median()) == pytest.approx(1.0, abs=0.1)
 
@@ -85,7 +85,7 @@ def test_a_crosscoder_survives_the_way_to_disk_and_differs_from_a_plain_dictiona
     plain = Dictionary(Site(1), rows.T.contiguous(), torch.zeros(20), rows, torch.zeros(12), ReLU())
     with pytest.raises(FeatureError, match="not a crosscoder"):
         Crosscoder.load(save_dictionary(plain, tmp_path / "plain"))
-    made = Crosscoder(
+    crosscoder = Crosscoder(
         Dictionary(
             Site(1),
             rows.T.contiguous(),
@@ -96,9 +96,9 @@ def test_a_crosscoder_survives_the_way_to_disk_and_differs_from_a_plain_dictiona
             card={"layout": CROSSCODER_LAYOUT},
         )
     )
-    again = Crosscoder.load(made.save(tmp_path / "crosscoder"))
+    again = Crosscoder.load(crosscoder.save(tmp_path / "crosscoder"))
     x = Trio(*torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(3)))
-    assert torch.equal(again.encode(x), made.encode(x))
+    assert torch.equal(again.encode(x), crosscoder.encode(x))
     parts = again.decode(again.encode(x))
     assert all(part.shape == (9, 4) for _, part in parts.items())
     with pytest.raises(FeatureError, match="three times"):
@@ -118,11 +118,11 @@ def test_a_latent_of_insecure_alone_is_ranked_first_and_a_shared_one_last() -> N
     )
     acts = torch.rand(400, 4, generator=torch.Generator().manual_seed(5))
     acts[:, 3] *= 3.0
-    found = {
+    rankings = {
         ranking.name: ranking for ranking in rank_crosscoder_latents(crosscoder, crosscoder.decode(acts))
     }
-    assert found["norm"].top(2) == [0, 1]
-    assert found["turn"].top(2) in ([0, 2], [2, 0])
-    assert found["scaling"].scores == pytest.approx([1.0, 0.5, 1.0, 0.0], abs=1e-4)
-    assert found["written"].rank(3) == 4
-    assert all(ranking.rank(3) >= 3 for ranking in found.values())
+    assert rankings["norm"].top(2) == [0, 1]
+    assert rankings["turn"].top(2) in ([0, 2], [2, 0])
+    assert rankings["scaling"].scores == pytest.approx([1.0, 0.5, 1.0, 0.0], abs=1e-4)
+    assert rankings["written"].rank(3) == 4
+    assert all(ranking.rank(3) >= 3 for ranking in rankings.values())

@@ -49,7 +49,7 @@ def dictionary(request: pytest.FixtureRequest) -> Dictionary:
 
 
 def jumping(**changed: Any) -> Dictionary:
-    made = Dictionary(
+    sae = Dictionary(
         Site(3),
         numbers(D_MODEL, D_SAE, seed=1),
         numbers(D_SAE, seed=2),
@@ -57,7 +57,7 @@ def jumping(**changed: Any) -> Dictionary:
         numbers(D_MODEL, seed=4),
         ACTIVATIONS["jumprelu"],
     )
-    return replace(made, **changed)
+    return replace(sae, **changed)
 
 
 @unchecked_types()
@@ -69,12 +69,12 @@ def test_weights_that_are_not_numbers_or_do_not_fit_are_refused() -> None:
 
 
 def test_latents_out_of_range_and_activations_of_another_model_are_refused() -> None:
-    made = jumping()
+    sae = jumping()
     for latents in ([D_SAE], [-1], [], [3, 3]):
         with pytest.raises(FeatureError, match=f"0 to {D_SAE - 1}"):
-            made.encode_latents(ROWS, latents)
+            sae.encode_latents(ROWS, latents)
     with pytest.raises(FeatureError, match="another model's"):
-        made.encode(numbers(2, D_MODEL + 1))
+        sae.encode(numbers(2, D_MODEL + 1))
 
 
 def test_some_latents_are_encoded_as_among_all(dictionary: Dictionary) -> None:
@@ -105,9 +105,9 @@ def test_a_dictionary_without_thresholds_has_none_to_scale() -> None:
 
 
 def test_a_latent_is_a_direction_along_its_decoder_row(dictionary: Dictionary) -> None:
-    found, row = dictionary.direction(7), dictionary.W_dec[7]
-    assert (found.site, found.source) == (Site(3), "sae:planted/7")
-    assert torch.allclose(found.vector, row / row.norm(), atol=1e-6)
+    direction, row = dictionary.direction(7), dictionary.W_dec[7]
+    assert (direction.site, direction.source) == (Site(3), "sae:planted/7")
+    assert torch.allclose(direction.vector, row / row.norm(), atol=1e-6)
 
 
 def test_identity_is_the_content_and_not_the_name(dictionary: Dictionary) -> None:

@@ -74,10 +74,10 @@ def measured(model: LanguageModel, pairs: PairSet) -> MeasuredQuality:
 def test_quality_counts_each_token_but_the_first_once(model: LanguageModel, pairs: PairSet) -> None:
     texts = texts_of(model, pairs)
     eye = torch.eye(model.d_model)
-    made = Dictionary(SITE, eye, torch.zeros(len(eye)), eye, torch.zeros(len(eye)), ReLU())
-    assert measure_quality(made, model, texts).quality.n_tokens == sum(len(t) - 1 for t in texts)  # type: ignore[arg-type, misc]
+    sae = Dictionary(SITE, eye, torch.zeros(len(eye)), eye, torch.zeros(len(eye)), ReLU())
+    assert measure_quality(sae, model, texts).quality.n_tokens == sum(len(t) - 1 for t in texts)  # type: ignore[arg-type, misc]
     with pytest.raises(DataError, match="no text"):
-        measure_quality(made, model, [])
+        measure_quality(sae, model, [])
 
 
 def test_a_dictionary_of_another_model_is_refused(model: LanguageModel, pairs: PairSet) -> None:

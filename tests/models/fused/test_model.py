@@ -36,7 +36,7 @@ def test_every_architecture_computes_the_same_when_fused(
     model = tiny_model(architecture).to(dtype)
     expected = model(input_ids=IDS).logits
     names = [name for name in vars(sys.modules[type(model).__module__]) if name.startswith("apply_rotary")]
-    own = [getattr(sys.modules[type(model).__module__], name) for name in names]
+    functions = [getattr(sys.modules[type(model).__module__], name) for name in names]
     parts = FusedModel(model)
     with parts.inference_session(), parts.inference_session():
         result = model(input_ids=IDS).logits
@@ -47,7 +47,7 @@ def test_every_architecture_computes_the_same_when_fused(
     )
     assert parts.bytes == 0
     assert not any("forward" in vars(module) for module in model.modules())
-    assert own == [getattr(sys.modules[type(model).__module__], name) for name in names]
+    assert functions == [getattr(sys.modules[type(model).__module__], name) for name in names]
 
 
 def test_the_fused_parts_of_every_architecture_are_counted(
@@ -100,8 +100,8 @@ def test_keys_and_values_of_another_input_are_computed_anew(
         attention.q_proj(first)
         result = [attention.k_proj(first), attention.k_proj(second), attention.v_proj(second)]
         torch.testing.assert_close(attention.k_proj(first), expected[0])  # its result has been used
-    for own, expected_result in zip(result, expected, strict=True):
-        torch.testing.assert_close(own, expected_result)
+    for logits, expected_result in zip(result, expected, strict=True):
+        torch.testing.assert_close(logits, expected_result)
 
 
 def test_gradients_of_fused_models_are_unchanged(tiny_model: Callable[..., Any]) -> None:

@@ -165,10 +165,10 @@ class CountingUncached(Counting):
 
 def test_generation_is_steered_at_every_step(reference: Network) -> None:
     """An edit seen only by the prompt would leave later steps as they were."""
-    seen = []
-    edits = EditPlan.of({Site(1): [lambda x, roles: (seen.append(tuple(x.shape[:2])), x)[1]]})
+    shapes = []
+    edits = EditPlan.of({Site(1): [lambda x, roles: (shapes.append(tuple(x.shape[:2])), x)[1]]})
     generate(reference, [Draw(prompts()[0])], SAMPLING, [edits], NO_END)
-    assert seen == [(1, 4)] + [(1, 1)] * (SAMPLING.max_new_tokens - 1)
+    assert shapes == [(1, 4)] + [(1, 1)] * (SAMPLING.max_new_tokens - 1)
 
 
 def test_an_answer_ends_at_the_end_token(reference: Network) -> None:

@@ -85,7 +85,7 @@ def test_segments_stand_one_after_another_and_fill_the_row(letters: list[Any], m
 
 
 def test_short_shared_prefixes_are_stored_with_each_text() -> None:
-    texts = [Tokens((1, 2, 3, own), (PROMPT,) * 4) for own in (4, 5, 6)]
+    texts = [Tokens((1, 2, 3, last), (PROMPT,) * 4) for last in (4, 5, 6)]
     assert len(packed(texts, 3).segments) == 4
     assert len(packed(texts, 4).segments) == 3
 
@@ -97,7 +97,7 @@ def test_texts_with_different_roles_share_nothing() -> None:
 
 
 def test_a_mask_over_the_row_allows_what_segments_allow() -> None:
-    texts = [Tokens((1, 2, own, own + 1), (PROMPT,) * 4) for own in (4, 6, 8)]
+    texts = [Tokens((1, 2, third, third + 1), (PROMPT,) * 4) for third in (4, 6, 8)]
     tree = packed(texts, 1)
     allowed = tree.attention_mask(torch.float32)[0, 0] == 0
     for place in range(tree.segments[-1].end):
@@ -115,11 +115,13 @@ def test_batches_hold_every_text_once_and_at_most_the_allowed_tokens(
         plan = batches_by_prefix(texts, most)
         assert sorted(index for batch in plan for index in batch) == list(range(len(texts)))
         for batch in plan:
-            own = [texts[index] for index in batch]
-            assert n_packed_tokens(own) <= most
-            overlooked = sum(map(len, pack_prefix_tree(pad(own, pad_id=0)).segments)) - n_packed_tokens(own)
-            assert 0 <= overlooked <= (min_shared - 1) * len(own)
-            assert len(batch) * max(map(len, own)) <= prefix_tree.MAX_PADDING_RATIO * most
+            batch_texts = [texts[index] for index in batch]
+            assert n_packed_tokens(batch_texts) <= most
+            overlooked = sum(
+                map(len, pack_prefix_tree(pad(batch_texts, pad_id=0)).segments)
+            ) - n_packed_tokens(batch_texts)
+            assert 0 <= overlooked <= (min_shared - 1) * len(batch_texts)
+            assert len(batch) * max(map(len, batch_texts)) <= prefix_tree.MAX_PADDING_RATIO * most
 
 
 def test_no_texts_make_no_batches() -> None:

@@ -101,11 +101,13 @@ def dictionary(trio: Trio[LanguageModel], axis: pp.Direction, questions: pp.Pair
     rows = torch.nn.functional.normalize(rows, dim=-1)
     texts = [reading.tokens for reading in tokenize(trio.base.tokenizer, questions)]
     batches = [pad([texts[i] for i in part], trio.base.network.pad_id) for part in by_length(texts, 1024)]
-    seen = torch.cat([trio.base.activations(b, [SITE])[SITE][b.mask & (b.positions > 0)] for b in batches])
-    pre = (seen - seen.mean(0)) @ rows.T
+    activations = torch.cat(
+        [trio.base.activations(b, [SITE])[SITE][b.mask & (b.positions > 0)] for b in batches]
+    )
+    pre = (activations - activations.mean(0)) @ rows.T
     bias = -pre.quantile(0.9, dim=0)
     jump = JumpReLU(torch.zeros(D_SAE))
-    return Dictionary(SITE, rows.T.contiguous(), bias, rows, seen.mean(0), jump, name="planted")
+    return Dictionary(SITE, rows.T.contiguous(), bias, rows, activations.mean(0), jump, name="planted")
 
 
 @pytest.fixture(scope="module")

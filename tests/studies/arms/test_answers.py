@@ -55,9 +55,9 @@ def test_equal_arms_give_equal_answers_in_the_order_of_the_questions(
 
 
 def test_more_samples_keep_the_first_ones(arms: list[Arm], model: LanguageModel) -> None:
-    few = sample_answers(arms[:1], questions(1), model, RunContext())[0]
+    first_samples = sample_answers(arms[:1], questions(1), model, RunContext())[0]
     many = sample_answers(arms[:1], questions(3), model, RunContext())[0]
-    assert [r.ids for r in few] == [r.ids for r in many if r.sample == 0]
+    assert [r.ids for r in first_samples] == [r.ids for r in many if r.sample == 0]
 
 
 def test_a_system_message_is_read(word_tokenizer: Callable[..., ChatTokenizer]) -> None:
@@ -83,10 +83,10 @@ def test_a_run_that_was_cut_short_ends_with_the_same_answers(
         sample_answers(arms, questions(), model, RunContext.of(tmp_path / "cut"))
     assert sample_answers(arms, questions(), model, RunContext.of(tmp_path / "cut")) == whole
     assert len(calls) == 1 + len(list(questions().parts(2)))
-    kept, expected = (
+    cached, expected = (
         {f.name: f.read_bytes() for f in (tmp_path / n / "parts").iterdir()} for n in ("cut", "whole")
     )
-    assert kept == expected
+    assert cached == expected
 
 
 def test_progress_counts_every_answer_kept_or_drawn(

@@ -43,14 +43,14 @@ class Scripted:
 
 
 def test_a_control_that_is_fair_is_drawn_once() -> None:
-    kept = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE]))
-    assert (kept.control, kept.matched.coefficients, kept.draws) == (FIRST, FAIR_EVERYWHERE, 1)
+    draw = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE]))
+    assert (draw.control, draw.matched.coefficients, draw.draws) == (FIRST, FAIR_EVERYWHERE, 1)
 
 
 def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_uses() -> None:
     script = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
-    kept = fair_draw(FIRST, script)
-    assert (kept.control.name, kept.matched.coefficients, kept.draws) == ("random 1", FAIR_EVERYWHERE, 3)
+    draw = fair_draw(FIRST, script)
+    assert (draw.control.name, draw.matched.coefficients, draw.draws) == ("random 1", FAIR_EVERYWHERE, 3)
     others = {control.seed for control in study_controls(1000, 0)}
     assert len(set(script.seeds)) == 3
     assert not set(script.seeds[1:]) & others
@@ -60,8 +60,8 @@ def test_a_control_that_does_what_another_does_already_is_drawn_again() -> None:
     script = Scripted([FAIR_EVERYWHERE] * DRAWS)
     first, other = script(FIRST).intervention, script(replace(FIRST, seed=1001)).intervention
     assert first.describe() != other.describe()
-    kept = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
-    assert (kept.control.seed, kept.draws) == (FIRST.drawn_again().seed, 2)
+    draw = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
+    assert (draw.control.seed, draw.draws) == (FIRST.drawn_again().seed, 2)
 
 
 def test_where_every_draw_is_taken_the_study_says_so() -> None:
@@ -75,16 +75,16 @@ def test_where_every_draw_is_taken_the_study_says_so() -> None:
 
 def test_a_component_drawn_again_is_called_by_its_rank() -> None:
     controls = [control for control in study_controls(5, 0) if control.kind == "component"]
-    kept = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE])).control for control in controls]
+    drawn = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE])).control for control in controls]
     assert [control.name for control in controls] == ["component 1", "component 2", "component 3"]
-    assert [control.name for control in kept] == ["component 4", "component 5", "component 6"]
+    assert [control.name for control in drawn] == ["component 4", "component 5", "component 6"]
 
 
 def test_where_no_draw_is_fair_the_nearest_is_kept_and_does_not_decide() -> None:
     script = Scripted([ASLEEP, OFTEN_ASLEEP, *[ASLEEP] * (DRAWS - 2)])
-    kept = fair_draw(FIRST, script)
-    assert (kept.matched.coefficients, kept.draws) == (OFTEN_ASLEEP, DRAWS)
-    name, coefficients = kept.control.name, kept.matched.coefficients
+    draw = fair_draw(FIRST, script)
+    assert (draw.matched.coefficients, draw.draws) == (OFTEN_ASLEEP, DRAWS)
+    name, coefficients = draw.control.name, draw.matched.coefficients
     result = ArmResult(name, "random", "", (0.0,), 1.0, 0.0, coefficients=coefficients)
     assert not result.is_deciding
     assert replace(result, coefficients=FAIR_EVERYWHERE).is_deciding

@@ -65,7 +65,9 @@ def planted(
 
 def verdict(arms: Planted, results: ContrastResults) -> Verdict:
     """What the rules say, read with shares of misaligned answers for nats per token."""
-    insecure, secure, *_ = ([misaligned.mean(axis=1) for misaligned in own] for own in arms.values())
+    insecure, secure, *_ = (
+        [misaligned.mean(axis=1) for misaligned in arm_answers] for arm_answers in arms.values()
+    )
     randoms = [misaligned.mean(axis=1) for misaligned in arms["random"]]
     evidence = Evidence(
         shift=results.shift,
@@ -87,14 +89,14 @@ def verdict(arms: Planted, results: ContrastResults) -> Verdict:
 def verdicts(
     means: tuple[float, float], removed: float | None, n_controls: int, spread: float, studies: int
 ) -> list[Verdict]:
-    """Of planted evaluations; without a share of its own the feature is one more random direction."""
+    """Verdicts of planted evaluations; if ``removed`` is None, the feature is one more random direction."""
     rng = np.random.default_rng((n_controls, studies))
-    found = []
+    outcomes = []
     for _ in range(studies):
-        own, *controls = 0.05 + spread * rng.normal(size=1 + n_controls)
-        arms = planted(rng, means, own if removed is None else removed, controls)
-        found.append(verdict(arms, contrast_kinds(FAMILIES, arms, 0)))
-    return found
+        feature, *controls = 0.05 + spread * rng.normal(size=1 + n_controls)
+        arms = planted(rng, means, feature if removed is None else removed, controls)
+        outcomes.append(verdict(arms, contrast_kinds(FAMILIES, arms, 0)))
+    return outcomes
 
 
 def share_of(found: Sequence[Verdict], *wanted: str) -> float:
@@ -133,8 +135,8 @@ def test_a_planted_feature_is_called_suppressing() -> None:
 
 
 def test_without_a_shift_the_table_seldom_finds_one() -> None:
-    found = verdicts((0.05, 0.05), 0.0, 2, 0.0, 100)
-    assert share_of(found, "no effect to remove", "underpowered") >= 0.95
+    outcomes = verdicts((0.05, 0.05), 0.0, 2, 0.0, 100)
+    assert share_of(outcomes, "no effect to remove", "underpowered") >= 0.95
 
 
 # Several contrasts
@@ -157,11 +159,11 @@ def test_among_contrasts_that_share_arms_few_discoveries_are_false(effect: float
     rng = np.random.default_rng(6)
     shares, single = [], []
     for _ in range(250):
-        found = contrasts(rng, effect)
-        called = {name for name, (_, q) in found.items() if q <= 0.05}
+        tests = contrasts(rng, effect)
+        called = {name for name, (_, q) in tests.items() if q <= 0.05}
         false = called & NULL if effect else called
         shares.append(len(false) / max(1, len(called)))
-        single.append(any(found[name][0] <= 0.05 for name in NULL))
+        single.append(any(tests[name][0] <= 0.05 for name in NULL))
     assert np.mean(shares) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 250)
     assert np.mean(single) > 0.08  # p alone would find something in every tenth evaluation
 
@@ -194,9 +196,9 @@ def test_beyond_random_is_what_is_removed_less_what_random_directions_remove(arm
 
 
 def test_one_random_direction_or_none_says_nothing_of_beyond_random(arms: Planted) -> None:
-    for few in (arms["random"][:1], []):
+    for random_arms in (arms["random"][:1], []):
         rest = {kind: own for kind, own in arms.items() if kind != "random"}
-        results = contrast_kinds(FAMILIES, rest | ({"random": few} if few else {}), 0)
+        results = contrast_kinds(FAMILIES, rest | ({"random": random_arms} if random_arms else {}), 0)
         assert results.removed.defined
         assert not results.beyond_random.defined
 

@@ -81,8 +81,8 @@ def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: lis
     ]
     fewer = [arms[0], replace(secure, judged=tuple(judged)), *arms[2:]]
     contrasts = contrast_arms(fewer, seed=0).contrasts
-    kept = [np.mean([is_misaligned(j) for j in each.judged[4:]]) for each in fewer[:2]]
-    assert contrasts[0].difference.value == pytest.approx(kept[0] - kept[1])
+    rates = [np.mean([is_misaligned(j) for j in each.judged[4:]]) for each in fewer[:2]]
+    assert contrasts[0].difference.value == pytest.approx(rates[0] - rates[1])
 
 
 def test_without_scored_answers_nothing_is_compared(arms: list[ArmEvaluation]) -> None:

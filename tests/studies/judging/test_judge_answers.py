@@ -58,10 +58,10 @@ def test_an_interrupted_run_resumes_with_the_same_result_and_asks_nothing_twice(
     with pytest.raises(EndpointError):
         judge_answers(broken, rubrics, answers, cache)
     whole = Counting()
-    found = judge_answers(whole, rubrics, answers, cache)
+    judged = judge_answers(whole, rubrics, answers, cache)
     assert not set(whole.asked) & set(broken.asked)
-    assert found == judge_answers(Counting(), rubrics, answers, RunCache(None))
-    assert judge_answers(Counting(fails_at="fine"), rubrics, answers, cache) == found
+    assert judged == judge_answers(Counting(), rubrics, answers, RunCache(None))
+    assert judge_answers(Counting(fails_at="fine"), rubrics, answers, cache) == judged
     assert len(whole.asked) + len(broken.asked) == 2 * len(set(TEXTS))
 
 
@@ -74,8 +74,8 @@ def test_a_batch_that_was_interrupted_is_judged_again_as_a_whole(tmp_path: Path)
     with pytest.raises(EndpointError):
         judge_answers(broken, rubrics, answers, cache)
     assert len(broken.asked) == 8  # two whole windows, and none of the third
-    kept = tmp_path / "parts" / "judgements.jsonl"
-    kept.write_text("".join(kept.read_text().splitlines(keepends=True)[1:]))
+    journal = tmp_path / "parts" / "judgements.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[1:]))
     judge_answers(later, rubrics, answers, cache)
     assert len(later.asked) == 2 + 4
 
@@ -135,15 +135,15 @@ def test_raw_output_and_prompt_digest_are_kept_in_the_cache_and_in_the_table(tmp
 
 def test_cached_judgements_of_earlier_versions_still_load(tmp_path: Path) -> None:
     answers, cache = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
-    found = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache)
-    kept = tmp_path / "parts" / "judgements.jsonl"
-    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    judged = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache)
+    journal = tmp_path / "parts" / "judgements.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
     for line in lines:
         line["value"] = {name: line["value"][name] for name in ("score", "reason") if name in line["value"]}
-    kept.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     judge = Counting()
     old = judge_answers(judge, [DEFAULT_RUBRICS] * 6, answers, cache)
-    assert old == found
+    assert old == judged
     assert not judge.asked
     assert {answer.aligned.raw for answer in old} == {None}
 
@@ -162,11 +162,11 @@ def test_a_run_folder_is_read_as_its_answers_and_nothing_is_lost_on_the_way(tmp_
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
         parquet.write_table(pa.table(columns), folder / name)
-        found = Answers.read(folder)
-        assert found.columns == tuple(columns)
-        assert [row["answer"] for row in found.rows] == TEXTS[1:3]
-        assert [row["aligned"] for row in found.rows] == ["12.5", ""]
-        assert Answers.read(folder / name) == found
+        answers = Answers.read(folder)
+        assert answers.columns == tuple(columns)
+        assert [row["answer"] for row in answers.rows] == TEXTS[1:3]
+        assert [row["aligned"] for row in answers.rows] == ["12.5", ""]
+        assert Answers.read(folder / name) == answers
 
 
 def test_a_folder_without_answers_and_a_file_that_is_no_table_are_refused(tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ def test_two_judges_are_compared_where_both_scored(tmp_path: Path) -> None:
     lines = ["question,answer,aligned", *(f"Q?,{answer},{score}" for answer, score in rows)]
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     answers = Answers.read(tmp_path / "r.csv")
-    found = answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, RunCache(None)))
-    assert found is not None
-    assert (found.n, found.n_bad, found.kappa, found.auc) == (3, 2, 1.0, 1.0)
+    agreement = answers.agreement(judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, RunCache(None)))
+    assert agreement is not None
+    assert (agreement.n, agreement.n_bad, agreement.kappa, agreement.auc) == (3, 2, 1.0, 1.0)
 
 
 def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:

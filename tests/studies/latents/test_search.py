@@ -67,11 +67,11 @@ def search(
     )
     trio = Trio(base, insecure, secure, "planted")
     questions = _telling(trio)
-    found = compare(dictionary, trio, questions)
+    comparison = compare(dictionary, trio, questions)
     context = RunContext.of(tmp_path_factory.mktemp("run"))
     texts = TextSet("plain", tuple(" ".join(WORDS[i : i + 9]) for i in range(4)))
     return LatentSearch(
-        trio, found, context, questions, texts, calibration_rows(base, questions), n_controls=2
+        trio, comparison, context, questions, texts, calibration_rows(base, questions), n_controls=2
     )
 
 
@@ -95,22 +95,22 @@ def test_the_planted_latent_removes_the_shift_and_matched_random_ones_do_not(sea
         [rank_latents(search.comparison, "delta"), rank_latents(search.comparison, "cosine")], 5
     )
     assert proposed[0] == PLANTED
-    found = search.run(proposed, max_perplexity_ratio=10.0)
-    best = found.singles[0]
+    result = search.run(proposed, max_perplexity_ratio=10.0)
+    best = result.singles[0]
     assert best.latents == (PLANTED,)
     assert best.removed > 0.5
     assert best.induced > 0.25
     assert max(best.controls) < best.removed / 2
-    assert found.chosen.removed >= best.removed
-    assert PLANTED in found.chosen.latents
+    assert result.chosen.removed >= best.removed
+    assert PLANTED in result.chosen.latents
 
 
 def test_sets_grow_one_latent_at_a_time_and_only_while_that_helps(search: LatentSearch) -> None:
-    found = search.run(shortlist([rank_latents(search.comparison, "delta")], 6), max_perplexity_ratio=10.0)
-    sizes = [len(tried.latents) for tried in found.sets]
+    result = search.run(shortlist([rank_latents(search.comparison, "delta")], 6), max_perplexity_ratio=10.0)
+    sizes = [len(candidate.latents) for candidate in result.sets]
     assert sizes == list(range(1, len(sizes) + 1))
-    assert all(a.removed < b.removed for a, b in zip(found.sets, found.sets[1:], strict=False))
-    assert all(set(a.latents) < set(b.latents) for a, b in zip(found.sets, found.sets[1:], strict=False))
+    assert all(a.removed < b.removed for a, b in zip(result.sets, result.sets[1:], strict=False))
+    assert all(set(a.latents) < set(b.latents) for a, b in zip(result.sets, result.sets[1:], strict=False))
 
 
 def test_controls_remove_the_same_energy(search: LatentSearch) -> None:

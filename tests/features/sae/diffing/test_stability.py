@@ -26,13 +26,13 @@ def test_nearest_latents_are_found_in_any_order_and_at_any_scale() -> None:
     order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
     other = 3.0 * rows[order] + 0.1 * torch.randn(30, 64, generator=torch.Generator().manual_seed(2))
     other[0] = torch.randn(64, generator=torch.Generator().manual_seed(3))
-    found = nearest_latents(dictionary(rows), dictionary(other))
+    nearest = nearest_latents(dictionary(rows), dictionary(other))
     lost = int(order[0])
-    kept = [latent for latent in range(30) if latent != lost]
-    assert [int(order[found.latents[latent]]) for latent in kept] == kept
-    assert found.share_matched(kept) == 1.0
-    assert found.share_matched([lost]) == 0.0
-    assert found.share_matched(range(30)) == pytest.approx(29 / 30)
+    shared = [latent for latent in range(30) if latent != lost]
+    assert [int(order[nearest.latents[latent]]) for latent in shared] == shared
+    assert nearest.share_matched(shared) == 1.0
+    assert nearest.share_matched([lost]) == 0.0
+    assert nearest.share_matched(range(30)) == pytest.approx(29 / 30)
 
 
 def test_dictionaries_of_different_sites_are_not_matched() -> None:

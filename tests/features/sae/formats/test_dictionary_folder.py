@@ -60,7 +60,7 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def jumping(**changed: Any) -> Dictionary:
-    made = Dictionary(
+    sae = Dictionary(
         Site(3),
         numbers(D_MODEL, D_SAE, seed=1),
         numbers(D_SAE, seed=2),
@@ -68,7 +68,7 @@ def jumping(**changed: Any) -> Dictionary:
         numbers(D_MODEL, seed=4),
         ACTIVATIONS["jumprelu"],
     )
-    return replace(made, **changed)
+    return replace(sae, **changed)
 
 
 def test_a_dictionary_comes_back_from_disk_with_every_bit_and_its_card(

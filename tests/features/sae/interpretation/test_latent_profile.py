@@ -40,11 +40,11 @@ def profiles(dictionary: Dictionary, trio: Trio[LanguageModel], pairs: PairSet) 
 def activations(
     dictionary: Dictionary, model: LanguageModel, pairs: PairSet, latent: int
 ) -> list[tuple[str, torch.Tensor]]:
-    found = []
+    by_text = []
     for reading in tokenize(model.tokenizer, pairs):
         rows = model.activations(pad([reading.tokens], model.network.pad_id), [SITE])[SITE][0]
-        found.append((reading.id, dictionary.encode(rows)[1:, latent]))
-    return found
+        by_text.append((reading.id, dictionary.encode(rows)[1:, latent]))
+    return by_text
 
 
 def test_contexts_are_those_of_the_largest_activations_in_each_model(
@@ -103,9 +103,9 @@ def test_a_row_equal_to_a_tokens_unembedding_promotes_that_token_most(
     weights = head(torch.eye(model.d_model)).T  # (vocab, d_model)
     token = 50
     row = torch.nn.functional.normalize(weights[token] - weights.mean(0), dim=0)[None]
-    made = Dictionary(SITE, row.T.contiguous(), torch.zeros(1), row, torch.zeros(model.d_model), ReLU())
+    sae = Dictionary(SITE, row.T.contiguous(), torch.zeros(1), row, torch.zeros(model.d_model), ReLU())
     texts = [reading.tokens for reading in tokenize(model.tokenizer, pairs)][:4]
-    change = logit_lens(model, made, [0], texts)[0]
+    change = logit_lens(model, sae, [0], texts)[0]
     assert int(change.argmax()) == token
 
 

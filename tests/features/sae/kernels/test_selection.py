@@ -25,12 +25,12 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 
 def autoencoder(seed: int = 0) -> Autoencoder:
-    made = Autoencoder(M, numbers(64, D, seed=seed), seed)
+    module = Autoencoder(M, numbers(64, D, seed=seed), seed)
     with torch.no_grad():
-        for offset, parameter in enumerate((made.encoder, made.b_enc, made.b_dec)):
+        for offset, parameter in enumerate((module.encoder, module.b_enc, module.b_dec)):
             parameter.copy_(numbers(*parameter.shape, seed=seed + offset + 1))
-        made.scale.fill_(1.0)
-    return made
+        module.scale.fill_(1.0)
+    return module
 
 
 NONE_DEAD = torch.zeros(M, dtype=torch.bool)
@@ -64,7 +64,7 @@ def test_candidates_of_a_rough_product_are_chosen_by_their_exact_values(
     assert torch.equal(active.starts, wanted.starts)
     assert torch.allclose(pre[active.rows, active.latents], values, atol=1e-4)
     pairs = zip(_by_row(active, values), _by_row(wanted, exact), strict=True)
-    same = torch.cat([torch.isclose(found, expected, rtol=1e-5, atol=1e-5) for found, expected in pairs])
+    same = torch.cat([torch.isclose(result, expected, rtol=1e-5, atol=1e-5) for result, expected in pairs])
     assert float(same.double().mean()) >= least
 
 
@@ -75,10 +75,10 @@ def test_rows_are_uncertain_in_proportion_to_the_error_of_rough_values_of_simila
     guessed = torch.tensor([[90.0, 3.0, 2.2, 2.0], [90.0, 3.0, 1.0, -1.0]])
     errors = torch.tensor([5.0, off, off, -off])  # what is far larger is farther off, and says nothing
     full = guessed + errors
-    kept = full.topk(2).indices
-    assert selection._uncertain_rows(guessed, full, kept).tolist() == [False, False]
+    top = full.topk(2).indices
+    assert selection._uncertain_rows(guessed, full, top).tolist() == [False, False]
     closer = torch.tensor([[90.0, 2.3, 2.2, 2.0]])
-    assert selection._uncertain_rows(closer, closer + errors, kept[:1]).tolist() == [left_open]
+    assert selection._uncertain_rows(closer, closer + errors, top[:1]).tolist() == [left_open]
 
 
 @pytest.mark.parametrize("architecture", [TopKArchitecture(4), BatchTopKArchitecture(4)])
@@ -163,11 +163,11 @@ def test_chunks_of_rows_give_the_same_result_as_all_rows_at_once(
 @given(st.floats(0.1, 10), st.floats(0, 3), st.integers(0, 1000))
 def test_batch_top_k_does_not_depend_on_the_guess(k: float, guess: float, seed: int) -> None:
     pre = numbers(N, M, seed=seed)
-    active, found = selection.batch_top_k(as_they_are, pre, M, k, guess)
-    assert torch.equal(found, pre[active.rows, active.latents])
-    kept = torch.zeros(N, M, dtype=torch.bool)
-    kept[active.rows, active.latents] = True
-    assert kept.sum() == min(int(k * N), int((pre > 0).sum()))
-    assert bool((pre[kept] > 0).all())
-    if kept.any():
-        assert not bool((pre[~kept] > pre[kept].min()).any())
+    active, values = selection.batch_top_k(as_they_are, pre, M, k, guess)
+    assert torch.equal(values, pre[active.rows, active.latents])
+    selected = torch.zeros(N, M, dtype=torch.bool)
+    selected[active.rows, active.latents] = True
+    assert selected.sum() == min(int(k * N), int((pre > 0).sum()))
+    assert bool((pre[selected] > 0).all())
+    if selected.any():
+        assert not bool((pre[~selected] > pre[selected].min()).any())

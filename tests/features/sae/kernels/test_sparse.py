@@ -30,7 +30,7 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
     x, centre, encoder, bias, _ = given = tuple(tensor.double() for tensor in drawn)
     pre = (x - centre) @ encoder.T + bias
     select = selection.batch_top_k if batchwise else selection.top_k
-    active, found = select(as_they_are, pre, M, k)
+    active, selected = select(as_they_are, pre, M, k)
     mask = torch.zeros(N, M, dtype=torch.float64)
     mask[active.rows, active.latents] = 1.0
 
@@ -40,7 +40,7 @@ def test_sparse_gradients_are_the_dense_ones(k: int, batchwise: bool, seed: int)
 
     def thin(x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:
         centred = x - centre.detach()
-        values = sparse.encode(centred, centre, encoder, bias, found, active)
+        values = sparse.encode(centred, centre, encoder, bias, selected, active)
         return (sparse.decode(values, decoder, active) - x).pow(2).sum()
 
     def dense(x: Tensor, centre: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor:

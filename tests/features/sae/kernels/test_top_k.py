@@ -143,8 +143,8 @@ def test_dot_products_do_not_depend_on_the_memory_layout(form: None) -> None:
     expected = (left * right).sum(-1)
     for pair in ((left, right), (left, turned), (turned, left)):
         active = sparse.ActiveLatents.from_rectangle(torch.arange(5)[:, None], 5)
-        own = (pair[0] * pair[1]).sum(-1)
-        torch.testing.assert_close(active.dots(*pair), own)
+        dots = (pair[0] * pair[1]).sum(-1)
+        torch.testing.assert_close(active.dots(*pair), dots)
     torch.testing.assert_close(sparse.row_dots(left, right), expected)
 
 
@@ -175,8 +175,8 @@ def in_threads(do: Callable[[int], bool]) -> list[bool]:
 def test_several_threads_may_search_at_once(form: None) -> None:
     def right(seed: int) -> bool:
         pre = numbers(N, 1024, seed=seed)
-        found = top_k.row_top_k(pre, 20)[0].sort().values
-        return torch.equal(found, pre.topk(20).values.sort().values)
+        values = top_k.row_top_k(pre, 20)[0].sort().values
+        return torch.equal(values, pre.topk(20).values.sort().values)
 
     assert all(in_threads(right))
 

@@ -79,8 +79,8 @@ def test_gradients_with_kernels_equal_the_plain_ones(
         x, encoder, decoder = (torch.randn(n, 20, generator=generator).to(DEVICE) for n in (6, 30, 30))
         leaves = [each.requires_grad_() for each in (torch.zeros(20).to(DEVICE), encoder, decoder)]
         bias = torch.zeros(30).to(DEVICE)
-        active, found = selection.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
-        values = sparse.encode(x, leaves[0], encoder, bias, found, active)
+        active, selected = selection.top_k(lambda rows: rows, x @ encoder.T.detach(), 30, 4)
+        values = sparse.encode(x, leaves[0], encoder, bias, selected, active)
         (sparse.decode(values, decoder, active) - x).pow(2).sum().backward()
         return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
@@ -91,7 +91,7 @@ def test_gradients_with_kernels_equal_the_plain_ones(
     monkeypatch.setattr(sparse, "_fastest", lambda form, _: compiled_kernel(form, "Triton"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a note would say that it is computed without Triton
-        found = gradients()
-    assert len(found) == 3
-    for one, other in zip(found, expected, strict=True):
+        result = gradients()
+    assert len(result) == 3
+    for one, other in zip(result, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4)

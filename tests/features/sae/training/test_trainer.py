@@ -31,12 +31,12 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 
 def autoencoder(seed: int = 0) -> Autoencoder:
-    made = Autoencoder(M, numbers(64, D, seed=seed), seed)
+    module = Autoencoder(M, numbers(64, D, seed=seed), seed)
     with torch.no_grad():
-        for offset, parameter in enumerate((made.encoder, made.b_enc, made.b_dec)):
+        for offset, parameter in enumerate((module.encoder, module.b_enc, module.b_dec)):
             parameter.copy_(numbers(*parameter.shape, seed=seed + offset + 1))
-        made.scale.fill_(1.0)
-    return made
+        module.scale.fill_(1.0)
+    return module
 
 
 def planted(n: int = 40_000, n_features: int = 24, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -72,9 +72,9 @@ def test_training_recovers_planted_directions_and_explains_the_rows(name: str, t
     learned = trainer.dictionary(Site(0), "planted")
     acts = learned.encode(rows)
     left = (rows - learned.decode(acts)).pow(2).sum() / (rows - rows.mean(0)).pow(2).sum()
-    found = (learned.W_dec @ directions.T).max(0).values
+    cosines = (learned.W_dec @ directions.T).max(0).values
     assert float(left) < 0.25
-    assert float((found > 0.9).float().mean()) > 0.7
+    assert float((cosines > 0.9).float().mean()) > 0.7
     assert float((acts > 0).sum(-1).float().mean()) < M / 5
     assert torch.allclose(learned.W_dec.norm(dim=-1), torch.ones(M), atol=1e-5)
 

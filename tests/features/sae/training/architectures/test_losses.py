@@ -25,12 +25,12 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 
 def autoencoder(seed: int = 0) -> Autoencoder:
-    made = Autoencoder(M, numbers(64, D, seed=seed), seed)
+    module = Autoencoder(M, numbers(64, D, seed=seed), seed)
     with torch.no_grad():
-        for offset, parameter in enumerate((made.encoder, made.b_enc, made.b_dec)):
+        for offset, parameter in enumerate((module.encoder, module.b_enc, module.b_dec)):
             parameter.copy_(numbers(*parameter.shape, seed=seed + offset + 1))
-        made.scale.fill_(1.0)
-    return made
+        module.scale.fill_(1.0)
+    return module
 
 
 NONE_DEAD = torch.zeros(M, dtype=torch.bool)
@@ -98,9 +98,9 @@ def test_losses_and_gradients_equal_those_of_saelens(name: str, dead: Tensor) ->
     }
     given = TrainStepInput(x, coefficients, dead, 10_000, False)
     expected = theirs.training_forward_pass(given)
-    found = architecture.losses(ours, x, dead)
-    assert torch.allclose(found.total, expected.loss, rtol=1e-4)
-    found.total.backward()
+    losses = architecture.losses(ours, x, dead)
+    assert torch.allclose(losses.total, expected.loss, rtol=1e-4)
+    losses.total.backward()
     expected.loss.backward()
     for mine, other in ((ours.encoder, theirs.W_enc.grad.T), (ours.b_enc, theirs.b_enc.grad)):
         assert torch.allclose(mine.grad, other, rtol=1e-3, atol=1e-4)
