@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from personaprobe.errors import PersonaProbeError
+from personaprobe.errors import PersonaProbeError, suggest
 
 T = TypeVar("T")
 
@@ -17,50 +17,87 @@ class Registry(Mapping[str, T], Generic[T]):
     An entry point is imported when its value is first looked up: listing the names imports nothing.
 
     Examples:
-        >>> shapes = Registry("personaprobe.shapes", {"square": 4})
+        >>> shapes = Registry("shape", "personaprobe.shapes", {"square": 4})
         >>> shapes.register("triangle", 3)
         >>> sorted(shapes), shapes["triangle"]
         (['square', 'triangle'], 3)
     """
 
-    def __init__(self, group: str, builtin: Mapping[str, T]) -> None:
+    def __init__(
+        self,
+        noun: str,
+        group: str,
+        builtin: Mapping[str, T],
+        error: type[PersonaProbeError] = PersonaProbeError,
+    ) -> None:
         """Start from the values that this package brings.
 
         Args:
-            group: of the entry points that add to them, such as ``personaprobe.sources``.
+            noun: what a value is called in errors, such as ``judge``.
+            group: of the entry points that add to them, such as ``personaprobe.judges``.
             builtin: by name; none of them can be replaced.
+            error: raised where a name is unknown or taken, or an entry point cannot be imported.
         """
+        self.noun = noun
         self.group = group
-        self._builtin = dict(builtin)
+        self.builtin = dict(builtin)
+        self._error = error
         self._registered: dict[str, T] = {}
 
     def register(self, name: str, value: T) -> None:
-        """Add a value; an earlier registration of that name is replaced.
+        """Add a value. The same definition may be registered again, as when a notebook cell runs twice.
 
         Raises:
-            PersonaProbeError: the name is built in.
+            PersonaProbeError: another value has the name.
         """
-        if name in self._builtin:
-            raise PersonaProbeError(f"{name!r} is built into {self.group}; choose another name")
+        if name in self.builtin or not _same_definition(self._registered.get(name, value), value):
+            raise self._error(f"another {self.noun} is registered as {name!r}; choose another name")
         self._registered[name] = value
+
+    def find(self, name: str) -> T:
+        """Look a value up by the name that a user writes.
+
+        Raises:
+            PersonaProbeError: no such name, and the nearest; or the entry point cannot be imported.
+        """
+        if name not in self:
+            raise self._error(f"no {self.noun} {name!r}: {suggest(name, self)}")
+        return self[name]
 
     def __getitem__(self, name: str) -> T:
-        for known in (self._builtin, self._registered):
+        for known in (self.builtin, self._registered):
             if name in known:
                 return known[name]
-        value: T = self._entry_points()[name].load()
-        self._registered[name] = value
-        return value
+        return self._load(self._entry_points()[name])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._builtin or name in self._registered or name in self._entry_points()
+        # entry points are read last: finding them takes a while
+        return name in self.builtin or name in self._registered or name in self._entry_points()
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._builtin, **self._registered, **self._entry_points()})
+        return iter({**self.builtin, **self._registered, **self._entry_points()})
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        offered = {point.name: point for point in entry_points(group=self.group)}
-        return {name: point for name, point in offered.items() if name not in self._builtin}
+        return {
+            point.name: point for point in entry_points(group=self.group) if point.name not in self.builtin
+        }
+
+    def _load(self, point: EntryPoint) -> T:
+        try:
+            value: T = point.load()
+        except Exception as error:  # whatever the other package raises concerns this value alone
+            raise self._error(
+                f"the {self.noun} {point.name!r} of {point.value} cannot be imported: {error}; repair or uninstall that "
+                "package"
+            ) from error
+        return value
+
+
+def _same_definition(first: Any, second: Any) -> bool:
+    def place(value: Any) -> tuple[Any, ...]:
+        return (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
+
+    return bool(first == second) or (None not in place(first) and place(first) == place(second))

@@ -40,7 +40,7 @@ ENTRY_POINTS = "[personaprobe.backends]\ncounting = their_backends:Counting\nbli
 @pytest.fixture(autouse=True)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package on the import path, its metadata not yet written."""
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry.BACKENDS, "_registered", {})
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "their_backends.py").write_text(PACKAGE)

@@ -33,9 +33,9 @@ PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 MODULE = "my_package"
 
 REGISTRIES = (
-    "personaprobe.effects.judges.registry._registered",
-    "personaprobe.models.backends.registry._registered",
-    "personaprobe.features.sae.training.architectures.registry._registered",
+    "personaprobe.effects.judges.registry.JUDGES._registered",
+    "personaprobe.models.backends.registry.BACKENDS._registered",
+    "personaprobe.features.sae.training.architectures.registry.ARCHITECTURES._registered",
     "personaprobe.studies.reports.sections._REGISTERED",
 )
 

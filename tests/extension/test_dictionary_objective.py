@@ -59,7 +59,9 @@ class Renamed(TopKArchitecture):
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("personaprobe.features.sae.training.architectures.registry._registered", {})
+    monkeypatch.setattr(
+        "personaprobe.features.sae.training.architectures.registry.ARCHITECTURES._registered", {}
+    )
     pp.register_architecture(LogPenaltyArchitecture)
 
 

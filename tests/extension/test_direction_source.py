@@ -69,5 +69,5 @@ def test_the_source_of_an_installed_package_is_imported_when_it_is_used(
 
 
 def test_a_built_in_source_cannot_be_replaced() -> None:
-    with pytest.raises(pp.PersonaProbeError, match="'means' is built into"):
+    with pytest.raises(pp.PersonaProbeError, match="another source of directions is registered as 'means'"):
         pp.register_source("means", medians)

@@ -66,7 +66,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("personaprobe.effects.judges.registry._registered", {})
+    monkeypatch.setattr("personaprobe.effects.judges.registry.JUDGES._registered", {})
     pp.register_judge("length", open_length_judge)
 
 
@@ -105,7 +105,9 @@ def test_an_installed_package_adds_a_judge_by_its_entry_point(installed: None, t
 
 def test_entry_points_are_imported_only_when_their_judge_is_opened(installed: None) -> None:
     assert pp.find_judge("polite", Placement()).name == "polite:1"
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+    with pytest.raises(
+        pp.PersonaProbeError, match="'broken' of no_such_module:open_judge cannot be imported"
+    ):
         pp.find_judge("broken", Placement())
 
 

@@ -10,14 +10,12 @@ Another package adds a judge by a call of :func:`register_judge`, or by an entry
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from typing import TypeAlias
 
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.errors import PersonaProbeError, suggest
 from personaprobe.models.loading import Placement
-
-ENTRY_POINT_GROUP = "personaprobe.judges"
+from personaprobe.plugins import Registry
 
 EMBEDDED = "embedded"
 """The name of the shipped judge that needs no network."""
@@ -28,8 +26,6 @@ JudgeOpener: TypeAlias = Callable[[str, Placement, int], Judge]
 ``argument`` is the text after the first colon of the judge's name (``MODEL`` in ``local:MODEL``), or empty. ``placement``
 is the device and dtype for a model that is loaded here, and ``concurrency`` the number of requests in flight to a server.
 """
-
-_registered: dict[str, JudgeOpener] = {}
 
 
 def register_judge(name: str, opener: JudgeOpener) -> None:
@@ -46,15 +42,13 @@ def register_judge(name: str, opener: JudgeOpener) -> None:
         raise PersonaProbeError(
             f"a judge cannot be registered as {name!r}; use letters, digits, hyphens and underscores"
         )
-    if name in _SHIPPED or _registered.get(name, opener) is not opener:
-        raise PersonaProbeError(f"another judge is registered as {name!r}; choose another name")
-    _registered[name] = opener
+    JUDGES.register(name, opener)
 
 
 def judge_names() -> tuple[str, ...]:
     """Names of all judges as users spell them: shipped, registered, and of installed entry points."""
     shipped = (EMBEDDED, "bandit", "local:MODEL", "openai:MODEL@URL")
-    return tuple(dict.fromkeys((*shipped, *_registered, *_entry_points())))
+    return (*shipped, *(name for name in JUDGES if name not in JUDGES.builtin))
 
 
 def find_judge(name: str, placement: Placement, concurrency: int = 1) -> Judge:
@@ -71,28 +65,15 @@ def find_judge(name: str, placement: Placement, concurrency: int = 1) -> Judge:
         CheckpointError: the local model cannot be loaded.
     """
     kind, _, argument = name.partition(":")
-    judge = _opener(name, kind)(argument, placement, concurrency)
+    if kind not in JUDGES:
+        raise PersonaProbeError(f"no judge {name!r}: {suggest(kind, judge_names())}")
+    judge = JUDGES[kind](argument, placement, concurrency)
     if not isinstance(judge, Judge):
         raise PersonaProbeError(
             f"the judge {kind!r} was opened as {type(judge).__name__}, which is no Judge: "
             "it needs name, batch_size and judge()"
         )
     return judge
-
-
-def _opener(name: str, kind: str) -> JudgeOpener:
-    if kind in _SHIPPED:
-        return _SHIPPED[kind]
-    if kind in _registered:
-        return _registered[kind]
-    if kind in (points := _entry_points()):
-        opener: JudgeOpener = points[kind].load()
-        return opener
-    raise PersonaProbeError(f"no judge {name!r}: {suggest(kind, judge_names())}")
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _open_embedded(argument: str, placement: Placement, concurrency: int) -> Judge:
@@ -128,9 +109,8 @@ def _refuse_argument(name: str, argument: str) -> None:
         )
 
 
-_SHIPPED: dict[str, JudgeOpener] = {
-    EMBEDDED: _open_embedded,
-    "bandit": _open_bandit,
-    "local": _open_local,
-    "openai": _open_openai,
-}
+JUDGES: Registry[JudgeOpener] = Registry(
+    "judge",
+    "personaprobe.judges",
+    {EMBEDDED: _open_embedded, "bandit": _open_bandit, "local": _open_local, "openai": _open_openai},
+)

@@ -23,8 +23,10 @@ from personaprobe.plugins import Registry
 from personaprobe.storage.folders import checkpoints_folder
 
 TARGETS: Registry[type[Target]] = Registry(
+    "kind of target",
     "personaprobe.targets",
     {"latents": LatentsTarget, "direction": DirectionTarget, "recipe": RecipeTarget},
+    FeatureError,
 )
 """The kinds of target. Other packages add theirs with :func:`register_target`, or by an entry point of the group
 ``personaprobe.targets``. The first kind that understands a name or an entry reads it."""

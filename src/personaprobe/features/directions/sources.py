@@ -149,6 +149,7 @@ class Source:
 
 
 SOURCES: Registry[Source] = Registry(
+    "source of directions",
     "personaprobe.sources",
     {
         "means": Source(_means),
@@ -159,6 +160,7 @@ SOURCES: Registry[Source] = Registry(
         "random": Source(_random, is_seeded=True),
         "shuffled": Source(_shuffled, is_seeded=True),
     },
+    FeatureError,
 )
 """Sources by name. Other packages add theirs with :func:`register_source`, or by an entry point of the group
 ``personaprobe.sources`` that names a :class:`Source`; ``NAME@LAYER`` then spells a feature."""

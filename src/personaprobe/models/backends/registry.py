@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
 
 from personaprobe.errors import PersonaProbeError, suggest
@@ -22,11 +21,10 @@ from personaprobe.models.backends.hosted import Hosted
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Network
 from personaprobe.models.self_check import prove
+from personaprobe.plugins import Registry
 
 if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
-
-ENTRY_POINT_GROUP = "personaprobe.backends"
 
 BackendFactory: TypeAlias = Callable[[HuggingFaceNetwork], Network]
 """Makes a network that runs the weights of the reference network, such as a subclass of
@@ -45,12 +43,20 @@ def _transformer_lens(network: HuggingFaceNetwork) -> Network:
     return TransformerLensNetwork(network)
 
 
-REFERENCE = "hooks"
-_BUILT_IN: dict[str, BackendFactory] = {"nnsight": _nnsight, "transformer_lens": _transformer_lens}
-BUILT_IN_BACKENDS = (REFERENCE, *_BUILT_IN)
-"""Names of the backends of this package."""
+def _reference(network: HuggingFaceNetwork) -> Network:
+    return network
 
-_registered: dict[str, BackendFactory] = {}
+
+REFERENCE = "hooks"
+
+BACKENDS: Registry[BackendFactory] = Registry(
+    "backend",
+    "personaprobe.backends",
+    {REFERENCE: _reference, "nnsight": _nnsight, "transformer_lens": _transformer_lens},
+)
+
+BUILT_IN_BACKENDS = tuple(BACKENDS.builtin)
+"""Names of the backends of this package."""
 
 
 def register_backend(name: str, factory: BackendFactory) -> None:
@@ -63,14 +69,12 @@ def register_backend(name: str, factory: BackendFactory) -> None:
     Raises:
         PersonaProbeError: another backend has this name.
     """
-    if name in BUILT_IN_BACKENDS or _registered.get(name, factory) is not factory:
-        raise PersonaProbeError(f"another backend is registered as {name!r}; choose another name")
-    _registered[name] = factory
+    BACKENDS.register(name, factory)
 
 
 def backend_names() -> tuple[str, ...]:
     """Names of all backends: built in, registered, and of installed entry points."""
-    return tuple(dict.fromkeys((*BUILT_IN_BACKENDS, *_registered, *_entry_points())))
+    return tuple(BACKENDS)
 
 
 def check_backend(backend: str) -> None:
@@ -79,9 +83,7 @@ def check_backend(backend: str) -> None:
     Raises:
         PersonaProbeError: lists the backends, the nearest spelling first.
     """
-    if (
-        backend not in BUILT_IN_BACKENDS and backend not in backend_names()
-    ):  # reading entry points takes a while
+    if backend not in BACKENDS:
         raise PersonaProbeError(f"unknown backend {backend!r}: {suggest(backend, backend_names())}")
 
 
@@ -99,9 +101,8 @@ def run_on(network: HuggingFaceNetwork, backend: str) -> Network:
     check_backend(backend)
     if backend == REFERENCE:
         return network
-    factory = _factory(backend)
     network.activate_adapter(None)
-    hosted = factory(network)
+    hosted = BACKENDS[backend](network)
     if not isinstance(hosted, Network):
         raise PersonaProbeError(
             f"the backend {backend!r} made a {type(hosted).__name__}; it must make a Network, such as a Hosted"
@@ -127,13 +128,3 @@ def rehost(model: LanguageModel, backend: str) -> LanguageModel:
             f"a model on {type(network).__name__} cannot change its backend; load it again with backend={backend!r}"
         )
     return replace(model, network=run_on(network, backend))
-
-
-def _factory(backend: str) -> BackendFactory:
-    known = {**_BUILT_IN, **_registered}
-    factory: BackendFactory = known[backend] if backend in known else _entry_points()[backend].load()
-    return factory
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -10,10 +10,9 @@ Another package adds an architecture by a call of :func:`register_architecture`,
 from __future__ import annotations
 
 from dataclasses import is_dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from personaprobe.errors import FeatureError, suggest
+from personaprobe.errors import FeatureError
 from personaprobe.features.sae.training.architectures.architecture import Architecture
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.architectures.crosscoder import CrosscoderArchitecture
@@ -21,22 +20,24 @@ from personaprobe.features.sae.training.architectures.jumprelu import JumpReLUAr
 from personaprobe.features.sae.training.architectures.matryoshka import MatryoshkaArchitecture
 from personaprobe.features.sae.training.architectures.relu import ReLUArchitecture
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
+from personaprobe.plugins import Registry
 
-ENTRY_POINT_GROUP = "personaprobe.architectures"
-
-BUILT_IN: dict[str, type[Architecture]] = {
-    kind.name: kind
-    for kind in (
-        TopKArchitecture,
-        BatchTopKArchitecture,
-        MatryoshkaArchitecture,
-        CrosscoderArchitecture,
-        ReLUArchitecture,
-        JumpReLUArchitecture,
-    )
-}
-
-_registered: dict[str, type[Architecture]] = {}
+ARCHITECTURES: Registry[type[Architecture]] = Registry(
+    "architecture",
+    "personaprobe.architectures",
+    {
+        kind.name: kind
+        for kind in (
+            TopKArchitecture,
+            BatchTopKArchitecture,
+            MatryoshkaArchitecture,
+            CrosscoderArchitecture,
+            ReLUArchitecture,
+            JumpReLUArchitecture,
+        )
+    },
+    FeatureError,
+)
 
 
 def register_architecture(kind: type[Architecture]) -> type[Architecture]:
@@ -48,18 +49,16 @@ def register_architecture(kind: type[Architecture]) -> type[Architecture]:
         kind: a frozen dataclass derived from :class:`Architecture`, with a ``name``.
 
     Raises:
-        FeatureError: no such class, no name, or a name that another architecture has.
+        FeatureError: no such class, no name, or another architecture has the name.
     """
     _refuse_unusable(kind)
-    if kind.name in BUILT_IN or _registered.get(kind.name, kind) is not kind:
-        raise FeatureError(f"another architecture is registered as {kind.name!r}; choose another name")
-    _registered[kind.name] = kind
+    ARCHITECTURES.register(kind.name, kind)
     return kind
 
 
 def architecture_names() -> tuple[str, ...]:
     """Names of all architectures: built-in, registered, and of installed entry points."""
-    return tuple(dict.fromkeys((*BUILT_IN, *_registered, *_entry_points())))
+    return tuple(ARCHITECTURES)
 
 
 def architecture_class(name: str) -> type[Architecture]:
@@ -68,13 +67,9 @@ def architecture_class(name: str) -> type[Architecture]:
     Raises:
         FeatureError: no architecture of that name, or an entry point that cannot be imported.
     """
-    known = BUILT_IN | _registered
-    if name in known:
-        return known[name]
-    points = _entry_points()
-    if name not in points:
-        raise FeatureError(f"no architecture {name!r}: {suggest(name, architecture_names())}")
-    return _imported(points[name])
+    kind = ARCHITECTURES.find(name)
+    _refuse_unusable(kind)
+    return kind
 
 
 def find_architecture(name: str, **options: Any) -> Architecture:
@@ -97,19 +92,3 @@ def _refuse_unusable(kind: Any) -> None:
             f"{kind!r} cannot be registered as an architecture; give a frozen dataclass derived from Architecture, "
             "with a class variable `name`"
         )
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
-def _imported(point: EntryPoint) -> type[Architecture]:
-    try:
-        kind = point.load()
-    except Exception as error:  # whatever the other package raises concerns this architecture alone
-        raise FeatureError(
-            f"the architecture {point.name!r} of {point.value} cannot be imported: {error}; repair or uninstall that "
-            "package"
-        ) from error
-    _refuse_unusable(kind)
-    return kind  # type: ignore[no-any-return]  # checked above
