@@ -14,44 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from personaprobe.errors import FeatureError
-from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
+from personaprobe.features.sae.activation_functions import Gated
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
 from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.site import Site
-
-D_MODEL, D_SAE = 16, 48
-
-
-def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-ACTIVATIONS: dict[str, ActivationFunction] = {
-    "relu": ReLU(),
-    "topk": TopK(6),
-    "jumprelu": JumpReLU(numbers(D_SAE, seed=5).abs()),
-    "gated": Gated(numbers(D_SAE, seed=6), numbers(D_SAE, seed=7).exp(), numbers(D_SAE, seed=8)),
-}
-
-
-ROWS = numbers(40, D_MODEL, seed=9)
+from random_dictionaries import ACTIVATIONS, D_MODEL, D_SAE, ROWS, numbers, random_dictionary
 
 
 @pytest.fixture(params=ACTIVATIONS)
 def dictionary(request: pytest.FixtureRequest) -> Dictionary:
-    activation = ACTIVATIONS[request.param]
-    b_enc = activation.b_gate if isinstance(activation, Gated) else numbers(D_SAE, seed=2)
-    return Dictionary(
-        Site(3),
-        numbers(D_MODEL, D_SAE, seed=1),
-        b_enc,
-        numbers(D_SAE, D_MODEL, seed=3),
-        numbers(D_MODEL, seed=4),
-        activation,
-        name="planted",
-        card={"model": "demo", "context": 256, "quality": {"base": {"l0": 6.0}}},
-    )
+    return random_dictionary(request.param)
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:

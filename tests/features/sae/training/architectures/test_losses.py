@@ -16,22 +16,7 @@ from personaprobe.features.sae.training.architectures.matryoshka import Matryosh
 from personaprobe.features.sae.training.architectures.relu import ReLUArchitecture
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.autoencoder import Autoencoder
-
-N, D, M = 24, 12, 40
-
-
-def numbers(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def autoencoder(seed: int = 0) -> Autoencoder:
-    module = Autoencoder(M, numbers(64, D, seed=seed), seed)
-    with torch.no_grad():
-        for offset, parameter in enumerate((module.encoder, module.b_enc, module.b_dec)):
-            parameter.copy_(numbers(*parameter.shape, seed=seed + offset + 1))
-        module.scale.fill_(1.0)
-    return module
-
+from random_dictionaries import D, M, N, autoencoder, numbers
 
 NONE_DEAD = torch.zeros(M, dtype=torch.bool)
 
