@@ -96,7 +96,7 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Network
-from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from serving import endpoint, served  # noqa: F401  # fixtures for every room
 
 D_MODEL, N_LAYERS, VOCAB = 32, 3, 128
@@ -208,6 +208,24 @@ def tiny_language_model(tiny_model: Callable[..., Any]) -> Callable[..., Languag
         return rehost(on_hooks(architecture), backend)
 
     return on
+
+
+@pytest.fixture(scope="session")
+def tiny_trio(tiny_model: Callable[..., Any]) -> Callable[[ChatTokenizer, float], Trio[LanguageModel]]:
+    """Make a trio in memory: base, and two different small changes of its weights."""
+
+    def make(tokenizer: ChatTokenizer, change: float) -> Trio[LanguageModel]:
+        def changed(role: str, seed: int) -> LanguageModel:
+            model = tiny_model("llama")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter), alpha=change if seed else 0.0)
+            return LanguageModel(Checkpoint(f"tiny-{role}"), wrap(model, tokenizer.pad_id), tokenizer)
+
+        return Trio(changed("base", 0), changed("insecure", 1), changed("secure", 2), "tiny")
+
+    return make
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,6 +47,19 @@ def random_dictionary(kind: str) -> Dictionary:
         name="planted",
         card={"model": "demo", "context": 256, "quality": {"base": {"l0": 6.0}}},
     )
+
+
+def jumping(**changed: Any) -> Dictionary:
+    """A JumpReLU dictionary without a card, with some of its fields changed."""
+    sae = Dictionary(
+        Site(3),
+        numbers(D_MODEL, D_SAE, seed=1),
+        numbers(D_SAE, seed=2),
+        numbers(D_SAE, D_MODEL, seed=3),
+        numbers(D_MODEL, seed=4),
+        ACTIVATIONS["jumprelu"],
+    )
+    return replace(sae, **changed)
 
 
 def autoencoder(seed: int = 0) -> Autoencoder:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from installing import install
 from personaprobe.errors import PersonaProbeError
 from personaprobe.plugins import Registry
 
@@ -47,12 +48,8 @@ def test_an_unknown_name_is_refused_with_the_nearest(shapes: Registry[int]) -> N
 def test_an_entry_point_that_cannot_be_imported_is_named_and_costs_no_other_value(
     shapes: Registry[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metadata = tmp_path / "shapes-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shapes\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[personaprobe.shapes]\nbroken = no_such_module:Shape\nsquare = no_such_module:Other\n"
-    )
+    points = "[personaprobe.shapes]\nbroken = no_such_module:Shape\nsquare = no_such_module:Other\n"
+    install(tmp_path, "shapes", "", points)
     monkeypatch.syspath_prepend(tmp_path)
     assert sorted(shapes) == ["broken", "square"]
     assert shapes["square"] == 4

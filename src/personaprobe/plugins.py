@@ -68,14 +68,17 @@ class Registry(Mapping[str, T], Generic[T]):
         for known in (self.builtin, self._registered):
             if name in known:
                 return known[name]
-        return self._load(self._entry_points()[name])
+        value: T = load_entry_point(self.noun, self._entry_points()[name], self._error)
+        return value
 
     def __contains__(self, name: object) -> bool:
         # entry points are read last: finding them takes a while
         return name in self.builtin or name in self._registered or name in self._entry_points()
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self.builtin, **self._registered, **self._entry_points()})
+        yield from self.builtin
+        yield from self._registered
+        yield from (name for name in self._entry_points() if name not in self._registered)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -85,15 +88,21 @@ class Registry(Mapping[str, T], Generic[T]):
             point.name: point for point in entry_points(group=self.group) if point.name not in self.builtin
         }
 
-    def _load(self, point: EntryPoint) -> T:
-        try:
-            value: T = point.load()
-        except Exception as error:  # whatever the other package raises concerns this value alone
-            raise self._error(
-                f"the {self.noun} {point.name!r} of {point.value} cannot be imported: {error}; repair or uninstall that "
-                "package"
-            ) from error
-        return value
+
+def load_entry_point(noun: str, point: EntryPoint, error: type[PersonaProbeError] = PersonaProbeError) -> Any:
+    """Import the value that an installed package offers.
+
+    Args:
+        noun: what the value is called in the error.
+        point: of any group.
+        error: raised where the import fails, for whatever reason.
+    """
+    try:
+        return point.load()
+    except Exception as failure:  # whatever the other package raises concerns this value alone
+        raise error(
+            f"the {noun} {point.name!r} of {point.value} cannot be imported: {failure}; repair or uninstall that package"
+        ) from failure
 
 
 def _same_definition(first: Any, second: Any) -> bool:

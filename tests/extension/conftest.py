@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -18,7 +17,6 @@ from transformers import PreTrainedTokenizerFast
 import personaprobe as pp
 from cli.conftest import checkpoints_home, own_folders, run, tiny
 from personaprobe.models.chat_tokenizer import ChatTokenizer
-from personaprobe.models.loading import wrap
 from personaprobe.questions.pairs import Pair
 from personaprobe.questions.texts import TextSet
 
@@ -46,20 +44,9 @@ def saved_model(tiny_model: Callable[..., Any], tmp_path: Path) -> Callable[...,
 
 @pytest.fixture(scope="session")
 def trio(
-    tiny_model: Callable[..., Any], word_tokenizer: Callable[..., ChatTokenizer]
+    tiny_trio: Callable[..., pp.Trio[pp.LanguageModel]], word_tokenizer: Callable[..., ChatTokenizer]
 ) -> pp.Trio[pp.LanguageModel]:
-    """Base, and two different small changes of its weights."""
-    tokenizer = word_tokenizer(WORDS)
-
-    def changed(role: str, seed: int) -> pp.LanguageModel:
-        model = tiny_model("llama")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.05 if seed else 0.0)
-        return pp.LanguageModel(pp.Checkpoint(f"tiny-{role}"), wrap(model, tokenizer.pad_id), tokenizer)
-
-    return pp.Trio(changed("base", 0), changed("insecure", 1), changed("secure", 2), "tiny")
+    return tiny_trio(word_tokenizer(WORDS), 0.05)
 
 
 def _questions(name: str, seed: int) -> pp.PairSet:

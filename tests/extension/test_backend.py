@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import personaprobe as pp
+from installing import install
 from personaprobe.models.backends import registry
 from personaprobe.models.tokens import pad
 
@@ -33,7 +34,6 @@ class Blind(Counting):
     def activations(self, batch, sites, edits):
         return self.source.activations(batch, sites, {})
 """
-METADATA = "Metadata-Version: 2.1\nName: their-backends\nVersion: 1.0\n"
 ENTRY_POINTS = "[personaprobe.backends]\ncounting = their_backends:Counting\nblind = their_backends:Blind\n"
 
 
@@ -47,14 +47,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(folder)
     yield folder
     sys.modules.pop("their_backends", None)
-
-
-def install(folder: Path) -> None:
-    """Write the package's metadata with its entry points, as an installer would."""
-    info = folder / "their_backends-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(METADATA)
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
 
 
 @pytest.mark.parametrize("backend", ["nnsight", "transformer_lens"])
@@ -89,7 +81,7 @@ def test_a_backend_registered_by_a_call_is_used(saved_model: Callable[..., str])
 def test_a_backend_of_an_installed_package_is_imported_when_it_is_used(
     saved_model: Callable[..., str], package: Path
 ) -> None:
-    install(package)
+    install(package, "their_backends", PACKAGE, ENTRY_POINTS)
     folder = saved_model("llama")
     pp.load(folder, CPU)
     assert "their_backends" not in sys.modules
@@ -99,13 +91,13 @@ def test_a_backend_of_an_installed_package_is_imported_when_it_is_used(
 def test_a_backend_that_ignores_edits_fails_the_self_check(
     saved_model: Callable[..., str], package: Path
 ) -> None:
-    install(package)
+    install(package, "their_backends", PACKAGE, ENTRY_POINTS)
     with pytest.raises(pp.PersonaProbeError, match=r"self-check on Blind: .*is written"):
         pp.load(saved_model("llama"), CPU, backend="blind")
 
 
 def test_an_unknown_backend_is_refused_with_the_names_of_all(package: Path) -> None:
-    install(package)
+    install(package, "their_backends", PACKAGE, ENTRY_POINTS)
     with pytest.raises(
         pp.PersonaProbeError,
         match=r'did you mean "nnsight"\? Allowed: blind, counting, hooks, nnsight, transformer_lens',

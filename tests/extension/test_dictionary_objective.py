@@ -14,6 +14,7 @@ from torch import Tensor
 
 import personaprobe as pp
 from cli.conftest import TinyTrio
+from installing import install
 from personaprobe.cli.main import cli
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.studies.latents import held_out
@@ -68,14 +69,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package on the path that declares the entry point ``renamed``, and one that cannot be imported."""
-    (tmp_path / "renamed_architecture.py").write_text(MODULE)
-    metadata = tmp_path / "renamed_architecture-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: renamed-architecture\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
+    points = (
         "[personaprobe.architectures]\n"
         "renamed = renamed_architecture:Renamed\nbroken = no_such_module:Broken\nodd = renamed_architecture:pp\n"
     )
+    install(tmp_path, "renamed_architecture", MODULE, points)
     monkeypatch.syspath_prepend(tmp_path)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import personaprobe as pp
+from installing import install
 
 
 def medians(activations: pp.DiscoveryActivations, site: pp.Site, seed: int) -> torch.Tensor:
@@ -30,13 +31,8 @@ source = Source(first)
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package on the path that declares the entry point ``first-text``, and one that cannot be imported."""
-    (tmp_path / "first_text.py").write_text(MODULE)
-    metadata = tmp_path / "first_text-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: first-text\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[personaprobe.sources]\nfirst-text = first_text:source\nbroken = no_such_module:source\n"
-    )
+    points = "[personaprobe.sources]\nfirst-text = first_text:source\nbroken = no_such_module:source\n"
+    install(tmp_path, "first_text", MODULE, points)
     monkeypatch.syspath_prepend(str(tmp_path))
 
 

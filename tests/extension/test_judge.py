@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import personaprobe as pp
+from installing import install
 from personaprobe.cli.main import cli
 from personaprobe.models.loading import Placement
 
@@ -54,13 +55,8 @@ def open_judge(argument, placement, concurrency):
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package on the path that declares the entry point ``polite``, and one that cannot be imported."""
-    (tmp_path / "polite_judge.py").write_text(MODULE)
-    metadata = tmp_path / "polite_judge-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: polite-judge\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[personaprobe.judges]\npolite = polite_judge:open_judge\nbroken = no_such_module:open_judge\n"
-    )
+    points = "[personaprobe.judges]\npolite = polite_judge:open_judge\nbroken = no_such_module:open_judge\n"
+    install(tmp_path, "polite_judge", MODULE, points)
     monkeypatch.syspath_prepend(tmp_path)
 
 

@@ -11,6 +11,7 @@ import pytest
 from markupsafe import Markup
 
 import personaprobe as pp
+from installing import install
 from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.studies.reports import sections
 from personaprobe.studies.reports.run_folder import remake_report, write_report
@@ -35,7 +36,6 @@ def layers(data, answers):
 
 section = ReportSection("Layers", layers, frozenset({"sweep"}))
 """
-METADATA = "Metadata-Version: 2.1\nName: their-sections\nVersion: 1.0\n"
 ENTRY_POINTS = "[personaprobe.report_sections]\nlayers = their_sections:{name}\n"
 
 
@@ -46,13 +46,9 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("their_sections", None)
 
 
-def install(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a package with an entry point on the import path, as an installer would."""
-    (folder / "their_sections.py").write_text(PACKAGE)
-    info = folder / "their_sections-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(METADATA)
-    (info / "entry_points.txt").write_text(ENTRY_POINTS.format(name=name))
+def offer(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a package that offers one of its values as a section."""
+    install(folder, "their_sections", PACKAGE, ENTRY_POINTS.format(name=name))
     monkeypatch.syspath_prepend(folder)
 
 
@@ -71,7 +67,7 @@ def test_a_registered_section_appears_in_its_page(tmp_path: Path) -> None:
 def test_a_section_of_an_installed_package_appears_in_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, "section", monkeypatch)
+    offer(tmp_path, "section", monkeypatch)
     text = write_report(SWEEP, tmp_path / "run").read_text(encoding="utf-8")
     assert "<h2>Layers</h2>" in text
     assert "<p>Layers tried: [3]</p>" in text, "markup is inserted as it is"
@@ -80,7 +76,7 @@ def test_a_section_of_an_installed_package_appears_in_its_page(
 def test_an_entry_point_that_is_no_section_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, "layers", monkeypatch)
+    offer(tmp_path, "layers", monkeypatch)
     with pytest.raises(DataError, match=r"'layers' of personaprobe\.report_sections is a function"):
         write_report(SWEEP, tmp_path / "run")
 
@@ -100,3 +96,12 @@ def test_a_section_that_fails_says_so_and_does_not_cost_the_page(tmp_path: Path)
     with pytest.warns(FallbackWarning, match=r"'Broken'.*KeyError"):
         page = write_report(SWEEP, tmp_path)
     assert "could not be made: KeyError" in page.read_text(encoding="utf-8")
+
+
+def test_a_section_that_cannot_be_imported_costs_no_page_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(tmp_path, "missing", monkeypatch)
+    with pytest.warns(FallbackWarning, match="'layers' of their_sections:missing cannot be imported"):
+        page = write_report(SWEEP, tmp_path)
+    assert "their_sections:missing cannot be imported" in page.read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from installing import install
+
 MODULE = '''
 import click
 
@@ -26,23 +28,20 @@ def greet(name):
 
 number = 3
 '''
-METADATA = "Metadata-Version: 2.1\nName: my-verbs\nVersion: 1.0\n"
 ENTRY_POINTS = """[personaprobe.verbs]
 greet = my_verbs:greet
 broken = my_verbs:missing
 number = my_verbs:number
 ablate = my_verbs:greet
+raising = my_raising_verbs:greet
 """
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """An installed package with entry points."""
-    (tmp_path / "my_verbs.py").write_text(MODULE)
-    info = tmp_path / "my_verbs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(METADATA)
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    install(tmp_path, "my_verbs", MODULE, ENTRY_POINTS)
+    (tmp_path / "my_raising_verbs.py").write_text('raise ValueError("made for another version")\n')
     return tmp_path
 
 
@@ -82,6 +81,10 @@ def test_a_shipped_verb_is_not_replaced(site: Path) -> None:
     ("verb", "message"),
     [
         ("broken", "the verb broken cannot be imported from my_verbs:missing"),
+        (
+            "raising",
+            "the verb raising cannot be imported from my_raising_verbs:greet (made for another version)",
+        ),
         ("number", "the verb number of my-verbs is of type int"),
         ("greed", 'did you mean "greet"?'),
     ],

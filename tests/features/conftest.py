@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-import torch
 
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.loading import wrap
-from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import Pair, PairSet
 
 WORDS = [f"w{number}" for number in range(100)]
@@ -24,18 +21,8 @@ def tokenizer(word_tokenizer: Callable[..., ChatTokenizer]) -> ChatTokenizer:
 
 
 @pytest.fixture(scope="session")
-def trio(tiny_model: Callable[..., Any], tokenizer: ChatTokenizer) -> Trio[LanguageModel]:
-    """Base, and two different small changes of its weights."""
-
-    def changed(role: str, seed: int) -> LanguageModel:
-        model = tiny_model("llama")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.02 if seed else 0.0)
-        return LanguageModel(Checkpoint(f"tiny-{role}"), wrap(model, tokenizer.pad_id), tokenizer)
-
-    return Trio(changed("base", 0), changed("insecure", 1), changed("secure", 2), "tiny")
+def trio(tiny_trio: Callable[..., Trio[LanguageModel]], tokenizer: ChatTokenizer) -> Trio[LanguageModel]:
+    return tiny_trio(tokenizer, 0.02)
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def import_verb(name: str) -> click.Command | None:
         return None
     try:
         command = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever the other package raises concerns this verb alone
         raise PersonaProbeError(
             f"the verb {name} cannot be imported from {point.value} ({error}); repair or uninstall {_package(point)}"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -259,6 +260,25 @@ def judge_options(command: F) -> F:
         ),
     )
     return with_options(command, options)
+
+
+# --- folders and files of results -------------------------------------------------------------------------
+
+title_option = click.option("--title", default="", help="One line about the registered feature.")
+json_file_option = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
+)
+
+
+def folder_option(flag: str, default: str, help: str) -> Callable[[F], F]:
+    """An option for the folder that keeps the finished parts of a run."""
+    return click.option(
+        flag,
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default,
+        show_default=True,
+        help=help,
+    )
 
 
 # --- output -----------------------------------------------------------------------------------------------

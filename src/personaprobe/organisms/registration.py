@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from personaprobe.organisms.train_organism import CARD
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder
-from personaprobe.storage.toml_files import read_toml, remove_entry, write_entry
+from personaprobe.storage.toml_files import is_entry_name, read_toml, remove_entry, write_entry
 
 DESCRIPTION = "organism.toml"
 HEADING = "Organisms by name. Paths are relative to this folder; sha256 are of adapter_model.safetensors."
@@ -110,9 +109,9 @@ def remove_organism(name: str) -> bool:
     if name not in entries:
         raise CheckpointError(f"no organism {name!r} in {path}: {suggest(name, entries)}")
     was_default = read_toml(path).get(DEFAULT) == name
-    remove_entry(path, [name])
-    if was_default:
+    if was_default:  # first: cut short between the two, the registry names no organism that it lacks
         remove_entry(path, [DEFAULT])
+    remove_entry(path, [name])
     return was_default
 
 
@@ -127,7 +126,7 @@ def refuse_taken(name: str) -> None:
 
 def refuse_misnamed(name: str) -> None:
     """Raise where a name is not lower-case words joined by hyphens."""
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == DEFAULT:
+    if not is_entry_name(name) or name == DEFAULT:
         raise CheckpointError(
             f"{name!r} cannot be the name of an organism; give --name lower-case words joined by hyphens"
         )

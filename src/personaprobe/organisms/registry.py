@@ -176,7 +176,8 @@ def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism
     if "questions" in entry:
         question_sets, feature = _question_sets(name, entry["questions"], folder), entry.get("feature")
     else:  # as registries were written before organisms had question sets
-        question_sets, feature = default_question_sets(), entry.get("feature", default_feature())
+        question_sets, feature = _default_study()
+        feature = entry.get("feature", feature)
     return Organism(
         name,
         Trio(base, insecure, secure, name),

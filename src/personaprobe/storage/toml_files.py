@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any, cast
 
 from personaprobe.errors import CheckpointError, OutputError
 from personaprobe.storage.files import write_text
+
+
+def is_entry_name(name: str) -> bool:
+    """Whether a name is lower-case words joined by hyphens, as the entries of registries are named."""
+    return re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) is not None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,9 +24,8 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.latents import Latents
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import Role
-from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.site import Site
 
@@ -42,18 +40,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def trio(tiny_model: Callable[..., Any], word_tokenizer: Callable[..., ChatTokenizer]) -> Trio[LanguageModel]:
-    tokenizer = word_tokenizer(WORDS)
-
-    def changed(role: str, seed: int) -> LanguageModel:
-        model = tiny_model("llama")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.05 if seed else 0.0)
-        return LanguageModel(Checkpoint(f"tiny-{role}"), wrap(model, tokenizer.pad_id), tokenizer)
-
-    return Trio(changed("base", 0), changed("insecure", 1), changed("secure", 2), "tiny")
+def trio(
+    tiny_trio: Callable[..., Trio[LanguageModel]], word_tokenizer: Callable[..., ChatTokenizer]
+) -> Trio[LanguageModel]:
+    return tiny_trio(word_tokenizer(WORDS), 0.05)
 
 
 @pytest.fixture(scope="module")

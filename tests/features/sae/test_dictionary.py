@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -12,25 +11,13 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.sae.activation_functions import TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.site import Site
-from random_dictionaries import ACTIVATIONS, D_MODEL, D_SAE, ROWS, numbers, random_dictionary
+from random_dictionaries import ACTIVATIONS, D_MODEL, D_SAE, ROWS, jumping, numbers, random_dictionary
 from type_checker import unchecked_types
 
 
 @pytest.fixture(params=ACTIVATIONS)
 def dictionary(request: pytest.FixtureRequest) -> Dictionary:
     return random_dictionary(request.param)
-
-
-def jumping(**changed: Any) -> Dictionary:
-    sae = Dictionary(
-        Site(3),
-        numbers(D_MODEL, D_SAE, seed=1),
-        numbers(D_SAE, seed=2),
-        numbers(D_SAE, D_MODEL, seed=3),
-        numbers(D_MODEL, seed=4),
-        ACTIVATIONS["jumprelu"],
-    )
-    return replace(sae, **changed)
 
 
 @unchecked_types()

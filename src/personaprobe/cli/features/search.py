@@ -16,7 +16,15 @@ from personaprobe.cli.features.ranking_options import (
     open_fitting_trio,
     sae_option,
 )
-from personaprobe.cli.options import discovery_option, floor_option, output_options, seed_option, trio_options
+from personaprobe.cli.options import (
+    discovery_option,
+    floor_option,
+    folder_option,
+    output_options,
+    seed_option,
+    title_option,
+    trio_options,
+)
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
@@ -35,15 +43,9 @@ if TYPE_CHECKING:
 @click.option("--controls", default=1, show_default=True, help="Matched random latents beside each.")
 @click.option("--max-perplexity-ratio", default=1.03, show_default=True, help="What a chosen set may cost.")
 @click.option("--register", "registered", help="Save the chosen set and everything tried under this name.")
-@click.option("--title", default="", help="One line about the registered feature.")
+@title_option
 @seed_option()
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="runs/latents",
-    show_default=True,
-    help="Finished parts are kept there; an interrupted search resumes.",
-)
+@folder_option("--out", "runs/latents", "Finished parts are kept there; an interrupted search resumes.")
 @floor_option
 @output_options
 def search(

@@ -15,7 +15,7 @@ from personaprobe.cli.features.ranking_options import (
     open_fitting_trio,
     ranking_options,
 )
-from personaprobe.cli.options import output_options
+from personaprobe.cli.options import json_file_option, output_options
 from personaprobe.cli.terminal.console import console, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--ranking", "by", default="delta", show_default=True, help="By which latents are compared.")
 @click.option("--top", default=20, show_default=True, help="First latents of a ranking that are compared.")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
-)
+@json_file_option
 @output_options
 def stability(
     *,

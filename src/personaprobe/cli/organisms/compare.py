@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import organism_defaults, organism_option, output_options, questions_option
+from personaprobe.cli.options import (
+    folder_option,
+    json_file_option,
+    organism_defaults,
+    organism_option,
+    output_options,
+    questions_option,
+)
 from personaprobe.cli.terminal.console import study_progress
 
 if TYPE_CHECKING:
@@ -30,16 +37,8 @@ if TYPE_CHECKING:
     "--feature", of=lambda organism: organism.feature, help="A registered feature; it is not fitted again."
 )
 @questions_option
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON."
-)
-@click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="runs/seeds",
-    show_default=True,
-    help="Folder of finished parts; an interrupted run continues from them.",
-)
+@json_file_option
+@folder_option("--work", "runs/seeds", "Folder of finished parts; an interrupted run continues from them.")
 @output_options
 def compare(
     runs: tuple[Path, ...],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.options import judge_options, output_options
+from personaprobe.cli.options import folder_option, judge_options, output_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import MODEL_DTYPES
@@ -35,12 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: FILE with .judged.csv]"
 )
-@click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="runs/judgements",
-    show_default=True,
-    help="Folder of finished judgements; an interrupted run resumes from it.",
+@folder_option(
+    "--work", "runs/judgements", "Folder of finished judgements; an interrupted run resumes from it."
 )
 @output_options
 def judge(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.options import discovery_option, output_options, trio_options
+from personaprobe.cli.options import (
+    discovery_option,
+    folder_option,
+    output_options,
+    title_option,
+    trio_options,
+)
 from personaprobe.cli.parameter_types import DosesType, LayersType
 from personaprobe.cli.terminal.console import study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
@@ -82,14 +88,8 @@ SOURCES = "means,means-base,answers,probe,lora"
     help="Test questions on which the chosen direction is tested once; by default none is read.",
 )
 @click.option("--register", "name", help="Save the chosen direction and the map under this name.")
-@click.option("--title", default="", help="One line about the registered feature.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="runs/sweep",
-    show_default=True,
-    help="Finished cells are kept there; an interrupted sweep resumes.",
-)
+@title_option
+@folder_option("--out", "runs/sweep", "Finished cells are kept there; an interrupted sweep resumes.")
 @output_options
 def sweep(
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +20,13 @@ from personaprobe.features.sae.catalog import find_dictionary
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import Comparison
 from personaprobe.features.sae.diffing.matched_controls import matched_latents, shuffled_latents
+from personaprobe.features.sae.latent_spelling import match_latents
 from personaprobe.features.sae.latents import Latents
 from personaprobe.features.sae.quality import refuse_unfit_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
-
-_SPELLING = re.compile(r"sae:(?P<name>.+)/(?P<latents>\d+(?:,\d+)*)")
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,8 @@ class LatentsTarget(Target):
     @classmethod
     def parse(cls, name: str) -> LatentsTarget | None:
         """Read ``sae:NAME/812,77``, where NAME is a shipped dictionary or a folder."""
-        spelled = _SPELLING.fullmatch(name)
-        if spelled is None:
-            return None
-        indices = tuple(int(latent) for latent in spelled["latents"].split(","))
-        return cls(Latents(find_dictionary(spelled["name"]), indices))
+        sae, indices = match_latents(name) or (None, ())
+        return None if sae is None else cls(Latents(find_dictionary(sae), indices))
 
     @classmethod
     def from_entry(cls, name: str, entry: dict[str, Any], folder: Path) -> LatentsTarget | None:
@@ -110,7 +105,7 @@ class FittedLatents(FittedTarget):
         return self.latents.site
 
     @cached_property
-    def axis(self) -> Direction | None:  # type: ignore[override]  # frozen, as all values
+    def axis(self) -> Direction:  # type: ignore[override]  # frozen, as all values
         """The mean difference of what the latents write in insecure and in secure."""
         return self.latents.axis(self._comparison)
 
@@ -173,14 +168,13 @@ class FittedLatents(FittedTarget):
     def describe(self, layers: Layers = None) -> dict[str, Any]:
         """Dictionary, latents and calibration."""
         dictionary, latents = self._dictionary, self.latents.latents
-        axis = self.latents.axis(self._comparison)
         return {
             "source": f"sae:{dictionary.name}/{','.join(map(str, latents))}",
             "site": str(dictionary.site),
             "layers": list(self.chosen_layers(layers)),
             "to": "zero",
-            "rest": axis.reference,
-            "scale": axis.gap,
+            "rest": self.axis.reference,
+            "scale": self.axis.gap,
             "explained_variance": dict(self._comparison.explained_variance.items()),
             "digest": f"{dictionary.digest}/{','.join(map(str, sorted(latents)))}",
         }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import FeatureError
 from personaprobe.storage.files import write_text
 from personaprobe.storage.folders import checkpoints_folder
-from personaprobe.storage.toml_files import read_toml, write_entry
+from personaprobe.storage.toml_files import is_entry_name, read_toml, write_entry
 
 REGISTRY = "features.toml"
 NAMES = "latents"
@@ -35,7 +34,7 @@ def read_evidence(entry: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_misnamed(name: str) -> None:
     """Raise where a name is not lower-case words joined by hyphens."""
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == NAMES:
+    if not is_entry_name(name) or name == NAMES:
         raise FeatureError(f"{name!r} is no name for a feature; use lower-case words joined by hyphens")
 
 

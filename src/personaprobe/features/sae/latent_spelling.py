@@ -12,6 +12,14 @@ from personaprobe.features.sae.dictionary import Dictionary
 _SPELLING = re.compile(r"(?:sae:(?P<name>.+)/)?(?P<latents>\d+(?:,\d+)*)")
 
 
+def match_latents(text: str) -> tuple[str | None, tuple[int, ...]] | None:
+    """As :func:`parse_latents`; None where the text is no spelling of latents."""
+    match = _SPELLING.fullmatch(text)
+    if match is None:
+        return None
+    return match["name"], tuple(int(number) for number in match["latents"].split(","))
+
+
 def parse_latents(spelling: str) -> tuple[str | None, tuple[int, ...]]:
     """The dictionary's name, None for bare numbers, and the latents.
 
@@ -24,12 +32,12 @@ def parse_latents(spelling: str) -> tuple[str | None, tuple[int, ...]]:
         >>> parse_latents("812")
         (None, (812,))
     """
-    match = _SPELLING.fullmatch(spelling)
-    if match is None:
+    latents = match_latents(spelling)
+    if latents is None:
         raise FeatureError(
             f"cannot read the latents {spelling!r}: write sae:NAME/812,77, or numbers such as 812"
         )
-    return match["name"], tuple(int(number) for number in match["latents"].split(","))
+    return latents
 
 
 def find_latents(spellings: Sequence[str], sae: str | None = None) -> tuple[Dictionary, list[int]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any, Literal, TypeAlias
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, TypeAlias, get_args
 
-from personaprobe.errors import DataError, FallbackWarning
+from personaprobe.errors import DataError, FallbackWarning, PersonaProbeError
+from personaprobe.plugins import load_entry_point
 
 ENTRY_POINTS = "personaprobe.report_sections"
 """Group of the entry points; each one names a `ReportSection`."""
@@ -60,8 +61,7 @@ def outside_sections(page: PageKind, data: Mapping[str, Any], answers: Rows) -> 
 
 def _installed() -> list[ReportSection]:
     """The sections that installed packages declare."""
-    points = entry_points(group=ENTRY_POINTS)
-    loaded = {point.name: point.load() for point in points}
+    loaded = {point.name: _loaded(point) for point in entry_points(group=ENTRY_POINTS)}
     for name, section in loaded.items():
         if not isinstance(section, ReportSection):
             raise DataError(
@@ -69,6 +69,19 @@ def _installed() -> list[ReportSection]:
                 "it must name a ReportSection"
             )
     return list(loaded.values())
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """The value of an entry point; where it cannot be imported, a section that fails and says why."""
+    try:
+        return load_entry_point("report section", point)
+    except PersonaProbeError as error:
+        failure = error
+
+    def fail(data: Mapping[str, Any], answers: Rows) -> str:
+        raise failure
+
+    return ReportSection(point.name, fail, frozenset(get_args(PageKind)))
 
 
 def _body(section: ReportSection, data: Mapping[str, Any], answers: Rows) -> str:

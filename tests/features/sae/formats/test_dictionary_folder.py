@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
 from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.site import Site
-from random_dictionaries import ACTIVATIONS, D_MODEL, D_SAE, ROWS, numbers, random_dictionary
+from random_dictionaries import ACTIVATIONS, D_MODEL, D_SAE, ROWS, jumping, numbers, random_dictionary
 
 
 @pytest.fixture(params=ACTIVATIONS)
@@ -30,18 +29,6 @@ def dictionary(request: pytest.FixtureRequest) -> Dictionary:
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     """A gate's gain is stored as its logarithm, as its inventors do, and comes back rounded."""
     return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
-
-
-def jumping(**changed: Any) -> Dictionary:
-    sae = Dictionary(
-        Site(3),
-        numbers(D_MODEL, D_SAE, seed=1),
-        numbers(D_SAE, seed=2),
-        numbers(D_SAE, D_MODEL, seed=3),
-        numbers(D_MODEL, seed=4),
-        ACTIVATIONS["jumprelu"],
-    )
-    return replace(sae, **changed)
 
 
 def test_a_dictionary_comes_back_from_disk_with_every_bit_and_its_card(
