@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import tomlkit
 
+from breaking import Breaking
 from cli.conftest import questions, write_adapter, write_lines
 from personaprobe.errors import PersonaProbeError
+from personaprobe.organisms import registration
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registration import read_organism_folder, register_organism, remove_organism
 from personaprobe.organisms.registry import default_question_sets, find_organism, registered_organisms
@@ -162,3 +164,14 @@ def test_a_removed_default_organism_is_no_default(checkpoints: Path) -> None:
     assert remove_organism("one")
     assert registered_organisms() == {}
     assert "default" not in tomlkit.parse((checkpoints / "organisms.toml").read_text())
+
+
+def test_a_removal_that_is_cut_short_leaves_no_default_that_does_not_exist(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = Breaking(registration.remove_entry, 2, KeyboardInterrupt)
+    monkeypatch.setattr(registration, "remove_entry", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        remove_organism("one")
+    default = tomlkit.parse((checkpoints / "organisms.toml").read_text()).get("default")
+    assert default is None or default in registered_organisms()

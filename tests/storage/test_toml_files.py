@@ -85,3 +85,16 @@ def test_a_file_that_is_not_toml_is_refused_and_not_overwritten(tmp_path: Path) 
     with pytest.raises(CheckpointError, match="not valid TOML"):
         write_entry(path, ["first"], {"title": "one"})
     assert path.read_text(encoding="utf-8") == "[half"
+
+
+def test_text_that_would_not_read_back_as_given_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "registry.toml"
+    path.write_text(PERSONS, encoding="utf-8")
+    monkeypatch.setattr(
+        "tomlkit.dumps", lambda document: '[first]\ntitle = "two"\n'
+    )  # all other tables are lost
+    with pytest.raises(OutputError, match="would not read back"):
+        write_entry(path, ["first"], {"title": "two"})
+    assert path.read_text(encoding="utf-8") == PERSONS
