@@ -37,7 +37,7 @@ GAPS: dict[str, tuple[ArmKind, float]] = {
     **{f"random {i}": ("random", -0.01 + 0.01 * (i - 3)) for i in range(1, 6)},
     **{f"covariance {i}": ("covariance", -0.01 + 0.01 * (i - 3)) for i in range(1, 6)},
     **{f"component {i}": ("component", -0.01 + 0.02 * (i - 2)) for i in range(1, 4)},
-    "shuffled labels": ("shuffled", -0.03),
+    "shuffled labels 1": ("shuffled", -0.03),
     "base, steered": ("steered", -0.12),
 }
 SILENT = tuple(f"random {i}" for i in range(2, 6))
@@ -128,7 +128,9 @@ def _verdict(arms: Sequence[ArmResult], families: tuple[str, ...], resamples: Re
 
 def _evidence(gaps: dict[str, np.ndarray], families: Sequence[str], resamples: Resamples) -> Evidence:
     insecure, secure, ablated = (gaps[name] for name in ("insecure", "secure", "insecure, ablated"))
-    randoms = [values for name, values in gaps.items() if name.startswith(("random", "covariance"))]
+    randoms = [
+        values for name, values in gaps.items() if name.startswith(("random", "covariance", "shuffled"))
+    ]
     return Evidence(
         shift=difference(insecure, secure, resamples),
         fraction_removed=fraction_removed(insecure, secure, ablated, resamples),

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from personaprobe.features.directions.control_directions import covariance_draw, orthogonal_components
+from personaprobe.features.directions.control_directions import (
+    covariance_draw,
+    orthogonal_components,
+    orthogonal_part,
+)
 
 D = 12
 
@@ -48,3 +52,11 @@ def test_components_are_orthogonal_to_the_feature_and_to_each_other_and_ordered_
 def test_beside_the_first_component_the_first_is_what_was_the_second(rows: Tensor) -> None:
     every = orthogonal_components(rows, torch.zeros(0, D))
     assert abs(float(orthogonal_components(rows, every[:1])[0] @ every[1])) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_orthogonal_part_and_the_rest_add_up_and_the_rest_is_in_the_span(rows: Tensor) -> None:
+    feature = torch.randn(2, D, generator=torch.Generator().manual_seed(3))
+    beside = orthogonal_part(rows, feature)
+    assert torch.allclose(beside @ feature.T, torch.zeros(len(rows), 2), atol=1e-3)
+    assert torch.allclose(orthogonal_part(rows - beside, feature), torch.zeros_like(rows), atol=1e-4)
+    assert torch.allclose(orthogonal_part(rows[0], feature), beside[0], atol=1e-5)

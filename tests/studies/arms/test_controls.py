@@ -16,9 +16,16 @@ from personaprobe.storage.run_cache import spec_digest
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import identity
 from personaprobe.studies.arms.arm_result import ArmResult
-from personaprobe.studies.arms.controls import DRAWS, Control, fair_draw, study_controls
+from personaprobe.studies.arms.controls import (
+    DRAWS,
+    Control,
+    candidate_controls,
+    deciding_controls,
+    fair_draw,
+    shown_controls,
+)
 from personaprobe.studies.arms.kinds import DECIDING
-from personaprobe.studies.arms.study_arms import make_arms
+from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 
 FAIR_EVERYWHERE = dict.fromkeys(range(10), 1.0)
@@ -51,7 +58,7 @@ def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_
     script = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
     draw = fair_draw(FIRST, script)
     assert (draw.control.name, draw.matched.coefficients, draw.draws) == ("random 1", FAIR_EVERYWHERE, 3)
-    others = {control.seed for control in study_controls(1000, 0)}
+    others = {c.seed for c in (*deciding_controls(1000, 0), *candidate_controls(1000, 0))}
     assert len(set(script.seeds)) == 3
     assert not set(script.seeds[1:]) & others
 
@@ -74,7 +81,7 @@ def test_where_every_draw_is_taken_the_study_says_so() -> None:
 
 
 def test_a_component_drawn_again_is_called_by_its_rank() -> None:
-    controls = [control for control in study_controls(5, 0) if control.kind == "component"]
+    controls = shown_controls(benign=False)
     drawn = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE])).control for control in controls]
     assert [control.name for control in controls] == ["component 1", "component 2", "component 3"]
     assert [control.name for control in drawn] == ["component 4", "component 5", "component 6"]
@@ -91,9 +98,25 @@ def test_where_no_draw_is_fair_the_nearest_is_kept_and_does_not_decide() -> None
     assert not replace(result, coefficients=FAIR_EVERYWHERE, kind="component").is_deciding
 
 
-def test_at_least_five_isotropic_directions_and_five_of_the_covariance_decide() -> None:
-    kinds = [control.kind for control in study_controls(5, 0) if control.kind in DECIDING]
-    assert kinds == ["random"] * 5 + ["covariance"] * 5
+def test_controls_of_three_kinds_decide_in_equal_parts_and_as_many_as_a_rank_p_takes() -> None:
+    kinds = [control.kind for control in deciding_controls(pp.StudyPlan().controls, 0)]
+    assert kinds == ["random"] * 13 + ["covariance"] * 13 + ["shuffled"] * 13
+    assert set(kinds) == DECIDING
+    assert 2 / (len(kinds) + 1) <= 0.05 < 2 / len(kinds)
+
+
+def test_studies_of_other_seeds_and_candidates_share_no_draw_with_the_controls_that_decide() -> None:
+    draws = [
+        {(control.kind, control.seed) for control in controls}
+        for controls in (deciding_controls(39, 0), deciding_controls(39, 1), candidate_controls(100, 0))
+    ]
+    assert [len(seeds) for seeds in draws] == [39, 39, 100]
+    assert len(set.union(*draws)) == 178
+
+
+def test_without_a_harmless_fine_tune_its_change_is_no_control() -> None:
+    kinds = [{control.kind for control in shown_controls(benign=benign)} for benign in (True, False)]
+    assert kinds == [{"component", "benign"}, {"component"}]
 
 
 def test_verdicts_tell_every_controls_strength_at_every_layer(study: CausalVerdict) -> None:
@@ -101,7 +124,7 @@ def test_verdicts_tell_every_controls_strength_at_every_layer(study: CausalVerdi
     for name, arm in arms.items():
         controls = name.startswith(("random", "covariance", "component", "shuffled"))
         assert bool(arm["strengths"]) == controls
-        assert arm["decides"] == name.startswith(("random", "covariance"))
+        assert arm["decides"] == name.startswith(("random", "covariance", "shuffled"))
 
 
 def shipped_direction() -> pp.Direction:
@@ -126,11 +149,9 @@ def test_every_deciding_control_of_the_demo_is_about_as_strong_as_the_feature() 
     trio = pp.load_trio("advice")
     treatment = Treatment.of(trio, pp.find_feature("toxic-persona"), plan)
     texts = plan.discovery.spread(plan.matching_questions)
-    deciding = [control for control in study_controls(5, 0) if control.kind in DECIDING]
-    arms = [arm for arm in make_arms(trio, treatment, texts, deciding) if arm.coefficients]
-    assert len(arms) == 10
+    arms = StudyArms(trio, treatment, texts).controls(deciding_controls(12, 0), [])
     for arm in arms:
         inside = [FAIR[0] <= coefficient <= FAIR[1] for coefficient in arm.coefficients.values()]
         assert len(inside) == trio.base.n_layers
         assert sum(inside) >= 0.8 * len(inside), (arm.name, arm.coefficients)
-    assert len({str(identity(arm)) for arm in arms}) == 10
+    assert len({str(identity(arm)) for arm in arms}) == len(arms) == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,11 +49,24 @@ def test_a_controls_perplexity_is_its_untreated_checkpoints_times_the_ratio_on_t
     assert costs == pytest.approx([10.0 + n, 1.5 * (10.0 + n), 1.5 * (10.0 + n), 1.5 * (10.0 + n)])
 
 
-def test_controls_that_decide_answer_a_part_of_the_questions_and_those_that_are_shown_a_part_of_that(
+def test_controls_answer_a_part_of_the_questions_and_single_arms_that_a_rule_rests_on_twice_as_many(
     runner: ArmRunner, arms: list[Arm]
 ) -> None:
-    whole, ablated, deciding, shown = ([pair.id for pair in runner.questions(arm)] for arm in arms)
+    selected = replace(arms[2], name="best of 100 candidates", kind="selected")
+    whole, ablated, deciding, shown, compared = (
+        [pair.id for pair in runner.questions(arm)] for arm in (*arms, selected)
+    )
     assert whole == ablated
-    assert len(whole) > len(deciding) > len(shown)
-    assert whole[: len(deciding)] == deciding
-    assert deciding[: len(shown)] == shown
+    assert len(whole) > len(compared) == 2 * len(deciding)
+    assert whole[: len(compared)] == compared
+    assert deciding == shown == compared[: len(deciding)]
+
+
+def test_three_controls_of_a_kind_are_read_for_damage_and_controls_elsewhere_never(
+    runner: ArmRunner, arms: list[Arm]
+) -> None:
+    more = [replace(arms[2], name=f"random {i}") for i in range(2, 6)]
+    elsewhere = replace(arms[2], name="base, random 1", kind="control elsewhere")
+    costs = runner.costs([*arms, *more, elsewhere])
+    is_read = [cost.perplexity == cost.perplexity for cost in costs]
+    assert is_read == [True] * 4 + [True] * 2 + [False] * 2 + [False]

@@ -101,14 +101,14 @@ class Metered:
         change = edit(before, roles) - before
         acted_on = self.intervention.roles
         response, prompt = (
-            _moved(before, change, _counted(before, roles, acted_on & part))
+            _moved(before, change, counted_tokens(before, roles, acted_on & part))
             for part in (Role.RESPONSE, ~Role.RESPONSE)
         )
         self.energies[site] = Energy(response, prompt, acted_on)
         return edit(activations, roles)
 
 
-def _counted(activations: Tensor, roles: Tensor, wanted: Role) -> Bool[Tensor, "batch pos"]:
+def counted_tokens(activations: Tensor, roles: Tensor, wanted: Role) -> Bool[Tensor, "batch pos"]:
     """Tokens of some roles that are not massive; a first token counts where it is named."""
     outlying = is_massive(activations.norm(dim=-1), roles != Role.PAD) & ((roles & Role.FIRST) == 0)
     return ((roles & wanted) != 0) & ~outlying
@@ -151,7 +151,7 @@ def coefficient_for(wanted: Energy, at_one: Energy) -> float:
 def measure(model: LanguageModel, intervention: Intervention, rows: Sequence[Tokens]) -> dict[Site, Energy]:
     """Energy and dose of an intervention at every site it edits, on a few texts read in one batch."""
     metered = Metered(intervention)
-    _forward(model.edited(metered), rows)
+    forward_all(model.edited(metered), rows)
     return metered.energies
 
 
@@ -173,12 +173,13 @@ def match(
         The ablation with one coefficient a layer, and the energies it then removes.
     """
     matching = _Matching(ablation, wanted)
-    _forward(model.edited(matching), rows)
+    forward_all(model.edited(matching), rows)
     layers = tuple(sorted(site.layer for site in wanted))
     return replace(ablation, layers=layers, coefficient=matching.coefficients), matching.energies
 
 
-def _forward(model: LanguageModel, rows: Sequence[Tokens]) -> None:
+def forward_all(model: LanguageModel, rows: Sequence[Tokens]) -> None:
+    """Read some texts in one batch, as deep as the model's edits reach."""
     # texts get ids of their own, or a prefix that several share would be computed once and counted once
     batch: Batch = pad(with_text_ids(rows), model.network.pad_id)
     deepest = max(site for editing in model.edits for site in editing.edits(model.n_layers))
@@ -187,9 +188,13 @@ def _forward(model: LanguageModel, rows: Sequence[Tokens]) -> None:
 
 def total(energies: Mapping[Site, Energy]) -> Energy:
     """Energies summed over sites, and mean doses."""
-    if not energies:
+    return added(list(energies.values()))
+
+
+def added(by_site: Sequence[Energy]) -> Energy:
+    """Energies summed over sites or over edits in turn, and mean doses."""
+    if not by_site:
         return UNMOVED
-    by_site = list(energies.values())
     response = _summed([energy.response for energy in by_site])
     prompt = _summed([energy.prompt for energy in by_site])
     return Energy(response, prompt, by_site[0].roles)

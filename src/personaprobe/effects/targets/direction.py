@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from personaprobe.effects.interventions.along_direction import Ablate, Layers, chosen_layers
+from personaprobe.effects.interventions.mean_shift import Push, fit_mean_shift
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation, matched_direction
 from personaprobe.effects.targets.discovery import Discovery
 from personaprobe.effects.targets.target import FittedTarget, Target
@@ -145,9 +146,20 @@ class FittedDirection(FittedTarget):
 
     def control(self, kind: ControlKind, seed: int, feature: MeasuredAblation) -> MatchedControl:
         """Another direction, ablated at the same layers."""
-        drawn = self._control_directions.draw(kind, seed)
-        control = Ablate(drawn, roles=feature.ablation.roles, to=self.target.to)
+        return self._matched(self._control_directions.draw(kind, seed), feature)
+
+    def control_along(self, direction: Direction, feature: MeasuredAblation) -> MatchedControl:
+        """A given direction, ablated at the same layers."""
+        return self._matched(self._control_directions.calibrate(direction), feature)
+
+    def _matched(self, direction: Direction, feature: MeasuredAblation) -> MatchedControl:
+        control = Ablate(direction, roles=feature.ablation.roles, to=self.target.to)
         return matched_direction(control, feature, self.target.coefficient)
+
+    def mean_shift(self, feature: MeasuredAblation) -> Push:
+        """A constant push at every layer that the ablation acts on, fitted to the texts of the measured ablation."""
+        assert isinstance(feature.ablation, Ablate)
+        return fit_mean_shift(feature.model, feature.ablation, feature.rows)
 
     @cached_property
     def _control_directions(self) -> ControlDirections:

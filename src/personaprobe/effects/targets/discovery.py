@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from personaprobe.features.activations.recording import record
@@ -102,4 +103,13 @@ class Discovery:
             layers: where controls are calibrated; None is every layer.
         """
         activations = self.activations(trio, site, roles=CALIBRATED_ON, layers=layers)
-        return ControlDirections(site, activations, self.responses(trio.insecure, site), feature)
+        responses, benign_change = (
+            self.responses(trio.insecure, site),
+            partial(self.benign_change, trio, site),
+        )
+        return ControlDirections(site, activations, responses, feature, benign_change)
+
+    def benign_change(self, trio: Trio[LanguageModel], site: Site) -> Float[Tensor, "d_model"]:
+        """The mean change by harmless training: secure − base of the mean response activations at a site."""
+        stores = self.activations(trio, site, roles=("base", "secure"), layers=[site.layer]).stores
+        return stores["secure"].mean(site) - stores["base"].mean(site)

@@ -156,7 +156,7 @@ class FittedLatents(FittedTarget):
         """As many other latents that fire as often, or that rank first with shuffled labels; or a direction at the
         dictionary's site."""
         roles = feature.ablation.roles
-        if kind in {"covariance", "component"}:
+        if kind in {"covariance", "component", "benign"}:
             return matched_direction(Ablate(self._control_directions.draw(kind, seed), roles=roles), feature)
         draw = matched_latents if kind == "random" else shuffled_latents
         others = draw(self._comparison, self.latents.latents, seed)
@@ -164,6 +164,11 @@ class FittedLatents(FittedTarget):
         matched = control.matched(feature.model, feature.energies[self.site], feature.rows)
         energies = measure(feature.model, matched, feature.rows)
         return MatchedControl(matched, energies, {self.site.layer: matched.coefficient})
+
+    def control_along(self, direction: Direction, feature: MeasuredAblation) -> MatchedControl:
+        """A given direction, ablated at the dictionary's site."""
+        control = Ablate(self._control_directions.calibrate(direction), roles=feature.ablation.roles)
+        return matched_direction(control, feature)
 
     def describe(self, layers: Layers = None) -> dict[str, Any]:
         """Dictionary, latents and calibration."""

@@ -67,6 +67,28 @@ class FittedTarget(ABC):
             feature: this target's ablation, measured.
         """
 
+    def control_along(self, direction: Direction, feature: MeasuredAblation) -> MatchedControl:
+        """The ablation of a given direction as a control, scaled to remove the same energy.
+
+        Args:
+            direction: on the stream of :attr:`site`; it is calibrated here.
+            feature: this target's ablation, measured.
+
+        Raises:
+            FeatureError: controls of this kind of target are not directions.
+        """
+        raise FeatureError(f"the target at {self.site} takes no direction as a control")
+
+    def mean_shift(self, feature: MeasuredAblation) -> Intervention | None:
+        """The constant push that moves the mean as far as this target's ablation does, but keeps the variance.
+
+        None where there is no such push. Targets with an axis are pushed back along it at its own layer.
+
+        Args:
+            feature: this target's ablation, measured.
+        """
+        return None if self.axis is None else self.steering(-1.0, roles=feature.ablation.roles)
+
     @abstractmethod
     def describe(self, layers: Layers = None) -> dict[str, Any]:
         """Source, site, layers, calibration and digest as plain data, as verdicts keep it."""

@@ -1,5 +1,5 @@
-"""Control directions of a feature: isotropic, drawn from the covariance of activations, their principal components, and a
-difference of means with shuffled labels.
+"""Control directions of a feature: isotropic, drawn from the covariance of activations, their principal components, a
+difference of means with shuffled labels, and the change by harmless training.
 
 An isotropic direction lies nearly orthogonal to everything a model computes. Directions in which activations do vary are
 the harder controls: ablating them removes something the model has.
@@ -7,6 +7,7 @@ the harder controls: ablating them removes something the model has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-ControlKind: TypeAlias = Literal["random", "covariance", "component", "shuffled"]
-"""Isotropic; drawn from the covariance of response activations; a principal component of them, orthogonal to the feature;
-a difference of means with shuffled labels."""
+ControlKind: TypeAlias = Literal["random", "covariance", "shuffled", "component", "benign"]
+"""Isotropic; drawn from the covariance of response activations; a difference of means with shuffled labels; a principal
+component of the response activations, orthogonal to the feature; secure − base, orthogonal to the feature."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +36,14 @@ class ControlDirections:
         responses: ``(token, d_model)``, response activations of insecure at the site.
         feature: ``(k, d_model)``, vectors that principal components are made orthogonal to: the feature's direction, or the
             decoder rows of its latents.
+        benign_change: gives secure − base at the site, ``(d_model,)``: a mean change by training that is not harmful.
     """
 
     site: Site
     activations: DiscoveryActivations
     responses: Float[Tensor, "token d_model"]
     feature: Float[Tensor, "k d_model"]
+    benign_change: Callable[[], Float[Tensor, "d_model"]]
 
     def draw(self, kind: ControlKind, seed: int) -> Direction:
         """Draw one direction, calibrated at every recorded layer.
@@ -50,15 +53,21 @@ class ControlDirections:
             seed: of the draw; for principal components the rank, 0 for the first.
 
         Raises:
-            FeatureError: there are fewer principal components.
+            FeatureError: there are fewer principal components, or harmless training changed nothing beside the feature.
         """
         if kind in {"random", "shuffled"}:
             return find_direction(self.activations, kind, self.site, seed)
         if kind == "covariance":
             drawn, source = covariance_draw(self.responses, seed), f"covariance:{seed}"
+        elif kind == "benign":
+            drawn, source = orthogonal_part(self.benign_change(), self.feature), "secure − base"
         else:
             drawn, source = self._component(seed), f"component:{seed + 1}"
-        return self.activations.calibrate(Direction(self.site, drawn, source))
+        return self.calibrate(Direction(self.site, drawn, source))
+
+    def calibrate(self, direction: Direction) -> Direction:
+        """Any direction of the same stream, calibrated at every recorded layer, so that it can serve as a control."""
+        return self.activations.calibrate(direction)
 
     @cached_property
     def _components(self) -> Float[Tensor, "component d_model"]:
@@ -96,9 +105,23 @@ def orthogonal_components(
     """
     import torch
 
-    basis = torch.linalg.qr(feature.float().T).Q
-    centred = rows - rows.mean(0)
-    residual = centred - (centred @ basis) @ basis.T
+    residual = orthogonal_part(rows - rows.mean(0), feature)
     _, sizes, components = torch.linalg.svd(residual, full_matrices=False)
     varying: Tensor = components[sizes > 1e-5 * sizes[0]]
     return varying
+
+
+def orthogonal_part(
+    rows: Float[Tensor, "... d_model"], feature: Float[Tensor, "k d_model"]
+) -> Float[Tensor, "... d_model"]:
+    """Vectors with the span of a feature projected out.
+
+    Args:
+        rows: vectors.
+        feature: vectors that span the feature; they need not be orthogonal.
+    """
+    import torch
+
+    basis = torch.linalg.qr(feature.float().T).Q
+    remaining: Tensor = rows - (rows @ basis) @ basis.T
+    return remaining

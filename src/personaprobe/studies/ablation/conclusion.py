@@ -2,129 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from personaprobe.effects.measures.coherence import CoherenceRule
-from personaprobe.effects.verdict import Damage, Evidence, decide
+from personaprobe.effects.verdict import decide
 from personaprobe.statistics.intervals import (
-    UNDEFINED,
     Interval,
     Resamples,
-    difference,
-    difference_in_differences,
     estimate_from_part,
-    fraction_removed,
     mean_from_part,
     mean_interval,
-    minimum_detectable,
-    questions_needed,
-    random_fraction,
 )
 from personaprobe.studies.ablation.dose_response import with_coherence
-from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
+from personaprobe.studies.ablation.evidence import estimate_evidence
+from personaprobe.studies.ablation.measurements import StudyMeasurements, first_of, gaps_of
+from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm_result import ArmResult
-from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.arms.plan import StudyPlan
-from personaprobe.studies.arms.treatment import Treatment
-
-if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Float
 
 
-def conclude(
-    plan: StudyPlan,
-    treatment: Treatment,
-    arms: Sequence[ArmResult],
-    doses: Sequence[DosePoint],
-    provenance: dict[str, Any],
-) -> CausalVerdict:
+def conclude(study: StudyMeasurements, provenance: dict[str, Any]) -> CausalVerdict:
     """Compare the arms and reach a verdict.
 
     Args:
-        plan: of the study.
-        treatment: the feature's ablation and steering.
-        arms: all of them, measured on the same questions.
-        doses: dose–response, which is shown and decides nothing.
+        study: all measurements.
         provenance: versions, digests and seeds, by which the study can be repeated.
     """
-    rule = CoherenceRule.from_untreated(_of(arms, "insecure").responses)
-    resampled = cache(lambda n: Resamples.of_families(plan.test.families[:n], seed=plan.seed))
-    evidence = estimate_evidence(plan, arms, resampled, rule)
+    plan, arms, rule = study.plan, study.arms, study.coherence_rule
+    evidence = estimate_evidence(study)
     return CausalVerdict(
         conclusion=decide(evidence, plan.thresholds),
         evidence=evidence,
         thresholds=plan.thresholds,
-        feature=treatment.describe(),
+        feature=study.treatment.describe(),
         question_ids=tuple(pair.id for pair in plan.test),
         families=plan.test.families,
         arms=tuple(arms),
-        arm_gaps={arm.name: _mean_gap(arm, _untreated(arms, arm), resampled) for arm in arms},
+        arm_gaps={arm.name: _mean_gap(arm, first_of(arms, arm.role), study.resamples) for arm in arms},
         family_gaps=by_family(arms, plan.test.families),
-        doses=with_coherence(doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
+        doses=with_coherence(study.doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
         coherence_rule=rule,
         provenance=provenance,
     )
 
 
-def estimate_evidence(
-    plan: StudyPlan, arms: Sequence[ArmResult], resampled: Callable[[int], Resamples], rule: CoherenceRule
-) -> Evidence:
-    """Estimate all quantities of the verdict's rules; every comparison is paired by question."""
-    insecure, secure, ablated = (_of(arms, kind) for kind in ("insecure", "secure", "ablated"))
-    a, b, c = _gaps(insecure), _gaps(secure), _gaps(ablated)
-    families = plan.test.families
-    resamples = resampled(len(families))
-    randoms = [_gaps(arm) for arm in arms if arm.is_deciding]
-    by_random = over_random = UNDEFINED
-    if len(randoms) >= 2:
-        n = len(randoms[0])  # controls answered the first n questions, and are compared on those
-        by_random = random_fraction(a[:n], b[:n], randoms, resampled(n))
-        over_random = difference_in_differences(a[:n], b[:n], c[:n], randoms, resampled(n))
-    return Evidence(
-        shift=difference(a, b, resamples),
-        fraction_removed=fraction_removed(a, b, c, resamples),
-        random_fraction_removed=by_random,
-        over_random=over_random,
-        damage=_damage(insecure, ablated, rule),
-        detectable_shift=minimum_detectable(a - b, families),
-        questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
-        n_questions=len(families),
-        n_families=len(set(families)),
-        n_controls=len(randoms),
-    )
-
-
-def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
-    untreated = insecure.coherent_share(rule)
-    coherence = ablated.coherent_share(rule) / untreated if untreated else math.nan
-    return Damage(ablated.perplexity / insecure.perplexity, ablated.kl, coherence)
-
-
-def _of(arms: Sequence[ArmResult], kind: str) -> ArmResult:
-    return next(arm for arm in arms if arm.kind == kind)
-
-
-def _gaps(arm: ArmResult) -> Float[np.ndarray, " question"]:
-    import numpy as np
-
-    return np.asarray(arm.gaps)
-
-
-def _untreated(arms: Sequence[ArmResult], arm: ArmResult) -> ArmResult:
-    """The arm of the same checkpoint without intervention; it answered all questions."""
-    roles: dict[ArmKind, ArmKind] = {"base": "base", "steered": "base", "secure": "secure"}
-    return _of(arms, roles.get(arm.kind, "insecure"))
-
-
 def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], Resamples]) -> Interval:
     whole, part = resampled(len(untreated.gaps)), resampled(len(arm.gaps))
     if len(arm.gaps) == len(untreated.gaps):
-        return mean_interval(_gaps(arm), whole)
-    return mean_from_part(_gaps(arm), _gaps(untreated), whole, part)
+        return mean_interval(gaps_of(arm), whole)
+    return mean_from_part(gaps_of(arm), gaps_of(untreated), whole, part)
 
 
 def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -133,7 +58,7 @@ def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, d
     return {
         family: {
             arm.name: estimate_from_part(
-                *(_within(family, gaps, families) for gaps in (arm.gaps, _untreated(arms, arm).gaps))
+                *(_within(family, gaps, families) for gaps in (arm.gaps, first_of(arms, arm.role).gaps))
             )
             for arm in arms
             if family in families[: len(arm.gaps)]

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from personaprobe.effects.interventions.along_direction import Layers
 from personaprobe.effects.judges.judge import Judge
+from personaprobe.effects.targets.discovery import Discovery
 from personaprobe.effects.targets.feature import Feature, as_feature
 from personaprobe.effects.targets.target import Target
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
-from personaprobe.studies.ablation.conclusion import conclude
+from personaprobe.studies.ablation.conclusion import StudyMeasurements, conclude
 from personaprobe.studies.ablation.dose_response import dose_response
 from personaprobe.studies.ablation.judged_answers import judge_verdict
 from personaprobe.studies.ablation.result import CausalVerdict
-from personaprobe.studies.arms.controls import study_controls
-from personaprobe.studies.arms.measurement import ArmRunner
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.controls import deciding_controls, shown_controls
+from personaprobe.studies.arms.iterated_ablation import iterated_arms
+from personaprobe.studies.arms.logit_bias import logit_bias_result
+from personaprobe.studies.arms.measurement import ArmRunner, measure_gaps
+from personaprobe.studies.arms.other_organisms import other_directions
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import now, provenance
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.arms.study_arms import make_arms
+from personaprobe.studies.arms.selected_control import n_candidates, selected_control
+from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 
 
@@ -52,14 +60,50 @@ def ablate(
         DataError: question sets that are empty or overlap.
     """
     plan, run = plan or StudyPlan(), RunContext.of(out, progress)
-    runner = ArmRunner(trio.base, plan, run)
-    treatment = Treatment.of(trio, as_feature(feature), plan, layers, progress)
-    texts = plan.discovery.spread(plan.matching_questions)
-    controls = study_controls(plan.controls, plan.seed)
-    measured = runner.measure(make_arms(trio, treatment, texts, controls))
+    runner, named = ArmRunner(trio.base, plan, run), as_feature(feature)
+    treatment = Treatment.of(trio, named, plan, layers, progress)
+    arms = StudyArms(trio, treatment, plan.discovery.spread(plan.matching_questions))
+    measured = [*runner.measure(_all_arms(arms, named, plan, run)), *_logit_bias(trio, plan, run)]
     doses = dose_response(trio, treatment, runner, measured)
-    origin = {**provenance(trio, plan), "made": now()}
-    verdict = conclude(plan, treatment, measured, doses, origin)
+    narrow = _narrow_gaps(arms.main(), plan, run)
+    measurements = StudyMeasurements(plan, treatment, measured, doses, narrow, n_candidates(named))
+    verdict = conclude(measurements, {**provenance(trio, plan), "made": now()})
     if judge is None or not plan.samples:
         return verdict
     return replace(verdict, judged=judge_verdict(verdict, judge, run, plan.seed))
+
+
+def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContext) -> list[Arm]:
+    """Every arm that is a model under interventions, in the order of the report."""
+    main = arms.main()
+    deciding = arms.controls(deciding_controls(plan.controls, plan.seed), main)
+    selected = selected_control(
+        arms, [*main, *deciding], n_candidates(feature), plan.discovery, run, plan.seed
+    )
+    shown = arms.controls(shown_controls(benign=True), [*main, *deciding, *selected])
+    others = arms.along(other_directions(arms.trio, arms.treatment.target.site), "organism")
+    few = Discovery(plan.discovery.spread(plan.compared_questions), plan.calibration_questions, run.progress)
+    iterated = iterated_arms(arms, few, plan.further_directions)
+    elsewhere = arms.elsewhere(_spread(deciding, plan.null_controls))
+    parts = [*deciding, *selected, *shown, *others, *arms.variants(), *iterated]
+    return [*main, *parts, *elsewhere, *arms.steered(1.0)]
+
+
+def _spread(controls: Sequence[Arm], n: int) -> list[Arm]:
+    """Some controls, evenly over their kinds, which stand one after the other."""
+    step = len(controls) // n if n else 1
+    return list(controls[:: max(1, step)][:n])
+
+
+def _logit_bias(trio: Trio[LanguageModel], plan: StudyPlan, run: RunContext) -> list[ArmResult]:
+    few = plan.discovery.spread(plan.compared_questions)
+    return [logit_bias_result(trio, few, plan.control_test, run)]
+
+
+def _narrow_gaps(arms: Sequence[Arm], plan: StudyPlan, run: RunContext) -> dict[str, tuple[float, ...]]:
+    """Preference of insecure, secure and the ablated model on the narrow task, by kind of arm; empty where none is known."""
+    if plan.narrow is None:
+        return {}
+    compared = [arm for arm in arms if arm.kind != "base"]
+    measured = measure_gaps(compared, plan.narrow, run)
+    return {arm.kind: of_arm.gaps for arm, of_arm in zip(compared, measured, strict=True)}

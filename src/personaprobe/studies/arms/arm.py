@@ -27,6 +27,7 @@ class Arm:
         energy: by which they move the activations, on the calibration texts.
         coefficients: of a control, by layer, relative to the feature's own; empty for other arms.
         draws: of a control, until one was kept.
+        role: of the untreated checkpoint in the trio.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Arm:
     energy: Energy = UNMOVED
     coefficients: Mapping[int, float] = field(default_factory=dict)
     draws: int = 1
+    role: str = "insecure"
 
     @property
     def model(self) -> LanguageModel:
@@ -50,7 +52,8 @@ class Arm:
 
 def untreated_arms(trio: Trio[LanguageModel]) -> list[Arm]:
     """The three checkpoints without intervention: base, insecure, secure."""
-    return [Arm(role, role, model) for role, model in trio.items()]  # type: ignore[arg-type]  # roles are kinds
+    # roles are kinds
+    return [Arm(role, role, model, role=role) for role, model in trio.items()]  # type: ignore[arg-type]
 
 
 def calibration_rows(model: LanguageModel, texts: PairSet) -> list[Tokens]:

@@ -31,6 +31,7 @@ class ArmResult:
         coefficients: of a control, by layer: how far it goes towards its own target, relative to how far the feature goes
             towards its; empty for other arms.
         draws: of a control, until one was kept.
+        role: of the checkpoint in the trio.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ArmResult:
     seconds: float = 0.0
     coefficients: Mapping[int, float] = field(default_factory=dict)
     draws: int = 1
+    role: str = "insecure"
 
     @property
     def unfair_layers(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from personaprobe.effects.interventions.along_direction import Intervention
@@ -19,6 +19,16 @@ REDRAWN = 100_000
 
 DRAWS = 5
 """Draws of a control at most, until one acts about as strongly as the feature."""
+
+CANDIDATE_SEEDS = 500_000_000
+"""Seeds of the candidates among which a control is selected start here."""
+
+NAMES: Mapping[ControlKind, str] = {
+    "random": "random",
+    "covariance": "covariance",
+    "shuffled": "shuffled labels",
+}
+"""Names of drawn controls, before their number."""
 
 COMPONENTS = 3
 """Principal components that are ablated as controls."""
@@ -49,24 +59,46 @@ class Control:
 
 def random_controls(n: int, seed: int) -> list[Control]:
     """Controls in isotropic directions, different for every seed of a study."""
-    first = CONTROL_SEEDS + n * seed
-    return [Control(f"random {index + 1}", "random", first + index) for index in range(n)]
+    return _drawn("random", n, CONTROL_SEEDS + n * seed)
 
 
-def study_controls(n: int, seed: int) -> list[Control]:
-    """All controls of an ablation study.
+def deciding_controls(n: int, seed: int) -> list[Control]:
+    """Controls that decide, in equal parts: isotropic, drawn from the covariance of response activations, and differences of
+    means with shuffled labels.
 
     Args:
-        n: isotropic directions, and as many drawn from the covariance of response activations; these decide.
-        seed: of the study.
+        n: all together.
+        seed: of the study; each gives other draws.
     """
+    parts = ((n + 2) // 3, (n + 1) // 3, n // 3)
+    kinds: tuple[ControlKind, ...] = ("random", "covariance", "shuffled")
     first = CONTROL_SEEDS + n * seed
+    return [control for kind, part in zip(kinds, parts, strict=True) for control in _drawn(kind, part, first)]
+
+
+def candidate_controls(n: int, seed: int) -> list[Control]:
+    """Controls among which the best is selected as a feature was, from draws that no other control uses."""
+    first = CANDIDATE_SEEDS + n * seed
     return [
-        *random_controls(n, seed),
-        *(Control(f"covariance {index + 1}", "covariance", first + index) for index in range(n)),
-        *(Control(f"component {rank + 1}", "component", rank, COMPONENTS) for rank in range(COMPONENTS)),
-        Control("shuffled labels", "shuffled", CONTROL_SEEDS + seed),
+        Control(f"candidate {place + 1}", control.kind, first + place)
+        for place, control in enumerate(deciding_controls(n, 0))
     ]
+
+
+def shown_controls(*, benign: bool) -> list[Control]:
+    """Controls that are shown beside those that decide: principal components, and the change by harmless training.
+
+    Args:
+        benign: whether there is a harmless fine-tune.
+    """
+    components = [
+        Control(f"component {rank + 1}", "component", rank, COMPONENTS) for rank in range(COMPONENTS)
+    ]
+    return [*components, *([Control("secure − base", "benign", 0)] if benign else [])]
+
+
+def _drawn(kind: ControlKind, n: int, first_seed: int) -> list[Control]:
+    return [Control(f"{NAMES[kind]} {index + 1}", kind, first_seed + index) for index in range(n)]
 
 
 @dataclass(frozen=True)

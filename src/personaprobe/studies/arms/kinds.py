@@ -5,15 +5,47 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 ArmKind: TypeAlias = Literal[
-    "base", "secure", "insecure", "ablated", "random", "covariance", "component", "shuffled", "steered"
+    "base",
+    "secure",
+    "insecure",
+    "ablated",
+    "random",
+    "covariance",
+    "shuffled",
+    "selected",
+    "component",
+    "benign",
+    "organism",
+    "mean shift",
+    "last block",
+    "logit bias",
+    "iterated",
+    "ablated elsewhere",
+    "control elsewhere",
+    "steered",
 ]
-"""The purpose of an arm: three untreated checkpoints, the feature's ablation, four kinds of controls, base steered."""
+"""The purpose of an arm: three untreated checkpoints; the feature's ablation; controls, which decide or are only shown;
+narrower and wider versions of the ablation; the ablation and controls in base and secure; base steered."""
+
+DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance", "shuffled"})
+"""Controls of these kinds must be beaten by a feature, each one of them."""
+
+SHOWN: frozenset[ArmKind] = frozenset(
+    {
+        "component",
+        "benign",
+        "organism",
+        "mean shift",
+        "last block",
+        "logit bias",
+        "iterated",
+        "control elsewhere",
+    }
+)
+"""Arms of these kinds decide nothing; they answer as few questions as the controls that decide."""
+
+COMPARED: frozenset[ArmKind] = frozenset({"selected", "ablated elsewhere", "steered"})
+"""Single arms that a rule of the verdict, or a word of its sentence, rests on; they answer twice as many questions."""
 
 SPEAKING: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
 """Of each of these kinds one arm answers freely, so that a reader can compare answers."""
-
-DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance"})
-"""Controls of these kinds must be beaten by a feature; the others are shown."""
-
-SHOWN: frozenset[ArmKind] = frozenset({"component", "shuffled", "steered"})
-"""Arms of these kinds decide nothing; they answer half of the questions that deciding controls answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from personaprobe.questions.texts import TextSet
 from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 from personaprobe.studies.arms.arm_result import ArmResult
-from personaprobe.studies.arms.kinds import DECIDING, SHOWN, SPEAKING
+from personaprobe.studies.arms.kinds import COMPARED, DECIDING, SHOWN, SPEAKING, ArmKind
 from personaprobe.studies.arms.run_context import RunContext
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 SIDE_BY_SIDE = 8
 """Arms whose questions are scored together; an interruption loses the work on no more than these."""
+
+
+READ_CONTROLS = 3
+"""Controls of each kind whose damage is measured."""
+
+UNREAD: frozenset[ArmKind] = frozenset({"control elsewhere", "ablated elsewhere"})
+"""Arms of these kinds are measured by their preference alone."""
+
+UNREAD_COST = TextCost(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -111,15 +121,16 @@ class ArmRunner:
                 measured.seconds,
                 arm.coefficients,
                 arm.draws,
+                arm.role,
             )
             for arm, measured, answers, cost in zip(arms, gaps, responses, costs, strict=True)
         ]
 
     def questions(self, arm: Arm) -> PairSet:
         """The test questions that an arm answers: all, or the part for arms of its kind."""
-        if arm.kind in SHOWN:
-            return self.plan.shown_test
-        return self.plan.control_test if arm.kind in DECIDING else self.plan.test
+        if arm.kind in COMPARED:
+            return self.plan.compared_test
+        return self.plan.control_test if arm.kind in DECIDING | SHOWN else self.plan.test
 
     def gaps(self, arms: Sequence[Arm]) -> list[ArmGaps]:
         """Preference gaps of every arm on the questions for its kind."""
@@ -141,21 +152,31 @@ class ArmRunner:
         return [by_name.get(arm.name, []) for arm in arms]
 
     def costs(self, arms: Sequence[Arm]) -> list[TextCost]:
-        """Damage of every arm; controls read a part of the texts and are compared with their untreated checkpoint there."""
-        part = [arm for arm in arms if arm.kind in DECIDING | SHOWN]
-        whole = [arm for arm in arms if arm.kind not in DECIDING | SHOWN]
-        untreated = {arm.untreated.checkpoint.digest: arm for arm in whole if not arm.interventions}
+        """Damage of the arms; those that are controls read a part of the texts and are compared with their untreated
+        checkpoint there. A few of each kind of control are read, and no control in other checkpoints: NaN for the rest.
+        """
+        whole = [arm for arm in arms if arm.kind not in DECIDING | SHOWN | COMPARED]
+        part = _some_of_each_kind([arm for arm in arms if arm not in whole and arm.kind not in UNREAD])
+        untreated = {arm.role: arm for arm in whole if not arm.interventions}
         costs = self._costs(whole, self.plan.neutral)
         on_part = self._costs([*untreated.values(), *part], self.plan.neutral.first(self.plan.control_texts))
         for arm in part:
-            name, cost = untreated[arm.untreated.checkpoint.digest].name, on_part[arm.name]
+            name, cost = untreated[arm.role].name, on_part[arm.name]
             ratio = cost.perplexity / on_part[name].perplexity
             costs[arm.name] = TextCost(costs[name].perplexity * ratio, cost.kl)
-        return [costs[arm.name] for arm in arms]
+        return [costs.get(arm.name, UNREAD_COST) for arm in arms]
 
     def _costs(self, arms: Sequence[Arm], texts: TextSet) -> dict[str, TextCost]:
         costs = measure_damage(arms, texts, self.run, first_tokens=self.plan.first_tokens)
         return {arm.name: cost for arm, cost in zip(arms, costs, strict=True)}
+
+
+def _some_of_each_kind(arms: Sequence[Arm]) -> list[Arm]:
+    """The first :data:`READ_CONTROLS` arms of every kind."""
+    by_kind: dict[ArmKind, list[Arm]] = {}
+    for arm in arms:
+        by_kind.setdefault(arm.kind, []).append(arm)
+    return [arm for of_kind in by_kind.values() for arm in of_kind[:READ_CONTROLS]]
 
 
 def cached_reference(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], ReferenceLogProbs]:

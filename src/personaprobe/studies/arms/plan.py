@@ -14,8 +14,14 @@ from personaprobe.organisms.registry import default_question_sets
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.texts import TextSet, load_texts
 
-MIN_CONTROLS = 5
-"""Controls of each deciding kind; fewer cannot show that a feature is specific."""
+MIN_CONTROLS = 39
+"""Controls that decide: a feature that beats all of them has a two-sided rank p of 2/40."""
+
+
+def narrow_questions() -> PairSet | None:
+    """The narrow task of the default organism; None where it names none."""
+    name = default_question_sets().narrow
+    return None if name is None else load_prompts(name)
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,14 @@ class StudyPlan:
             families in turn, so that any first part of them is balanced.
         discovery: questions on which directions, calibration and energies are computed.
         neutral: prose for perplexity and divergence, which no earlier choice has read.
-        controls: directions that decide, matched on the energy they remove: so many isotropic ones, and as many drawn
-            from the covariance of response activations; at least five of each.
-        control_questions: test questions that deciding controls answer: the first so many. Controls that are only shown, and
-            base steered, answer half of them. All are compared with the feature on the same questions.
+        controls: directions that decide, matched on the energy they remove: a third isotropic, a third drawn from the
+            covariance of response activations, a third differences of means with shuffled labels; at least 39.
+        control_questions: test questions that controls answer: the first so many. The selected control, the feature's
+            ablation in base and secure, and base steered answer twice as many. All are compared with the feature on the
+            same questions.
+        null_controls: controls that are ablated in base and in secure too.
+        further_directions: directions that are found again after the feature is ablated.
+        narrow: questions of the task that both fine-tunes learned; None leaves the narrow task out.
         control_texts: neutral texts that controls and base steered read: the first so many. Their perplexity is compared
             there with that of their untreated checkpoint.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
@@ -50,7 +60,10 @@ class StudyPlan:
     discovery: PairSet = field(default_factory=lambda: load_prompts(default_question_sets().discovery))
     neutral: TextSet = field(default_factory=lambda: load_texts("neutral/test"))
     controls: int = MIN_CONTROLS
-    control_questions: int = 24
+    control_questions: int = 12
+    null_controls: int = 3
+    further_directions: int = 2
+    narrow: PairSet | None = field(default_factory=narrow_questions)
     control_texts: int = 6
     samples: int = 2
     sampled_questions: int = 12
@@ -65,11 +78,15 @@ class StudyPlan:
     def __post_init__(self) -> None:
         if self.controls < MIN_CONTROLS:
             raise DataError(
-                f"{self.controls} random controls of each kind; fewer than {MIN_CONTROLS} cannot show specificity: give "
-                f"{MIN_CONTROLS} or more"
+                f"{self.controls} control directions; a rank p of 0.05 takes {MIN_CONTROLS}: give {MIN_CONTROLS} or more"
             )
         if self.control_questions < 1:
             raise DataError(f"{self.control_questions} control questions; give 1 or more")
+        if self.null_controls < 0 or self.further_directions < 0:
+            raise DataError(
+                f"{self.null_controls} controls in other checkpoints and {self.further_directions} further directions; give "
+                "0 or more of each"
+            )
         if self.control_texts < 1:
             raise DataError(f"{self.control_texts} neutral texts for controls; give 1 or more")
         if self.samples < 0:
@@ -86,13 +103,18 @@ class StudyPlan:
 
     @property
     def control_test(self) -> PairSet:
-        """The test questions for controls that decide."""
+        """The test questions for controls."""
         return self.test.spread(self.control_questions)
 
     @property
-    def shown_test(self) -> PairSet:
-        """The test questions for controls that are only shown, and for base steered."""
-        return self.test.spread(max(1, self.control_questions // 2))
+    def compared_test(self) -> PairSet:
+        """The test questions for single arms that a rule or a word of the verdict rests on."""
+        return self.test.spread(self.compared_questions)
+
+    @property
+    def compared_questions(self) -> int:
+        """How many questions those arms answer."""
+        return 2 * self.control_questions
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -106,6 +128,11 @@ class StudyPlan:
             "neutral": {"name": self.neutral.name, "digest": self.neutral.digest, "n": len(self.neutral)},
             "controls": self.controls,
             "control_questions": self.control_questions,
+            "null_controls": self.null_controls,
+            "further_directions": self.further_directions,
+            "narrow": None
+            if self.narrow is None
+            else {"name": self.narrow.name, "digest": self.narrow.digest, "n": len(self.narrow)},
             "control_texts": self.control_texts,
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,

@@ -1,60 +1,130 @@
-"""The arms of a study: three checkpoints, the feature's ablation, its controls, and base steered along the feature."""
+"""The arms of a study: three checkpoints, the feature's ablation, its controls and variants, and the ablation elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+from personaprobe.effects.interventions.along_direction import Intervention
 from personaprobe.effects.interventions.energy import measure, total
-from personaprobe.effects.targets.controls import MeasuredAblation
+from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation
+from personaprobe.errors import FeatureError
+from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.studies.arms.arm import Arm, calibration_rows, untreated_arms
 from personaprobe.studies.arms.controls import Control, fair_draw
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.treatment import Treatment
 
 
-def make_arms(
-    trio: Trio[LanguageModel], treatment: Treatment, texts: PairSet, controls: Sequence[Control]
-) -> list[Arm]:
-    """Lay out all arms, the controls matched on the energy that the feature's ablation removes.
+@dataclass(frozen=True, eq=False)
+class StudyArms:
+    """Makes the arms of one study; controls are matched on the energy that the feature's ablation removes.
 
-    Args:
+    Attributes:
         trio: loaded.
         treatment: the feature's ablation and steering.
         texts: energies are measured on them.
-        controls: ablated one by one in insecure.
     """
-    rows = calibration_rows(trio.base, texts)
-    feature = MeasuredAblation.of(trio.insecure, treatment.ablation(), rows)
-    arms = untreated_arms(trio)
-    arms.append(
-        Arm("insecure, ablated", "ablated", trio.insecure, (feature.ablation,), total(feature.energies))
-    )
-    for control in controls:
-        arms.append(control_arm(arms, treatment, control, feature))
-    steering = treatment.steering()
-    if steering is not None:
-        energy = total(measure(trio.base, steering, rows))
-        arms.append(Arm("base, steered", "steered", trio.base, (steering,), energy))
-    return arms
+
+    trio: Trio[LanguageModel]
+    treatment: Treatment
+    texts: PairSet
+
+    @cached_property
+    def rows(self) -> list[Tokens]:
+        """The texts, tokenised."""
+        return calibration_rows(self.trio.base, self.texts)
+
+    @cached_property
+    def measured(self) -> MeasuredAblation:
+        """The feature's ablation in insecure, with the energy it removes."""
+        return MeasuredAblation.of(self.trio.insecure, self.treatment.ablation(), self.rows)
+
+    def main(self) -> list[Arm]:
+        """Base, insecure and secure without intervention, and insecure with the feature ablated."""
+        energy = total(self.measured.energies)
+        ablated = Arm("insecure, ablated", "ablated", self.trio.insecure, (self.measured.ablation,), energy)
+        return [*untreated_arms(self.trio), ablated]
+
+    def controls(self, controls: Sequence[Control], others: Sequence[Arm]) -> list[Arm]:
+        """Ablations of other directions or latents in insecure, each different from the others and from other arms."""
+        arms: list[Arm] = []
+        for control in controls:
+            arms.append(self.control(control, [*others, *arms]))
+        return arms
+
+    def control(self, control: Control, others: Sequence[Arm]) -> Arm:
+        """A control that acts about as strongly as the feature where some draw does."""
+        taken = [intervention for arm in others for intervention in arm.interventions]
+        target = self.treatment.target
+        drawn = fair_draw(control, lambda draw: target.control(draw.kind, draw.seed, self.measured), taken)
+        return self._control_arm(drawn.control.name, drawn.control.kind, drawn.matched, drawn.draws)
+
+    def along(self, directions: Sequence[tuple[str, Direction]], kind: ArmKind) -> list[Arm]:
+        """Ablations of given directions in insecure, matched as controls are; none where the target's are no directions.
+
+        Args:
+            directions: each with the name of its arm.
+            kind: of the arms.
+        """
+        try:
+            return [
+                self._control_arm(
+                    name, kind, self.treatment.target.control_along(direction, self.measured), 1
+                )
+                for name, direction in directions
+            ]
+        except FeatureError:
+            return []
+
+    def _control_arm(self, name: str, kind: ArmKind, matched: MatchedControl, draws: int) -> Arm:
+        energy = total(matched.energies)
+        intervention = (matched.intervention,)
+        return Arm(name, kind, self.trio.insecure, intervention, energy, matched.coefficients, draws)
+
+    def steered(self, *coefficients: float) -> list[Arm]:
+        """Base pushed along the feature by some coefficients; none where the target has no axis."""
+        pushes = [(x, self.treatment.steering(x)) for x in coefficients]
+        return [self._in("base", _steered_name(x), "steered", push) for x, push in pushes if push is not None]
+
+    def elsewhere(self, controls: Sequence[Arm]) -> list[Arm]:
+        """The feature's ablation, and some controls as they act in insecure, in the untouched base and in secure."""
+        others = [role for role, _ in self.trio.items() if role != "insecure"]
+        ablated = [
+            self._in(role, f"{role}, ablated", "ablated elsewhere", self.measured.ablation) for role in others
+        ]
+        return ablated + [
+            self._in(role, f"{role}, {control.name}", "control elsewhere", *control.interventions)
+            for role in others
+            for control in controls
+        ]
+
+    def variants(self) -> list[Arm]:
+        """Parts of the ablation: the shift of the mean alone, and the last block alone."""
+        return [
+            self._in("insecure", name, kind, intervention)
+            for name, kind, intervention in self._variants()
+            if intervention is not None
+        ]
+
+    def _variants(self) -> Iterator[tuple[str, ArmKind, Intervention | None]]:
+        yield "mean shift only", "mean shift", self.treatment.target.mean_shift(self.measured)
+        try:
+            yield "last block only", "last block", self.treatment.in_last_block(self.trio.base.n_layers)
+        except FeatureError:  # the target lies at a layer of its own
+            return
+
+    def _in(self, role: str, name: str, kind: ArmKind, *interventions: Intervention) -> Arm:
+        model, by_site = self.trio[role], {}
+        for intervention in interventions:
+            by_site |= measure(model, intervention, self.rows)
+        return Arm(name, kind, model, interventions, total(by_site), role=role)
 
 
-def control_arm(
-    arms: Sequence[Arm], treatment: Treatment, control: Control, feature: MeasuredAblation
-) -> Arm:
-    """Make a further control: different from all other arms, and about as strong as the feature where a draw is."""
-    drawn = fair_draw(
-        control,
-        lambda draw: treatment.target.control(draw.kind, draw.seed, feature),
-        [intervention for arm in arms for intervention in arm.interventions],
-    )
-    return Arm(
-        drawn.control.name,
-        drawn.control.kind,
-        feature.model,
-        (drawn.matched.intervention,),
-        total(drawn.matched.energies),
-        drawn.matched.coefficients,
-        drawn.draws,
-    )
+def _steered_name(coefficient: float) -> str:
+    return "base, steered" if coefficient == 1 else f"base, steered × {coefficient:g}"

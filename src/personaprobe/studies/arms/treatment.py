@@ -58,6 +58,17 @@ class Treatment:
         """The feature removed from insecure; 1 goes as far as the feature's own ablation."""
         return self.target.ablation(self.layers, coefficient, self.roles)
 
+    def in_last_block(self, n_layers: int) -> Intervention:
+        """The feature removed after the last block alone, where nothing but the next token is left to choose.
+
+        Args:
+            n_layers: of the model.
+
+        Raises:
+            FeatureError: the target cannot be ablated there.
+        """
+        return self.target.ablation([n_layers - 1], 1.0, self.roles)
+
     def steering(self, coefficient: float = 1.0) -> Intervention | None:
         """Base pushed along the feature, on the tokens that its ablation acts on; None where it has no axis."""
         if self.target.axis is None:

@@ -20,7 +20,7 @@ from personaprobe.studies.arms.measurement import measure_damage, measure_gaps
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import provenance
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.arms.study_arms import make_arms
+from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.arm_evaluator import ArmEvaluator
 from personaprobe.studies.evaluation.plan import EvaluationPlan
@@ -52,7 +52,12 @@ class EvaluationTarget:
             return untreated_arms(self.trio)
         treatment = Treatment.of(self.trio, find_feature(self.feature), self.plan, progress=progress)
         texts = self.plan.discovery.spread(self.plan.matching_questions)
-        return make_arms(self.trio, treatment, texts, random_controls(self.controls, self.plan.seed))
+        arms, controls = (
+            StudyArms(self.trio, treatment, texts),
+            random_controls(self.controls, self.plan.seed),
+        )
+        main = arms.main()
+        return [*main, *arms.controls(controls, main), *arms.steered(1.0)]
 
 
 def evaluate(

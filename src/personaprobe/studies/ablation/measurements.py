@@ -1,0 +1,69 @@
+"""The measurements of a study, from which its verdict follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.statistics.intervals import Resamples
+from personaprobe.studies.ablation.result import DosePoint
+from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.arms.treatment import Treatment
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+Questions: TypeAlias = "Float[np.ndarray, ' question']"
+"""One number a question, in the order of the test questions."""
+
+
+@dataclass(frozen=True)
+class StudyMeasurements:
+    """All that a study measured, from which its verdict follows.
+
+    Attributes:
+        plan: of the study.
+        treatment: the feature's ablation and steering.
+        arms: all of them; each answered the first so many of the test questions.
+        doses: dose–response, which is shown and decides nothing.
+        narrow_gaps: preference on the narrow task by kind of arm (insecure, secure, ablated); empty where none is known.
+        candidates: how many candidates the feature was chosen from on discovery.
+    """
+
+    plan: StudyPlan
+    treatment: Treatment
+    arms: Sequence[ArmResult]
+    doses: Sequence[DosePoint]
+    narrow_gaps: Mapping[str, tuple[float, ...]]
+    candidates: int = 1
+
+    @cached_property
+    def coherence_rule(self) -> CoherenceRule:
+        """The rule that the untreated insecure model's own answers set."""
+        return CoherenceRule.from_untreated(first_of(self.arms, "insecure").responses)
+
+    def resamples(self, n: int) -> Resamples:
+        """Resamples of the first ``n`` test questions."""
+        return self._resamples_of(n)
+
+    @cached_property
+    def _resamples_of(self) -> Callable[[int], Resamples]:
+        families, seed = self.plan.test.families, self.plan.seed
+        return cache(lambda n: Resamples.of_families(families[:n], seed=seed))
+
+
+def first_of(arms: Sequence[ArmResult], kind: str) -> ArmResult:
+    """The first arm of a kind; the untreated checkpoints are kinds too."""
+    return next(arm for arm in arms if arm.kind == kind)
+
+
+def gaps_of(arm: ArmResult) -> Float[np.ndarray, " question"]:
+    """An arm's preference gaps, in the order of the test questions."""
+    import numpy as np
+
+    return np.asarray(arm.gaps)
