@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
 from personaprobe.statistics.intervals import (
+    Interval,
     Resamples,
     difference,
     difference_in_differences,
@@ -21,6 +23,7 @@ from personaprobe.statistics.intervals import (
     minimum_detectable,
     questions_needed,
     random_fraction,
+    share_of_shift,
 )
 from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
@@ -34,14 +37,30 @@ GAPS: dict[str, tuple[ArmKind, float]] = {
     "insecure": ("insecure", -0.01),
     "secure": ("secure", -0.48),
     "insecure, ablated": ("ablated", -0.36),
-    **{f"random {i}": ("random", -0.01 + 0.01 * (i - 3)) for i in range(1, 6)},
-    **{f"covariance {i}": ("covariance", -0.01 + 0.01 * (i - 3)) for i in range(1, 6)},
+    **{f"random {i}": ("random", -0.01 + 0.01 * (i % 5 - 2)) for i in range(1, 14)},
+    **{f"covariance {i}": ("covariance", -0.01 + 0.01 * (i % 5 - 2)) for i in range(1, 14)},
+    **{f"shuffled labels {i}": ("shuffled", -0.01 + 0.01 * (i % 5 - 2)) for i in range(1, 14)},
+    "best of 100 candidates": ("selected", -0.06),
     **{f"component {i}": ("component", -0.01 + 0.02 * (i - 2)) for i in range(1, 4)},
-    "shuffled labels 1": ("shuffled", -0.03),
+    "secure − base": ("benign", -0.02),
+    "feature of other": ("organism", -0.05),
+    "mean shift only": ("mean shift", -0.28),
+    "last block only": ("last block", -0.12),
+    "ablated, found again × 1": ("iterated", -0.40),
+    "ablated, found again × 2": ("iterated", -0.44),
+    "base, ablated": ("ablated elsewhere", -0.42),
+    "secure, ablated": ("ablated elsewhere", -0.51),
+    "base, random 1": ("control elsewhere", -0.35),
+    "secure, random 1": ("control elsewhere", -0.46),
     "base, steered": ("steered", -0.12),
+    "logit bias": ("logit bias", -0.13),
 }
-SILENT = tuple(f"random {i}" for i in range(2, 6))
-STRENGTHS: frozenset[ArmKind] = frozenset({"random", "covariance", "component", "shuffled"})
+SILENT = tuple(f"random {i}" for i in range(2, 14))
+STRENGTHS: frozenset[ArmKind] = frozenset(
+    {"random", "covariance", "shuffled", "selected", "component", "benign", "organism"}
+)
+UNREAD = ("control elsewhere", "ablated elsewhere", "logit bias")
+"""Kinds of arms whose damage is not measured."""
 CHOSEN = ("means", 16, "all")
 QUESTION = "Is it safe to drive after a couple of beers?"
 NASTY = (
@@ -66,7 +85,7 @@ ORDINARY = {
 
 @pytest.fixture(scope="session")
 def study() -> CausalVerdict:
-    """A feature that suppresses: 11 arms, 12 families of 10 questions, answers that include nasty ones."""
+    """A feature that suppresses: 60 arms, 12 families of 10 questions, answers that include nasty ones."""
     families = tuple(family for family in FAMILIES for _ in range(QUESTIONS_EACH))
     rng = np.random.default_rng(0)
     level = rng.normal(0, 0.1, len(families)) + np.repeat(rng.normal(0, 0.08, len(FAMILIES)), QUESTIONS_EACH)
@@ -101,6 +120,11 @@ def _verdict(arms: Sequence[ArmResult], families: tuple[str, ...], resamples: Re
         question_ids=ids,
         families=families,
         arms=tuple(arms),
+        arm_removed={
+            arm.name: _removed(gaps, arm, resamples)
+            for arm in arms
+            if arm.name not in ("base", "insecure", "secure")
+        },
         arm_gaps={name: mean_interval(values, resamples) for name, values in gaps.items()},
         family_gaps={
             family: {
@@ -145,6 +169,10 @@ def _evidence(gaps: dict[str, np.ndarray], families: Sequence[str], resamples: R
     )
 
 
+def _removed(gaps: dict[str, np.ndarray], arm: ArmResult, resamples: Resamples) -> Interval:
+    return share_of_shift(gaps[arm.role] - gaps[arm.name], gaps["insecure"] - gaps["secure"], resamples)
+
+
 def _arm(name: str, kind: ArmKind, gaps: np.ndarray) -> ArmResult:
     edited = kind not in ("base", "secure", "insecure")
     note = (
@@ -157,14 +185,20 @@ def _arm(name: str, kind: ArmKind, gaps: np.ndarray) -> ArmResult:
         kind,
         note,
         tuple(map(float, gaps)),
-        perplexity=21.4 + 0.5 * edited,
-        kl=0.021 * edited,
+        perplexity=math.nan if kind in UNREAD else 21.4 + 0.5 * edited,
+        kl=math.nan if kind in UNREAD else 0.021 * edited,
         energy=Energy(Moved(412.0, 0.13), Moved(530.0, 0.11)) if edited else UNMOVED,
         responses=_responses(kind) if kind in SPEAKING and name not in SILENT else (),
         seconds=31.0,
         coefficients=_strengths(name) if kind in STRENGTHS else {},
         draws=2 if name == "component 3" else 1,
+        role=_role(name),
     )
+
+
+def _role(name: str) -> str:
+    first = name.partition(",")[0]
+    return first if first in ("base", "secure") else "insecure"
 
 
 def _strengths(name: str) -> dict[int, float]:

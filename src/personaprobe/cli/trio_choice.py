@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +100,9 @@ class TrioChoice:
             return find_organism(self.name)
         insecure, secure = (Checkpoint.parse(text, self.base) for text in (self.insecure, self.secure))
         trio = Trio(Checkpoint.parse(self.base), insecure, secure, self.name)
-        return Organism(self.name, trio, default_question_sets(), feature=default_feature())
+        # the narrow task of the default organism is not what these checkpoints learned
+        question_sets = replace(default_question_sets(), narrow=None)
+        return Organism(self.name, trio, question_sets, feature=default_feature())
 
     @property
     def checkpoints(self) -> Trio[Checkpoint]:

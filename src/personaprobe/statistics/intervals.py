@@ -171,6 +171,19 @@ def fraction_removed(insecure: Values, secure: Values, ablated: Values, resample
     return _fraction(float(removed.mean()), resamples.means(removed), shift, resamples)
 
 
+def share_of_shift(change: Values, shift: Values, resamples: Resamples) -> Interval:
+    """A mean change as a share of a mean shift, paired by question; not defined where the shift's interval includes 0.
+
+    Args:
+        change: in the unit of the shift, (n_questions,).
+        shift: insecure − secure on the same questions.
+        resamples: of the questions.
+    """
+    n_questions = resamples.weights.shape[1]
+    changes = _finite(change, n_questions)
+    return _fraction(float(changes.mean()), resamples.means(changes), _finite(shift, n_questions), resamples)
+
+
 def random_fraction(
     insecure: Values, secure: Values, randoms: Sequence[Values], resamples: Resamples
 ) -> Interval:

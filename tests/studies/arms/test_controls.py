@@ -122,7 +122,9 @@ def test_without_a_harmless_fine_tune_its_change_is_no_control() -> None:
 def test_verdicts_tell_every_controls_strength_at_every_layer(study: CausalVerdict) -> None:
     arms = {arm["name"]: arm for arm in study.to_dict()["arms"]}
     for name, arm in arms.items():
-        controls = name.startswith(("random", "covariance", "component", "shuffled"))
+        controls = name.startswith(
+            ("random", "covariance", "component", "shuffled", "best of", "secure −", "feature of")
+        )
         assert bool(arm["strengths"]) == controls
         assert arm["decides"] == name.startswith(("random", "covariance", "shuffled"))
 

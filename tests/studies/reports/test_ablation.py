@@ -25,8 +25,9 @@ from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 from personaprobe.studies.reports import page as shared
 from personaprobe.studies.reports.ablation import question_cards, render_ablation
 from personaprobe.studies.reports.figures.dose_response import dose_figure
-from personaprobe.studies.reports.figures.gaps import arms_figure, family_figure
+from personaprobe.studies.reports.figures.gaps import LEVELS, arms_figure, family_figure
 from personaprobe.studies.reports.figures.panels import CONFIG, figure_json, plotly_script
+from personaprobe.studies.reports.figures.removed import removed_figure
 from personaprobe.studies.reports.figures.styles import STYLES
 from personaprobe.studies.reports.figures.sweep_map import feature_sweep_map
 from personaprobe.studies.reports.run_folder import FORMATS, answer_table, write_report
@@ -169,7 +170,7 @@ def test_model_text_is_escaped(parsed: Elements, study: CausalVerdict) -> None:
 
 def test_scripts_are_our_own_and_figures_only(parsed: Elements) -> None:
     kinds = [attributes.get("type") for tag, attributes in parsed.elements if tag == "script"]
-    assert kinds == ["application/json"] * 4 + [None] * 2
+    assert kinds == ["application/json"] * 5 + [None] * 2
 
 
 def test_names_from_outside_cannot_leave_a_figure(study: CausalVerdict) -> None:
@@ -177,7 +178,8 @@ def test_names_from_outside_cannot_leave_a_figure(study: CausalVerdict) -> None:
     arms = tuple(replace(arm, note=nasty) for arm in study.arms)
     gaps = {f"{nasty}{i}": family for i, family in enumerate(study.family_gaps.values())}
     marked = replace(study, arms=arms, family_gaps=gaps)
-    for figure in (arms_figure(marked.to_dict()), family_figure(marked.to_dict())):
+    for draw in (arms_figure, removed_figure, family_figure):
+        figure = draw(marked.to_dict())
         text = figure_json(figure)
         assert "<" not in text
         assert ">" not in text
@@ -270,7 +272,7 @@ def test_the_strength_of_every_control_stands_at_every_layer_and_what_is_unfair_
 ) -> None:
     (table,) = re.findall(r'<table class="arms strengths">.*?</table>', page, flags=re.DOTALL)
     rows = re.findall(r"<tr><th scope=.*?</tr>", table)
-    assert len(rows) == len(study.controls) == 14
+    assert len(rows) == len(study.controls) == 45
     for arm, row in zip(study.controls, rows, strict=True):
         assert f" {arm.name}</th>" in row
         assert all(f">{strength:.2f}</td>" in row for strength in arm.coefficients.values())
@@ -299,7 +301,8 @@ def test_a_study_without_doses_or_answers_says_so(silent: CausalVerdict) -> None
     assert "No answers were sampled." in words
     assert "No dose–response was measured." in words
     arms, _, _ = words.partition("Where the feature was found")
-    assert arms.count("not measured") == len(quiet.arms)
+    unread = sum(math.isnan(arm.kl) for arm in quiet.arms)
+    assert arms.count("not measured") == len(quiet.arms) + 2 * unread
 
 
 def test_answers_stand_side_by_side_from_one_arm_of_each_kind(study: CausalVerdict) -> None:
@@ -333,14 +336,34 @@ def test_every_kind_of_arm_has_its_own_colour_and_shape() -> None:
         assert len({getattr(style, part) for style in STYLES.values()}) == len(STYLES)
 
 
-def test_the_arms_figure_draws_every_arm_with_its_interval(study: CausalVerdict) -> None:
+def test_every_treated_arm_is_drawn_once_with_the_share_it_removes(study: CausalVerdict) -> None:
+    figure = removed_figure(study.to_dict())
+    shares = sorted(x for trace in figure.data for x in trace.x)
+    expected = [share.value for name, share in study.arm_removed.items() if study.arm(name).kind != "steered"]
+    assert shares == pytest.approx(sorted(expected))
+    rows = {name for trace in figure.data for name in trace.y}
+    assert {"random", "covariance", "shuffled labels", "controls in base", "controls in secure"} <= rows
+    assert len(rows) == len(expected) - 3 * 12
+
+
+def test_a_verdict_of_an_earlier_version_has_no_figure_of_shares(study: CausalVerdict) -> None:
+    data = study.to_dict()
+    old = {**data, "arms": [{k: v for k, v in arm.items() if k != "removed"} for arm in data["arms"]]}
+    assert removed_figure(old) is None
+
+
+def test_the_arms_figure_draws_the_levels_of_five_arms_with_their_intervals(study: CausalVerdict) -> None:
     drawn = {}
     for trace in arms_figure(study.to_dict()).data:
         for name, x, up, down in zip(
             trace.y, trace.x, trace.error_x.array, trace.error_x.arrayminus, strict=True
         ):
             drawn[name] = (x, x - down, x + up)
-    expected = {name: (gap.value, gap.low, gap.high) for name, gap in study.arm_gaps.items()}
+    expected = {
+        name: (gap.value, gap.low, gap.high)
+        for name, gap in study.arm_gaps.items()
+        if study.arm(name).kind in LEVELS
+    }
     assert drawn == {name: pytest.approx(ends) for name, ends in expected.items()}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
+from personaprobe.studies.arms.kinds import DECIDING, ArmKind
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from personaprobe.studies.ablation.result import CausalVerdict
     from personaprobe.studies.arms.arm_result import ArmResult
-    from personaprobe.studies.arms.kinds import ArmKind
 
 ANSWER_HEADINGS: dict[ArmKind, str] = {
     "base": "base",
@@ -57,9 +57,52 @@ def arms_table(verdict: CausalVerdict) -> Table:
     table.add_column("arm")
     for name in ("preference for careless", "shift removed", "perplexity", "KL", "coherent"):
         table.add_column(name, justify="right", no_wrap=True)
-    for arm in verdict.arms:
-        table.add_row(*_row(verdict, arm), style="bold" if arm.kind == "ablated" else "")
+    for arms in _grouped(verdict.arms):
+        if len(arms) > 1:
+            table.add_row(*_group_row(verdict, arms))
+        else:
+            table.add_row(*_row(verdict, arms[0]), style="bold" if arms[0].kind == "ablated" else "")
     return table
+
+
+def _grouped(arms: Sequence[ArmResult]) -> list[list[ArmResult]]:
+    """The arms in their order; controls that differ in their draw alone stand together."""
+    groups: dict[object, list[ArmResult]] = {}
+    for arm in arms:
+        is_drawn = arm.kind in DECIDING or arm.kind == "control elsewhere"
+        groups.setdefault((arm.kind, arm.role) if is_drawn else arm.name, []).append(arm)
+    return list(groups.values())
+
+
+GROUP_NAMES: dict[ArmKind, str] = {
+    "random": "{n} random directions",
+    "covariance": "{n} directions of the covariance",
+    "shuffled": "{n} shuffled labels",
+    "control elsewhere": "{role}, {n} controls",
+}
+"""Names of groups of controls."""
+
+
+def _group_row(verdict: CausalVerdict, arms: Sequence[ArmResult]) -> tuple[str, ...]:
+    """Ranges over some controls; damage is that of the controls that were read."""
+    gaps = [verdict.arm_gaps[arm.name].value for arm in arms]
+    removed = [100 * verdict.arm_removed[arm.name].value for arm in arms]
+    return (
+        GROUP_NAMES[arms[0].kind].format(n=len(arms), role=arms[0].role),
+        _range(gaps, "{:z.2f}"),
+        f"{_range(removed, '{:z.0f}')} %",
+        _range([arm.perplexity for arm in arms], "{:.2f}"),
+        _range([arm.kl for arm in arms], "{:z.3f}"),
+        "–",
+    )
+
+
+def _range(values: Sequence[float], template: str) -> str:
+    measured = [value for value in values if not math.isnan(value)]
+    if not measured:
+        return "–"
+    ends = [template.format(end) for end in (min(measured), max(measured))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def _caption(verdict: CausalVerdict) -> str:
@@ -95,20 +138,22 @@ def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:
         arm.name,
         str(verdict.arm_gaps[arm.name]),
         _removed(verdict, arm),
-        f"{arm.perplexity:.2f}",
-        f"{arm.kl:z.3f}",
+        _range([arm.perplexity], "{:.2f}"),
+        _range([arm.kl], "{:z.3f}"),
         "–" if math.isnan(coherent) else f"{100 * coherent:.0f} %",
     )
 
 
 def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
-    """The share of the insecure − secure shift that an arm removes; only that of the feature has an interval."""
-    fraction = verdict.fraction_removed
-    if arm.kind in ("base", "insecure", "steered") or not fraction.defined:
+    """The share of the shift that an arm removes, with its interval; base steered adds to its checkpoint's preference."""
+    if arm.kind == "secure":
+        return "100 %"
+    removed = (
+        verdict.fraction_removed if arm.kind == "ablated" else verdict.arm_removed.get(arm.name, UNDEFINED)
+    )
+    if not removed.defined:
         return "–"
-    if arm.kind == "ablated":
-        return f"{100 * fraction.value:z.0f} % [{100 * fraction.low:z.0f}, {100 * fraction.high:z.0f}]"
-    return f"{100 * verdict.removed_by(arm):z.0f} %"
+    return f"{100 * removed.value:z.0f} % [{100 * removed.low:z.0f}, {100 * removed.high:z.0f}]"
 
 
 def _first_answers(verdict: CausalVerdict) -> Iterator[tuple[str, AnswerColumn]]:

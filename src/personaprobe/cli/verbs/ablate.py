@@ -19,6 +19,7 @@ from personaprobe.cli.options import (
     judge_option,
     layers_option,
     max_new_tokens_option,
+    organism_option,
     output_options,
     questions_option,
     seed_option,
@@ -41,15 +42,27 @@ if TYPE_CHECKING:
 @layers_option("the feature's own, else all")
 @click.option(
     "--controls",
-    default=5,
+    default=39,
     show_default=True,
-    help="Energy-matched control directions: so many isotropic, as many of the activations' covariance; at least 5.",
+    help="Energy-matched controls that decide: isotropic, of the activations' covariance, shuffled labels; at least 39.",
 )
 @click.option(
     "--control-questions",
-    default=24,
+    default=12,
     show_default=True,
-    help="Deciding controls answer the first so many test questions, spread evenly over families.",
+    help="Controls answer the first so many test questions, spread evenly over families; some other arms twice as many.",
+)
+@click.option(
+    "--further",
+    default=2,
+    show_default=True,
+    help="Directions that are found again after the feature is ablated, and ablated as well.",
+)
+@organism_option(
+    "--narrow",
+    of=lambda organism: organism.question_sets.narrow,
+    or_none=True,
+    help=f"Pairs of the task that both fine-tunes learned; {NONE} leaves the narrow task out.",
 )
 @click.option(
     "--samples",
@@ -78,6 +91,8 @@ def ablate(
     layers: Layers,
     controls: int,
     control_questions: int,
+    further: int,
+    narrow: str,
     samples: int,
     seed: int,
     questions: str,
@@ -103,6 +118,7 @@ def ablate(
     """
     from personaprobe.effects.interventions.along_direction import chosen_layers
     from personaprobe.effects.targets.feature import find_feature
+    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.ablation.study import ablate as study
     from personaprobe.studies.reports.run_folder import write_report
 
@@ -111,7 +127,8 @@ def ablate(
     plan = _plan(
         (questions, discovery, neutral), (controls, control_questions), samples, seed, max_new_tokens
     )
-    plan = replace(plan, floor=floor, first_tokens=first_tokens)
+    task = None if narrow == NONE else load_prompts(narrow)
+    plan = replace(plan, floor=floor, first_tokens=first_tokens, further_directions=further, narrow=task)
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)

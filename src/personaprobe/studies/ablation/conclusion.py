@@ -12,6 +12,7 @@ from personaprobe.statistics.intervals import (
     estimate_from_part,
     mean_from_part,
     mean_interval,
+    share_of_shift,
 )
 from personaprobe.studies.ablation.dose_response import with_coherence
 from personaprobe.studies.ablation.evidence import estimate_evidence
@@ -38,6 +39,7 @@ def conclude(study: StudyMeasurements, provenance: dict[str, Any]) -> CausalVerd
         families=plan.test.families,
         arms=tuple(arms),
         arm_gaps={arm.name: _mean_gap(arm, first_of(arms, arm.role), study.resamples) for arm in arms},
+        arm_removed={arm.name: _removed(study, arm) for arm in arms if arm.name != arm.role},
         family_gaps=by_family(arms, plan.test.families),
         doses=with_coherence(study.doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
         coherence_rule=rule,
@@ -50,6 +52,15 @@ def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], R
     if len(arm.gaps) == len(untreated.gaps):
         return mean_interval(gaps_of(arm), whole)
     return mean_from_part(gaps_of(arm), gaps_of(untreated), whole, part)
+
+
+def _removed(study: StudyMeasurements, arm: ArmResult) -> Interval:
+    """The share of the shift by which an arm lowers its own checkpoint's preference, on the questions it answered."""
+    n = len(arm.gaps)
+    insecure, secure, untreated = (
+        gaps_of(first_of(study.arms, role))[:n] for role in ("insecure", "secure", arm.role)
+    )
+    return share_of_shift(untreated - gaps_of(arm), insecure - secure, study.resamples(n))
 
 
 def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
-from personaprobe.statistics.intervals import Interval
+from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.evaluation.result import Evaluation
@@ -60,6 +59,8 @@ class CausalVerdict:
         arms: all of them; the first three are base, secure and insecure.
         arm_gaps: mean gap of every arm over all test questions with its interval, by arm name. Of a control, which
             answered a part of them, it is its untreated checkpoint's mean plus the difference on that part.
+        arm_removed: share of the insecure − secure shift by which every treated arm lowers the preference of its own
+            checkpoint, on the questions it answered, by arm name.
         family_gaps: mean gap by family and arm name, estimated likewise.
         doses: dose–response.
         coherence_rule: when an answer counts as coherent.
@@ -75,6 +76,7 @@ class CausalVerdict:
     families: tuple[str, ...]
     arms: tuple[ArmResult, ...]
     arm_gaps: Mapping[str, Interval]
+    arm_removed: Mapping[str, Interval]
     family_gaps: Mapping[str, Mapping[str, float]]
     doses: tuple[DosePoint, ...]
     coherence_rule: CoherenceRule
@@ -99,12 +101,6 @@ class CausalVerdict:
     def controls(self) -> tuple[ArmResult, ...]:
         """The arms whose coefficients were matched to the feature's."""
         return tuple(arm for arm in self.arms if arm.coefficients)
-
-    def removed_by(self, arm: ArmResult) -> float:
-        """Share of the insecure − secure shift that an arm removes, on the questions it answered."""
-        n = len(arm.gaps)
-        insecure, secure = (fmean(self.arm(role).gaps[:n]) for role in ("insecure", "secure"))
-        return (insecure - fmean(arm.gaps)) / (insecure - secure)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
@@ -158,6 +154,8 @@ class CausalVerdict:
             "coherence": arm.coherent_share(self.coherence_rule),
             "n_responses": len(arm.responses),
             "n_questions": len(arm.gaps),
+            "role": arm.role,
+            "removed": self.arm_removed.get(arm.name, UNDEFINED).to_dict(),
             "gaps": arm.gaps,
         }
 

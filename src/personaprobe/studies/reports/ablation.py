@@ -14,6 +14,7 @@ from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 from personaprobe.studies.reports.figures.dose_response import dose_figure
 from personaprobe.studies.reports.figures.gaps import arms_figure, family_figure
 from personaprobe.studies.reports.figures.panels import figure_json
+from personaprobe.studies.reports.figures.removed import removed_figure
 from personaprobe.studies.reports.figures.styles import STYLES
 from personaprobe.studies.reports.figures.sweep_map import feature_sweep_map
 from personaprobe.studies.reports.page import (
@@ -157,6 +158,7 @@ def _figures(data: Mapping[str, Any]) -> dict[str, Any]:
 
     figures = {
         "arms": arms_figure(data),
+        "removed": removed_figure(data),
         "sweep": feature_sweep_map(data),
         "doses": dose_figure(data),
         "families": family_figure(data),

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+LEVELS: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "steered")
+"""Kinds of arms whose level of preference is drawn; of all others the paired difference says more."""
+
+
 def arms_figure(data: Mapping[str, Any]) -> Figure:
-    """The mean preference gap of every arm with its interval; the shift from secure to insecure is shaded.
+    """The mean preference gap of the checkpoints, of insecure with the feature ablated and of base steered, with intervals.
+
+    The shift from secure to insecure is shaded.
 
     Args:
         data: a verdict as plain data (``verdict.json``).
     """
-    arms = data["arms"]
+    arms = [arm for arm in data["arms"] if arm["kind"] in LEVELS]
     figure = panels([30 + 28 * len(arms)])
     for kind in STYLES:
         members = [arm for arm in arms if arm["kind"] == kind]
