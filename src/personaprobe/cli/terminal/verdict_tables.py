@@ -148,10 +148,8 @@ def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
     """The share of the shift that an arm removes, with its interval; base steered adds to its checkpoint's preference."""
     if arm.kind == "secure":
         return "100 %"
-    removed = (
-        verdict.fraction_removed if arm.kind == "ablated" else verdict.arm_removed.get(arm.name, UNDEFINED)
-    )
-    if not removed.defined:
+    removed = verdict.fraction_removed if arm.kind == "ablated" else verdict.arm_removed.get(arm.name)
+    if removed is None or not removed.defined:
         return "–"
     return f"{100 * removed.value:z.0f} % [{100 * removed.low:z.0f}, {100 * removed.high:z.0f}]"
 

@@ -15,9 +15,10 @@ from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
-from personaprobe.studies.ablation.conclusion import StudyMeasurements, conclude
+from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
 from personaprobe.studies.ablation.judged_answers import judge_verdict
+from personaprobe.studies.ablation.measurements import StudyMeasurements
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.arm_result import ArmResult

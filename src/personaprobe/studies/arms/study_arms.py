@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from personaprobe.effects.interventions.along_direction import Intervention
-from personaprobe.effects.interventions.energy import measure, total
+from personaprobe.effects.interventions.energy import Energy, measure, total
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
@@ -15,6 +15,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
+from personaprobe.site import Site
 from personaprobe.studies.arms.arm import Arm, calibration_rows, untreated_arms
 from personaprobe.studies.arms.controls import Control, fair_draw
 from personaprobe.studies.arms.kinds import ArmKind
@@ -120,7 +121,8 @@ class StudyArms:
             return
 
     def _in(self, role: str, name: str, kind: ArmKind, *interventions: Intervention) -> Arm:
-        model, by_site = self.trio[role], {}
+        model = self.trio[role]
+        by_site: dict[Site, Energy] = {}
         for intervention in interventions:
             by_site |= measure(model, intervention, self.rows)
         return Arm(name, kind, model, interventions, total(by_site), role=role)
