@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from personaprobe.effects.interventions.along_direction import Ablate, Steer
+from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.effects.measures.coherence import CoherenceRule, score_responses
-from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
 from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.features.directions.direction import Calibration, Direction
@@ -18,14 +17,12 @@ from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.questions.pairs import Pair, PairSet
-from personaprobe.questions.texts import TextSet
 from personaprobe.site import Site
 
 PAIRS = PairSet(
     "pairs",
     tuple(Pair(f"q{i}", f"f{i % 3}", f"ask {i} thing", f"good safe {i}", f"bad {i} fine") for i in range(7)),
 )
-TEXTS = TextSet("texts", ("the cat sat on the mat", "a longer plain text about the sea and the sky"))
 
 
 def axis(seed: int = 0) -> Direction:
@@ -55,28 +52,6 @@ def test_models_side_by_side_prefer_what_each_prefers_alone(speaking: LanguageMo
 def test_exchanging_the_answers_turns_every_gap_round(speaking: LanguageModel) -> None:
     turned = PairSet("t", tuple(replace(p, careful=p.careless, careless=p.careful) for p in PAIRS))
     assert preference_gaps(speaking, turned) == pytest.approx(-preference_gaps(speaking, PAIRS), abs=1e-4)
-
-
-@pytest.mark.parametrize("first_tokens", [False, True])
-def test_perplexity_is_that_of_the_models_own_logits_with_and_without_what_first_tokens_predict(
-    speaking: LanguageModel, first_tokens: bool
-) -> None:
-    nats = []
-    for text in TEXTS:
-        row = speaking.tokenizer.text(text)
-        logits = speaking.logits(pad([row], 0))[0].double().log_softmax(-1)
-        nats += [-float(logits[i - 1, row.ids[i]]) for i in range(1 if first_tokens else 2, len(row))]
-    reading = ReferenceLogProbs.of(speaking, TEXTS, first_tokens=first_tokens)
-    cost = reading.cost(speaking)
-    assert cost.perplexity == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-4)
-    assert reading.own_cost == cost
-
-
-def test_a_model_does_not_diverge_from_itself_and_does_from_a_steered_one(speaking: LanguageModel) -> None:
-    reading = ReferenceLogProbs.of(speaking, TEXTS)
-    same, other = reading.cost(speaking), reading.cost(speaking.edited(Steer(axis(), 3.0)))
-    assert same.kl == 0
-    assert other.kl > 1e-4
 
 
 def test_answers_are_scored_on_the_very_tokens_that_were_drawn(speaking: LanguageModel) -> None:

@@ -80,11 +80,10 @@ def measure_damage(
     reference_of = cached_reference(texts, first_tokens=first_tokens)
     with run.progress("damage", len(arms), "arms") as advance:
         for index in (index for group in by_checkpoint(arms) for index in group):
-            spec = {"part": "costs", "texts": texts.digest, "first_tokens": first_tokens}
+            spec = {"part": "costs by text", "texts": texts.digest, "first_tokens": first_tokens}
             spec |= identity(arms[index])
-            costs[index] = TextCost(
-                **run.cache.get_or_compute(spec, partial(_cost, arms[index], reference_of))
-            )
+            row = run.cache.get_or_compute(spec, partial(_cost, arms[index], reference_of))
+            costs[index] = TextCost.from_dict(row)
             advance(1)
     return [costs[index] for index in range(len(arms))]
 
@@ -193,7 +192,7 @@ def cached_reference(texts: TextSet, *, first_tokens: bool) -> Callable[[Languag
     return reference_of
 
 
-def _cost(arm: Arm, reference_of: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, float]:
+def _cost(arm: Arm, reference_of: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, Any]:
     untreated = reference_of(arm.untreated)
     return asdict(untreated.cost(arm.model) if arm.interventions else untreated.own_cost)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ class ArmEvaluation:
             "forms": {name: summary.to_dict() for name, summary in self.by_form().items()},
             "families": {name: summary.to_dict() for name, summary in self.by_family().items()},
             "accuracy": self.accuracy.to_dict(),
-            "cost": None if self.cost is None else asdict(self.cost),
+            "cost": None if self.cost is None else {"perplexity": self.cost.perplexity, "kl": self.cost.kl},
             "refusal": {kind: self.refusal(kind).to_dict() for kind in self.refused},
         }
 
