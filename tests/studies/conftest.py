@@ -13,6 +13,8 @@ from personaprobe.effects.interventions.energy import UNMOVED, Energy, Moved
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
+from personaprobe.statistics.families import family_summary
+from personaprobe.statistics.hypothesis_tests import rank_test
 from personaprobe.statistics.intervals import (
     Interval,
     Resamples,
@@ -160,12 +162,16 @@ def _evidence(gaps: dict[str, np.ndarray], families: Sequence[str], resamples: R
         fraction_removed=fraction_removed(insecure, secure, ablated, resamples),
         random_fraction_removed=random_fraction(insecure, secure, randoms, resamples),
         over_random=difference_in_differences(insecure, secure, ablated, randoms, resamples),
-        damage=Damage(1.03, 0.021, 0.97),
+        damage=Damage.exact(1.03, 0.021, 0.97, chat_kl=0.03),
         detectable_shift=minimum_detectable(insecure - secure, families),
         questions_needed=questions_needed(0.1, insecure - secure, families),
         n_questions=len(families),
         n_families=len(set(families)),
         n_controls=len(randoms),
+        rank=rank_test(
+            float((insecure - ablated).mean()), [float((insecure - random).mean()) for random in randoms]
+        ),
+        clustering=family_summary(insecure - ablated, families),
     )
 
 

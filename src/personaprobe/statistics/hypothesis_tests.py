@@ -15,6 +15,7 @@ test                  null hypothesis                             supports claim
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from personaprobe.errors import DataError
-from personaprobe.statistics.intervals import Values
+from personaprobe.statistics.families import Values
 
 MIN_FAMILIES = 6
 """With fewer families no sign-flip p-value is below 0.05: with 5, equal signs alone have probability 2 / 2^5."""
@@ -32,6 +33,49 @@ MAX_ENUMERATED = 12
 
 N_DRAWS = 9999
 """Random sign flips beyond that; with the observed signs they make 10000."""
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """The rank of a feature among matched controls.
+
+    Attributes:
+        beaten: controls that remove less than the feature.
+        n: controls.
+        p: two-sided; with n controls it is at least 2 / (n + 1).
+    """
+
+    beaten: int
+    n: int
+    p: float
+
+    def to_dict(self) -> dict[str, float]:
+        """As plain data."""
+        return asdict(self)
+
+
+def rank_test(removed: float, controls: Sequence[float]) -> RankTest:
+    """Whether a feature's effect could be that of one more control, from its rank alone (a Monte Carlo test, Barnard 1963).
+
+    Under the null hypothesis the feature is exchangeable with its controls, so every rank is equally likely; no
+    distribution is assumed. Ties count against the feature.
+
+    Args:
+        removed: by the feature.
+        controls: removed by each control, in the same unit.
+
+    Raises:
+        DataError: no control, or an effect that is not finite.
+    """
+    values = np.asarray(controls, dtype=float)
+    if not len(values) or not np.isfinite([removed, *values]).all():
+        raise DataError(
+            f"{removed} among {len(values)} controls has no rank; give finite numbers and one control or more"
+        )
+    beaten, not_above = int((values < removed).sum()), int((values <= removed).sum())
+    n = len(values)
+    tail = min(1 + n - beaten, 1 + not_above) / (n + 1)
+    return RankTest(beaten, n, min(1.0, 2 * tail))
 
 
 def fisher(a: tuple[int, int], b: tuple[int, int]) -> float:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
 from personaprobe.errors import DataError
+from personaprobe.statistics.families import Values, family_codes, finite
 
-Values: TypeAlias = np.ndarray | Sequence[float]
-"""One number per question, in the order of the questions."""
 _LEVEL = 0.95
 
 
@@ -42,6 +40,15 @@ class Interval:
     def excludes(self, x: float) -> bool:
         """Whether `x` lies outside the interval; an interval that is not defined excludes nothing."""
         return x < self.low or x > self.high
+
+    @classmethod
+    def exact(cls, value: float) -> Interval:
+        """A number without uncertainty; NaN is an undefined quantity."""
+        return cls(value, value, value)
+
+    def scaled(self, factor: float) -> Interval:
+        """The interval in another unit, `factor` of which (above 0) make one of the present unit."""
+        return Interval(factor * self.value, factor * self.low, factor * self.high)
 
     def __str__(self) -> str:
         return f"{self.value:z.2f} [{self.low:z.2f}, {self.high:z.2f}]" if self.defined else "not defined"
@@ -94,7 +101,7 @@ class Resamples:
         """
         if n < 100:
             raise DataError(f"{n} resamples give no 95 % interval; draw at least 100, better 4000")
-        codes, n_families = _codes(families)
+        codes, n_families = family_codes(families)
         rng = np.random.default_rng(seed)
         drawn = rng.multinomial(n_families, np.full(n_families, 1 / n_families), size=n)
         weights = np.zeros((n, len(codes)))
@@ -104,9 +111,13 @@ class Resamples:
             weights[:, members] = rng.multinomial(drawn[:, family] * size, np.full(size, 1 / size))
         return cls(weights, seed)
 
+    def estimate(self, values: Values) -> float:
+        """The mean over questions, in the unit of `values` (n_questions,)."""
+        return float(finite(values, self.weights.shape[1]).mean())
+
     def means(self, values: Values) -> Float[np.ndarray, " resamples"]:
         """The mean over questions in every resample, in the unit of `values` (n_questions,)."""
-        checked = _finite(values, self.weights.shape[1])
+        checked = finite(values, self.weights.shape[1])
         return np.asarray(self.weights @ checked / self.weights.sum(axis=1))
 
     def controls(self, count: int) -> Float[np.ndarray, "resamples controls"]:
@@ -120,7 +131,7 @@ class Resamples:
 
     def interval(self, statistic_draws: Values, value: float, level: float = _LEVEL) -> Interval:
         """The percentile interval of a statistic's (n_resamples,) draws, with the estimate `value`; level in (0, 1)."""
-        draws = _finite(statistic_draws, len(self.weights))
+        draws = finite(statistic_draws, len(self.weights))
         tail = _tail(level)
         low, high = np.quantile(draws, [tail, 1 - tail])
         return Interval(float(value), float(low), float(high))
@@ -155,7 +166,7 @@ def mean_from_part(values: Values, reference: Values, resamples: Resamples, of_p
         resamples: of all questions.
         of_part: of the part, with the same seed, so that both draw the same families.
     """
-    above = _finite(values, of_part.weights.shape[1]) - np.asarray(reference)[: of_part.weights.shape[1]]
+    above = finite(values, of_part.weights.shape[1]) - np.asarray(reference)[: of_part.weights.shape[1]]
     draws = resamples.means(reference) + of_part.means(above)
     return resamples.interval(draws, estimate_from_part(values, reference))
 
@@ -180,8 +191,8 @@ def share_of_shift(change: Values, shift: Values, resamples: Resamples) -> Inter
         resamples: of the questions.
     """
     n_questions = resamples.weights.shape[1]
-    changes = _finite(change, n_questions)
-    return _fraction(float(changes.mean()), resamples.means(changes), _finite(shift, n_questions), resamples)
+    changes = finite(change, n_questions)
+    return _fraction(float(changes.mean()), resamples.means(changes), finite(shift, n_questions), resamples)
 
 
 def random_fraction(
@@ -268,7 +279,7 @@ def questions_needed(
     """
     if not 0 < effect < math.inf:
         raise DataError(f"no number of questions shows an effect of {effect}; give one above 0, e.g. 0.1")
-    _, n_families = _codes(families)
+    _, n_families = family_codes(families)
     ratio = minimum_detectable(values_difference, families, power, level) / effect
     needed = max(2, math.ceil(n_families * ratio**2))
     return math.ceil(needed * len(families) / n_families)
@@ -301,13 +312,13 @@ def _removed_by(insecure: Values, randoms: Sequence[Values], resamples: Resample
 
 def _minus(a: Values, b: Values, resamples: Resamples) -> np.ndarray:
     n_questions = resamples.weights.shape[1]
-    return np.asarray(_finite(a, n_questions) - _finite(b, n_questions))
+    return np.asarray(finite(a, n_questions) - finite(b, n_questions))
 
 
 def _variances_of_mean(values: Values, families: Sequence[str]) -> tuple[float, float]:
     """The variance of a mean over clustered questions, and the variance that resampling within families adds."""
-    codes, n_families = _codes(families)
-    checked = _finite(values, len(codes))
+    codes, n_families = family_codes(families)
+    checked = finite(values, len(codes))
     sizes = np.bincount(codes)
     means = np.bincount(codes, weights=checked) / sizes
     freedom = len(checked) - n_families
@@ -324,23 +335,3 @@ def _tail(level: float) -> float:
             f"an interval cannot cover the truth at a rate of {level}; give one between 0 and 1, e.g. 0.95"
         )
     return (1 - level) / 2
-
-
-def _codes(families: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Each question's family as an integer code, and the number of families."""
-    names, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        given = f"{len(families)} questions of {len(names)} families"
-        raise DataError(f"{given}: intervals resample families; give 2 or more, better 10")
-    return codes, len(names)
-
-
-def _finite(values: Values, length: int) -> np.ndarray:
-    array = np.asarray(values, dtype=float)
-    if array.shape != (length,):
-        raise DataError(f"values of shape {array.shape} came for {length}; give one for each, in their order")
-    wrong = np.flatnonzero(~np.isfinite(array))
-    if len(wrong):
-        given = f"value {array[wrong[0]]} at position {wrong[0]}"
-        raise DataError(f"{given} is not finite; leave it out of every arm, and out of the families")
-    return array

@@ -14,8 +14,9 @@ import numpy as np
 from scipy import optimize, stats
 
 from personaprobe.errors import DataError
+from personaprobe.statistics.families import Values
 from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
-from personaprobe.statistics.intervals import Interval, Resamples, Values, difference
+from personaprobe.statistics.intervals import Interval, Resamples, difference
 
 ASSUMED_ICC = 0.1
 """Correlation of answers within a family before any is measured. A guess to plan with: the standard deviation of the

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import stats
 
 from personaprobe.errors import DataError
-from personaprobe.statistics.intervals import UNDEFINED, Interval, Values
+from personaprobe.statistics.families import Values
+from personaprobe.statistics.intervals import UNDEFINED, Interval
 
 
 def ratio_of_sums(

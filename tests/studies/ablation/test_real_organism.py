@@ -88,7 +88,7 @@ def test_a_direction_that_makes_word_salad_is_said_to_damage_the_model(
     plan = pp.StudyPlan(test=pp.load_prompts("advice/test").spread(48), sampled_questions=6)
     verdict = pp.ablate(trio, "means-base@18", layers="all", plan=plan, out=tmp_path)
     assert verdict.verdict == "damages the model"
-    assert verdict.evidence.damage.coherence < 0.5
+    assert verdict.evidence.damage.coherence.value < 0.5
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide
+from personaprobe.statistics.families import family_summary
+from personaprobe.statistics.hypothesis_tests import rank_test
 from personaprobe.statistics.intervals import Resamples, random_fraction
 from personaprobe.statistics.proportions import share_difference
 from personaprobe.studies.arms.kinds import ArmKind
@@ -74,16 +76,17 @@ def verdict(arms: Planted, results: ContrastResults) -> Verdict:
         fraction_removed=results.removed,
         random_fraction_removed=random_fraction(insecure[0], secure[0], randoms, PLAN),
         over_random=results.beyond_random,
-        damage=Damage(1.0, 0.01, 1.0),
+        damage=Damage.exact(1.0, 0.01, 1.0, chat_kl=0.01),
         detectable_shift=results.power.detectable,
         questions_needed=results.power.answers_needed,
         n_questions=len(FAMILIES),
         n_families=N_FAMILIES,
         n_controls=len(randoms),
+        rank=rank_test(0.0, [0.0]),
+        clustering=family_summary(insecure[0] - secure[0], FAMILIES),
     )
-    return decide(
-        evidence, Thresholds(smallest_shift=RELEVANT_DIFFERENCE, least_controls=len(randoms))
-    ).verdict
+    few = Thresholds(smallest_shift=RELEVANT_DIFFERENCE, least_controls=len(randoms), max_rank_p=1.0)
+    return decide(evidence, few).verdict
 
 
 def verdicts(

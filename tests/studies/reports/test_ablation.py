@@ -34,17 +34,19 @@ from personaprobe.studies.reports.run_folder import FORMATS, answer_table, write
 
 CHANGES: dict[Verdict, dict[str, Any]] = {
     "suppresses": {},
-    "suppresses, damage not measured": {"damage": Damage(1.03, 0.021, math.nan)},
+    "suppresses, damage not excluded": {"damage": Damage.exact(1.03, 0.021, math.nan)},
     "partly suppresses": {"fraction_removed": Interval(0.4, 0.2, 0.55)},
-    "partly suppresses, damage not measured": {
+    "overshoots": {"fraction_removed": Interval(1.8, 1.6, 2.0)},
+    "removes too little": {"fraction_removed": Interval(0.12, 0.08, 0.16)},
+    "partly suppresses, damage not excluded": {
         "fraction_removed": Interval(0.4, 0.2, 0.55),
-        "damage": Damage(math.nan, 0.021, 0.97),
+        "damage": Damage.exact(math.nan, 0.021, 0.97),
     },
     "not specific": {
         "fraction_removed": Interval(0.1, 0.02, 0.2),
         "over_random": Interval(0.07, -0.03, 0.17),
     },
-    "damages the model": {"damage": Damage(1.4, 0.3, 0.6)},
+    "damages the model": {"damage": Damage.exact(1.4, 0.3, 0.6)},
     "no effect to remove": {"shift": Interval(0.02, -0.05, 0.09), "fraction_removed": UNDEFINED},
     "underpowered": {"shift": Interval(0.02, -0.3, 0.4), "detectable_shift": 0.5},
 }
@@ -225,7 +227,7 @@ def test_where_a_verdict_has_two_rules_the_one_that_decided_is_marked(
     study: CausalVerdict, with_evidence: Callable[[Evidence], CausalVerdict]
 ) -> None:
     wide = {"fraction_removed": Interval(0.4, -0.1, 0.9), "over_random": Interval(0.4, -0.2, 0.9)}
-    unsure = {"fraction_removed": Interval(0.02, -0.05, 0.1), "over_random": Interval(0.3, 0.1, 0.5)}
+    unsure = {"fraction_removed": Interval(0.3, 0.05, 0.5), "over_random": Interval(0.3, 0.1, 0.5)}
     for changes, ends in ((wide, "includes both 0 and 60 %"), (unsure, "otherwise")):
         shown = render(with_evidence(replace(study.evidence, **changes)))
         (won,) = re.findall(r'<tr class="won".*?</tr>', shown)
@@ -242,17 +244,15 @@ def test_the_rules_table_shows_every_rule(page: str, study: CausalVerdict) -> No
 
 @pytest.mark.usefixtures("light")
 def test_thresholds_that_are_not_the_own_ones_are_owned_up_to(study: CausalVerdict) -> None:
-    assert "set before any test question was read" in render(study)
+    assert "unchanged since the commit that brought the questions" in render(study)
     assert "given for this study" in render(replace(study, thresholds=Thresholds(suppresses_at=0.2)))
 
 
 @pytest.mark.usefixtures("light")
 def test_what_is_nan_says_not_measured(study: CausalVerdict) -> None:
-    unmeasured = replace(
-        study.evidence, damage=Damage(math.nan, math.nan, math.nan), fraction_removed=UNDEFINED
-    )
+    unmeasured = replace(study.evidence, damage=Damage(), fraction_removed=UNDEFINED)
     usual, words = (Elements(render(each)).words() for each in (study, replace(study, evidence=unmeasured)))
-    assert words.count("not measured") == usual.count("not measured") + 4
+    assert words.count("not measured") == usual.count("not measured") + 5
     assert "no shift to measure it by" in words
     assert not re.search(r"\bnan\b", words, flags=re.IGNORECASE)
 
@@ -300,7 +300,7 @@ def test_a_study_without_doses_or_answers_says_so(silent: CausalVerdict) -> None
     words = Elements(render(quiet)).words()
     assert "No answers were sampled." in words
     assert "No dose–response was measured." in words
-    arms, _, _ = words.partition("Where the feature was found")
+    arms, _, _ = words.partition("Arms")[2].partition("Where the feature was found")
     unread = sum(math.isnan(arm.kl) for arm in quiet.arms)
     assert arms.count("not measured") == len(quiet.arms) + 2 * unread
 
@@ -430,7 +430,7 @@ def test_verdict_json_obeys_its_schema(
         study.evidence,
         fraction_removed=Interval(0.4, -math.inf, math.inf),
         over_random=UNDEFINED,
-        damage=Damage(math.nan, math.nan, math.nan),
+        damage=Damage(),
     )
     for verdict in (study, replace(silent, doses=()), replace(study, evidence=unsure)):
         checker.validate(json.loads(json.dumps(verdict.to_dict(), allow_nan=False)))
@@ -446,11 +446,10 @@ def test_the_schema_describes_every_field(schema: dict[str, Any]) -> None:
 
 def test_the_schema_names_what_programs_rely_on(study: CausalVerdict, schema: dict[str, Any]) -> None:
     data = study.to_dict()
-    later = {"rule"}  # verdicts of version 0.2.0 do not have it, and open all the same
-    assert set(schema["properties"]) == set(schema["required"]) | later == set(data)
+    assert set(schema["properties"]) == set(schema["required"]) == set(data)
     for name in ("fraction_removed", "random_fraction_removed"):
         assert set(data[name]) == {"value", "low", "high"} == set(schema["$defs"]["interval"]["required"])
-    assert set(data["damage"]) == {"perplexity_ratio", "kl", "coherence"}
+    assert set(data["damage"]) == {"perplexity_ratio", "kl", "chat_kl", "coherence", "judged_coherence"}
     assert {"verdict", "arms", "n_questions", "n_families", "provenance"} <= set(data)
     assert set(schema["properties"]["verdict"]["enum"]) == set(get_args(Verdict))
     assert set(schema["properties"]["arms"]["items"]["properties"]["kind"]["enum"]) == set(get_args(ArmKind))

@@ -157,19 +157,40 @@ def test_pages_are_made_without_torch(write: dict[str, Callable[[Path], Path]], 
 # runs written before
 
 
-def test_a_run_written_before_opens_and_its_page_says_what_was_not_recorded(
+def test_a_verdict_of_the_version_before_opens_and_its_page_says_what_was_not_recorded(
     write: dict[str, Callable[[Path], Path]], tmp_path: Path
 ) -> None:
     write["verdict"](tmp_path)
-    changed(tmp_path / "verdict.json", lambda data: data.pop("rule"))
+    changed(tmp_path / "verdict.json", as_version_2)
     (tmp_path / "responses.parquet").unlink()
     text = remake_report(tmp_path)[0].read_text(encoding="utf-8")
     assert "answers were sampled; they are not recorded" in text
-    assert text.count('<tr class="won"') == 1, "one rule alone has this verdict"
-    changed(tmp_path / "verdict.json", lambda data: data.update(verdict="underpowered"))
-    text = remake_report(tmp_path)[0].read_text(encoding="utf-8")
-    assert "Which of the rules with this verdict decided was not recorded" in text
+    assert "limit × 1.10" in text
+    assert "by rules that this version does not hold" in text
     assert '<tr class="won"' not in text
+
+
+def as_version_2(data: dict[str, Any]) -> None:
+    """A verdict as version 0.3.0 wrote it: one number for each measure of damage, and fewer thresholds."""
+    later = (
+        *(
+            "name",
+            "rank",
+            "clustering",
+            "candidates",
+            "over_selected",
+            "removed_in_base",
+            "removed_in_secure",
+        ),
+        *("net_of_secure", "null_in_base", "null_in_secure", "narrow_left", "induced", "reference"),
+    )
+    for name in later:
+        del data[name]
+    for name in ("least_effect", "least_effect_low", "most_overshoot", "max_rank_p"):
+        del data["thresholds"][name]
+    old = ("perplexity_ratio", "kl", "coherence")
+    data["damage"] = {name: data["damage"][name]["value"] for name in old}
+    data["schema"] = "personaprobe-verdict-2"
 
 
 def test_an_evaluation_written_before_opens_and_its_page_says_what_was_not_recorded(
@@ -280,7 +301,7 @@ def foreign_table(run: Path) -> None:
         (foreign, r"verdict\.json was not written by personaprobe: its schema is None"),
         (
             another_version,
-            "has schema 'personaprobe-verdict-1', and this version .* reads 'personaprobe-verdict-2'",
+            "has schema 'personaprobe-verdict-1', and this version .* reads 'personaprobe-verdict-3'",
         ),
         (another_study, "its schema is 'personaprobe-sweep-1'"),
         (without_arms, r"verdict\.json is damaged: .*arms"),

@@ -25,9 +25,9 @@ ANSWER_HEADINGS: dict[ArmKind, str] = {
 
 STYLES = {
     "suppresses": "bold green",
-    "suppresses, damage not measured": "bold yellow",
+    "suppresses, damage not excluded": "bold yellow",
     "partly suppresses": "bold yellow",
-    "partly suppresses, damage not measured": "bold yellow",
+    "partly suppresses, damage not excluded": "bold yellow",
 }
 """Styles of verdicts; all other verdicts are red."""
 
@@ -37,7 +37,7 @@ def print_verdict(console: Console, verdict: CausalVerdict) -> None:
     from rich.text import Text
 
     console.print(arms_table(verdict))
-    console.print(Text(f"\n{verdict.verdict}", style=STYLES.get(verdict.verdict, "bold red")))
+    console.print(Text(f"\n{verdict.conclusion.name}", style=STYLES.get(verdict.verdict, "bold red")))
     console.print(Text(verdict.conclusion.sentence))
     for line in () if verdict.judged is None else verdict.judged.sentences:
         console.print(Text(line))

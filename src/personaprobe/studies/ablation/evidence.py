@@ -7,6 +7,8 @@ from typing import Any
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.verdict import Damage, Evidence
+from personaprobe.statistics.families import family_summary
+from personaprobe.statistics.hypothesis_tests import RankTest, rank_test
 from personaprobe.statistics.intervals import (
     UNDEFINED,
     difference,
@@ -34,6 +36,7 @@ def estimate_evidence(study: StudyMeasurements) -> Evidence:
         questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
         n_questions=len(families),
         n_families=len(set(families)),
+        clustering=family_summary(a - c, families),
         **_against_controls(study),
     )
 
@@ -46,19 +49,23 @@ def _against_controls(study: StudyMeasurements) -> dict[str, Any]:
             "random_fraction_removed": UNDEFINED,
             "over_random": UNDEFINED,
             "n_controls": len(controls),
+            "rank": RankTest(0, len(controls), 1.0),
         }
     n = len(controls[0])  # controls answered the first n questions, and are compared on those
     insecure, secure, ablated = (
         gaps_of(first_of(study.arms, kind))[:n] for kind in ("insecure", "secure", "ablated")
     )
+    resamples = study.resamples(n)
+    removed, *by_controls = (resamples.estimate(insecure - treated) for treated in (ablated, *controls))
     return {
-        "random_fraction_removed": random_fraction(insecure, secure, controls, study.resamples(n)),
-        "over_random": difference_in_differences(insecure, secure, ablated, controls, study.resamples(n)),
+        "random_fraction_removed": random_fraction(insecure, secure, controls, resamples),
+        "over_random": difference_in_differences(insecure, secure, ablated, controls, resamples),
         "n_controls": len(controls),
+        "rank": rank_test(removed, by_controls),
     }
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
     untreated = insecure.coherent_share(rule)
     coherence = ablated.coherent_share(rule) / untreated if untreated else math.nan
-    return Damage(ablated.perplexity / insecure.perplexity, ablated.kl, coherence)
+    return Damage.exact(ablated.perplexity / insecure.perplexity, ablated.kl, coherence)

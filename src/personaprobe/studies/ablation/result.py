@@ -85,7 +85,7 @@ class CausalVerdict:
 
     @property
     def verdict(self) -> str:
-        """One of the eight verdicts."""
+        """One of the ten verdicts."""
         return self.conclusion.verdict
 
     @property
@@ -106,22 +106,14 @@ class CausalVerdict:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
         plain_data: dict[str, Any] = to_plain_json(
             {
-                "schema": "personaprobe-verdict-2",
+                "schema": "personaprobe-verdict-3",
                 "verdict": self.verdict,
+                "name": self.conclusion.name,
                 "sentence": self.conclusion.sentence,
                 "reasons": self.conclusion.reasons,
                 "rule": self.conclusion.rule,
-                "shift": self.evidence.shift.to_dict(),
-                "fraction_removed": self.evidence.fraction_removed.to_dict(),
-                "random_fraction_removed": self.evidence.random_fraction_removed.to_dict(),
-                "over_random": self.evidence.over_random.to_dict(),
-                "damage": asdict(self.evidence.damage),
+                **self.evidence.to_dict(),
                 "thresholds": asdict(self.thresholds),
-                "n_questions": self.evidence.n_questions,
-                "n_families": self.evidence.n_families,
-                "n_controls": self.evidence.n_controls,
-                "detectable_shift": self.evidence.detectable_shift,
-                "questions_needed": self.evidence.questions_needed,
                 "feature": self.feature,
                 "arms": [self._arm_dict(arm) for arm in self.arms],
                 "family_gaps": self.family_gaps,
@@ -179,7 +171,7 @@ class CausalVerdict:
         ]
 
     def __repr__(self) -> str:
-        return f"CausalVerdict({self.verdict!r}: {self.conclusion.sentence})"
+        return f"CausalVerdict({self.conclusion.name!r}: {self.conclusion.sentence})"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -189,4 +181,4 @@ class CausalVerdict:
             for arm in self.arms
         )
         head = "<tr><th>arm</th><th>preference gap</th><th>perplexity</th></tr>"
-        return f"<p><b>{escape(self.verdict)}</b>. {escape(self.conclusion.sentence)}</p><table>{head}{rows}</table>"
+        return f"<p><b>{escape(self.conclusion.name)}</b>. {escape(self.conclusion.sentence)}</p><table>{head}{rows}</table>"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from personaprobe.effects.interventions.energy import FAIR, MOST_UNFAIR
 from personaprobe.effects.verdict import THRESHOLDS, Thresholds, rules
+from personaprobe.effects.verdict.thresholds import ADDED
 from personaprobe.models.massive_tokens import MassiveToken
 from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
 from personaprobe.studies.reports.figures.dose_response import dose_figure
@@ -20,6 +21,7 @@ from personaprobe.studies.reports.figures.sweep_map import feature_sweep_map
 from personaprobe.studies.reports.page import (
     figure_scripts,
     flat,
+    interval,
     interval_ends,
     number,
     render_template,
@@ -28,6 +30,9 @@ from personaprobe.studies.reports.page import (
     times,
 )
 from personaprobe.studies.reports.sections import Rows, outside_sections
+
+SCHEMA = "personaprobe-verdict-3"
+"""The format of ``verdict.json`` whose rules are those of this version."""
 
 DRAWN = ("evidence.sweep", "evidence.singles", "evidence.sets", "evidence.ranks")
 """Parts of a feature's evidence that the list of its fields leaves out: they are drawn, or too long."""
@@ -69,6 +74,7 @@ def render_ablation(data: Mapping[str, Any], answers: Rows) -> str:
         answers: the sampled answers (``responses.parquet``); empty where none were sampled or recorded.
     """
     thresholds = Thresholds(**data["thresholds"])
+    table = rules(thresholds) if data["schema"] == SCHEMA else ()
     controls = [arm for arm in data["arms"] if arm["strengths"]]
     lowest = data["coherence_rule"]["lowest_log_prob"]
     provenance = data["provenance"]
@@ -92,8 +98,9 @@ def render_ablation(data: Mapping[str, Any], answers: Rows) -> str:
         figures=_figures(data),
         n_responses=sum(arm["n_responses"] for arm in data["arms"]),
         cards=list(question_cards(data, answers)),
-        rules=rules(thresholds),
-        deciding_rule=deciding_rule(data, thresholds),
+        rules=table,
+        added=ADDED,
+        deciding_rule=data["rule"] if table else None,
         sections=outside_sections("ablation", data, answers),
         provenance=list(flat(provenance)),
         feature=[line for line in flat(data["feature"]) if not line[0].startswith(DRAWN)],
@@ -113,23 +120,22 @@ def key_numbers(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         *((name, share(part["value"]), interval_ends(part, share)) for name, part in shares.items()),
         ("shift, nats per token", number(data["shift"]["value"]), interval_ends(data["shift"])),
-        (
-            "perplexity, relative",
-            times(damage["perplexity_ratio"]),
-            f"limit {times(limits['max_perplexity_ratio'])}",
-        ),
-        ("KL, nats per token", number(damage["kl"]), f"limit {number(limits['max_kl'])}"),
-        ("coherent answers, relative", share(damage["coherence"]), f"limit {share(limits['min_coherence'])}"),
+        _cost("perplexity, relative", damage["perplexity_ratio"], times, limits["max_perplexity_ratio"]),
+        _cost("KL on prose, nats per token", damage["kl"], number, limits["max_kl"]),
+        _cost("KL on chat answers, nats per token", damage["chat_kl"], number, limits["max_kl"]),
+        _cost("coherent answers, relative", damage["coherence"], share, limits["min_coherence"]),
         (f"questions of {data['n_families']} families", str(data["n_questions"]), detectable),
     ]
 
 
-def deciding_rule(data: Mapping[str, Any], thresholds: Thresholds) -> int | None:
-    """The place of the rule that decided; None where it was not recorded and several rules give this verdict."""
-    if "rule" in data:
-        return int(data["rule"])
-    places = [place for place, (verdict, _) in enumerate(rules(thresholds)) if verdict == data["verdict"]]
-    return places[0] if len(places) == 1 else None
+def _cost(
+    name: str, measured: Mapping[str, float | None], spell: Callable[[float | None], str], limit: float
+) -> tuple[str, str, str]:
+    """A measure of damage: its name, its value, and its interval with the limit; only the limit where it has no width."""
+    ends = interval(measured)
+    has_width = ends.defined and ends.low < ends.high
+    between = f"{spell(ends.low)} to {spell(ends.high)}, " if has_width else ""
+    return name, spell(measured["value"]), f"{between}limit {spell(limit)}"
 
 
 def question_cards(data: Mapping[str, Any], answers: Rows) -> Iterator[QuestionCard]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES
 from personaprobe.errors import DataError
 from personaprobe.storage.files import write_atomically, write_text
 from personaprobe.studies.reports.ablation import render_ablation
+from personaprobe.studies.reports.earlier_verdicts import EARLIER, upgraded
 from personaprobe.studies.reports.evaluation import render_evaluation
 from personaprobe.studies.reports.sections import Rows
 from personaprobe.studies.reports.sweep import render_sweep
@@ -40,6 +41,7 @@ class RunFormat:
         pages: the text of every page by file name, the main page last.
         table_file: the file of the answers; None where the study has none.
         columns: of that table: names, and types as pyarrow spells them.
+        earlier: earlier schemas that open, with the function that brings their data into the present form.
     """
 
     schema: str
@@ -47,6 +49,7 @@ class RunFormat:
     pages: Callable[[Mapping[str, Any], Rows], Mapping[str, str]]
     table_file: str | None = None
     columns: Mapping[str, str] | None = None
+    earlier: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def shown_columns(self) -> list[str]:
@@ -62,11 +65,12 @@ def _latent_pages(data: Mapping[str, Any], _: Rows) -> Mapping[str, str]:
 
 FORMATS = (
     RunFormat(
-        "personaprobe-verdict-2",
+        "personaprobe-verdict-3",
         "verdict.json",
         lambda data, answers: {"report.html": render_ablation(data, answers)},
         "responses.parquet",
         _RESPONSE_COLUMNS,
+        {EARLIER: upgraded},
     ),
     RunFormat(
         "personaprobe-evaluation-1",
@@ -166,9 +170,10 @@ def _rendered(run: Path, run_format: RunFormat) -> Mapping[str, str]:
     from jinja2 import UndefinedError
 
     path = run / run_format.data_file
-    data, answers = _read_data(path, run_format.schema), _read_answers(run, run_format)
+    data, answers = _read_data(path, run_format), _read_answers(run, run_format)
     try:
-        return run_format.pages(data, answers)
+        upgrade = run_format.earlier.get(data["schema"])
+        return run_format.pages(data if upgrade is None else upgrade(data), answers)
     except (
         LookupError,
         TypeError,
@@ -185,7 +190,8 @@ def _rendered(run: Path, run_format: RunFormat) -> Mapping[str, str]:
         ) from error
 
 
-def _read_data(path: Path, schema: str) -> dict[str, Any]:
+def _read_data(path: Path, run_format: RunFormat) -> dict[str, Any]:
+    schema = run_format.schema
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -193,7 +199,7 @@ def _read_data(path: Path, schema: str) -> dict[str, Any]:
     present = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(present, str) or not present.startswith(schema.rpartition("-")[0]):
         raise DataError(f"{path} was not written by personaprobe: its schema is {present!r}, not {schema!r}")
-    if present != schema:
+    if present != schema and present not in run_format.earlier:
         raise DataError(
             f"{path} has schema {present!r}, and this version of personaprobe reads {schema!r}; "
             "use the version that wrote it, or run the study again"
