@@ -26,9 +26,16 @@ CELLS = [
 ]
 
 
-def test_candidates_are_the_cheap_cells_the_strongest_first() -> None:
+def test_candidates_are_the_cheap_cells_the_most_exact_first() -> None:
     assert allowed(CELLS, 1.03) == [CELLS[1], CELLS[0]]
     assert allowed(CELLS, 1.05)[0] == CELLS[2]
+
+
+def test_to_overshoot_is_as_wrong_as_to_leave_as_much() -> None:
+    past, short, undefined = (
+        Cell("means", 9, "all", removed, 1.01, 0.01) for removed in (1.5, 0.7, float("nan"))
+    )
+    assert allowed([undefined, past, short], 1.03) == [short, past, undefined]
 
 
 def test_a_sweep_that_only_damages_chooses_nothing() -> None:

@@ -29,7 +29,7 @@ from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
-    from personaprobe.studies.latents.search import Candidate
+    from personaprobe.studies.latents.search_result import Candidate
 
 
 @click.command()

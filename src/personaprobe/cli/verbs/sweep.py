@@ -113,7 +113,7 @@ def sweep(
 ) -> None:
     """Ablate directions of every source at every layer, on discovery questions only, and choose one.
 
-    The chosen cell removes most of the shift among those within --max-perplexity-ratio and --min-coherence. No test
+    The chosen cell removes the share nearest to 100 % among those within --max-perplexity-ratio and --min-coherence. No test
     question is read, unless --test names some: then the chosen direction, and no other, is tested on them.
 
     \b

@@ -7,7 +7,7 @@ active as often and remove the same energy. Then a set is grown greedily. Test q
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -31,6 +31,7 @@ from personaprobe.questions.texts import TextSet, load_texts
 from personaprobe.studies.arms.arm import Arm, calibration_rows, untreated_arms
 from personaprobe.studies.arms.measurement import measure_damage, measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.latents.search_result import Candidate, SearchResult
 
 CALIBRATION_QUESTIONS = 16
 """Discovery questions on which energies of controls are matched."""
@@ -43,57 +44,6 @@ MAX_LATENTS = 10
 
 BREADTH = 6
 """Latents that are tried as the next member of a set: the best single ones that remain."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One or more latents that were ablated together, with the effects.
-
-    Attributes:
-        latents: that were ablated.
-        removed: share of the insecure − secure shift that the ablation removed, on the discovery questions.
-        induced: share of the shift that steering base along the latents induced; nan if it was not tried.
-        controls: shares that ablating matched random latents removed.
-        perplexity_ratio: perplexity on neutral text relative to the untreated insecure model; nan if not measured.
-    """
-
-    latents: tuple[int, ...]
-    removed: float
-    induced: float = float("nan")
-    controls: tuple[float, ...] = ()
-    perplexity_ratio: float = float("nan")
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """All candidates of a search.
-
-    Attributes:
-        singles: every proposed latent by itself, in descending order of the share removed.
-        sets: the greedy sets, growing.
-        chosen: the set that removes most among those whose perplexity is allowed.
-    """
-
-    singles: tuple[Candidate, ...]
-    sets: tuple[Candidate, ...]
-    chosen: Candidate
-
-    def evidence(self, questions: PairSet, texts: TextSet, rankings: Sequence[Ranking]) -> dict[str, Any]:
-        """All candidates with the data they were tried on, as plain data for the registry."""
-        return {
-            "chosen": {"source": "sae", **asdict(self.chosen), "fraction_removed": self.chosen.removed},
-            "singles": [asdict(candidate) for candidate in self.singles],
-            "sets": [asdict(candidate) for candidate in self.sets],
-            "ranks": {
-                str(candidate.latents[0]): {
-                    ranking.name: ranking.rank(candidate.latents[0]) for ranking in rankings
-                }
-                for candidate in self.singles
-            },
-            "questions": {"name": questions.name, "digest": questions.digest, "n": len(questions)},
-            "families": sorted(set(questions.families)),
-            "texts": {"name": texts.name, "digest": texts.digest, "n": len(texts)},
-        }
 
 
 @dataclass(frozen=True)
@@ -191,17 +141,18 @@ class LatentSearch:
             FeatureError: no set stays within the allowed perplexity.
             DataError: insecure is no more careless than secure.
         """
-        singles = sorted(self.singles(proposed), key=lambda candidate: -candidate.removed)
-        sets = self.greedy_sets(singles)
+        singles = sorted(
+            self.singles(proposed), key=lambda candidate: _distance_from_whole(candidate.removed)
+        )
+        sets, n_grown = self.greedy_sets(singles)
         allowed = [candidate for candidate in sets if candidate.perplexity_ratio <= max_perplexity_ratio]
         if not allowed:
             raise FeatureError(
                 f"no set of these latents stays within perplexity × {max_perplexity_ratio}: the least is "
                 f"× {min(candidate.perplexity_ratio for candidate in sets):.3f}"
             )
-        return SearchResult(
-            tuple(singles), tuple(sets), max(allowed, key=lambda candidate: candidate.removed)
-        )
+        chosen = min(allowed, key=lambda candidate: _distance_from_whole(candidate.removed))
+        return SearchResult(tuple(singles), tuple(sets), chosen, len(singles) + n_grown)
 
     def singles(self, proposed: Sequence[int]) -> list[Candidate]:
         """Each latent alone: ablated in insecure, steered in base, and its controls ablated in insecure."""
@@ -222,11 +173,14 @@ class LatentSearch:
             for i, latent in enumerate(proposed)
         ]
 
-    def greedy_sets(self, singles: Sequence[Candidate]) -> list[Candidate]:
-        """Growing sets: each adds the latent that removes most, until none removes more or there are ten."""
+    def greedy_sets(self, singles: Sequence[Candidate]) -> tuple[list[Candidate], int]:
+        """Growing sets, and the number of sets of two or more that were tried.
+
+        Each adds the latent that brings the share removed nearest to 1, until none brings it nearer or there are ten.
+        """
         order = [candidate.latents[0] for candidate in singles]
         members: tuple[int, ...] = (order[0],)
-        sets = [self._measured_set(members, singles[0].removed)]
+        sets, n_tried = [self._measured_set(members, singles[0].removed)], 0
         while len(members) < MAX_LATENTS and (
             remaining := [latent for latent in order if latent not in members][:BREADTH]
         ):
@@ -234,12 +188,13 @@ class LatentSearch:
             shares = self._removed(
                 self.trio.insecure, [self._ablation(latents) for latents in grown], "insecure"
             )
-            best = max(range(len(grown)), key=shares.__getitem__)
-            if shares[best] <= sets[-1].removed:
+            n_tried += len(grown)
+            best = min(range(len(grown)), key=lambda i: _distance_from_whole(shares[i]))
+            if _distance_from_whole(shares[best]) >= _distance_from_whole(sets[-1].removed):
                 break
             members = grown[best]
             sets.append(self._measured_set(members, shares[best]))
-        return sets
+        return sets, n_tried
 
     def _measured_set(self, latents: tuple[int, ...], removed: float) -> Candidate:
         """A set with the shares that matched controls remove, and with its perplexity."""
@@ -297,3 +252,8 @@ class LatentSearch:
 
     def _arm(self, model: LanguageModel, edit: Intervention) -> Arm:
         return Arm(edit.note, "ablated", model, (edit,))
+
+
+def _distance_from_whole(removed: float) -> float:
+    """How far a share removed is from 1: to overshoot is as wrong as to leave as much of the shift."""
+    return abs(1 - removed)

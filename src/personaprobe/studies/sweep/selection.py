@@ -1,7 +1,8 @@
-"""Selection from a sweep: the cell that removes most of the shift, among those that cost little and stay coherent."""
+"""Selection from a sweep: the cell that removes the shift most exactly, among those that cost little and stay coherent."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +23,7 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.sweep.grid import Cell, Grid
 
 SIDE_BY_SIDE = 4
-"""Cells that answer side by side, the strongest first, until one of them is coherent."""
+"""Cells that answer side by side, the most exact first, until one of them is coherent."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ class SweepResult:
         return data
 
     def evidence(self) -> dict[str, Any]:
-        """All cells and the chosen one, as plain data for the registry."""
+        """All cells, their number and the chosen one, as plain data for the registry."""
         questions, texts = self.grid.questions, self.grid.texts
         return {
             "chosen": self.chosen.to_dict(),
+            "candidates": len(self.cells),
             "sweep": [cell.to_dict() for cell in self.cells],
             "questions": {"name": questions.name, "digest": questions.digest, "n": len(questions)},
             "families": sorted(set(questions.families)),
@@ -89,7 +91,9 @@ class SweepResult:
 
 
 def allowed(cells: Sequence[Cell], max_perplexity_ratio: float) -> list[Cell]:
-    """The cells within the bound on perplexity, the one that removes most first.
+    """The cells within the bound on perplexity, the one whose fraction removed is nearest to 1 first.
+
+    To remove more than the whole shift is as wrong as to leave as much of it, so that a choice does not reward overshoot.
 
     Raises:
         DataError: every cell costs more than allowed.
@@ -101,7 +105,7 @@ def allowed(cells: Sequence[Cell], max_perplexity_ratio: float) -> list[Cell]:
             f"no direction stays within perplexity × {max_perplexity_ratio}; the least is × {least.perplexity_ratio:.2f} "
             f"({least.source}@{least.layer}, {least.scope}): try other layers, reaches or doses"
         )
-    return sorted(cheap, key=lambda cell: -cell.fraction_removed)
+    return sorted(cheap, key=_distance_from_whole)
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Selection:
     run: RunContext
 
     def choose(self, cells: Sequence[Cell]) -> SweepResult:
-        """Choose the cell that removes most of the shift within the bounds; candidates answer discovery questions.
+        """Choose the cell within the bounds that removes most exactly the shift; candidates answer discovery questions.
 
         Raises:
             DataError: no cell stays within them.
@@ -170,6 +174,11 @@ class Selection:
                 cell: replace(cell, coherence=_coherent_share(rule, responses) / usual)
                 for cell, responses in zip(group, drawn, strict=True)
             }
+
+
+def _distance_from_whole(cell: Cell) -> float:
+    """How far the fraction removed is from 1; infinitely far where it is not defined."""
+    return math.inf if math.isnan(cell.fraction_removed) else abs(1 - cell.fraction_removed)
 
 
 def _coherent_share(rule: CoherenceRule, responses: Sequence[Response]) -> float:
