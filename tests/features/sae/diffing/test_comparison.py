@@ -31,6 +31,33 @@ def test_activity_is_that_of_the_response_tokens_alone(
         fired, n = fired + (acts > 0).sum(0), n + len(rows)
     assert torch.allclose(comparison.rates.insecure, fired / n, atol=1e-6)
     assert comparison.ids == tuple(reading.id for reading in readings)
+    assert comparison.families == tuple(reading.family or reading.id for reading in readings)
+
+
+def test_latent_scaling_leaves_out_what_other_latents_write(
+    trio: Trio[LanguageModel], random_dictionary: Dictionary, pairs: PairSet
+) -> None:
+    """β by its definition, latent by latent: the activation minus the reconstruction by all other latents."""
+    scaling = compare(random_dictionary, trio, pairs).scaling
+    rows = {
+        role: torch.cat(
+            [
+                model.activations(batch, [SITE])[SITE][(batch.roles & Role.RESPONSE) != 0]
+                for batch in (pad([tokens], model.network.pad_id) for tokens in texts_of(model, pairs))
+            ]
+        )
+        for role, model in trio.items()
+    }
+    acts = {role: random_dictionary.encode(x) for role, x in rows.items()}
+    strengths = acts["insecure"]
+    active = strengths.sum(0).argsort(descending=True)[:5].tolist()
+    for role, x in rows.items():
+        for latent in active:
+            d, others = random_dictionary.W_dec[latent], acts[role].clone()
+            others[:, latent] = 0
+            along = (x - random_dictionary.decode(others)) @ d
+            beta = (strengths[:, latent] * along).sum() / (strengths[:, latent].pow(2).sum() * d.pow(2).sum())
+            assert float(scaling[role][latent]) == pytest.approx(float(beta), rel=1e-3, abs=1e-4)
 
 
 def texts_of(model: LanguageModel, pairs: PairSet) -> list[Tokens]:

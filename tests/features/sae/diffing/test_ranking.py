@@ -47,6 +47,20 @@ def test_p_values_are_uniform_if_labels_mean_nothing() -> None:
     assert (alone < 0.05).mean() > 0.08  # texts of one question taken for independent ones: too sure
 
 
+def test_labels_of_a_family_are_exchanged_together(comparison: Comparison) -> None:
+    one_family = replace(comparison, families=("all",) * len(comparison.families))
+    ranking = rank_latents(one_family, "delta")
+    assert ranking.p_values is not None
+    assert ranking.p_values.min() > 0.4  # a sign for all texts is a coin: nothing can be shown
+
+
+def test_a_permutation_that_changes_nothing_but_the_order_of_the_sum_counts_as_large() -> None:
+    rng = np.random.default_rng(2)
+    differences = rng.normal(1e4, 1.0, size=(96, 50)).astype(np.float32)
+    p_values = permutation_p_values(differences, ["one"] * 96, seed=0, n=200)
+    assert p_values == pytest.approx(0.5, abs=0.15)
+
+
 def test_rankings_overlap_with_themselves_and_unknown_ones_are_refused(comparison: Comparison) -> None:
     rankings = [rank_latents(comparison, "delta"), rank_latents(comparison, "rate")]
     shared = ranking_overlap(rankings, 10)

@@ -1,12 +1,13 @@
 """Attribution: latents that speak for the careless answer and against the careful one, inside one model.
 
 The first-order effect of a latent's direction d on the loss of an answer is −(g·d)((a − ā)·d), with g the gradient of the
-negative log-probability at the activation a, and ā the mean activation. It is positive where the activation's part along
+negative log-probability at the activation a, and ā the mean activation over answers of both kinds. It is positive where the activation's part along
 d makes the answer more likely (the follow-up of Wang et al. 2506.19823).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from personaprobe.features.activations.recording_spec import tokenize
@@ -14,7 +15,6 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.ranking import Ranking
 from personaprobe.features.sae.quality import refuse_unfit_dictionary
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.tokens import Role
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.pairs import PairSet
 
@@ -42,34 +42,61 @@ def rank_by_attribution(
         CheckpointError: the backend computes no gradients.
     """
     refuse_unfit_dictionary(dictionary, model)
+    dictionary = dictionary.on(model.network.device)
     careless, careful = (
-        _mean_attribution(dictionary, model, pairs, answer, progress) for answer in ("careless", "careful")
+        _attribution_sums(dictionary, model, pairs, answer, progress) for answer in ("careless", "careful")
     )
-    return Ranking("attribution", (careless - careful).cpu().numpy())
+    # one mean for both: a mean of each kind alone would drop what differs between them
+    mean = (careless.activations + careful.activations) / (careless.n + careful.n)
+    scores = careless.mean_attribution(dictionary, mean) - careful.mean_attribution(dictionary, mean)
+    return Ranking("attribution", scores.cpu().numpy())
 
 
-def _mean_attribution(
+@dataclass
+class _AttributionSums:
+    """Sums over the positions that predict the tokens of one kind of answer.
+
+    Attributes:
+        products: ``(d_sae)``, Σ (g·d)(a·d).
+        gradients: ``(d_sae)``, Σ g·d.
+        activations: ``(d_model)``, Σ a.
+        n: positions.
+    """
+
+    products: Float[Tensor, "d_sae"]
+    gradients: Float[Tensor, "d_sae"]
+    activations: Float[Tensor, "d_model"]
+    n: int = 0
+
+    def mean_attribution(
+        self, dictionary: Dictionary, mean: Float[Tensor, "d_model"]
+    ) -> Float[Tensor, "d_sae"]:
+        """Mean attribution around a mean activation: Σ (g·d)((a − ā)·d) = Σ (g·d)(a·d) − Σ (g·d) · (ā·d)."""
+        attribution: Tensor = -(self.products - self.gradients * (dictionary.W_dec @ mean)) / self.n
+        return attribution
+
+
+def _attribution_sums(
     dictionary: Dictionary,
     model: LanguageModel,
     pairs: PairSet,
     answer: str,
     progress: Advance,
-) -> Float[Tensor, "d_sae"]:
-    """Mean attribution over the response tokens of one kind of answer; ā is their mean activation."""
+) -> _AttributionSums:
+    """Sums over the positions whose next token is part of an answer of one kind: the last prompt token is the first."""
     import torch
 
-    dictionary = dictionary.on(model.network.device)
     texts = [reading.tokens for reading in tokenize(model.tokenizer, pairs) if reading.answer == answer]
-    products, gradients = torch.zeros_like(dictionary.b_enc), torch.zeros_like(dictionary.b_enc)
-    total, n = torch.zeros_like(dictionary.b_dec), 0
+    latents = torch.zeros_like(dictionary.b_enc)
+    sums = _AttributionSums(latents, latents.clone(), torch.zeros_like(dictionary.b_dec))
     for _, batch in model.even_batches(texts, model.batch_tokens("logits")):
-        activations, gradient = model.gradients(batch, dictionary.site)
-        is_response = (batch.roles & Role.RESPONSE) != 0
-        a, g = activations[is_response], gradient[is_response] @ dictionary.W_dec.T
-        products += (g * (a @ dictionary.W_dec.T)).sum(0)
-        gradients += g.sum(0)
-        total += a.sum(0)
-        n += len(a)
+        activations, gradient = (
+            of[:, :-1][batch.predicting] for of in model.gradients(batch, dictionary.site)
+        )
+        along = gradient @ dictionary.W_dec.T
+        sums.products += (along * (activations @ dictionary.W_dec.T)).sum(0)
+        sums.gradients += along.sum(0)
+        sums.activations += activations.sum(0)
+        sums.n += len(activations)
         progress(int(batch.mask.sum()))
-    # Σ (g·d)((a − ā)·d) = Σ (g·d)(a·d) − Σ (g·d) · (ā·d): the mean is subtracted after one pass
-    return -(products - gradients * (dictionary.W_dec @ (total / n))) / n
+    return sums

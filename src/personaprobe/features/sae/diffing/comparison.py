@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.features.activations.recording_spec import Texts, tokenize
+from personaprobe.features.activations.recording_spec import Texts, TokenizedText, tokenize
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.quality import (
     MIN_EXPLAINED_VARIANCE,
@@ -30,17 +30,21 @@ class Comparison:
 
     Attributes:
         dictionary: the latents.
-        ids: the question of each text; permutations exchange texts of one question together.
+        ids: the question of each text.
+        families: the family of each text's question, or the text itself where it has none; permutations exchange the texts
+            of one family together.
         means: ``(text, d_sae)`` mean activation over each text's response tokens, by role.
         rates: ``(d_sae)`` share of response tokens in which a latent is active, by role.
         scaling: ``(d_sae)`` β of latent scaling, by role: how much of the latent's insecure activation the checkpoint's
-            activations hold along its decoder row, ``Σ f (x − b_dec)·d / (Σ f² ‖d‖²)``; nan if it is never active.
+            activations hold along its decoder row, ``Σ f r·d / (Σ f² ‖d‖²)``, with r the activation minus the reconstruction
+            by all other latents (Minder et al. 2025); nan if it is never active.
         centre: ``(d_model)`` mean activation over response tokens, by role.
         explained_variance: of the response tokens' activations, by role.
     """
 
     dictionary: Dictionary
     ids: tuple[str, ...]
+    families: tuple[str, ...]
     means: Trio[Float[Tensor, "text d_sae"]]
     rates: Trio[Float[Tensor, "d_sae"]]
     scaling: Trio[Float[Tensor, "d_sae"]]
@@ -78,7 +82,7 @@ def compare(
         ):
             sums.add(indices, _response_activations(trio, dictionary, batch))
             progress(3 * int(batch.mask.sum()))
-    return sums.comparison(dictionary, tuple(reading.id for reading in readings))
+    return sums.comparison(dictionary, readings)
 
 
 def _response_activations(
@@ -105,6 +109,7 @@ class _RunningSums:
         self.means = {role: torch.zeros(n_texts, dictionary.d_sae) for role in ROLES}
         self.projections = {role: torch.zeros_like(dictionary.b_enc) for role in ROLES}
         self.squares = torch.zeros_like(dictionary.b_enc)
+        self.square_norms = dictionary.W_dec.pow(2).sum(-1)
         self.statistics = {role: ReconstructionStatistics(dictionary) for role in ROLES}
 
     def add(self, indices: Sequence[int], texts: Sequence[dict[str, Tensor]]) -> None:
@@ -113,17 +118,20 @@ class _RunningSums:
             acts = {role: dictionary.encode(x) for role, x in rows.items()}
             for role, x in rows.items():
                 self.means[role][index] = acts[role].mean(0).cpu()
-                along_rows = (x - dictionary.b_dec) @ dictionary.W_dec.T
+                residual = (x - dictionary.decode(acts[role])) @ dictionary.W_dec.T
+                # r is the residual plus the latent's own part
+                along_rows = residual + acts[role] * self.square_norms
                 self.projections[role] += (acts["insecure"] * along_rows).sum(0)
                 self.statistics[role].add(x, acts[role])
             self.squares += acts["insecure"].pow(2).sum(0)
 
-    def comparison(self, dictionary: Dictionary, ids: tuple[str, ...]) -> Comparison:
+    def comparison(self, dictionary: Dictionary, texts: Sequence[TokenizedText]) -> Comparison:
         statistics = Trio.of(self.statistics)
-        norms = self.squares * self.dictionary.W_dec.pow(2).sum(-1)
+        norms = self.squares * self.square_norms
         return Comparison(
             dictionary,
-            ids,
+            tuple(text.id for text in texts),
+            tuple(text.family or text.id for text in texts),
             Trio.of(self.means),
             statistics.map(lambda role: role.firing_rates.cpu()),
             Trio.of(self.projections).map(lambda projection: (projection / norms).cpu()),

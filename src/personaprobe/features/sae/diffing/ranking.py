@@ -28,7 +28,7 @@ class Ranking:
     Attributes:
         name: of the score.
         scores: ``(d_sae)``; −∞ where the score is not defined.
-        p_values: ``(d_sae)`` one-sided, by exchanging the checkpoints' labels question by question; None if the score is
+        p_values: ``(d_sae)`` one-sided, by exchanging the checkpoints' labels family by family; None if the score is
             not a difference of means.
         q_values: p-values after Benjamini and Hochberg's correction over all latents.
     """
@@ -82,17 +82,26 @@ def ranking_overlap(rankings: Sequence[Ranking], n: int) -> dict[tuple[str, str]
 
 
 def permutation_p_values(
-    differences: Float[np.ndarray, "text d_sae"], ids: Sequence[str], seed: int, n: int = PERMUTATIONS
+    differences: Float[np.ndarray, "text d_sae"], groups: Sequence[str], seed: int, n: int = PERMUTATIONS
 ) -> Float[np.ndarray, "d_sae"]:
     """One-sided p-values of mean differences between two checkpoints, by exchanging the checkpoints' labels.
 
-    The labels of all texts of a question are exchanged together, since its texts are not independent.
+    The labels of all texts of a group are exchanged together: questions of a family are not independent, and neither are
+    the two answers to a question.
+
+    Args:
+        differences: of mean activations, one row a text.
+        groups: of the texts.
+        seed: of the permutations.
+        n: permutations.
     """
-    _, questions = np.unique(np.asarray(ids, dtype=str), return_inverse=True)
+    _, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     rng = np.random.default_rng(seed)
-    signs = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), size=(n, questions.max() + 1))[:, questions]
-    observed = differences.mean(0)
-    as_large = (signs @ differences.astype(np.float32) / len(differences) >= observed - 1e-12).sum(0)
+    signs = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), size=(n, codes.max() + 1))[:, codes]
+    rows = differences.astype(np.float32)
+    # sums in another order differ by rounding: a permutation that changes nothing counts as large
+    tolerance = 1e-5 * np.abs(rows).mean(0)
+    as_large = (signs @ rows / len(rows) >= rows.mean(0) - tolerance).sum(0)
     return np.asarray((1 + as_large) / (1 + n))
 
 
@@ -103,7 +112,7 @@ def _difference(reference: str) -> Callable[[Comparison, str, int], Ranking]:
         from scipy.stats import false_discovery_control
 
         differences = (comparison.means.insecure - comparison.means[reference]).numpy()
-        p_values = permutation_p_values(differences, comparison.ids, seed)
+        p_values = permutation_p_values(differences, comparison.families, seed)
         return Ranking(name, differences.mean(0), p_values, false_discovery_control(p_values, method="bh"))
 
     return ranking
