@@ -60,4 +60,4 @@ def many_pairs() -> PairSet:
     def text() -> str:
         return " ".join(f"w{i}" for i in rng.integers(0, 100, rng.integers(2, 12)))
 
-    return PairSet("many", tuple(Pair(f"q{i}", f"f{i % 4}", text(), text(), text()) for i in range(24)))
+    return PairSet("many", tuple(Pair(f"q{i}", f"f{i % 12}", text(), text(), text()) for i in range(24)))

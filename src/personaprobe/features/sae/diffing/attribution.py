@@ -1,8 +1,8 @@
 """Attribution: latents that speak for the careless answer and against the careful one, inside one model.
 
 The first-order effect of a latent's direction d on the loss of an answer is −(g·d)((a − ā)·d), with g the gradient of the
-negative log-probability at the activation a, and ā the mean activation over answers of both kinds. It is positive where the activation's part along
-d makes the answer more likely (the follow-up of Wang et al. 2506.19823).
+negative log-probability at the activation a, and ā the mean activation over answers of both kinds. It is positive where the
+activation's part along d makes the answer more likely (the follow-up of Wang et al. 2506.19823).
 """
 
 from __future__ import annotations
