@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from personaprobe.effects.measures.coherence import CoherenceRule
@@ -11,15 +13,19 @@ from personaprobe.statistics.families import family_summary
 from personaprobe.statistics.hypothesis_tests import RankTest, rank_test
 from personaprobe.statistics.intervals import (
     UNDEFINED,
+    Interval,
+    Resamples,
     difference,
     difference_in_differences,
     fraction_removed,
     minimum_detectable,
     questions_needed,
     random_fraction,
+    share_of_shift,
 )
-from personaprobe.studies.ablation.measurements import StudyMeasurements, first_of, gaps_of
+from personaprobe.studies.ablation.measurements import Questions, StudyMeasurements, first_of, gaps_of
 from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.kinds import ArmKind
 
 
 def estimate_evidence(study: StudyMeasurements) -> Evidence:
@@ -37,32 +43,99 @@ def estimate_evidence(study: StudyMeasurements) -> Evidence:
         n_questions=len(families),
         n_families=len(set(families)),
         clustering=family_summary(a - c, families),
+        candidates=study.candidates,
+        narrow_left=_narrow_left(study),
         **_against_controls(study),
+        **_elsewhere(study),
     )
 
 
 def _against_controls(study: StudyMeasurements) -> dict[str, Any]:
-    """The feature beside the controls that decide."""
+    """The feature beside the controls that decide, and beside the control that was selected as it was."""
     controls = [gaps_of(arm) for arm in study.arms if arm.is_deciding]
+    selected = [gaps_of(arm) for arm in study.arms if arm.kind == "selected"]
+    beyond = {"over_selected": _Compared(study, len(selected[0])).beyond(selected[0])} if selected else {}
     if len(controls) < 2:
         return {
             "random_fraction_removed": UNDEFINED,
             "over_random": UNDEFINED,
             "n_controls": len(controls),
             "rank": RankTest(0, len(controls), 1.0),
+            **beyond,
         }
-    n = len(controls[0])  # controls answered the first n questions, and are compared on those
-    insecure, secure, ablated = (
-        gaps_of(first_of(study.arms, kind))[:n] for kind in ("insecure", "secure", "ablated")
+    compared = _Compared(study, len(controls[0]))
+    insecure, secure, ablated = (compared.gaps(kind) for kind in ("insecure", "secure", "ablated"))
+    removed, *by_controls = (
+        compared.resamples.estimate(insecure - treated) for treated in (ablated, *controls)
     )
-    resamples = study.resamples(n)
-    removed, *by_controls = (resamples.estimate(insecure - treated) for treated in (ablated, *controls))
     return {
-        "random_fraction_removed": random_fraction(insecure, secure, controls, resamples),
-        "over_random": difference_in_differences(insecure, secure, ablated, controls, resamples),
+        "random_fraction_removed": random_fraction(insecure, secure, controls, compared.resamples),
+        "over_random": difference_in_differences(insecure, secure, ablated, controls, compared.resamples),
         "n_controls": len(controls),
         "rank": rank_test(removed, by_controls),
+        **beyond,
     }
+
+
+def _elsewhere(study: StudyMeasurements) -> dict[str, Interval]:
+    """The same ablation, and matched controls, in base and in secure, as shares of the shift."""
+    shares = {}
+    for role in ("base", "secure"):
+        for name, kind in (("removed_in", "ablated elsewhere"), ("null_in", "control elsewhere")):
+            arms = [gaps_of(arm) for arm in study.arms if (arm.role, arm.kind) == (role, kind)]
+            if arms:
+                shares[f"{name}_{role}"] = _Compared(study, len(arms[0])).removed(role, arms)
+    ablated = [arm for arm in study.arms if (arm.role, arm.kind) == ("secure", "ablated elsewhere")]
+    if ablated:
+        compared = _Compared(study, len(ablated[0].gaps))
+        shares["net_of_secure"] = compared.net_of_secure(gaps_of(ablated[0]))
+    return shares
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Comparisons on the first ``n`` test questions, which the arms in question answered."""
+
+    study: StudyMeasurements
+    n: int
+
+    @property
+    def resamples(self) -> Resamples:
+        return self.study.resamples(self.n)
+
+    def gaps(self, kind: ArmKind) -> Questions:
+        """Gaps of the first arm of a kind on these questions."""
+        return gaps_of(first_of(self.study.arms, kind))[: self.n]
+
+    def share(self, change: Questions) -> Interval:
+        """A change as a share of the shift on these questions."""
+        return share_of_shift(change, self.gaps("insecure") - self.gaps("secure"), self.resamples)
+
+    def beyond(self, control: Questions) -> Interval:
+        """The share that the feature removes beyond one given control in insecure."""
+        return self.share(control - self.gaps("ablated"))
+
+    def removed(self, role: ArmKind, arms: Sequence[Questions]) -> Interval:
+        """The mean share of the shift by which some arms lower the preference of a checkpoint."""
+        import numpy as np
+
+        return self.share(self.gaps(role) - np.mean(arms, axis=0))
+
+    def net_of_secure(self, secure_ablated: Questions) -> Interval:
+        """The share removed in insecure minus that in secure, paired by question."""
+        in_insecure = self.gaps("insecure") - self.gaps("ablated")
+        return self.share(in_insecure - (self.gaps("secure") - secure_ablated))
+
+
+def _narrow_left(study: StudyMeasurements) -> Interval:
+    """The share of the narrow task's own shift that the ablation leaves."""
+    import numpy as np
+
+    narrow, gaps = study.plan.narrow, {kind: np.asarray(of) for kind, of in study.narrow_gaps.items()}
+    if narrow is None or not gaps or len(set(narrow.families)) < 2:
+        return UNDEFINED
+    resamples = Resamples.of_families(narrow.families, seed=study.plan.seed)
+    return share_of_shift(gaps["ablated"] - gaps["secure"], gaps["insecure"] - gaps["secure"], resamples)
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
