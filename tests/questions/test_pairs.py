@@ -62,6 +62,25 @@ def test_ids_and_questions_are_unique(discovery: PairSet, test_set: PairSet) -> 
     assert len({pair.id for pair in pairs}) == len({pair.question for pair in pairs}) == len(pairs)
 
 
+def test_a_smaller_spread_is_the_beginning_of_a_larger_one_and_of_itself_spread_again(
+    test_set: PairSet,
+) -> None:
+    whole = test_set.spread(len(test_set), seed=3)
+    assert set(whole.pairs) == set(test_set.pairs)
+    for n in (1, 7, 24, 60):
+        assert test_set.spread(n, seed=3) == whole.first(n) == whole.spread(n, seed=3)
+
+
+def test_a_spread_does_not_take_the_first_of_each_family_in_the_file(test_set: PairSet) -> None:
+    families = list(dict.fromkeys(test_set.families))
+    first = [next(pair for pair in test_set if pair.family == family) for family in families]
+    draws = [test_set.spread(len(families), seed).pairs for seed in range(5)]
+    assert all([pair.family for pair in drawn] == families for drawn in draws)
+    assert len(set(draws)) == 5
+    shared = sum(pair == ours for drawn in draws for pair, ours in zip(first, drawn, strict=True))
+    assert shared < 0.4 * 5 * len(families)
+
+
 def test_a_spread_takes_families_evenly(test_set: PairSet) -> None:
     families = set(test_set.families)
     assert set(test_set.spread(len(families)).families) == families

@@ -70,9 +70,20 @@ class PairSet:
         """Identity by content."""
         return json_digest([asdict(pair) for pair in self.pairs])
 
-    def spread(self, n: int) -> PairSet:
-        """At most ``n`` questions, spread evenly over the families."""
-        return PairSet(self.name, tuple(interleaved(self.pairs)[:n]))
+    def spread(self, n: int, seed: int = 0) -> PairSet:
+        """At most ``n`` questions, drawn evenly from the families; fewer are the first of more.
+
+        Questions of a family are drawn in a random order that depends on the seed and their ids alone, since the first of a
+        file were often written first.
+        """
+        drawn = sorted(self.pairs, key=lambda pair: json_digest([seed, pair.id]))
+        in_file_order = dict.fromkeys(self.families)
+        by_family = [pair for family in in_file_order for pair in drawn if pair.family == family]
+        return PairSet(self.name, tuple(interleaved(by_family)[:n]))
+
+    def first(self, n: int) -> PairSet:
+        """At most ``n`` questions, the first in their order."""
+        return PairSet(self.name, self.pairs[:n])
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:

@@ -86,7 +86,7 @@ def _further(
     untreated: Mapping[str, Sequence[float]],
 ) -> list[DosePoint]:
     plan, run = runner.plan, runner.run
-    gaps = measure_gaps([dose.arm(trio) for dose in dosed], plan.test.spread(QUESTIONS), run)
+    gaps = measure_gaps([dose.arm(trio) for dose in dosed], plan.test.first(QUESTIONS), run)
     texts, ratios = plan.neutral.first(TEXTS), []
     for role in dict.fromkeys(dose.role for dose in dosed):
         arms = [dose.arm(trio) for dose in dosed if dose.role == role]

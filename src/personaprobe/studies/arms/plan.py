@@ -92,7 +92,7 @@ class StudyPlan:
         if self.samples < 0:
             raise DataError(f"{self.samples} samples per question; give 0 or more")
         self.test.refuse_overlap(self.discovery)
-        object.__setattr__(self, "test", self.test.spread(len(self.test)))
+        object.__setattr__(self, "test", self.test.spread(len(self.test), self.seed))
         # one seed decides everything that is drawn
         object.__setattr__(self, "sampling", replace(self.sampling, seed=self.seed))
 
@@ -104,12 +104,12 @@ class StudyPlan:
     @property
     def control_test(self) -> PairSet:
         """The test questions for controls."""
-        return self.test.spread(self.control_questions)
+        return self.test.first(self.control_questions)
 
     @property
     def compared_test(self) -> PairSet:
         """The test questions for single arms that a rule or a word of the verdict rests on."""
-        return self.test.spread(self.compared_questions)
+        return self.test.first(self.compared_questions)
 
     @property
     def compared_questions(self) -> int:
