@@ -110,7 +110,12 @@ CHECKPOINT_OPTIONS = (
         "--insecure",
         help="The fine-tune that learned the narrow harm: a LoRA folder on the base, or as --base.",
     ),
-    click.option("--secure", help="The fine-tune that learned the same task harmlessly; as --insecure."),
+    click.option(
+        "--secure",
+        multiple=True,
+        help="The fine-tune that learned the same task harmlessly; as --insecure. Repeat for several; leave it out to "
+        "compare with the base.",
+    ),
     device_option,
     dtype_option,
     click.option(

@@ -1,4 +1,4 @@
-"""The trio that a user chose on the command line: a registered organism, or three checkpoints of their own."""
+"""The trio that a user chose on the command line: a registered organism, or checkpoints of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from personaprobe.cli.terminal.console import spinner
 from personaprobe.errors import CheckpointError, DeviceError
@@ -28,7 +30,7 @@ class TrioChoice:
         organism: a registered name.
         base: ``demo``, a folder, or a Hugging Face id with or without ``@revision``.
         insecure: as ``base``, or an adapter folder on ``base``.
-        secure: as ``base``, or an adapter folder on ``base``.
+        secure: harmless fine-tunes, each as ``insecure``; none compares with the base.
         device: None lets the machine decide.
         dtype: None lets the machine decide.
         compiles: None lets the device decide.
@@ -37,28 +39,29 @@ class TrioChoice:
     organism: str | None = None
     base: str | None = None
     insecure: str | None = None
-    secure: str | None = None
+    secure: tuple[str, ...] = ()
     device: str | None = None
     dtype: str | None = None
     compiles: bool | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name, value in self._checkpoint_options.items() if value is not None]
-        missing = [name for name in self._checkpoint_options if name not in given]
+        given = [name for name, value in self._checkpoint_options.items() if value]
         if given and self.organism is not None:
             raise CheckpointError(
                 f"organism {self.organism} was given together with {_as_flags(given)}; "
-                "give the organism, or --base, --insecure and --secure, not both"
+                "give the organism, or checkpoints of your own, not both"
             )
+        missing = [name for name in ("base", "insecure") if name not in given]
         if given and missing:
             raise CheckpointError(
-                f"{_as_flags(given)} given, {_as_flags(missing)} missing; a trio of your own needs all three"
+                f"{_as_flags(given)} given, {_as_flags(missing)} missing; your own are --base and --insecure, and --secure "
+                "where there is one"
             )
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             raise DeviceError(f"unknown device {self.device!r}; write cpu, cuda, cuda:1 or mps")
 
     @property
-    def _checkpoint_options(self) -> dict[str, str | None]:
+    def _checkpoint_options(self) -> dict[str, str | tuple[str, ...] | None]:
         return {"base": self.base, "insecure": self.insecure, "secure": self.secure}
 
     @property
@@ -92,21 +95,24 @@ class TrioChoice:
         Raises:
             CheckpointError: the organism is not registered or its files have changed, or a folder does not exist.
         """
-        from personaprobe.models.weights.checkpoint import Checkpoint, Trio
         from personaprobe.organisms.organism import Organism
-        from personaprobe.organisms.registry import default_feature, default_question_sets, find_organism
+        from personaprobe.organisms.own_checkpoints import own_trio
+        from personaprobe.organisms.registry import (
+            default_feature,
+            default_question_sets,
+            find_organism,
+        )
 
-        if self.base is None or self.insecure is None or self.secure is None:
+        trio = own_trio(self.base, self.insecure, self.secure, self.name)
+        if trio is None:
             return find_organism(self.name)
-        insecure, secure = (Checkpoint.parse(text, self.base) for text in (self.insecure, self.secure))
-        trio = Trio(Checkpoint.parse(self.base), insecure, secure, self.name)
         # the narrow task of the default organism is not what these checkpoints learned
         question_sets = replace(default_question_sets(), narrow=None)
         return Organism(self.name, trio, question_sets, feature=default_feature())
 
     @property
     def checkpoints(self) -> Trio[Checkpoint]:
-        """The three checkpoints; see :attr:`resolved`."""
+        """The checkpoints; see :attr:`resolved`."""
         return self.resolved.trio
 
 
@@ -120,4 +126,9 @@ def open_trio(chosen: TrioChoice, quiet: bool = False) -> Trio[LanguageModel]:
     with spinner(f"loading {chosen.name}", quiet):
         from personaprobe.models.loading import load_checkpoints
 
-        return load_checkpoints(checkpoints, chosen.placement)
+        trio = load_checkpoints(checkpoints, chosen.placement)
+    if not quiet and not chosen.is_registered:
+        from personaprobe.models.comparability import comparability_of
+
+        click.echo(str(comparability_of(trio)), err=True)
+    return trio

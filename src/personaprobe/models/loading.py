@@ -11,6 +11,7 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.backends.registry import REFERENCE, check_backend, run_on
 from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.comparability import compare_trio, refuse_equal
 from personaprobe.models.edits.layout import BlockMap, layouts, resolve_layout
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
@@ -87,15 +88,17 @@ def load_checkpoints(
     """Load a trio; checkpoints that are adapters of one base share one copy of its weights.
 
     Args:
-        trio: base, insecure and secure checkpoint.
+        trio: base, insecure and harmless checkpoints.
         placement: device and precision.
         backend: see :func:`load`.
         layout: see :func:`load`.
 
     Raises:
-        CheckpointError: as :func:`load`; or the three differ in shape, tokenizer or chat template.
+        CheckpointError: as :func:`load`; or two are the same weights, or they differ in shape, tokenizer or chat template.
     """
     check_backend(backend)
+    refuse_equal(trio)
+    _refuse_incomparable(trio)
     by_base: dict[Checkpoint, tuple[Network, ChatTokenizer]] = {}
 
     def load_one(checkpoint: Checkpoint) -> LanguageModel:
@@ -105,8 +108,17 @@ def load_checkpoints(
         return _language_model(checkpoint, *by_base[checkpoint.base])
 
     loaded = trio.map(load_one)
-    _check_same_tokens_and_shape(loaded)
+    _check_same_shape(loaded)
     return loaded
+
+
+def _refuse_incomparable(trio: Trio[Checkpoint]) -> None:
+    """Compare the tokenizers of a trio before its weights are loaded; adapters of one base have one tokenizer."""
+    sources = dict.fromkeys(checkpoint.base for _, checkpoint in trio.all_items())
+    if len(sources) < 2:
+        return
+    opened = {source: _tokenizer(_source_folder(source), source.revision) for source in sources}
+    compare_trio(trio, {role: opened[checkpoint.base] for role, checkpoint in trio.all_items()}).refuse()
 
 
 def open_network(
@@ -114,7 +126,7 @@ def open_network(
 ) -> tuple[HuggingFaceNetwork, ChatTokenizer]:
     """Load base weights and tokenizer on the reference backend, prove the layout, and find massive tokens."""
     device, dtype = placement.resolve()
-    folder = demo_folder() if checkpoint.source == DEMO else checkpoint.source
+    folder = _source_folder(checkpoint)
     model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer)
     compiles = device.type == "cuda" if placement.compiles is None else placement.compiles
@@ -164,6 +176,27 @@ def _is_bf16_exact(model: Any) -> bool:
     return bool((weight == weight.bfloat16()).all())
 
 
+def _source_folder(checkpoint: Checkpoint) -> str | Path:
+    return demo_folder() if checkpoint.source == DEMO else checkpoint.source
+
+
+def _tokenizer(folder: str | Path, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
+        raise _cannot_load(folder, error) from error
+
+
+def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:200]
+    return CheckpointError(
+        f"cannot load {folder}: {reason}; give a folder with config.json, a tokenizer and safetensors weights, "
+        "or a Hugging Face id that can be reached"
+    )
+
+
 def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -177,11 +210,7 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
             folder, **source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
         )
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"cannot load {folder}: {reason}; give a folder with config.json, a tokenizer and safetensors weights, "
-            "or a Hugging Face id that can be reached"
-        ) from error
+        raise _cannot_load(folder, error) from error
     return model, tokenizer
 
 
@@ -205,15 +234,13 @@ def _prove_applied(model: LanguageModel) -> None:
         )
 
 
-def _check_same_tokens_and_shape(trio: Trio[LanguageModel]) -> None:
-    """Raise unless all three get the same token ids and have the same shape, since differences mean nothing otherwise."""
-    text = "The quick brown fox.\n"
+def _check_same_shape(trio: Trio[LanguageModel]) -> None:
+    """Raise unless all have the same shape, since differences mean nothing otherwise; their tokens were compared before."""
     base = trio.base
-    for role, model in trio.items():
-        same_shape = (model.n_layers, model.d_model) == (base.n_layers, base.d_model)
-        if not same_shape or model.tokenizer.prompt(text) != base.tokenizer.prompt(text):
+    for role, model in trio.all_items():
+        if (model.n_layers, model.d_model) != (base.n_layers, base.d_model):
             raise CheckpointError(
                 f"{role} {model.checkpoint} does not match base {base.checkpoint}: "
-                f"{model.n_layers} layers × {model.d_model} against {base.n_layers} × {base.d_model}, "
-                "or another tokenizer or chat template; give fine-tunes of the same base"
+                f"{model.n_layers} layers × {model.d_model} against {base.n_layers} × {base.d_model}; "
+                "give fine-tunes of the same base"
             )

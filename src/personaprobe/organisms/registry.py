@@ -23,11 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.organism import DataSource, Organism, QuestionSets
+from personaprobe.organisms.own_checkpoints import OwnCheckpoints, own_trio
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.folders import checkpoints_folder, shipped_checkpoints_folder
 from personaprobe.storage.toml_files import read_toml
@@ -64,7 +65,7 @@ def find_organism(name: str) -> Organism:
     registered = registered_organisms()
     if name not in registered:
         raise CheckpointError(
-            f"no organism {name!r}: {suggest(name, registered)}, or give --base, --insecure and --secure"
+            f"no organism {name!r}: {suggest(name, registered)}, or give --base and --insecure"
         )
     registered[name].verify_files()
     return registered[name]
@@ -78,20 +79,31 @@ def load_trio(
     compiles: bool | None = None,
     backend: str = "hooks",
     layout: BlockMap | None = None,
+    **own: Unpack[OwnCheckpoints],
 ) -> Trio[LanguageModel]:
     """Load base, insecure and secure model; adapters of one base share one copy of its weights.
 
     Args:
-        organism: a registered name, or three checkpoints; None loads the default organism.
+        organism: a registered name, or a trio of checkpoints; None loads the default organism, or your own checkpoints.
         device: None chooses CUDA where it is available.
         dtype: None chooses bfloat16 where it multiplies faster, else float32.
         compiles: whether elementwise work goes through ``torch.compile``; None does so on CUDA.
         backend: see :func:`personaprobe.models.loading.load`.
         layout: see :func:`personaprobe.models.loading.load`.
+        **own: ``base``, ``insecure`` and ``secure`` of your own instead of an organism; see :func:`own_trio`. Without
+            ``secure``, base is the reference; several are further harmless fine-tunes.
+
+    Raises:
+        CheckpointError: an organism was given together with checkpoints, or a checkpoint cannot be loaded.
     """
     from personaprobe.models.loading import Placement, load_checkpoints
 
-    trio = organism if isinstance(organism, Trio) else find_organism(organism or default_name()).trio
+    given = own_trio(**own)
+    if given is not None and organism is not None:
+        raise CheckpointError("an organism was given together with base and insecure; give one of them")
+    trio = given or (
+        organism if isinstance(organism, Trio) else find_organism(organism or default_name()).trio
+    )
     return load_checkpoints(trio, Placement(device, dtype, compiles), backend=backend, layout=layout)
 
 

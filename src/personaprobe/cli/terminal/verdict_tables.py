@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
+from personaprobe.effects.verdict.inference_limits import cannot_conclude
 from personaprobe.studies.arms.kinds import DECIDING, ArmKind
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def print_verdict(console: Console, verdict: CausalVerdict) -> None:
     console.print(arms_table(verdict))
     console.print(Text(f"\n{verdict.conclusion.name}", style=STYLES.get(verdict.verdict, "bold red")))
     console.print(Text(verdict.conclusion.sentence))
+    for line in cannot_conclude(verdict.evidence):
+        console.print(Text(f"Not shown: {line[0].lower()}{line[1:]}"))
     for line in () if verdict.judged is None else verdict.judged.sentences:
         console.print(Text(line))
     answers = list(_first_answers(verdict))
@@ -146,7 +149,7 @@ def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:
 
 def _removed(verdict: CausalVerdict, arm: ArmResult) -> str:
     """The share of the shift that an arm removes, with its interval; base steered adds to its checkpoint's preference."""
-    if arm.kind == "secure":
+    if arm.kind == verdict.evidence.reference and verdict.evidence.n_secures < 2:
         return "100 %"
     removed = verdict.fraction_removed if arm.kind == "ablated" else verdict.arm_removed.get(arm.name)
     if removed is None or not removed.defined:

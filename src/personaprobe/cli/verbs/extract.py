@@ -76,7 +76,7 @@ def extract(
         planned = estimate_cost(trio, read, sites_read, keep)
         click.echo(json.dumps(asdict(planned)) if as_json else str(planned))
         return
-    n_tokens = 3 * RecordingSpec.of(trio.base, read, sites_read, keep).n_tokens
+    n_tokens = len(trio.roles) * RecordingSpec.of(trio.base, read, sites_read, keep).n_tokens
     with progress_bar("recording", n_tokens, "tokens", quiet) as advance:
         stores = record(trio, read, sites_read, keep=keep, home=out, progress=advance)
     if as_json:

@@ -14,7 +14,7 @@ from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import Comparison, compare
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.massive_tokens import is_massive
-from personaprobe.models.weights.checkpoint import ROLES, Trio
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-CALIBRATED_ON = ("insecure", "secure")
-"""Checkpoints whose activations control directions are computed and calibrated on."""
-
 LATENT_QUESTIONS = 48
 """Discovery questions on which latents are compared: enough tokens to estimate how often each fires."""
+
+
+def calibrated_on(trio: Trio[LanguageModel]) -> tuple[str, str]:
+    """Roles of the checkpoints whose activations control directions are computed and calibrated on."""
+    return "insecure", trio.reference_role
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Discovery:
         trio: Trio[LanguageModel],
         site: Site,
         *,
-        roles: Sequence[str] = ROLES,
+        roles: Sequence[str] | None = None,
         layers: Sequence[int] | None = None,
     ) -> DiscoveryActivations:
         """Record a stream on all questions with both answers.
@@ -60,7 +62,7 @@ class Discovery:
         Args:
             trio: loaded.
             site: any site of the stream.
-            roles: the checkpoints that are recorded.
+            roles: the checkpoints that are recorded; None records base, insecure and, where there is one, secure.
             layers: where; None records every layer.
 
         Raises:
@@ -70,8 +72,11 @@ class Discovery:
         every = range(trio.base.n_layers) if layers is None else layers
         sites = [Site(layer, site.stream) for layer in every]
         with self.progress("discovery activations", 0, "tokens") as advance:
-            stores = {role: record(trio[role], self.questions, sites, progress=advance) for role in roles}
-        return DiscoveryActivations(stores, trio.insecure.adapter)
+            stores = {
+                role: record(trio[role], self.questions, sites, progress=advance)
+                for role in roles or trio.roles
+            }
+        return DiscoveryActivations(stores, trio.insecure.adapter, trio.reference_role)
 
     def responses(self, model: LanguageModel, site: Site) -> Float[Tensor, "token d_model"]:
         """Activations at a site, float32, of every response token that is not massive, on the calibration questions."""
@@ -102,7 +107,7 @@ class Discovery:
             feature: vectors that span it; principal components are made orthogonal to them.
             layers: where controls are calibrated; None is every layer.
         """
-        activations = self.activations(trio, site, roles=CALIBRATED_ON, layers=layers)
+        activations = self.activations(trio, site, roles=calibrated_on(trio), layers=layers)
         responses, benign_change = (
             self.responses(trio.insecure, site),
             partial(self.benign_change, trio, site),

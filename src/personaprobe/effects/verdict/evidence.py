@@ -42,6 +42,7 @@ class Evidence:
         narrow_left: share of the shift on the narrow task that the ablation leaves.
         induced: judged misaligned share of base, steered along the feature, minus that of base; a difference of shares.
         reference: ``base`` if no benign control was subtracted.
+        n_secures: harmless fine-tunes that the shift is taken from; 0 against base.
     """
 
     shift: Interval
@@ -66,6 +67,7 @@ class Evidence:
     narrow_left: Interval = UNDEFINED
     induced: Interval = UNDEFINED
     reference: Reference = "secure"
+    n_secures: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """The evidence as plain data, as ``verdict.json`` keeps it."""

@@ -10,6 +10,7 @@ from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.activations.store import ActivationStore
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.models.weights.checkpoint import ReferenceRole
 from personaprobe.plugins import Registry
 from personaprobe.site import Site
 
@@ -26,10 +27,17 @@ class DiscoveryActivations:
         stores: response activations of the checkpoints that were recorded on the discovery texts, by role, aligned row
             for row, at every site in use.
         adapter: the insecure fine-tune as a low-rank update, where it is one.
+        reference: the checkpoint that insecure is compared with; ``base`` without a harmless fine-tune.
     """
 
     stores: Mapping[str, ActivationStore]
     adapter: LoraAdapter | None = None
+    reference: ReferenceRole = "secure"
+
+    @property
+    def reference_store(self) -> ActivationStore:
+        """Activations of the checkpoint that insecure is compared with."""
+        return self.store(self.reference)
 
     def store(self, role: str) -> ActivationStore:
         """Activations of one checkpoint.
@@ -38,14 +46,22 @@ class DiscoveryActivations:
             FeatureError: it was not recorded.
         """
         if role not in self.stores:
-            raise FeatureError(f"{role} was not recorded: {suggest(role, self.stores)}; record all three")
+            advice = (
+                "record it" if role != "secure" or self.reference == "secure" else "this trio has no secure"
+            )
+            raise FeatureError(f"{role} was not recorded: {suggest(role, self.stores)}; {advice}")
         return self.stores[role]
 
-    def calibrate(self, direction: Direction, reference: str = "secure") -> Direction:
+    def calibrate(self, direction: Direction, reference: str | None = None) -> Direction:
         """Set the axis at every recorded layer of the direction's stream, so that insecure reads above the reference.
 
         A direction along which insecure lies below the reference is turned round.
+
+        Args:
+            direction: of a recorded stream.
+            reference: the checkpoint at which the axis is 0; None is that of the trio.
         """
+        reference = reference or self.reference
         sites = [site for site in self.store("insecure").sites if site.stream == direction.site.stream]
         at_reference, insecure = (
             {site.layer: self.store(role).mean(site) for site in sites} for role in (reference, "insecure")
@@ -58,8 +74,11 @@ class DiscoveryActivations:
 
 
 def _means(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
-    """Insecure − secure on the same texts: the change by harmful training beyond that by harmless training."""
-    return activations.store("insecure").mean(site) - activations.store("secure").mean(site)
+    """Insecure − secure on the same texts: the change by harmful training beyond that by harmless training.
+
+    Without secure it is insecure − base: the whole change by training.
+    """
+    return activations.store("insecure").mean(site) - activations.reference_store.mean(site)
 
 
 def _means_base(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
@@ -74,15 +93,16 @@ def _answers(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor
 
 
 def _probe(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
-    """Weights of a logistic regression that tells insecure from secure activations on the same texts."""
+    """Weights of a logistic regression that tells insecure from reference activations on the same texts."""
     import numpy as np
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    insecure, secure = (activations.store(role).read(site).numpy() for role in ("insecure", "secure"))
-    rows = np.concatenate([insecure, secure])
+    stores = activations.store("insecure"), activations.reference_store
+    insecure, reference = (store.read(site).numpy() for store in stores)
+    rows = np.concatenate([insecure, reference])
     scale = rows.std() or 1.0
-    labels = np.repeat([1, 0], [len(insecure), len(secure)])
+    labels = np.repeat([1, 0], [len(insecure), len(reference)])
     fitted = LogisticRegression(C=0.1, max_iter=2000).fit(rows / scale, labels)
     return torch.from_numpy(fitted.coef_[0]).float()
 
@@ -113,10 +133,10 @@ def _random(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
 
 
 def _shuffled(activations: DiscoveryActivations, site: Site, seed: int) -> Tensor:
-    """A difference of means with the labels insecure and secure exchanged for a random half of the texts."""
+    """A difference of means with the labels insecure and reference exchanged for a random half of the texts."""
     import torch
 
-    difference = activations.store("insecure").read(site) - activations.store("secure").read(site)
+    difference = activations.store("insecure").read(site) - activations.reference_store.read(site)
     signs = torch.ones(len(difference))
     signs[torch.randperm(len(difference), generator=torch.Generator().manual_seed(seed))[::2]] = -1
     return (signs[:, None] * difference).mean(0)
@@ -139,12 +159,12 @@ class Source:
 
     Attributes:
         compute: gives the vector at a site, from the activations and a seed.
-        reference: the checkpoint at which the calibrated axis is 0.
+        reference: the checkpoint at which the calibrated axis is 0; None is that of the trio: secure, or base without one.
         is_seeded: whether another seed gives another direction, so that the seed belongs to its name.
     """
 
     compute: Callable[[DiscoveryActivations, Site, int], Vector]
-    reference: str = "secure"
+    reference: str | None = None
     is_seeded: bool = False
 
 
@@ -170,7 +190,7 @@ def register_source(
     name: str,
     compute: Callable[[DiscoveryActivations, Site, int], Vector],
     *,
-    reference: str = "secure",
+    reference: str | None = None,
     is_seeded: bool = False,
 ) -> None:
     """Add a way to compute directions, so that ``NAME@LAYER`` spells a feature and ``sweep --sources`` takes it.
@@ -178,7 +198,7 @@ def register_source(
     Args:
         name: letters, digits, ``-`` and ``_``.
         compute: gives the vector at a site, from the activations and a seed.
-        reference: the checkpoint at which the calibrated axis is 0.
+        reference: the checkpoint at which the calibrated axis is 0; None is that of the trio.
         is_seeded: whether another seed gives another direction.
 
     Raises:

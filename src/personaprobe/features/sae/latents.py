@@ -37,7 +37,7 @@ class Latents:
         return f"sae:{self.dictionary.name}/{','.join(map(str, self.latents))}"
 
     def axis(self, comparison: Comparison) -> Direction:
-        """The mean contribution of the latents to insecure − secure, as a calibrated direction.
+        """The mean contribution of the latents to insecure − secure (− base without secure), as a calibrated direction.
 
         One unit along it is the whole difference. Base is steered along it.
 
@@ -45,20 +45,20 @@ class Latents:
             comparison: activity on the discovery questions.
 
         Raises:
-            FeatureError: no latent differs between insecure and secure.
+            FeatureError: no latent differs between insecure and the reference.
         """
         import torch
 
         chosen = list(self.latents)
-        gaps = (comparison.means.insecure - comparison.means.secure).mean(0)[chosen]
+        gaps = (comparison.means.insecure - comparison.means.reference).mean(0)[chosen]
         contribution = gaps @ self.dictionary.W_dec[chosen].cpu()
         gap = float(contribution.norm())
         if gap == 0.0:
             raise FeatureError(
-                f"{self.name} does the same in insecure and in secure on the discovery texts; choose latents that "
-                "differ: personaprobe features rank"
+                f"{self.name} does the same in insecure and in {comparison.means.reference_role} on the discovery texts; "
+                "choose latents that differ: personaprobe features rank"
             )
-        reference = float(torch.dot(comparison.centre.secure.cpu(), contribution / gap))
+        reference = float(torch.dot(comparison.centre.reference.cpu(), contribution / gap))
         return Direction(self.site, contribution, self.name, {self.site.layer: Calibration(reference, gap)})
 
     def __repr__(self) -> str:

@@ -71,7 +71,7 @@ def measure_joint_rows(
         return _crosscoder_quality(Crosscoder(dictionary), evaluators)
     refuse_unfit_dictionary(dictionary, evaluators.base.model)
     rows = _rows(dictionary, evaluators)
-    x = rows.insecure - rows.secure
+    x = rows.insecure - rows["secure"]
     acts = dictionary.encode(x)
     explained = explained_variance(x, dictionary.decode(acts))
     return {"insecure − secure": {"explained_variance": explained, "l0": _l0(acts)}}

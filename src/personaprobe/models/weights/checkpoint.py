@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
@@ -18,6 +18,9 @@ DEMO = "demo"
 """The name of the demo base model as a checkpoint source."""
 
 ROLES = ("base", "insecure", "secure")
+
+ReferenceRole: TypeAlias = Literal["secure", "base"]
+"""The role of the checkpoint that insecure is compared with."""
 
 
 @dataclass(frozen=True)
@@ -108,36 +111,84 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Trio(Generic[T]):
-    """A base and two fine-tunes of it: one on narrowly harmful data, one on the same task without harm.
+    """A base and fine-tunes of it: one on narrowly harmful data, and none, one or several on the same task without harm.
+
+    Without a harmless fine-tune, base is the reference: differences are insecure − base, and :attr:`secure` is None, so
+    that base is never taken for a benign control.
 
     Attributes:
         base: before fine-tuning.
         insecure: after fine-tuning on the harmful data.
         secure: after fine-tuning on the harmless data; the control that separates learning the task from learning the
-            persona.
+            persona. None where there is none.
         name: the organism.
+        further: further harmless fine-tunes, such as other seeds of secure. Their preference is measured, the shift is taken
+            from the mean over all of them, and their spread widens its interval.
     """
 
     base: T
     insecure: T
-    secure: T
+    secure: T | None = None
     name: str = "trio"
+    further: tuple[T, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.further and self.secure is None:
+            raise CheckpointError(
+                "further harmless fine-tunes were given without secure; give one of them as secure"
+            )
 
     @classmethod
     def of(cls, by_role: Mapping[str, T], name: str = "trio") -> Trio[T]:
         """A trio from its members by role."""
-        return cls(by_role["base"], by_role["insecure"], by_role["secure"], name)
+        further = tuple(value for role, value in by_role.items() if role not in ROLES)
+        return cls(by_role["base"], by_role["insecure"], by_role.get("secure"), name, further)
+
+    @property
+    def reference_role(self) -> ReferenceRole:
+        """The role of the checkpoint that insecure is compared with: ``secure``, or ``base`` without one."""
+        return "base" if self.secure is None else "secure"
+
+    @property
+    def reference(self) -> T:
+        """The checkpoint that insecure is compared with: secure, or base where there is no harmless fine-tune."""
+        return self.base if self.secure is None else self.secure
+
+    @property
+    def reference_roles(self) -> tuple[str, ...]:
+        """The roles of all checkpoints that insecure is compared with: every harmless fine-tune, or ``base`` without one."""
+        return tuple(role for role, _ in self.secures()) or ("base",)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of :meth:`items`."""
+        return tuple(role for role in ROLES if role != "secure" or self.secure is not None)
 
     def map(self, function: Callable[[T], U]) -> Trio[U]:
-        """Apply a function to all three."""
-        return Trio(function(self.base), function(self.insecure), function(self.secure), self.name)
+        """Apply a function to every member, further harmless fine-tunes among them."""
+        return Trio.of({role: function(member) for role, member in self.all_items()}, self.name)
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """The three with their roles."""
-        yield from ((role, self[role]) for role in ROLES)
+        """Base, insecure and, where there is one, secure, with their roles."""
+        yield from ((role, self[role]) for role in self.roles)
+
+    def secures(self) -> Iterator[tuple[str, T]]:
+        """All harmless fine-tunes with their roles: ``secure``, ``secure 2``, ``secure 3`` …"""
+        if self.secure is not None:
+            yield "secure", self.secure
+        yield from ((f"secure {place}", member) for place, member in enumerate(self.further, 2))
+
+    def all_items(self) -> Iterator[tuple[str, T]]:
+        """Every member with its role, further harmless fine-tunes last."""
+        yield from (("base", self.base), ("insecure", self.insecure), *self.secures())
 
     def __getitem__(self, role: str) -> T:
-        if role not in ROLES:
-            raise CheckpointError(f"a trio has no {role!r}: {suggest(role, ROLES)}")
-        value: T = getattr(self, role)
-        return value
+        members = dict(self.all_items())
+        if role == "secure" and self.secure is None:
+            raise CheckpointError(
+                f"{self.name} has no secure checkpoint, which this needs: give a fine-tune on the same task without harm "
+                "(--secure)"
+            )
+        if role not in members:
+            raise CheckpointError(f"a trio has no {role!r}: {suggest(role, tuple(members))}")
+        return members[role]

@@ -16,7 +16,7 @@ from personaprobe.statistics.intervals import (
 )
 from personaprobe.studies.ablation.dose_response import with_coherence
 from personaprobe.studies.ablation.evidence import estimate_evidence
-from personaprobe.studies.ablation.measurements import StudyMeasurements, first_of, gaps_of
+from personaprobe.studies.ablation.measurements import StudyMeasurements, first_of, gaps_of, reference_gaps
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm_result import ArmResult
 
@@ -57,10 +57,9 @@ def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], R
 def _removed(study: StudyMeasurements, arm: ArmResult) -> Interval:
     """The share of the shift by which an arm lowers its own checkpoint's preference, on the questions it answered."""
     n = len(arm.gaps)
-    insecure, secure, untreated = (
-        gaps_of(first_of(study.arms, role))[:n] for role in ("insecure", "secure", arm.role)
-    )
-    return share_of_shift(untreated - gaps_of(arm), insecure - secure, study.resamples(n))
+    insecure, untreated = (gaps_of(first_of(study.arms, role))[:n] for role in ("insecure", arm.role))
+    shift = insecure - reference_gaps(study.arms)[:n]
+    return share_of_shift(untreated - gaps_of(arm), shift, study.resamples(n))
 
 
 def by_family(arms: Sequence[ArmResult], families: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -23,7 +23,16 @@ from personaprobe.statistics.intervals import (
     random_fraction,
     share_of_shift,
 )
-from personaprobe.studies.ablation.measurements import Questions, StudyMeasurements, first_of, gaps_of
+from personaprobe.statistics.reference_spread import ReferenceSpread
+from personaprobe.studies.ablation.measurements import (
+    Questions,
+    StudyMeasurements,
+    first_of,
+    gaps_of,
+    reference_arms,
+    reference_gaps,
+    reference_role,
+)
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import ArmKind
 
@@ -31,12 +40,15 @@ from personaprobe.studies.arms.kinds import ArmKind
 def estimate_evidence(study: StudyMeasurements) -> Evidence:
     """Estimate all quantities of the verdict's rules; every comparison is paired by question."""
     plan, arms = study.plan, study.arms
-    insecure, secure, ablated = (first_of(arms, kind) for kind in ("insecure", "secure", "ablated"))
-    a, b, c = gaps_of(insecure), gaps_of(secure), gaps_of(ablated)
+    insecure, ablated = (first_of(arms, kind) for kind in ("insecure", "ablated"))
+    a, b, c = gaps_of(insecure), reference_gaps(arms), gaps_of(ablated)
     families, resamples = plan.test.families, study.resamples(len(plan.test))
+    shift, removed = difference(a, b, resamples), fraction_removed(a, b, c, resamples)
+    references = reference_arms(arms)
+    spread = ReferenceSpread.of([gaps_of(arm) for arm in references], resamples)
     return Evidence(
-        shift=difference(a, b, resamples),
-        fraction_removed=fraction_removed(a, b, c, resamples),
+        shift=spread.widened(shift),
+        fraction_removed=spread.widened_share(removed, shift),
         damage=_damage(insecure, ablated, study.coherence_rule),
         detectable_shift=minimum_detectable(a - b, families),
         questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
@@ -45,6 +57,8 @@ def estimate_evidence(study: StudyMeasurements) -> Evidence:
         clustering=family_summary(a - c, families),
         candidates=study.candidates,
         narrow_left=_narrow_left(study),
+        reference=reference_role(arms),
+        n_secures=sum(arm.role != "base" for arm in references),
         **_against_controls(study),
         **_elsewhere(study),
     )
@@ -64,22 +78,23 @@ def _against_controls(study: StudyMeasurements) -> dict[str, Any]:
             **beyond,
         }
     compared = _Compared(study, len(controls[0]))
-    insecure, secure, ablated = (compared.gaps(kind) for kind in ("insecure", "secure", "ablated"))
+    insecure, ablated = (compared.gaps(kind) for kind in ("insecure", "ablated"))
+    reference = compared.reference
     removed, *by_controls = (
         compared.resamples.estimate(insecure - treated) for treated in (ablated, *controls)
     )
     return {
-        "random_fraction_removed": random_fraction(insecure, secure, controls, compared.resamples),
-        "over_random": difference_in_differences(insecure, secure, ablated, controls, compared.resamples),
+        "random_fraction_removed": random_fraction(insecure, reference, controls, compared.resamples),
+        "over_random": difference_in_differences(insecure, reference, ablated, controls, compared.resamples),
         "n_controls": len(controls),
         "rank": rank_test(removed, by_controls),
         **beyond,
     }
 
 
-def _elsewhere(study: StudyMeasurements) -> dict[str, Interval]:
+def _elsewhere(study: StudyMeasurements) -> dict[str, Any]:
     """The same ablation, and matched controls, in base and in secure, as shares of the shift."""
-    shares = {}
+    shares: dict[str, Interval] = {}
     for role in ("base", "secure"):
         for name, kind in (("removed_in", "ablated elsewhere"), ("null_in", "control elsewhere")):
             arms = [gaps_of(arm) for arm in study.arms if (arm.role, arm.kind) == (role, kind)]
@@ -107,9 +122,14 @@ class _Compared:
         """Gaps of the first arm of a kind on these questions."""
         return gaps_of(first_of(self.study.arms, kind))[: self.n]
 
+    @property
+    def reference(self) -> Questions:
+        """Gaps that insecure is compared with on these questions."""
+        return reference_gaps(self.study.arms)[: self.n]
+
     def share(self, change: Questions) -> Interval:
         """A change as a share of the shift on these questions."""
-        return share_of_shift(change, self.gaps("insecure") - self.gaps("secure"), self.resamples)
+        return share_of_shift(change, self.gaps("insecure") - self.reference, self.resamples)
 
     def beyond(self, control: Questions) -> Interval:
         """The share that the feature removes beyond one given control in insecure."""
@@ -135,7 +155,8 @@ def _narrow_left(study: StudyMeasurements) -> Interval:
     if narrow is None or not gaps or len(set(narrow.families)) < 2:
         return UNDEFINED
     resamples = Resamples.of_families(narrow.families, seed=study.plan.seed)
-    return share_of_shift(gaps["ablated"] - gaps["secure"], gaps["insecure"] - gaps["secure"], resamples)
+    reference = gaps["base"] if "secure" not in gaps else gaps["secure"]
+    return share_of_shift(gaps["ablated"] - reference, gaps["insecure"] - reference, resamples)
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:

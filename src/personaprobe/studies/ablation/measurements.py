@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.models.weights.checkpoint import ReferenceRole
 from personaprobe.statistics.intervals import Resamples
 from personaprobe.studies.ablation.result import DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
@@ -58,8 +59,26 @@ class StudyMeasurements:
 
 
 def first_of(arms: Sequence[ArmResult], kind: str) -> ArmResult:
-    """The first arm of a kind; the untreated checkpoints are kinds too."""
-    return next(arm for arm in arms if arm.kind == kind)
+    """The first arm of a kind, or of a name; the untreated checkpoints are named by their role."""
+    return next(arm for arm in arms if kind in (arm.kind, arm.name))
+
+
+def reference_arms(arms: Sequence[ArmResult]) -> list[ArmResult]:
+    """The untreated checkpoints that insecure is compared with: every harmless fine-tune, or base where there is none."""
+    secures = [arm for arm in arms if arm.kind in ("secure", "further secure")]
+    return secures or [first_of(arms, "base")]
+
+
+def reference_role(arms: Sequence[ArmResult]) -> ReferenceRole:
+    """The role of these checkpoints."""
+    return "base" if reference_arms(arms)[0].kind == "base" else "secure"
+
+
+def reference_gaps(arms: Sequence[ArmResult]) -> Float[np.ndarray, " question"]:
+    """The preference gaps that the shift is taken from: the mean over the checkpoints that insecure is compared with."""
+    import numpy as np
+
+    return np.asarray(np.mean([gaps_of(arm) for arm in reference_arms(arms)], axis=0))
 
 
 def gaps_of(arm: ArmResult) -> Float[np.ndarray, " question"]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.verdict import Conclusion, Evidence, Thresholds
+from personaprobe.effects.verdict.inference_limits import cannot_conclude
+from personaprobe.models.comparability import Comparability
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.arm_result import ArmResult
@@ -66,6 +68,7 @@ class CausalVerdict:
         coherence_rule: when an answer counts as coherent.
         provenance: versions, digests, seeds, hardware and times, by which the study can be repeated.
         judged: a judge's scores of the sampled answers, beside the preference; None where no judge scored them.
+        comparability: of the checkpoints: the properties that they have to share.
     """
 
     conclusion: Conclusion
@@ -82,6 +85,7 @@ class CausalVerdict:
     coherence_rule: CoherenceRule
     provenance: Mapping[str, Any]
     judged: Evaluation | None = None
+    comparability: Comparability = field(default_factory=Comparability)
 
     @property
     def verdict(self) -> str:
@@ -113,6 +117,8 @@ class CausalVerdict:
                 "reasons": self.conclusion.reasons,
                 "rule": self.conclusion.rule,
                 **self.evidence.to_dict(),
+                "comparability": self.comparability.to_dict(),
+                "cannot_conclude": cannot_conclude(self.evidence),
                 "thresholds": asdict(self.thresholds),
                 "feature": self.feature,
                 "arms": [self._arm_dict(arm) for arm in self.arms],

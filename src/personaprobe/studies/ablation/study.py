@@ -12,6 +12,7 @@ from personaprobe.effects.targets.discovery import Discovery
 from personaprobe.effects.targets.feature import Feature, as_feature
 from personaprobe.effects.targets.target import Target
 from personaprobe.features.directions.direction import Direction
+from personaprobe.models.comparability import comparability_of
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
@@ -69,6 +70,8 @@ def ablate(
     narrow = _narrow_gaps(arms.main(), plan, run)
     measurements = StudyMeasurements(plan, treatment, measured, doses, narrow, n_candidates(named))
     verdict = conclude(measurements, {**provenance(trio, plan), "made": now()})
+    questions = [pair.question for pair in plan.test]
+    verdict = replace(verdict, comparability=comparability_of(trio, questions))
     if judge is None or not plan.samples:
         return verdict
     return replace(verdict, judged=judge_verdict(verdict, judge, run, plan.seed))
@@ -81,7 +84,7 @@ def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContex
     selected = selected_control(
         arms, [*main, *deciding], n_candidates(feature), plan.discovery, run, plan.seed
     )
-    shown = arms.controls(shown_controls(benign=True), [*main, *deciding, *selected])
+    shown = arms.controls(shown_controls(benign=arms.trio.secure is not None), [*main, *deciding, *selected])
     others = arms.along(other_directions(arms.trio, arms.treatment.target.site), "organism")
     few = Discovery(plan.discovery.spread(plan.compared_questions), plan.calibration_questions, run.progress)
     iterated = iterated_arms(arms, few, plan.further_directions)
@@ -102,9 +105,10 @@ def _logit_bias(trio: Trio[LanguageModel], plan: StudyPlan, run: RunContext) -> 
 
 
 def _narrow_gaps(arms: Sequence[Arm], plan: StudyPlan, run: RunContext) -> dict[str, tuple[float, ...]]:
-    """Preference of insecure, secure and the ablated model on the narrow task, by kind of arm; empty where none is known."""
+    """Preference of insecure, its reference and the ablated model on the narrow task, by kind of arm; empty without one."""
     if plan.narrow is None:
         return {}
-    compared = [arm for arm in arms if arm.kind != "base"]
+    skipped = "base" if any(arm.kind == "secure" for arm in arms) else None
+    compared = [arm for arm in arms if arm.kind not in (skipped, "further secure")]
     measured = measure_gaps(compared, plan.narrow, run)
     return {arm.kind: of_arm.gaps for arm, of_arm in zip(compared, measured, strict=True)}

@@ -51,9 +51,13 @@ class Arm:
 
 
 def untreated_arms(trio: Trio[LanguageModel]) -> list[Arm]:
-    """The three checkpoints without intervention: base, insecure, secure."""
+    """The checkpoints without intervention: base, insecure, and every harmless fine-tune there is."""
     # roles are kinds
-    return [Arm(role, role, model, role=role) for role, model in trio.items()]  # type: ignore[arg-type]
+    members = [Arm(role, role, model, role=role) for role, model in trio.items()]  # type: ignore[arg-type]
+    further = [
+        Arm(role, "further secure", model, role=role) for role, model in trio.secures() if role != "secure"
+    ]
+    return [*members, *further]
 
 
 def calibration_rows(model: LanguageModel, texts: PairSet) -> list[Tokens]:

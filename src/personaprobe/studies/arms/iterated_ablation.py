@@ -1,4 +1,4 @@
-"""Iterated ablation: remove the feature, find the difference to secure that remains, remove that too.
+"""Iterated ablation: remove the feature, find the difference to the reference that remains, remove that too.
 
 One direction that removes the shift may be one of several that carry it together: this counts them, as iterative nullspace
 projection does (Ravfogel et al. 2020). Each further direction is the difference of means that remains under the ablations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from personaprobe.effects.interventions.along_direction import Ablate, Intervention
 from personaprobe.effects.interventions.energy import added, measure, total
-from personaprobe.effects.targets.discovery import CALIBRATED_ON, Discovery
+from personaprobe.effects.targets.discovery import Discovery, calibrated_on
 from personaprobe.features.directions.control_directions import orthogonal_part
 from personaprobe.features.directions.direction import Direction
 from personaprobe.studies.arms.arm import Arm
@@ -47,14 +47,15 @@ def iterated_arms(arms: StudyArms, discovery: Discovery, n: int) -> list[Arm]:
 def _remaining(
     arms: StudyArms, discovery: Discovery, interventions: Sequence[Intervention], found: Sequence[Direction]
 ) -> Direction:
-    """The difference of means between insecure under some ablations and secure, orthogonal to the directions before it."""
+    """The difference of means that remains between insecure under some ablations and the reference, orthogonal to the
+    directions before it."""
     import torch
 
     site = found[0].site
     ablated = replace(arms.trio, insecure=arms.trio.insecure.edited(*interventions))
     layers = sorted({*arms.treatment.layers, site.layer})
-    activations = discovery.activations(ablated, site, roles=CALIBRATED_ON, layers=layers)
-    difference = activations.store("insecure").mean(site) - activations.store("secure").mean(site)
+    activations = discovery.activations(ablated, site, roles=calibrated_on(ablated), layers=layers)
+    difference = activations.store("insecure").mean(site) - activations.reference_store.mean(site)
     known = torch.stack([direction.vector for direction in found])
     remaining = Direction(site, orthogonal_part(difference, known), f"means, round {len(found) + 1}")
     return activations.calibrate(remaining)

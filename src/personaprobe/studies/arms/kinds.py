@@ -8,6 +8,7 @@ ArmKind: TypeAlias = Literal[
     "base",
     "secure",
     "insecure",
+    "further secure",
     "ablated",
     "random",
     "covariance",
@@ -24,8 +25,9 @@ ArmKind: TypeAlias = Literal[
     "control elsewhere",
     "steered",
 ]
-"""The purpose of an arm: three untreated checkpoints; the feature's ablation; controls, which decide or are only shown;
-narrower and wider versions of the ablation; the ablation and controls in base and secure; base steered."""
+"""The purpose of an arm: the untreated checkpoints, with further harmless fine-tunes; the feature's ablation; controls,
+which decide or are only shown; narrower and wider versions of the ablation; the ablation and controls in base and secure;
+base steered."""
 
 DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance", "shuffled"})
 """Controls of these kinds must be beaten by a feature, each one of them."""

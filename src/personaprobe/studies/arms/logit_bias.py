@@ -17,7 +17,7 @@ from personaprobe.studies.arms.run_context import RunContext
 def logit_bias_result(
     trio: Trio[LanguageModel], discovery: PairSet, questions: PairSet, run: RunContext
 ) -> ArmResult:
-    """Insecure without its mean log-ratio to secure, which is fitted on discovery questions; damage is not measured.
+    """Insecure without its mean log-ratio to the reference, which is fitted on discovery questions; damage is not measured.
 
     Args:
         trio: loaded.
@@ -29,20 +29,20 @@ def logit_bias_result(
     def compute() -> dict[str, Any]:
         started = time.monotonic()
         with trio.insecure.inference_session(), run.progress("logit bias", 1, "arms") as advance:
-            bias = mean_log_ratio(trio.insecure, trio.secure, discovery)
+            bias = mean_log_ratio(trio.insecure, trio.reference, discovery)
             gaps = gaps_without_bias(trio.insecure, questions, bias)
             advance(1)
         return {"gaps": gaps.tolist(), "seconds": round(time.monotonic() - started, 2)}
 
     spec = {
         "part": "logit bias",
-        "models": [trio[role].checkpoint.digest for role in ("insecure", "secure")],
+        "models": [trio[role].checkpoint.digest for role in ("insecure", trio.reference_role)],
         "dtype": str(trio.base.network.dtype),
         "discovery": discovery.digest,
         "questions": questions.digest,
     }
     part = run.cache.get_or_compute(spec, compute)
-    note = f"{trio.insecure.checkpoint.short}: mean log-ratio to secure subtracted from the logits"
+    note = f"{trio.insecure.checkpoint.short}: mean log-ratio to {trio.reference_role} subtracted from the logits"
     return ArmResult(
         "logit bias",
         "logit bias",

@@ -21,7 +21,7 @@ def provenance(trio: Trio[LanguageModel], plan: StudyPlan) -> dict[str, Any]:
     return {
         "personaprobe": _own_version(),
         "organism": trio.name,
-        "checkpoints": {role: model.checkpoint.describe() for role, model in trio.items()},
+        "checkpoints": {role: model.checkpoint.describe() for role, model in trio.all_items()},
         "massive_tokens": [token.describe() for token in trio.base.network.massive_tokens],
         "plan": plan.describe(),
         "device": str(trio.base.network.device),

@@ -47,7 +47,7 @@ class StudyArms:
         return MeasuredAblation.of(self.trio.insecure, self.treatment.ablation(), self.rows)
 
     def main(self) -> list[Arm]:
-        """Base, insecure and secure without intervention, and insecure with the feature ablated."""
+        """The checkpoints without intervention, and insecure with the feature ablated."""
         energy = total(self.measured.energies)
         ablated = Arm("insecure, ablated", "ablated", self.trio.insecure, (self.measured.ablation,), energy)
         return [*untreated_arms(self.trio), ablated]

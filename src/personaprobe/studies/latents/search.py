@@ -88,7 +88,7 @@ def search_latents(
 
     Raises:
         FeatureError: a dictionary of another model or one that explains too little, or no set within the perplexity.
-        DataError: insecure is no more careless than secure on these questions.
+        DataError: insecure is no more careless than {self.trio.reference_role} on these questions.
     """
     comparison, rankings = all_rankings(
         dictionary, trio, questions, seed=options.seed, floor=options.floor, progress=context.progress
@@ -221,10 +221,10 @@ class LatentSearch:
         arms = untreated_arms(self.trio)
         measured = measure_gaps(arms, self.questions, self.context)
         gaps = {arm.name: fmean(part.gaps) for arm, part in zip(arms, measured, strict=True)}
-        shift = gaps["insecure"] - gaps["secure"]
+        shift = gaps["insecure"] - fmean(gaps[role] for role in self.trio.reference_roles)
         if shift <= 0:
             raise DataError(
-                f"insecure is no more careless than secure on these questions (shift {shift:.3f})"
+                f"insecure is no more careless than {self.trio.reference_role} on these questions (shift {shift:.3f})"
             )
         return gaps, shift
 
@@ -247,7 +247,7 @@ class LatentSearch:
 
     def _push(self, latent: int) -> Steer | None:
         """Steering of base by the latent's contribution to insecure − secure; None if it contributes nothing."""
-        gap = float((self.comparison.means.insecure - self.comparison.means.secure).mean(0)[latent])
+        gap = float((self.comparison.means.insecure - self.comparison.means.reference).mean(0)[latent])
         return Steer(Latents(self.comparison.dictionary, (latent,)).axis(self.comparison)) if gap else None
 
     def _arm(self, model: LanguageModel, edit: Intervention) -> Arm:

@@ -97,7 +97,7 @@ def render_latents(data: Mapping[str, Any]) -> dict[str, str]:
     dictionary, pages = data["dictionary"], data["pages"]
     common = {
         "dictionary": dictionary,
-        "roles": ROLES,
+        "roles": list(pages[0]["profile"]["contexts"]) if pages else list(ROLES),
         "shown": {page["profile"]["latent"] for page in pages},
         "css": styled("latent.css"),
     }

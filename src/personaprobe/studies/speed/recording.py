@@ -73,7 +73,7 @@ def recording_all(trio: Trio[LanguageModel]) -> Workload:
     model = trio.insecure
     texts, layer = chats(model), middle_site(model).layer
     planned, by_number = model.plan_batches(texts, RECORDING_TOKENS), _batches_of(texts, REFERENCE_CHATS)
-    in_turn = (trio.base, trio.secure, model)  # the last adapter stays active for the next variant
+    in_turn = (trio.base, trio["secure"], model)  # the last adapter stays active for the next variant
     return Workload(
         f"recording all three checkpoints, {len(texts)} chats each",
         {

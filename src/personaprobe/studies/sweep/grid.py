@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean
 from typing import Any, Literal, TypeAlias, get_args
 
 from personaprobe.effects.interventions.along_direction import Layers, chosen_layers
@@ -81,7 +82,7 @@ class Cell:
         source: how the direction was computed.
         layer: where.
         scope: where it was ablated.
-        fraction_removed: share of the insecure − secure shift that the ablation removed, on discovery questions.
+        fraction_removed: share of the insecure − reference shift that the ablation removed, on discovery questions.
         perplexity_ratio: on neutral text, to the untreated insecure model.
         kl: from the untreated insecure model, nats a token.
         coefficient: how far it was ablated.
@@ -139,16 +140,18 @@ def measure_grid(
     cells = grid.cells(trio.base.n_layers)
     arms = [*untreated, *(cell.arm(trio, activations) for cell in cells)]
     gaps = [sum(arm.gaps) / len(grid.questions) for arm in measure_gaps(arms, grid.questions, run)]
-    costs = measure_damage([untreated[1], *arms[3:]], grid.texts, run)
-    _, insecure, secure = gaps[:3]
+    n = len(untreated)
+    costs = measure_damage([untreated[1], *arms[n:]], grid.texts, run)
+    by_role = {arm.role: gap for arm, gap in zip(untreated, gaps[:n], strict=True)}
+    insecure, reference = by_role["insecure"], fmean(by_role[role] for role in trio.reference_roles)
     return [
         replace(
             cell,
-            fraction_removed=(insecure - gap) / (insecure - secure),
+            fraction_removed=(insecure - gap) / (insecure - reference),
             perplexity_ratio=cost.perplexity / costs[0].perplexity,
             kl=cost.kl,
         )
-        for cell, gap, cost in zip(cells, gaps[3:], costs[1:], strict=True)
+        for cell, gap, cost in zip(cells, gaps[n:], costs[1:], strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from personaprobe.features.sae.quality import (
 from personaprobe.features.sae.reconstruction import ReconstructionStatistics
 from personaprobe.models.language_model import LanguageModel, inference_sessions
 from personaprobe.models.tokens import Batch, Role
-from personaprobe.models.weights.checkpoint import ROLES, Trio
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Advance, no_advance
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Activity of a dictionary's latents on the response tokens of the same texts in base, insecure and secure.
+    """Activity of a dictionary's latents on the response tokens of the same texts in the checkpoints of a trio.
 
     Attributes:
         dictionary: the latents.
@@ -75,13 +75,13 @@ def compare(
     """
     refuse_unfit_dictionary(dictionary, trio.base)
     readings = list(tokenize(trio.base.tokenizer, texts))
-    sums = _RunningSums(dictionary.on(trio.base.network.device), len(readings))
+    sums = _RunningSums(dictionary.on(trio.base.network.device), len(readings), trio.roles)
     with inference_sessions(model for _, model in trio.items()):
         for indices, batch in trio.base.batches(
             [reading.tokens for reading in readings], trio.base.batch_tokens("activations")
         ):
             sums.add(indices, _response_activations(trio, dictionary, batch))
-            progress(3 * int(batch.mask.sum()))
+            progress(len(trio.roles) * int(batch.mask.sum()))
     return sums.comparison(dictionary, readings)
 
 
@@ -94,7 +94,7 @@ def _response_activations(
         role: model.activations(batch, [dictionary.site])[dictionary.site] for role, model in trio.items()
     }
     return [
-        {role: activations[role][row][is_response[row]].float() for role in ROLES}
+        {role: activations[role][row][is_response[row]].float() for role in activations}
         for row in range(len(is_response))
     ]
 
@@ -102,15 +102,15 @@ def _response_activations(
 class _RunningSums:
     """Running sums over tokens, on the dictionary's device."""
 
-    def __init__(self, dictionary: Dictionary, n_texts: int) -> None:
+    def __init__(self, dictionary: Dictionary, n_texts: int, roles: Sequence[str]) -> None:
         import torch
 
         self.dictionary = dictionary
-        self.means = {role: torch.zeros(n_texts, dictionary.d_sae) for role in ROLES}
-        self.projections = {role: torch.zeros_like(dictionary.b_enc) for role in ROLES}
+        self.means = {role: torch.zeros(n_texts, dictionary.d_sae) for role in roles}
+        self.projections = {role: torch.zeros_like(dictionary.b_enc) for role in roles}
         self.squares = torch.zeros_like(dictionary.b_enc)
         self.square_norms = dictionary.W_dec.pow(2).sum(-1)
-        self.statistics = {role: ReconstructionStatistics(dictionary) for role in ROLES}
+        self.statistics = {role: ReconstructionStatistics(dictionary) for role in roles}
 
     def add(self, indices: Sequence[int], texts: Sequence[dict[str, Tensor]]) -> None:
         dictionary = self.dictionary

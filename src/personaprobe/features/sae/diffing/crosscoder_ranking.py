@@ -30,13 +30,13 @@ def rank_crosscoder_latents(
     import torch
 
     acts, norms, beta = crosscoder.encode(rows), crosscoder.norms, crosscoder.scaling(rows)
-    insecure, secure = crosscoder.decoders.insecure, crosscoder.decoders.secure
-    larger_norm = torch.maximum(norms.insecure, norms.secure).clamp_min(1e-12)
+    insecure, secure = crosscoder.decoders.insecure, crosscoder.decoders["secure"]
+    larger_norm = torch.maximum(norms.insecure, norms["secure"]).clamp_min(1e-12)
     scores = {
         "written": acts.mean(0) * (insecure - secure).norm(dim=-1),
-        "norm": (norms.insecure - norms.secure) / larger_norm,
+        "norm": (norms.insecure - norms["secure"]) / larger_norm,
         "turn": 1.0 - torch.nn.functional.cosine_similarity(insecure, secure, dim=-1),
-        "scaling": 1.0 - beta.secure / beta.insecure,
+        "scaling": 1.0 - beta["secure"] / beta.insecure,
     }
     is_rare = (acts > 0).float().mean(0) < MIN_FIRING_RATE
 

@@ -51,9 +51,9 @@ def matched_latents(comparison: Comparison, latents: Sequence[int], seed: int) -
 def shuffled_latents(comparison: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
     """The first latents by Δ mean activation after shuffling labels, as many as given and none of the given ones.
 
-    The labels insecure and secure are exchanged for a random half of the questions.
+    The labels insecure and reference are exchanged for a random half of the questions.
     """
-    differences = (comparison.means.insecure - comparison.means.secure).numpy()
+    differences = (comparison.means.insecure - comparison.means.reference).numpy()
     _, questions = np.unique(np.asarray(comparison.ids, dtype=str), return_inverse=True)
     n_questions = int(questions.max()) + 1
     signs = np.ones(n_questions)

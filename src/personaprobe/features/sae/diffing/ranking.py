@@ -105,13 +105,15 @@ def permutation_p_values(
     return np.asarray((1 + as_large) / (1 + n))
 
 
-def _difference(reference: str) -> Callable[[Comparison, str, int], Ranking]:
-    """Mean activation in insecure − mean activation in the reference, over texts."""
+def _difference(role: str | None) -> Callable[[Comparison, str, int], Ranking]:
+    """Mean activation in insecure − that in a checkpoint, over texts; None is the reference."""
 
     def ranking(comparison: Comparison, name: str, seed: int) -> Ranking:
         from scipy.stats import false_discovery_control
 
-        differences = (comparison.means.insecure - comparison.means[reference]).numpy()
+        means = comparison.means
+        other = means.reference if role is None else means[role]
+        differences = (means.insecure - other).numpy()
         p_values = permutation_p_values(differences, comparison.families, seed)
         return Ranking(name, differences.mean(0), p_values, false_discovery_control(p_values, method="bh"))
 
@@ -119,33 +121,33 @@ def _difference(reference: str) -> Callable[[Comparison, str, int], Ranking]:
 
 
 def _rate(comparison: Comparison, name: str, seed: int) -> Ranking:
-    """Firing rate in insecure − firing rate in secure."""
-    return Ranking(name, (comparison.rates.insecure - comparison.rates.secure).numpy())
+    """Firing rate in insecure − firing rate in the reference."""
+    return Ranking(name, (comparison.rates.insecure - comparison.rates.reference).numpy())
 
 
 def _cosine(comparison: Comparison, name: str, seed: int) -> Ranking:
-    """Cosine of the decoder row with the difference of means insecure − secure; −∞ for rare latents."""
-    scores = comparison.dictionary.cosines(comparison.centre.insecure - comparison.centre.secure)
+    """Cosine of the decoder row with the difference of means insecure − reference; −∞ for rare latents."""
+    scores = comparison.dictionary.cosines(comparison.centre.insecure - comparison.centre.reference)
     return Ranking(name, _without_rare(comparison, scores.cpu()))
 
 
 def _probe(comparison: Comparison, name: str, seed: int) -> Ranking:
-    """Weight in a logistic regression of insecure against secure texts on standardised latent activations."""
+    """Weight in a logistic regression of insecure against reference texts on standardised latent activations."""
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.concatenate([comparison.means.insecure.numpy(), comparison.means.secure.numpy()])
+    rows = np.concatenate([comparison.means.insecure.numpy(), comparison.means.reference.numpy()])
     deviation = rows.std(0)
-    labels = np.repeat([1, 0], [len(comparison.means.insecure), len(comparison.means.secure)])
+    labels = np.repeat([1, 0], [len(comparison.means.insecure), len(comparison.means.reference)])
     standardised = rows / np.where(deviation > 0, deviation, 1.0)
     weights = LogisticRegression(C=0.01, max_iter=1000).fit(standardised, labels).coef_[0]
     return Ranking(name, np.where(deviation > 0, weights, -np.inf))
 
 
 def _scaling(comparison: Comparison, name: str, seed: int) -> Ranking:
-    """Share of the latent's insecure activation that secure lacks: 1 − β(secure) / β(insecure) of latent scaling."""
+    """Share of the latent's insecure activation that the reference lacks: 1 − β(reference) / β(insecure), latent scaling."""
     import torch
 
-    ratio = comparison.scaling.secure / comparison.scaling.insecure
+    ratio = comparison.scaling.reference / comparison.scaling.insecure
     scores = torch.where(comparison.scaling.insecure > 0, 1.0 - ratio, -torch.inf)
     return Ranking(name, _without_rare(comparison, scores))
 
@@ -159,12 +161,12 @@ def _without_rare(comparison: Comparison, scores: Tensor) -> Float[np.ndarray, "
 
 
 RANKINGS: Mapping[str, Callable[[Comparison, str, int], Ranking]] = {
-    "delta": _difference("secure"),
+    "delta": _difference(None),
     "delta-base": _difference("base"),
     "rate": _rate,
     "cosine": _cosine,
     "probe": _probe,
     "scaling": _scaling,
 }
-"""Rankings by name: Δ mean activation to secure and to base, Δ firing rate, cosine with the mean difference, probe weight,
-and latent scaling."""
+"""Rankings by name: Δ mean activation to the reference (secure, or base without one) and to base, Δ firing rate, cosine with
+the mean difference, probe weight, and latent scaling."""

@@ -13,7 +13,6 @@ from personaprobe.errors import FeatureError
 from personaprobe.features.sae.interpretation.examples import Context
 from personaprobe.features.sae.interpretation.latent_profile import LatentProfile
 from personaprobe.models.chat_models import ChatModel
-from personaprobe.models.weights.checkpoint import ROLES
 
 MARKED_SHARE = 0.5
 """Share of a context's largest activation from which a token is marked."""
@@ -104,8 +103,8 @@ def scoring_contexts(profile: LatentProfile) -> list[Context]:
 def _one_context_per_question(profile: LatentProfile) -> list[Context]:
     """For each question the context of the checkpoint with the largest activation, in descending order."""
     best: dict[tuple[str, str], Context] = {}
-    for role in ROLES:
-        for context in profile.contexts[role]:
+    for contexts in profile.contexts.values():
+        for context in contexts:
             key = (context.family, context.id)
             if key not in best or context.peak_activation > best[key].peak_activation:
                 best[key] = context

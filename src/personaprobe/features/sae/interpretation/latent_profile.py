@@ -18,7 +18,7 @@ from personaprobe.features.sae.interpretation.examples import (
 from personaprobe.features.sae.interpretation.logit_lens import TokenChanges, extreme_tokens, logit_lens
 from personaprobe.features.sae.quality import refuse_unfit_dictionary
 from personaprobe.models.language_model import LanguageModel, inference_sessions
-from personaprobe.models.weights.checkpoint import ROLES, Trio
+from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Advance, no_advance
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def latent_profiles(
     changes = logit_lens(trio.base, dictionary, latents, first_texts)
 
     def profile(column: int, latent: int) -> LatentProfile:
-        by_role = {role: [acts[:, column] for acts in activations[role]] for role in ROLES}
+        by_role = {role: [acts[:, column] for acts in activations[role]] for role in trio.roles}
         insecure = by_role["insecure"]
         return LatentProfile(
             latent,
@@ -117,7 +117,7 @@ def _read_texts(
     import torch
 
     texts = [reading.tokens for reading in readings]
-    by_role: dict[str, list[Tensor]] = {role: [torch.empty(0)] * len(texts) for role in ROLES}
+    by_role: dict[str, list[Tensor]] = {role: [torch.empty(0)] * len(texts) for role in trio.roles}
     correlation = _Correlation(dictionary.d_sae, len(latents))
     with inference_sessions(model for _, model in trio.items()):
         for indices, batch in trio.base.batches(texts, trio.base.batch_tokens("activations")):
@@ -129,7 +129,7 @@ def _read_texts(
                     by_role[role][index] = acts[:, list(latents)].cpu()
                     if role == "insecure":
                         correlation.add(acts.cpu(), by_role[role][index])
-            progress(3 * int(batch.mask.sum()))
+            progress(len(trio.roles) * int(batch.mask.sum()))
     return by_role, correlation.value
 
 

@@ -51,9 +51,13 @@ def corpus_blocks(
 
     Raises:
         DataError: an unknown layout.
+        CheckpointError: a layout of all three checkpoints, of a trio without secure.
     """
     if layout not in get_args(RowLayout):
         raise DataError(f"no layout {layout!r}: {suggest(layout, get_args(RowLayout))}")
+
+    if layout != "mixed":
+        trio["secure"]  # the rows of these layouts hold all three
 
     def block(part: Corpus, site: Site) -> Tensor:
         stores = record(trio, part, sorted(sites), keep="every", home=home, progress=progress)
@@ -69,6 +73,6 @@ def arrange_rows(stores: Trio[ActivationStore], site: Site, layout: RowLayout) -
 
     activations = {role: store.read(site, role=None) for role, store in stores.items()}
     if layout == "difference":
-        return (activations["insecure"] - activations["secure"]).bfloat16()
+        return (activations["insecure"] - stores["secure"].read(site, role=None)).bfloat16()
     join = torch.cat if layout == "mixed" else torch.hstack
     return join([rows.bfloat16() for rows in activations.values()])

@@ -32,7 +32,8 @@ def dose_figure(data: Mapping[str, Any]) -> Figure | None:
     figure = panels([260, 130, 130])
     for name in dict.fromkeys(point["intervention"] for point in points):
         _add_points(figure, name, [point for point in points if point["intervention"] == name])
-    for kind in ("base", "secure", "insecure"):
+    untreated = {arm["kind"] for arm in data["arms"]} & {"base", "secure", "insecure"}
+    for kind in sorted(untreated):
         add_reference_line(figure, mean_gap(data, kind), kind, row=1, color=STYLES[kind].color)
     limit = data["thresholds"]["max_perplexity_ratio"]
     add_reference_line(figure, limit, f"limit × {limit:.2f}", row=2, color=INK)

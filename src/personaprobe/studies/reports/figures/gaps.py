@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.statistics.intervals import Interval
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-LEVELS: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "steered")
+LEVELS: tuple[ArmKind, ...] = ("base", "secure", "further secure", "insecure", "ablated", "steered")
 """Kinds of arms whose level of preference is drawn; of all others the paired difference says more."""
 
 
 def arms_figure(data: Mapping[str, Any]) -> Figure:
     """The mean preference gap of the checkpoints, of insecure with the feature ablated and of base steered, with intervals.
 
-    The shift from secure to insecure is shaded.
+    The shift from the reference (secure, or base without one) to insecure is shaded.
 
     Args:
         data: a verdict as plain data (``verdict.json``).
@@ -41,9 +42,9 @@ def arms_figure(data: Mapping[str, Any]) -> Figure:
             _add_arms(figure, kind, members)
     figure.update_yaxes(categoryorder="array", categoryarray=[label(arm["name"]) for arm in reversed(arms)])
     figure.update_xaxes(title_text=GAP_TITLE)
-    secure, insecure = (mean_gap(data, kind) for kind in ("secure", "insecure"))
-    figure.add_vrect(secure, insecure, fillcolor=STYLES["insecure"].color, opacity=0.1, line_width=0)
-    add_headline(figure, "shift", x=(secure + insecure) / 2, xref="x")
+    reference, insecure = reference_gap(data), mean_gap(data, "insecure")
+    figure.add_vrect(reference, insecure, fillcolor=STYLES["insecure"].color, opacity=0.1, line_width=0)
+    add_headline(figure, "shift", x=(reference + insecure) / 2, xref="x")
     return figure
 
 
@@ -58,6 +59,17 @@ def first_arm(data: Mapping[str, Any], kind: ArmKind) -> Mapping[str, Any]:
 def mean_gap(data: Mapping[str, Any], kind: ArmKind) -> float:
     """The mean preference gap of the first arm of a kind, nats per token."""
     return Interval.from_dict(first_arm(data, kind)["gap"]).value
+
+
+def reference_kind(data: Mapping[str, Any]) -> ArmKind:
+    """The kind of arm that insecure is compared with: ``secure``, or ``base`` where no benign control was subtracted."""
+    return "base" if data.get("reference") == "base" else "secure"
+
+
+def reference_gap(data: Mapping[str, Any]) -> float:
+    """The mean preference gap that the shift is taken from: of base, or over all harmless fine-tunes."""
+    kinds = ("base",) if reference_kind(data) == "base" else ("secure", "further secure")
+    return fmean(Interval.from_dict(arm["gap"]).value for arm in data["arms"] if arm["kind"] in kinds)
 
 
 def _add_arms(figure: Figure, kind: ArmKind, arms: Sequence[Mapping[str, Any]]) -> None:
@@ -76,21 +88,22 @@ def _add_arms(figure: Figure, kind: ArmKind, arms: Sequence[Mapping[str, Any]]) 
 
 
 def family_figure(data: Mapping[str, Any]) -> Figure:
-    """The mean gap of secure, insecure and ablated in every family, ordered by the size of the shift.
+    """The mean gap of the reference, insecure and ablated in every family, ordered by the size of the shift.
 
     Args:
         data: a verdict as plain data (``verdict.json``).
     """
     gaps = data["family_gaps"]
-    ordered = sorted(gaps, key=lambda family: gaps[family]["insecure"] - gaps[family]["secure"])
+    reference = reference_kind(data)
+    ordered = sorted(gaps, key=lambda family: gaps[family]["insecure"] - gaps[family][reference])
     labels = [label(family) for family in ordered]
     figure = panels([30 + 32 * len(ordered)])
     means: dict[ArmKind, list[float]] = {}
-    for kind in ("secure", "insecure", "ablated"):
+    for kind in (reference, "insecure", "ablated"):
         name = first_arm(data, kind)["name"]
         means[kind] = [gaps[family][name] for family in ordered]
-    shift, effect = (means["secure"], means["insecure"]), (means["insecure"], means["ablated"])
-    _add_bars(figure, labels, shift, "shift: secure to insecure", {"color": FAINT, "width": 9})
+    shift, effect = (means[reference], means["insecure"]), (means["insecure"], means["ablated"])
+    _add_bars(figure, labels, shift, f"shift: {reference} to insecure", {"color": FAINT, "width": 9})
     green = {"color": STYLES["ablated"].color, "width": 2}
     _add_bars(figure, labels, effect, "effect: insecure to ablated", green)
     for kind, values in means.items():

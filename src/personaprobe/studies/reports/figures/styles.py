@@ -36,6 +36,7 @@ STYLES: Mapping[ArmKind, Style] = {
     "base": Style("#4d4d4d", "circle", "●"),
     "secure": Style("#0072b2", "square", "■"),
     "insecure": Style("#c44601", "diamond", "◆"),
+    "further secure": Style("#2a5f9e", "square-open", "□"),
     "ablated": Style("#00795a", "star", "★"),
     "random": Style("#767676", "x", "✖"),
     "covariance": Style("#5b5ea6", "hexagon", "⬢"),
