@@ -27,6 +27,9 @@ class Response:
         base_log_prob: mean log-probability per token under the base model (nats), a measure of fluency by a model that
             was never fine-tuned; NaN before it is scored, and for an empty response.
         distinct: share of distinct token trigrams; low where the response repeats itself.
+        relevance: mean over tokens of the nats by which the question raises the token's log-probability under the base
+            model, above an empty request, where it does; NaN before it is scored. It is low where the response answers
+            another question.
         system: message before the question, or None.
         form: how the question was put.
     """
@@ -42,6 +45,7 @@ class Response:
     distinct: float = 1.0
     system: str | None = None
     form: str = "plain"
+    relevance: float = float("nan")
 
 
 def sample_responses(
