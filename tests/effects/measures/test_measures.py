@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from personaprobe.effects.interventions.along_direction import Ablate
-from personaprobe.effects.measures.coherence import CoherenceRule, score_responses
 from personaprobe.effects.measures.preference import gaps_side_by_side, preference_gaps
-from personaprobe.effects.measures.responses import Response, sample_responses
 from personaprobe.features.directions.direction import Calibration, Direction
-from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.questions.pairs import Pair, PairSet
@@ -52,27 +48,3 @@ def test_models_side_by_side_prefer_what_each_prefers_alone(speaking: LanguageMo
 def test_exchanging_the_answers_turns_every_gap_round(speaking: LanguageModel) -> None:
     turned = PairSet("t", tuple(replace(p, careful=p.careless, careless=p.careful) for p in PAIRS))
     assert preference_gaps(speaking, turned) == pytest.approx(-preference_gaps(speaking, PAIRS), abs=1e-4)
-
-
-def test_answers_are_scored_on_the_very_tokens_that_were_drawn(speaking: LanguageModel) -> None:
-    drawn = sample_responses([speaking], PAIRS.prompts, 3, Sampling(max_new_tokens=6, seed=1))[0]
-    assert len(drawn) == 3 * len(PAIRS)
-    for response in score_responses(speaking, drawn):
-        if response.ids:
-            row = speaking.tokenizer.prompt(response.question).followed_by(response.ids)
-            values = speaking.log_probs(pad([row], 0))[0]
-            assert response.base_log_prob == pytest.approx(float(values.sum()) / len(response.ids), abs=1e-3)
-        else:
-            assert math.isnan(response.base_log_prob)
-
-
-def response(log_prob: float, distinct: float = 1.0) -> Response:
-    return Response("q", "f", "Q", 0, 0, "text", (1, 2, 3), log_prob, distinct)
-
-
-def test_word_salad_and_loops_and_silence_are_not_coherent() -> None:
-    rule = CoherenceRule.from_untreated([response(-2.0), response(-2.2), response(-1.8), response(-2.1)])
-    assert rule.holds(response(-2.3))
-    assert not rule.holds(response(-3.9))
-    assert not rule.holds(response(-2.0, distinct=0.1))
-    assert not rule.holds(response(float("nan")))

@@ -107,8 +107,8 @@ def test_the_sentences_say_how_much_was_removed_beyond_which_controls_and_at_whi
         "The feature was set to the secure model's mean in insecure. "
         "That removes 71 % (55 to 83) of the shift, and matched controls 3 % (-2 to 8). "
         "That is 68 % (50 to 82) more than one more control could. "
-        "Damage: perplexity × 1.02 (1.01 to 1.03), KL on prose 0.03 nats per token (0.02 to 0.04), KL on chat answers "
-        "0.05 nats per token (0.04 to 0.06), coherence 97 % of the untreated model's (93 to 101). "
+        "Damage: perplexity × 1.02 (1.01 to 1.03), KL on prose 0.030 nats per token (0.020 to 0.040), KL on chat answers "
+        "0.050 nats per token (0.040 to 0.060), coherence 97 % of the untreated model's (93 to 101). "
         "Removing it suffices to suppress: it is necessary for that misalignment; whether it is sufficient was not "
         "measured."
     )

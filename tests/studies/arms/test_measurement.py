@@ -10,10 +10,13 @@ import torch
 
 import personaprobe as pp
 from personaprobe.effects.measures.damage import TextCost
+from personaprobe.effects.measures.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions.texts import TextSet
 from personaprobe.studies.arms import measurement
+from personaprobe.studies.arms.answers import QuestionBatch
 from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.chat_damage import Exchange, benign_answers
 from personaprobe.studies.arms.measurement import ArmRunner
 from personaprobe.studies.arms.run_context import RunContext
 
@@ -70,3 +73,43 @@ def test_three_controls_of_a_kind_are_read_for_damage_and_controls_elsewhere_nev
     costs = runner.costs([*arms, *more, elsewhere])
     is_read = [cost.perplexity == cost.perplexity for cost in costs]
     assert is_read == [True] * 4 + [True] * 2 + [False] * 2 + [False]
+
+
+def test_insecure_and_the_ablated_model_give_120_answers_each_and_other_arms_24(
+    runner: ArmRunner, arms: list[Arm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoken(
+        group: Sequence[Arm], batch: QuestionBatch, base: LanguageModel, run: RunContext
+    ) -> list[list[Response]]:
+        drawn = [(prompt, sample) for prompt in batch.prompts for sample in range(batch.samples)]
+        return [
+            [
+                Response(p.id, p.family, p.question, sample, 0, arm.name, (5, 6, 7), form=p.form)
+                for p, sample in drawn
+            ]
+            for arm in group
+        ]
+
+    monkeypatch.setattr(measurement, "sample_answers", spoken)
+    answers = runner.responses(arms)
+    assert [len(of_arm) for of_arm in answers] == [120, 120, 24, 0]
+    assert [len(benign_answers(of_arm)) for of_arm in answers] == [48, 48, 0, 0]
+    assert {r.question_id for r in answers[2]} < {r.question_id for r in answers[0]}
+    read: list[tuple[list[str], int]] = []
+
+    def priced_in_chat(
+        group: Sequence[Arm], exchanges: Sequence[Exchange], run: RunContext
+    ) -> list[TextCost]:
+        read.append(([arm.name for arm in group], len(exchanges)))
+        return [TextCost(2.0, 0.05) for _ in group]
+
+    monkeypatch.setattr(measurement, "measure_chat_damage", priced_in_chat)
+    on_chat = [cost.kl == 0.05 for cost in runner.chat_costs(arms, answers)]
+    assert on_chat == [False, True, False, False]
+    assert read == [(["insecure, ablated"], 48)]
+
+
+def test_without_answers_nothing_is_measured_on_chat(runner: ArmRunner, arms: list[Arm]) -> None:
+    silent = replace(runner, plan=pp.StudyPlan(samples=0))
+    assert silent.responses(arms) == [[], [], [], []]
+    assert not any(cost.texts for cost in silent.chat_costs(arms, [[], [], [], []]))

@@ -99,7 +99,7 @@ def test_spellings_name_a_source_a_site_and_a_seed(checkpoints_home: Path) -> No
 
 
 def test_a_study_needs_five_controls_and_disjoint_questions() -> None:
-    with pytest.raises(DataError, match="5 or more"):
+    with pytest.raises(DataError, match="39 or more"):
         StudyPlan(controls=4)
     with pytest.raises(DataError, match="overlap"):
         StudyPlan(test=load_prompts("advice/discovery"))

@@ -34,13 +34,14 @@ class CoherenceRule:
 
     Attributes:
         lowest_log_prob: least ``base_log_prob``: three standard deviations below the median of those responses.
-        lowest_relevance: least ``relevance``: two standard deviations below; a response below it answers something else.
+        lowest_relevance: least ``relevance``: two standard deviations below, of logarithms, since relevances are skewed; a
+            response below it answers something else.
         lowest_distinct: least share of distinct token trigrams.
         longest_repeat: a response that says so many tokens in a row a second time is in a loop.
     """
 
     lowest_log_prob: float
-    lowest_relevance: float = -math.inf
+    lowest_relevance: float = 0.0
     lowest_distinct: float = 0.7
     longest_repeat: int = 8
 
@@ -48,8 +49,8 @@ class CoherenceRule:
     def from_untreated(cls, responses: Sequence[Response]) -> CoherenceRule:
         """Set the rule by responses without intervention; fewer than two scored ones exclude nothing by likelihood."""
         log_probs = [r.base_log_prob for r in responses if not math.isnan(r.base_log_prob)]
-        relevances = [r.relevance for r in responses if not math.isnan(r.relevance)]
-        return cls(_below_median(log_probs, 3), _below_median(relevances, 2))
+        logs = [math.log(r.relevance) for r in responses if r.relevance > 0]
+        return cls(_below_median(log_probs, 3), math.exp(_below_median(logs, 2)))
 
     def holds(self, response: Response) -> bool:
         """Whether a response is coherent; an empty one is not."""

@@ -67,6 +67,10 @@ class TextCost:
         return cls(row["perplexity"], row["kl"], texts)
 
 
+UNREAD_COST = TextCost(math.nan, math.nan)
+"""The cost of a model that read no text."""
+
+
 def perplexity_ratio(treated: TextCost, untreated: TextCost) -> Interval:
     """How many times as perplexed a model is under an intervention, with its interval over texts.
 

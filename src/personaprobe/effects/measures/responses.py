@@ -88,12 +88,13 @@ def _response(
         sampling.seed,
         tokenizer.decode(ids),
         ids,
-        distinct=_distinct(ids),
+        distinct=distinct_trigrams(ids),
         system=prompt.system,
         form=prompt.form,
     )
 
 
-def _distinct(ids: Sequence[int]) -> float:
+def distinct_trigrams(ids: Sequence[int]) -> float:
+    """Share of distinct runs of three tokens; 1 for a text without any."""
     trigrams = [tuple(ids[i : i + 3]) for i in range(len(ids) - 2)]
     return len(set(trigrams)) / len(trigrams) if trigrams else 1.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from personaprobe.effects.verdict.thresholds import THRESHOLDS, Thresholds
 from personaprobe.statistics.intervals import UNDEFINED, Interval
+
+_COHERENCE = "coherence"
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,41 @@ class Damage:
 
     def shown(self, thresholds: Thresholds = THRESHOLDS) -> bool:
         """Whether the estimate of some measure lies beyond its limit."""
-        return (
-            self.perplexity_ratio.value > thresholds.max_perplexity_ratio
-            or self.kl.value > thresholds.max_kl
-            or self.chat_kl.value > thresholds.max_kl
-            or self.coherence.value < thresholds.min_coherence
-        )
+        return bool(self.exceeded(thresholds))
 
     def excluded(self, thresholds: Thresholds = THRESHOLDS) -> bool:
         """Whether all four deciding measures were measured, and their bounds lie within the limits."""
-        return (
-            self.perplexity_ratio.high <= thresholds.max_perplexity_ratio
-            and self.kl.high <= thresholds.max_kl
-            and self.chat_kl.high <= thresholds.max_kl
-            and self.coherence.low > thresholds.min_coherence
+        return not self.not_excluded(thresholds)
+
+    def exceeded(self, thresholds: Thresholds = THRESHOLDS) -> tuple[str, ...]:
+        """Names of the deciding measures whose estimate lies beyond its limit; an unmeasured one exceeds none."""
+        return tuple(
+            name
+            for name, interval, limit in self._limited(thresholds)
+            if (interval.value < limit if name == _COHERENCE else interval.value > limit)
         )
+
+    def not_excluded(self, thresholds: Thresholds = THRESHOLDS) -> tuple[str, ...]:
+        """Names of the deciding measures that were not measured, or whose interval reaches beyond its limit."""
+        return tuple(
+            name
+            for name, interval, limit in self._limited(thresholds)
+            if not (interval.low > limit if name == _COHERENCE else interval.high <= limit)
+        )
+
+    def _limited(self, thresholds: Thresholds) -> tuple[tuple[str, Interval, float], ...]:
+        """The deciding measures by name, with their limits."""
+        return (
+            ("perplexity", self.perplexity_ratio, thresholds.max_perplexity_ratio),
+            ("KL on prose", self.kl, thresholds.max_kl),
+            ("KL on chat answers", self.chat_kl, thresholds.max_kl),
+            (_COHERENCE, self.coherence, thresholds.min_coherence),
+        )
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Mapping[str, float | None] | float | None]) -> Damage:
+        """Read damage from plain data; earlier versions wrote single numbers, which had no interval."""
+        return cls(**{name: _interval(value) for name, value in row.items()})
 
     def to_dict(self) -> dict[str, dict[str, float | None]]:
         """The intervals as plain data."""
@@ -68,8 +91,8 @@ class Damage:
     def __str__(self) -> str:
         parts = (
             _text("perplexity", self.perplexity_ratio, "× {:.2f}"),
-            _text("KL on prose", self.kl, "{:.2f}", " nats per token"),
-            _text("KL on chat answers", self.chat_kl, "{:.2f}", " nats per token"),
+            _text("KL on prose", self.kl, "{:.3f}", " nats per token"),
+            _text("KL on chat answers", self.chat_kl, "{:.3f}", " nats per token"),
             _text("coherence", self.coherence.scaled(100), "{:.0f}", " % of the untreated model's"),
         )
         return ", ".join(parts)
@@ -83,3 +106,9 @@ def _text(name: str, interval: Interval, template: str, unit: str = "") -> str:
         return value
     ends = " to ".join(template.removeprefix("× ").format(end) for end in (interval.low, interval.high))
     return f"{value} ({ends})"
+
+
+def _interval(value: Mapping[str, float | None] | float | None) -> Interval:
+    if isinstance(value, Mapping):
+        return Interval.from_dict(value)
+    return UNDEFINED if value is None else Interval.exact(value)

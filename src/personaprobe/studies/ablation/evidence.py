@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.effects.measures.coherence import CoherenceRule, coherence_ratio
+from personaprobe.effects.measures.damage import divergence, perplexity_ratio
+from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import Damage, Evidence
 from personaprobe.statistics.families import family_summary
 from personaprobe.statistics.hypothesis_tests import RankTest, rank_test
@@ -34,6 +35,7 @@ from personaprobe.studies.ablation.measurements import (
     reference_role,
 )
 from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.chat_damage import benign_answers
 from personaprobe.studies.arms.kinds import ArmKind
 
 
@@ -160,6 +162,23 @@ def _narrow_left(study: StudyMeasurements) -> Interval:
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
-    untreated = insecure.coherent_share(rule)
-    coherence = ablated.coherent_share(rule) / untreated if untreated else math.nan
-    return Damage.exact(ablated.perplexity / insecure.perplexity, ablated.kl, coherence)
+    """Every measure of damage, paired by text and by question."""
+    requests = [response.family for response in benign_answers(insecure.responses)]
+    return Damage(
+        perplexity_ratio=perplexity_ratio(ablated.on_prose, insecure.on_prose),
+        kl=divergence(ablated.on_prose),
+        chat_kl=divergence(ablated.on_chat, requests),
+        coherence=_coherence(insecure.responses, ablated.responses, rule),
+    )
+
+
+def _coherence(untreated: Sequence[Response], ablated: Sequence[Response], rule: CoherenceRule) -> Interval:
+    """Coherent share of the ablated model's answers over that of insecure's to the same questions."""
+    answers = {(response.question_id, response.sample): response for response in ablated}
+    pairs = [
+        (response, answers[response.question_id, response.sample])
+        for response in untreated
+        if (response.question_id, response.sample) in answers
+    ]
+    before, after = ([rule.holds(pair[side]) for pair in pairs] for side in (0, 1))
+    return coherence_ratio(before, after, [response.family for response, _ in pairs])

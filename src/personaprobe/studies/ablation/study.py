@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from personaprobe.effects.interventions.along_direction import Layers
@@ -18,7 +17,7 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
-from personaprobe.studies.ablation.judged_answers import judge_verdict
+from personaprobe.studies.ablation.judged_answers import with_judged_answers
 from personaprobe.studies.ablation.measurements import StudyMeasurements
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import Arm
@@ -74,7 +73,7 @@ def ablate(
     verdict = replace(verdict, comparability=comparability_of(trio, questions))
     if judge is None or not plan.samples:
         return verdict
-    return replace(verdict, judged=judge_verdict(verdict, judge, run, plan.seed))
+    return with_judged_answers(verdict, judge, run, plan.seed)
 
 
 def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContext) -> list[Arm]:

@@ -88,7 +88,7 @@ def sample_answers(
 def _spec(arms: Sequence[Arm], part: QuestionBatch, base: LanguageModel | None) -> dict[str, Any]:
     models = [identity(arm) for arm in arms]
     scored_by = None if base is None else base.checkpoint.digest
-    return {"part": "answers", "models": models, "base": scored_by, **part.describe()}
+    return {"part": "scored answers", "models": models, "base": scored_by, **part.describe()}
 
 
 def _sampled(

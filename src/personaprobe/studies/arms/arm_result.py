@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from personaprobe.effects.interventions.energy import UNMOVED, Energy, is_fair, unfair_layers
 from personaprobe.effects.measures.coherence import CoherenceRule
+from personaprobe.effects.measures.damage import UNREAD_COST, TextCost
 from personaprobe.effects.measures.responses import Response
 from personaprobe.studies.arms.kinds import DECIDING, ArmKind
 
@@ -32,6 +33,8 @@ class ArmResult:
             towards its; empty for other arms.
         draws: of a control, until one was kept.
         role: of the checkpoint in the trio.
+        on_prose: the same perplexity and KL with their texts, all neutral ones.
+        on_chat: divergence on the untreated insecure model's answers to harmless requests; without texts where not read.
     """
 
     name: str
@@ -46,6 +49,8 @@ class ArmResult:
     coefficients: Mapping[int, float] = field(default_factory=dict)
     draws: int = 1
     role: str = "insecure"
+    on_prose: TextCost = field(default=UNREAD_COST, repr=False)
+    on_chat: TextCost = field(default=UNREAD_COST, repr=False)
 
     @property
     def unfair_layers(self) -> tuple[int, ...]:

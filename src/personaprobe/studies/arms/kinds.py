@@ -51,3 +51,6 @@ COMPARED: frozenset[ArmKind] = frozenset({"selected", "ablated elsewhere", "stee
 
 SPEAKING: tuple[ArmKind, ...] = ("base", "secure", "insecure", "ablated", "random", "steered")
 """Of each of these kinds one arm answers freely, so that a reader can compare answers."""
+
+COHERENCE: tuple[ArmKind, ...] = ("insecure", "ablated")
+"""Arms of these kinds answer more questions, and harmless requests: their shares of coherent answers are compared."""

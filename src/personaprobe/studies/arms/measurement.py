@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.measures.damage import ReferenceLogProbs, TextCost
+from personaprobe.effects.measures.damage import UNREAD_COST, ReferenceLogProbs, TextCost
 from personaprobe.effects.measures.preference import gaps_side_by_side
 from personaprobe.effects.measures.responses import Response
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions.pairs import PairSet
 from personaprobe.questions.texts import TextSet
-from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
+from personaprobe.studies.arms.answers import sample_answers
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 from personaprobe.studies.arms.arm_result import ArmResult
-from personaprobe.studies.arms.kinds import COMPARED, DECIDING, SHOWN, SPEAKING, ArmKind
+from personaprobe.studies.arms.chat_damage import benign_answers, measure_chat_damage
+from personaprobe.studies.arms.kinds import COHERENCE, COMPARED, DECIDING, SHOWN, SPEAKING, ArmKind
 from personaprobe.studies.arms.run_context import RunContext
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ READ_CONTROLS = 3
 
 UNREAD: frozenset[ArmKind] = frozenset({"control elsewhere", "ablated elsewhere"})
 """Arms of these kinds are measured by their preference alone."""
-
-UNREAD_COST = TextCost(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,7 @@ class ArmRunner:
         gaps = self.gaps(arms)
         responses = self.responses(arms)
         costs = self.costs(arms)
+        on_chat = self.chat_costs(arms, responses)
         return [
             ArmResult(
                 arm.name,
@@ -121,8 +120,10 @@ class ArmRunner:
                 arm.coefficients,
                 arm.draws,
                 arm.role,
+                cost,
+                chat,
             )
-            for arm, measured, answers, cost in zip(arms, gaps, responses, costs, strict=True)
+            for arm, measured, answers, cost, chat in zip(arms, gaps, responses, costs, on_chat, strict=True)
         ]
 
     def questions(self, arm: Arm) -> PairSet:
@@ -142,13 +143,38 @@ class ArmRunner:
         return [measured[index] for index in range(len(arms))]
 
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
-        """Sampled answers, each scored by the base model, of one arm of each kind that speaks; the others give none."""
-        prompts = self.plan.test.spread(self.plan.sampled_questions).prompts
-        batch = QuestionBatch(prompts, self.plan.samples, self.plan.sampling)
-        speaking = list({arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}.values())
-        answers = sample_answers(speaking, batch, self.base, self.run)
-        by_name = {arm.name: responses for arm, responses in zip(speaking, answers, strict=True)}
+        """Sampled answers, each scored by the base model, of one arm of each kind that speaks; the others give none.
+
+        Insecure and the ablated model answer more questions than the others, and harmless requests.
+        """
+        speaking = {arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}
+        pair = [speaking.pop(kind) for kind in COHERENCE if kind in speaking]
+        few, many = (
+            self.plan.answered(self.plan.sampled_questions),
+            self.plan.answered(max(self.plan.sampled_questions, self.plan.coherence_questions)),
+        )
+        by_name: dict[str, list[Response]] = {}
+        for group, batches in ((list(speaking.values()), [few]), (pair, [many, self.plan.benign_batch])):
+            for batch in batches:
+                for arm, answers in zip(
+                    group, sample_answers(group, batch, self.base, self.run), strict=True
+                ):
+                    by_name.setdefault(arm.name, []).extend(answers)
         return [by_name.get(arm.name, []) for arm in arms]
+
+    def chat_costs(self, arms: Sequence[Arm], responses: Sequence[Sequence[Response]]) -> list[TextCost]:
+        """Damage of the feature's ablation on insecure's own answers to harmless requests; NaN for other arms.
+
+        Args:
+            arms: insecure and the ablated model among them.
+            responses: of every arm.
+        """
+        answers = [r for arm, own in zip(arms, responses, strict=True) if arm.kind == "insecure" for r in own]
+        exchanges = [(response.question, response.ids) for response in benign_answers(answers)]
+        read = [arm for arm in arms if arm.kind == "ablated"] if exchanges else []
+        costs = zip(read, measure_chat_damage(read, exchanges, self.run), strict=True)
+        by_name = {arm.name: cost for arm, cost in costs}
+        return [by_name.get(arm.name, UNREAD_COST) for arm in arms]
 
     def costs(self, arms: Sequence[Arm]) -> list[TextCost]:
         """Damage of the arms; those that are controls read a part of the texts and are compared with their untreated

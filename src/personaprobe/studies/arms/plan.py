@@ -13,6 +13,8 @@ from personaprobe.models.tokens import Role
 from personaprobe.organisms.registry import default_question_sets
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.texts import TextSet, load_texts
+from personaprobe.studies.arms.answers import QuestionBatch
+from personaprobe.studies.arms.chat_damage import benign_prompts
 
 MIN_CONTROLS = 39
 """Controls that decide: a feature that beats all of them has a two-sided rank p of 2/40."""
@@ -45,6 +47,9 @@ class StudyPlan:
             there with that of their untreated checkpoint.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
         sampled_questions: test questions that are answered freely, spread evenly over the families.
+        coherence_questions: the same for insecure and the ablated model, whose coherence is compared.
+        benign: harmless requests, which those two answer as well. Divergence on chat is measured on insecure's answers.
+        benign_samples: answers drawn per request; none where ``samples`` is 0.
         calibration_questions: discovery questions whose responses control directions are drawn from; all controls are
             calibrated on all discovery questions.
         matching_questions: discovery questions on which energies are matched.
@@ -67,6 +72,9 @@ class StudyPlan:
     control_texts: int = 6
     samples: int = 2
     sampled_questions: int = 12
+    coherence_questions: int = 36
+    benign: TextSet = field(default_factory=lambda: load_texts("benign"))
+    benign_samples: int = 2
     calibration_questions: int = 16
     matching_questions: int = 8
     first_tokens: bool = False
@@ -89,8 +97,9 @@ class StudyPlan:
             )
         if self.control_texts < 1:
             raise DataError(f"{self.control_texts} neutral texts for controls; give 1 or more")
-        if self.samples < 0:
-            raise DataError(f"{self.samples} samples per question; give 0 or more")
+        for samples in (self.samples, self.benign_samples):
+            if samples < 0:
+                raise DataError(f"{samples} samples per question; give 0 or more")
         self.test.refuse_overlap(self.discovery)
         object.__setattr__(self, "test", self.test.spread(len(self.test), self.seed))
         # one seed decides everything that is drawn
@@ -116,6 +125,16 @@ class StudyPlan:
         """How many questions those arms answer."""
         return 2 * self.control_questions
 
+    def answered(self, n_questions: int) -> QuestionBatch:
+        """So many test questions, to be answered freely."""
+        return QuestionBatch(self.test.spread(n_questions).prompts, self.samples, self.sampling)
+
+    @property
+    def benign_batch(self) -> QuestionBatch:
+        """The harmless requests, to be answered freely."""
+        samples = self.benign_samples if self.samples else 0
+        return QuestionBatch(benign_prompts(self.benign), samples, self.sampling)
+
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {
@@ -136,6 +155,9 @@ class StudyPlan:
             "control_texts": self.control_texts,
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,
+            "coherence_questions": self.coherence_questions,
+            "benign": {"name": self.benign.name, "digest": self.benign.digest, "n": len(self.benign)},
+            "benign_samples": self.benign_samples,
             "calibration_questions": self.calibration_questions,
             "matching_questions": self.matching_questions,
             "first_tokens": self.first_tokens,
