@@ -11,7 +11,6 @@ import torch
 import personaprobe as pp
 from personaprobe.effects.interventions.energy import FAIR
 from personaprobe.effects.targets.controls import MatchedControl
-from personaprobe.errors import FeatureError
 from personaprobe.storage.run_cache import spec_digest
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import identity
@@ -19,6 +18,7 @@ from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.controls import (
     DRAWS,
     Control,
+    KeptDraw,
     candidate_controls,
     deciding_controls,
     fair_draw,
@@ -49,14 +49,20 @@ class Scripted:
         return MatchedControl(pp.Ablate(direction), {}, self.coefficients[len(self.seeds) - 1])
 
 
+def drawn(control: Control, draw: Scripted, others: Sequence[pp.Intervention] = ()) -> KeptDraw:
+    kept = fair_draw(control, draw, others)
+    assert kept is not None
+    return kept
+
+
 def test_a_control_that_is_fair_is_drawn_once() -> None:
-    draw = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE]))
+    draw = drawn(FIRST, Scripted([FAIR_EVERYWHERE]))
     assert (draw.control, draw.matched.coefficients, draw.draws) == (FIRST, FAIR_EVERYWHERE, 1)
 
 
 def test_a_control_that_does_next_to_nothing_is_drawn_again_from_seeds_no_other_uses() -> None:
     script = Scripted([ASLEEP, OFTEN_ASLEEP, FAIR_EVERYWHERE])
-    draw = fair_draw(FIRST, script)
+    draw = drawn(FIRST, script)
     assert (draw.control.name, draw.matched.coefficients, draw.draws) == ("random 1", FAIR_EVERYWHERE, 3)
     others = {c.seed for c in (*deciding_controls(1000, 0), *candidate_controls(1000, 0))}
     assert len(set(script.seeds)) == 3
@@ -67,29 +73,28 @@ def test_a_control_that_does_what_another_does_already_is_drawn_again() -> None:
     script = Scripted([FAIR_EVERYWHERE] * DRAWS)
     first, other = script(FIRST).intervention, script(replace(FIRST, seed=1001)).intervention
     assert first.describe() != other.describe()
-    draw = fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
+    draw = drawn(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), [first, other])
     assert (draw.control.seed, draw.draws) == (FIRST.drawn_again().seed, 2)
 
 
-def test_where_every_draw_is_taken_the_study_says_so() -> None:
+def test_where_every_draw_is_taken_there_is_no_such_control() -> None:
     script, control, taken = Scripted([FAIR_EVERYWHERE] * DRAWS), FIRST, []
     for _ in range(DRAWS):
         taken.append(script(control).intervention)
         control = control.drawn_again()
-    with pytest.raises(FeatureError, match="ask for fewer controls"):
-        fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), taken)
+    assert fair_draw(FIRST, Scripted([FAIR_EVERYWHERE] * DRAWS), taken) is None
 
 
 def test_a_component_drawn_again_is_called_by_its_rank() -> None:
     controls = shown_controls(benign=False)
-    drawn = [fair_draw(control, Scripted([ASLEEP, FAIR_EVERYWHERE])).control for control in controls]
+    redrawn = [drawn(control, Scripted([ASLEEP, FAIR_EVERYWHERE])).control for control in controls]
     assert [control.name for control in controls] == ["component 1", "component 2", "component 3"]
-    assert [control.name for control in drawn] == ["component 4", "component 5", "component 6"]
+    assert [control.name for control in redrawn] == ["component 4", "component 5", "component 6"]
 
 
 def test_where_no_draw_is_fair_the_nearest_is_kept_and_does_not_decide() -> None:
     script = Scripted([ASLEEP, OFTEN_ASLEEP, *[ASLEEP] * (DRAWS - 2)])
-    draw = fair_draw(FIRST, script)
+    draw = drawn(FIRST, script)
     assert (draw.matched.coefficients, draw.draws) == (OFTEN_ASLEEP, DRAWS)
     name, coefficients = draw.control.name, draw.matched.coefficients
     result = ArmResult(name, "random", "", (0.0,), 1.0, 0.0, coefficients=coefficients)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from personaprobe.effects.verdict import decide
+from personaprobe.effects.verdict import Evidence, decide
 from personaprobe.statistics.intervals import (
     Interval,
     Resamples,
@@ -19,6 +20,8 @@ from personaprobe.studies.ablation.evidence import estimate_evidence
 from personaprobe.studies.ablation.measurements import StudyMeasurements, first_of, gaps_of, reference_gaps
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.evaluation.preference_result import Preference
+from personaprobe.studies.evaluation.result import Evaluation
 
 
 def conclude(study: StudyMeasurements, provenance: dict[str, Any]) -> CausalVerdict:
@@ -44,7 +47,16 @@ def conclude(study: StudyMeasurements, provenance: dict[str, Any]) -> CausalVerd
         doses=with_coherence(study.doses, {arm.kind: arm.coherent_share(rule) for arm in arms}),
         coherence_rule=rule,
         provenance=provenance,
+        judged=_judged(study, evidence),
     )
+
+
+def _judged(study: StudyMeasurements, evidence: Evidence) -> Evaluation | None:
+    """The judged answers under the feature's name, beside the preference of the same arms."""
+    if study.judged is None:
+        return None
+    preference = Preference(evidence.shift, evidence.fraction_removed)
+    return replace(study.judged, title=study.treatment.feature.name, preference=preference)
 
 
 def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], Resamples]) -> Interval:

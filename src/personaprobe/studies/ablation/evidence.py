@@ -25,6 +25,7 @@ from personaprobe.statistics.intervals import (
     share_of_shift,
 )
 from personaprobe.statistics.reference_spread import ReferenceSpread
+from personaprobe.studies.ablation.judged_answers import induced, judged_coherence
 from personaprobe.studies.ablation.measurements import (
     Questions,
     StudyMeasurements,
@@ -51,7 +52,8 @@ def estimate_evidence(study: StudyMeasurements) -> Evidence:
     return Evidence(
         shift=spread.widened(shift),
         fraction_removed=spread.widened_share(removed, shift),
-        damage=_damage(insecure, ablated, study.coherence_rule),
+        damage=_damage(insecure, ablated, study),
+        induced=UNDEFINED if study.judged is None else induced(study.judged, plan.seed),
         detectable_shift=minimum_detectable(a - b, families),
         questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
         n_questions=len(families),
@@ -161,14 +163,15 @@ def _narrow_left(study: StudyMeasurements) -> Interval:
     return share_of_shift(gaps["ablated"] - reference, gaps["insecure"] - reference, resamples)
 
 
-def _damage(insecure: ArmResult, ablated: ArmResult, rule: CoherenceRule) -> Damage:
+def _damage(insecure: ArmResult, ablated: ArmResult, study: StudyMeasurements) -> Damage:
     """Every measure of damage, paired by text and by question."""
     requests = [response.family for response in benign_answers(insecure.responses)]
     return Damage(
         perplexity_ratio=perplexity_ratio(ablated.on_prose, insecure.on_prose),
         kl=divergence(ablated.on_prose),
         chat_kl=divergence(ablated.on_chat, requests),
-        coherence=_coherence(insecure.responses, ablated.responses, rule),
+        coherence=_coherence(insecure.responses, ablated.responses, study.coherence_rule),
+        judged_coherence=UNDEFINED if study.judged is None else judged_coherence(study.judged),
     )
 
 

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from statistics import fmean
 
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.judges.rates import DEFINITIONS
 from personaprobe.effects.measures.coherence import coherence_ratio
-from personaprobe.statistics.intervals import Interval
-from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.statistics.intervals import UNDEFINED, Interval, Resamples
+from personaprobe.statistics.proportions import Clustering, share_difference
+from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.evaluation.preference_result import Preference
 from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, contrast_arms
 from personaprobe.studies.judging.judge_answers import judge_responses
 
 
-def with_judged_answers(verdict: CausalVerdict, judge: Judge, run: RunContext, seed: int) -> CausalVerdict:
-    """The verdict with a judge's scores of the sampled answers, and the coherence that they show; neither decides.
+def judge_arms(arms: Sequence[ArmResult], judge: Judge, run: RunContext, seed: int) -> Evaluation:
+    """Have the sampled answers of every arm judged, and compare the arms' rates.
 
     Args:
-        verdict: with sampled answers.
+        arms: of a study; those without answers are left out.
         judge: it never sees which arm gave an answer.
         run: cache and progress.
         seed: of intervals.
     """
-    judged = judge_verdict(verdict, judge, run, seed)
-    damage = replace(verdict.evidence.damage, judged_coherence=judged_coherence(judged))
-    return replace(verdict, judged=judged, evidence=replace(verdict.evidence, damage=damage))
+    speaking = [arm for arm in arms if arm.responses]
+    judgements = judge_responses(judge, [arm.responses for arm in speaking], run.cache, run.progress)
+    evaluated = [
+        ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(of_arm))
+        for arm, of_arm in zip(speaking, judgements, strict=True)
+    ]
+    # further pushes are shown: with them, the contrast of base steered would be that of their mean
+    pushes = [arm for arm in evaluated if arm.kind == "steered"][1:]
+    compared = [arm for arm in evaluated if arm not in pushes]
+    return Evaluation("", tuple(evaluated), contrast_arms(compared, seed), judge.name, {})
+
+
+def induced(judged: Evaluation, seed: int) -> Interval:
+    """Misaligned share of base, steered as far as fine-tuning moved the mean, minus that of base.
+
+    Undefined where either did not answer, or where their questions are of fewer than two families.
+
+    Args:
+        judged: arms that answered the same questions.
+        seed: of the interval.
+    """
+    by_kind = {arm.kind: arm for arm in reversed(judged.arms)}
+    if not {"base", "steered"} <= set(by_kind):
+        return UNDEFINED
+    steered, base = (by_kind[kind].misaligned() for kind in ("steered", "base"))
+    shared = [id_ for id_ in base if id_ in steered]
+    family_of = {response.question_id: response.family for response in by_kind["base"].responses}
+    families = [family_of[id_] for id_ in shared]
+    if len(set(families)) < 2:
+        return UNDEFINED
+    a, b = ([fmean(answers[id_].values()) for id_ in shared] for answers in (steered, base))
+    n = min(sum(len(answers[id_]) for id_ in shared) for answers in (steered, base))
+    clustered = Clustering.measured(a, b, families, n)
+    return share_difference(a, b, Resamples.of_families(families, seed=seed), clustered, n)
 
 
 def judged_coherence(judged: Evaluation) -> Interval:
@@ -49,24 +81,3 @@ def _coherent(arm: ArmEvaluation) -> dict[tuple[str, str, int], bool]:
         for response, judged in zip(arm.responses, arm.judged, strict=True)
         if judged.scores is not None
     }
-
-
-def judge_verdict(verdict: CausalVerdict, judge: Judge, run: RunContext, seed: int) -> Evaluation:
-    """Have the sampled answers of every arm judged, and compare the arms' rates.
-
-    Args:
-        verdict: with sampled answers.
-        judge: it never sees which arm gave an answer.
-        run: cache and progress.
-        seed: of intervals.
-    """
-    arms = [arm for arm in verdict.arms if arm.responses]
-    judgements = judge_responses(judge, [arm.responses for arm in arms], run.cache, run.progress)
-    evaluated = [
-        ArmEvaluation(arm.name, arm.kind, arm.note, arm.responses, tuple(of_arm))
-        for arm, of_arm in zip(arms, judgements, strict=True)
-    ]
-    contrasts = contrast_arms(evaluated, seed)
-    preference = Preference(verdict.evidence.shift, verdict.evidence.fraction_removed)
-    title = str(verdict.feature["name"])
-    return Evaluation(title, tuple(evaluated), contrasts, judge.name, {}, preference)

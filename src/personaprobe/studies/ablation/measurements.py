@@ -14,6 +14,7 @@ from personaprobe.studies.ablation.result import DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.treatment import Treatment
+from personaprobe.studies.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ class StudyMeasurements:
         doses: dose–response, which is shown and decides nothing.
         narrow_gaps: preference on the narrow task by kind of arm (insecure, secure, ablated); empty where none is known.
         candidates: how many candidates the feature was chosen from on discovery.
+        judged: a judge's scores of the sampled answers; None where no judge scored them.
     """
 
     plan: StudyPlan
@@ -42,6 +44,7 @@ class StudyMeasurements:
     doses: Sequence[DosePoint]
     narrow_gaps: Mapping[str, tuple[float, ...]]
     candidates: int = 1
+    judged: Evaluation | None = None
 
     @cached_property
     def coherence_rule(self) -> CoherenceRule:

@@ -17,13 +17,14 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
-from personaprobe.studies.ablation.judged_answers import with_judged_answers
+from personaprobe.studies.ablation.judged_answers import judge_arms
 from personaprobe.studies.ablation.measurements import StudyMeasurements
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.controls import deciding_controls, shown_controls
 from personaprobe.studies.arms.iterated_ablation import iterated_arms
+from personaprobe.studies.arms.kinds import DECIDING
 from personaprobe.studies.arms.logit_bias import logit_bias_result
 from personaprobe.studies.arms.measurement import ArmRunner, measure_gaps
 from personaprobe.studies.arms.other_organisms import other_directions
@@ -33,6 +34,10 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
+
+
+STEERING = (1.0, 2.0)
+"""Coefficients at which base is steered and answers: one step as far as fine-tuning moved the mean, and one twice as far."""
 
 
 def ablate(
@@ -67,13 +72,12 @@ def ablate(
     measured = [*runner.measure(_all_arms(arms, named, plan, run)), *_logit_bias(trio, plan, run)]
     doses = dose_response(trio, treatment, runner, measured)
     narrow = _narrow_gaps(arms.main(), plan, run)
-    measurements = StudyMeasurements(plan, treatment, measured, doses, narrow, n_candidates(named))
-    verdict = conclude(measurements, {**provenance(trio, plan), "made": now()})
-    questions = [pair.question for pair in plan.test]
-    verdict = replace(verdict, comparability=comparability_of(trio, questions))
-    if judge is None or not plan.samples:
-        return verdict
-    return with_judged_answers(verdict, judge, run, plan.seed)
+    judged = None if judge is None or not plan.samples else judge_arms(measured, judge, run, plan.seed)
+    measurements = StudyMeasurements(plan, treatment, measured, doses, narrow, n_candidates(named), judged)
+    n_drawn = sum(arm.kind in DECIDING for arm in measured)
+    drawn = {"controls_drawn": f"{n_drawn} of {plan.controls}"}
+    verdict = conclude(measurements, {**provenance(trio, plan), **drawn, "made": now()})
+    return replace(verdict, comparability=comparability_of(trio, [pair.question for pair in plan.test]))
 
 
 def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContext) -> list[Arm]:
@@ -89,7 +93,7 @@ def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContex
     iterated = iterated_arms(arms, few, plan.further_directions)
     elsewhere = arms.elsewhere(_spread(deciding, plan.null_controls))
     parts = [*deciding, *selected, *shown, *others, *arms.variants(), *iterated]
-    return [*main, *parts, *elsewhere, *arms.steered(1.0)]
+    return [*main, *parts, *elsewhere, *arms.steered(*STEERING)]
 
 
 def _spread(controls: Sequence[Arm], n: int) -> list[Arm]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from personaprobe.effects.interventions.along_direction import Intervention
 from personaprobe.effects.interventions.energy import is_fair, unfair_layers
 from personaprobe.effects.targets.controls import MatchedControl
-from personaprobe.errors import FeatureError
 from personaprobe.features.directions.control_directions import ControlKind
 
 CONTROL_SEEDS = 1000
@@ -118,18 +117,16 @@ class KeptDraw:
 
 def fair_draw(
     control: Control, draw: Callable[[Control], MatchedControl], others: Sequence[Intervention] = ()
-) -> KeptDraw:
+) -> KeptDraw | None:
     """Draw a control until it is new and acts about as strongly as the feature.
 
     Where no new draw is fair, the one with fewest layers outside the fair range is kept; such a control does not decide.
+    None where every one of :data:`DRAWS` draws is one of the others.
 
     Args:
         control: as it is drawn first.
         draw: matches a control to the feature.
         others: interventions of other arms; few latents fire as often as a given one, so that two draws may be the same.
-
-    Raises:
-        FeatureError: every one of :data:`DRAWS` draws is one of the others.
     """
     taken = [other.describe() for other in others]
     new: list[tuple[Control, MatchedControl]] = []
@@ -140,9 +137,6 @@ def fair_draw(
             new.append((control, matched))
         control = control.drawn_again()
     if not new:
-        raise FeatureError(
-            f"{DRAWS} draws of the control {control.name} gave interventions that other controls apply already; ask for "
-            "fewer controls"
-        )
+        return None
     nearest = min(new, key=lambda drawn: len(unfair_layers(drawn[1].coefficients)))
     return KeptDraw(*nearest, draws)

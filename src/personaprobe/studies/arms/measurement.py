@@ -145,16 +145,24 @@ class ArmRunner:
     def responses(self, arms: Sequence[Arm]) -> list[list[Response]]:
         """Sampled answers, each scored by the base model, of one arm of each kind that speaks; the others give none.
 
-        Insecure and the ablated model answer more questions than the others, and harmless requests.
+        Arms that are compared by their answers get more questions; insecure and the ablated model get harmless requests
+        too. Base answers under every push.
         """
-        speaking = {arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING}
-        pair = [speaking.pop(kind) for kind in COHERENCE if kind in speaking]
+        first = {arm.kind: arm for arm in reversed(arms) if arm.kind in SPEAKING and arm.kind != "steered"}
+        pair = [first.pop(kind) for kind in COHERENCE if kind in first]
+        pushed = [first.pop("base")] if "base" in first else []
+        pushed += [arm for arm in arms if arm.kind == "steered"]
         few, many = (
             self.plan.answered(self.plan.sampled_questions),
             self.plan.answered(max(self.plan.sampled_questions, self.plan.coherence_questions)),
         )
         by_name: dict[str, list[Response]] = {}
-        for group, batches in ((list(speaking.values()), [few]), (pair, [many, self.plan.benign_batch])):
+        groups = (
+            (list(first.values()), [few]),
+            (pushed, [many]),
+            (pair, [many, self.plan.benign_batch]),
+        )
+        for group, batches in groups:
             for batch in batches:
                 for arm, answers in zip(
                     group, sample_answers(group, batch, self.base, self.run), strict=True

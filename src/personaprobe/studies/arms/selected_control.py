@@ -56,12 +56,15 @@ def selected_control(
         candidates: list[tuple[Control, Arm]] = []
         for control in controls:
             taken = [*others, *(arm for _, arm in candidates)]
-            candidates.append((control, matched_on_few.control(control, taken)))
+            arm = matched_on_few.control(control, taken)
+            candidates += [] if arm is None else [(control, arm)]
             advance(1)
+    n_drawn = len(candidates)
     for share, n_questions in ROUNDS:
-        candidates = candidates[: max(1, round(share * n))]
+        candidates = candidates[: max(1, round(share * n_drawn))]
         measured = measure_gaps([arm for _, arm in candidates], questions.spread(n_questions), run)
         means = {control.name: fmean(of.gaps) for (control, _), of in zip(candidates, measured, strict=True)}
         candidates.sort(key=lambda candidate: means[candidate[0].name])
     best = arms.control(candidates[0][0], others)
-    return [replace(best, name=f"best of {n} candidates", kind="selected")]
+    assert best is not None, "a candidate that could be drawn beside all others can be drawn again"
+    return [replace(best, name=f"best of {n_drawn} candidates", kind="selected")]

@@ -53,17 +53,23 @@ class StudyArms:
         return [*untreated_arms(self.trio), ablated]
 
     def controls(self, controls: Sequence[Control], others: Sequence[Arm]) -> list[Arm]:
-        """Ablations of other directions or latents in insecure, each different from the others and from other arms."""
+        """Ablations of other directions or latents in insecure, each different from the others and from other arms.
+
+        Controls of which every draw is another arm already are left out: few latents fire as often as a given one.
+        """
         arms: list[Arm] = []
         for control in controls:
-            arms.append(self.control(control, [*others, *arms]))
+            arm = self.control(control, [*others, *arms])
+            arms += [] if arm is None else [arm]
         return arms
 
-    def control(self, control: Control, others: Sequence[Arm]) -> Arm:
-        """A control that acts about as strongly as the feature where some draw does."""
+    def control(self, control: Control, others: Sequence[Arm]) -> Arm | None:
+        """A control that acts about as strongly as the feature where some draw does; None where no draw is new."""
         taken = [intervention for arm in others for intervention in arm.interventions]
         target = self.treatment.target
         drawn = fair_draw(control, lambda draw: target.control(draw.kind, draw.seed, self.measured), taken)
+        if drawn is None:
+            return None
         return self._control_arm(drawn.control.name, drawn.control.kind, drawn.matched, drawn.draws)
 
     def along(self, directions: Sequence[tuple[str, Direction]], kind: ArmKind) -> list[Arm]:

@@ -9,8 +9,9 @@ import numpy as np
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.diffing.comparison import Comparison
 
-NEIGHBOURS = 24
-"""A control is drawn among this many latents of the most similar firing rate and size."""
+NEIGHBOURS = (24, 64)
+"""A control is drawn among a twentieth of the latents, those of the most similar firing rate and size: so many at least, and
+so many at most. Many controls of one latent need many neighbours; in a small dictionary, most are not similar."""
 
 
 def matched_latents(comparison: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
@@ -42,7 +43,8 @@ def matched_latents(comparison: Comparison, latents: Sequence[int], seed: int) -
     for latent in latents:
         pool = np.array(sorted(free))
         distance = np.hypot(*(traits[:, pool] - traits[:, [latent]]))
-        nearest = pool[np.argsort(distance, kind="stable")[:NEIGHBOURS]]
+        n_nearest = int(np.clip(len(pool) // 20, *NEIGHBOURS))
+        nearest = pool[np.argsort(distance, kind="stable")[:n_nearest]]
         controls.append(int(rng.choice(nearest)))
         free.discard(controls[-1])
     return tuple(controls)
