@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from personaprobe.effects.interventions.along_direction import Layers
@@ -34,7 +35,6 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
-
 
 STEERING = (1.0, 2.0)
 """Coefficients at which base is steered and answers: one step as far as fine-tuning moved the mean, and one twice as far."""
