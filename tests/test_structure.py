@@ -12,7 +12,6 @@ LONG_FUNCTIONS = {
 
 LONG_MODULES = {
     "effects/verdict/rules.py": "the table of rules stands in one place, beside the words of its conditions",
-    "statistics/intervals.py": "intervals and their power share their private parts",
 }
 """Modules above the limit, with the reason."""
 

@@ -13,23 +13,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from personaprobe.errors import DataError
 from personaprobe.statistics import intervals
+from personaprobe.statistics.fractions import difference_in_differences, fraction_removed, random_fraction
 from personaprobe.statistics.intervals import (
     UNDEFINED,
     Interval,
     Resamples,
     difference,
-    difference_in_differences,
-    fraction_removed,
     mean_from_part,
     mean_interval,
-    minimum_detectable,
-    questions_needed,
-    random_fraction,
     wilson,
 )
+from personaprobe.statistics.power import minimum_detectable, questions_needed
 
 N_FAMILIES, SIZE = 12, 10
 FAMILIES = [f"family {f:02d}" for f in range(N_FAMILIES) for _ in range(SIZE)]
@@ -130,20 +128,34 @@ def test_a_narrower_level_gives_a_narrower_interval() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 99))
-def test_a_replay_draws_whole_families_and_as_many_questions_from_each(sizes: list[int], seed: int) -> None:
-    weights = Resamples.of_families(families_of(sizes), n=100, seed=seed).weights
-    assert ((weights >= 0) & (weights == np.round(weights))).all()
+def test_families_weigh_equally_in_the_estimate_and_questions_of_a_family_in_every_resample(
+    sizes: list[int], seed: int
+) -> None:
+    plan = Resamples.of_families(families_of(sizes), n=100, seed=seed)
     edges = np.cumsum([0, *sizes])
-    drawn = np.stack([weights[:, a:b].sum(axis=1) / (b - a) for a, b in pairwise(edges)], axis=1)
-    np.testing.assert_array_equal(drawn, np.round(drawn))
-    np.testing.assert_array_equal(drawn.sum(axis=1), len(sizes))
+    assert plan.weights.sum(axis=1) == pytest.approx(1)
+    for a, b in pairwise(edges):
+        assert plan.equal[a:b].sum() == pytest.approx(1 / len(sizes))
+        assert np.ptp(plan.weights[:, a:b], axis=1) == pytest.approx(0)
 
 
-def test_questions_within_a_drawn_family_are_resampled_too() -> None:
-    first = PLAN.weights[:, :SIZE]
-    drawn_once = first[first.sum(axis=1) == SIZE]
-    assert len(drawn_once) > 100
-    assert (drawn_once.std(axis=1) > 0).all()
+@settings(max_examples=25, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 99))
+def test_the_estimate_is_the_mean_of_the_families_means(sizes: list[int], seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=sum(sizes))
+    plan = Resamples.of_families(families_of(sizes), n=100)
+    means = [values[a:b].mean() for a, b in pairwise(np.cumsum([0, *sizes]))]
+    assert plan.estimate(values) == pytest.approx(np.mean(means))
+    assert mean_interval(values, plan).value == pytest.approx(np.mean(means))
+
+
+def test_the_interval_of_a_mean_is_the_t_interval_of_its_families_means() -> None:
+    values = clustered(np.random.default_rng(20), 0.3)
+    means = values.reshape(N_FAMILIES, SIZE).mean(axis=1)
+    low, high = stats.t.interval(0.95, N_FAMILIES - 1, means.mean(), stats.sem(means))
+    interval = mean_interval(values, Resamples.of_families(FAMILIES, n=40000))
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    assert interval.high - interval.low == pytest.approx(high - low, rel=0.05)
 
 
 @settings(max_examples=25, deadline=None)
@@ -358,23 +370,11 @@ def test_the_detectable_shift_is_detected_four_times_in_five(icc: float) -> None
     assert 0.74 <= np.mean(shown) <= 0.88
 
 
-def test_without_clusters_the_detectable_shift_is_the_textbook_one() -> None:
-    values = np.random.default_rng(21).normal(size=50)
-    alone = minimum_detectable(values, [str(i) for i in range(50)])
-    assert alone == pytest.approx(2.8016 * values.std(ddof=1) / math.sqrt(50), rel=1e-4)
-
-
-def test_the_detectable_shift_is_donner_and_klars_when_families_agree_within() -> None:
-    levels = np.random.default_rng(22).normal(size=N_FAMILIES)
-    detectable = minimum_detectable(np.repeat(levels, SIZE), FAMILIES)
-    assert detectable == pytest.approx(2.8016 * levels.std(ddof=1) / math.sqrt(N_FAMILIES), rel=1e-4)
-
-
-def test_families_of_unequal_size_weigh_by_their_squares() -> None:
-    families = families_of([8, 2, 2])
-    detectable = minimum_detectable(np.repeat([0.0, 1.0, -1.0], [8, 2, 2]), families)
-    between = (2 + 2) / (12 - 72 / 12)  # sum of squares among families over N minus the mean weighted size
-    assert detectable == pytest.approx(2.8016 * math.sqrt(between * 72 / 12**2), rel=1e-4)
+def test_the_detectable_shift_is_that_of_the_t_test_of_family_means() -> None:
+    values = clustered(np.random.default_rng(21), 0.3)
+    means = values.reshape(N_FAMILIES, SIZE).mean(axis=1)
+    reach = stats.t.ppf([0.975, 0.8], N_FAMILIES - 1).sum()
+    assert minimum_detectable(values, FAMILIES) == pytest.approx(reach * stats.sem(means))
 
 
 @settings(max_examples=30, deadline=None)

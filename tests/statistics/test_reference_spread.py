@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from personaprobe.statistics.intervals import Interval, Resamples, difference, fraction_removed
+from personaprobe.statistics.fractions import fraction_removed
+from personaprobe.statistics.intervals import Interval, Resamples, difference
 from personaprobe.statistics.reference_spread import ReferenceSpread
 
 FAMILIES = tuple(f"family {i // 5}" for i in range(60))

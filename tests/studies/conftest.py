@@ -14,19 +14,15 @@ from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import THRESHOLDS, Damage, Evidence, decide
 from personaprobe.statistics.families import family_summary
-from personaprobe.statistics.hypothesis_tests import rank_test
-from personaprobe.statistics.intervals import (
-    Interval,
-    Resamples,
-    difference,
+from personaprobe.statistics.fractions import (
     difference_in_differences,
     fraction_removed,
-    mean_interval,
-    minimum_detectable,
-    questions_needed,
     random_fraction,
     share_of_shift,
 )
+from personaprobe.statistics.hypothesis_tests import rank_test
+from personaprobe.statistics.intervals import Interval, Resamples, difference, mean_interval
+from personaprobe.statistics.power import minimum_detectable, questions_needed
 from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import SPEAKING, ArmKind

@@ -117,7 +117,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def permutation_test(differences: Values, families: Sequence[str], seed: int = 0) -> float:
-    """Sign-flip permutation test of a mean paired difference, by family (Fisher 1935, chapter 3).
+    """Sign-flip permutation test of the mean of families' mean paired differences (Fisher 1935, chapter 3).
 
     A family keeps its questions together, so that nothing is assumed about questions of the same family. The observed
     signs count as one of the flips, which keeps the test exact when flips are drawn (Phipson & Smyth 2010).
@@ -138,16 +138,16 @@ def permutation_test(differences: Values, families: Sequence[str], seed: int = 0
         given = f"differences of shape {checked.shape} came for {len(families)} families' entries"
         raise DataError(f"{given}; give one finite number for each question")
     _, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
-    sums = np.bincount(codes, weights=checked)
-    flips = _sign_flips(len(sums), seed)
+    means = np.bincount(codes, weights=checked) / np.bincount(codes)
+    flips = _sign_flips(len(means), seed)
     # totals are cut off just below the observed one, so that totals which differ by rounding only count as equal
-    observed = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
+    observed = abs(means.sum()) - 1e-9 * np.abs(means).sum()
 
     def capped_total(flipped: np.ndarray, axis: int) -> Any:
         return np.minimum(np.abs(flipped.sum(axis=axis)), observed)
 
     result = stats.monte_carlo_test(
-        sums, lambda size: flips * sums, capped_total, n_resamples=len(flips), alternative="greater"
+        means, lambda size: flips * means, capped_total, n_resamples=len(flips), alternative="greater"
     )
     return float(result.pvalue)
 

@@ -78,13 +78,12 @@ class Clustering:
         of_a, of_b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
         _, codes = np.unique(np.asarray(families, dtype=str), return_inverse=True)
         sizes = np.bincount(codes)
-        binomial = sum(float(p * (1 - p)) for p in (of_a.mean(), of_b.mean())) / n
+        means = [np.bincount(codes, weights=of_arm) / sizes for of_arm in (of_a, of_b)]
+        binomial = sum(float(p * (1 - p)) for p in (means[0].mean(), means[1].mean())) / n
         if not binomial > 0:
             return cls.assumed([max(1, round(n * size / len(codes))) for size in sizes])
-        differences = of_a - of_b
-        sums = np.bincount(codes, weights=differences - differences.mean())
-        variance = len(sizes) / (len(sizes) - 1) * float((sums**2).sum()) / len(codes) ** 2
-        informative = int((np.bincount(codes, weights=of_a + of_b) > 0).sum())
+        variance = float((means[0] - means[1]).var(ddof=1)) / len(sizes)
+        informative = int((means[0] + means[1] > 0).sum())
         return cls(max(1.0, variance / binomial), len(sizes), informative)
 
 
@@ -94,6 +93,8 @@ INDEPENDENT = Clustering()
 
 def share_difference(a: Values, b: Values, resamples: Resamples, clustered: Clustering, n: int) -> Interval:
     """The difference between two arms' misaligned shares, with an interval that holds for rare answers too.
+
+    Families of questions weigh equally.
 
     Each end is the outer one of two intervals. The percentile interval over `resamples` is paired, but where few
     families have any misaligned answer, resamples understate how much families vary: for 5 % against 1 % at an
@@ -112,7 +113,7 @@ def share_difference(a: Values, b: Values, resamples: Resamples, clustered: Clus
     """
     bootstrap = difference(a, b, resamples)
     t = _quantile(_CONFIDENCE, max(clustered.n_informative, min(clustered.n_families, MIN_FAMILIES)))
-    p, q = float(np.mean(a)), float(np.mean(b))
+    p, q = resamples.estimate(a), resamples.estimate(b)
     (p_low, p_high), (q_low, q_high) = (_wilson(rate, n / clustered.design_effect, t) for rate in (p, q))
     low, high = p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
     return Interval(bootstrap.value, min(bootstrap.low, low), max(bootstrap.high, high))

@@ -9,8 +9,9 @@ import pytest
 
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, decide
 from personaprobe.statistics.families import family_summary
+from personaprobe.statistics.fractions import random_fraction
 from personaprobe.statistics.hypothesis_tests import rank_test
-from personaprobe.statistics.intervals import Resamples, random_fraction
+from personaprobe.statistics.intervals import Resamples
 from personaprobe.statistics.proportions import share_difference
 from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.evaluation.contrasts import (

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from personaprobe.effects.verdict import Evidence, decide
+from personaprobe.statistics.fractions import share_of_shift
 from personaprobe.statistics.intervals import (
     Interval,
     Resamples,
     estimate_from_part,
     mean_from_part,
     mean_interval,
-    share_of_shift,
 )
 from personaprobe.studies.ablation.dose_response import with_coherence
 from personaprobe.studies.ablation.evidence import estimate_evidence

@@ -11,19 +11,15 @@ from personaprobe.effects.measures.damage import divergence, perplexity_ratio
 from personaprobe.effects.measures.responses import Response
 from personaprobe.effects.verdict import Damage, Evidence
 from personaprobe.statistics.families import family_summary
-from personaprobe.statistics.hypothesis_tests import RankTest, rank_test
-from personaprobe.statistics.intervals import (
-    UNDEFINED,
-    Interval,
-    Resamples,
-    difference,
+from personaprobe.statistics.fractions import (
     difference_in_differences,
     fraction_removed,
-    minimum_detectable,
-    questions_needed,
     random_fraction,
     share_of_shift,
 )
+from personaprobe.statistics.hypothesis_tests import RankTest, rank_test
+from personaprobe.statistics.intervals import UNDEFINED, Interval, Resamples, difference
+from personaprobe.statistics.power import minimum_detectable, questions_needed
 from personaprobe.statistics.reference_spread import ReferenceSpread
 from personaprobe.studies.ablation.judged_answers import induced, judged_coherence
 from personaprobe.studies.ablation.measurements import (
@@ -89,7 +85,9 @@ def _against_controls(study: StudyMeasurements) -> dict[str, Any]:
     )
     return {
         "random_fraction_removed": random_fraction(insecure, reference, controls, compared.resamples),
-        "over_random": difference_in_differences(insecure, reference, ablated, controls, compared.resamples),
+        "over_random": difference_in_differences(
+            insecure, reference, ablated, controls, compared.resamples, candidates=study.candidates
+        ),
         "n_controls": len(controls),
         "rank": rank_test(removed, by_controls),
         **beyond,

@@ -9,14 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from personaprobe.statistics.fractions import difference_in_differences, fraction_removed
 from personaprobe.statistics.hypothesis_tests import false_discovery, fisher, mcnemar, permutation_test
-from personaprobe.statistics.intervals import (
-    UNDEFINED,
-    Interval,
-    Resamples,
-    difference_in_differences,
-    fraction_removed,
-)
+from personaprobe.statistics.intervals import UNDEFINED, Interval, Resamples
 from personaprobe.statistics.proportions import Clustering, answers_needed, detectable_rise, share_difference
 from personaprobe.studies.arms.kinds import ArmKind
 

@@ -13,7 +13,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet
-from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference, fraction_removed
+from personaprobe.statistics.fractions import fraction_removed
+from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference
 from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.controls import random_controls
 from personaprobe.studies.arms.measurement import measure_damage, measure_gaps

@@ -12,7 +12,8 @@ from personaprobe.effects.targets.feature import Feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet
-from personaprobe.statistics.intervals import Resamples, difference, fraction_removed, mean_interval
+from personaprobe.statistics.fractions import fraction_removed
+from personaprobe.statistics.intervals import Resamples, difference, mean_interval
 from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
