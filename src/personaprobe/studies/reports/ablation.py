@@ -125,7 +125,37 @@ def key_numbers(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         _cost("KL on chat answers, nats per token", damage["chat_kl"], number, limits["max_kl"]),
         _cost("coherent answers, relative", damage["coherence"], share, limits["min_coherence"]),
         (f"questions of {data['n_families']} families", str(data["n_questions"]), detectable),
+        *_specificity(data),
     ]
+
+
+MORE_SHARES = {
+    "net_of_secure": "removed, net of what the same ablation removes in secure",
+    "over_selected": "removed beyond the best of as many candidates",
+    "removed_in_base": "removed by the same ablation in base",
+    "null_in_secure": "removed by matched controls in secure",
+    "narrow_left": "of the shift on the narrow task left",
+    "induced": "more misaligned answers of base, steered",
+}
+"""Further shares of a verdict, where they were measured."""
+
+
+def _specificity(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Rank, shares in other checkpoints and clustering; verdicts of earlier versions have none of them."""
+    if rank := data.get("rank"):
+        yield (
+            "controls beaten",
+            f"{rank['beaten']:.0f} of {rank['n']:.0f}",
+            f"two-sided p = {number(rank['p'])}",
+        )
+    for key, name in MORE_SHARES.items():
+        part = data.get(key)
+        if part and part["value"] is not None:
+            yield name, share(part["value"]), interval_ends(part, share)
+    if clustering := data.get("clustering"):
+        effective = f"{number(clustering['effective_families'], 1)} effective families"
+        wrong = f"{share(clustering['wrong_way'])} of the questions moved the wrong way"
+        yield "design effect of families", number(clustering["design_effect"]), f"{effective}; {wrong}"
 
 
 def _cost(
