@@ -14,6 +14,7 @@ from personaprobe.statistics.families import family_summary
 from personaprobe.statistics.fractions import (
     difference_in_differences,
     fraction_removed,
+    net_fraction,
     random_fraction,
     share_of_shift,
 )
@@ -145,8 +146,8 @@ class _Compared:
 
     def net_of_secure(self, secure_ablated: Questions) -> Interval:
         """The share removed in insecure minus that in secure, paired by question."""
-        in_insecure = self.gaps("insecure") - self.gaps("ablated")
-        return self.share(in_insecure - (self.gaps("secure") - secure_ablated))
+        trio = (self.gaps(kind) for kind in ("insecure", "secure", "ablated"))
+        return net_fraction(*trio, secure_ablated, self.resamples)
 
 
 def _narrow_left(study: StudyMeasurements) -> Interval:
