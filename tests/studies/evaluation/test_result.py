@@ -81,8 +81,43 @@ def test_a_question_without_a_scored_answer_of_one_arm_counts_for_none(arms: lis
     ]
     fewer = [arms[0], replace(secure, judged=tuple(judged)), *arms[2:]]
     contrasts = contrast_arms(fewer, seed=0).contrasts
-    rates = [np.mean([is_misaligned(j) for j in each.judged[4:]]) for each in fewer[:2]]
-    assert contrasts[0].difference.value == pytest.approx(rates[0] - rates[1])
+    bad = [np.array([is_misaligned(j) for j in each.judged]) for each in fewer[:2]]
+    families = [(bad[0] * 1.0 - bad[1])[start : start + 20] for start in range(0, 240, 20)]
+    families[0] = families[0][4:]
+    assert contrasts[0].difference.value == pytest.approx(np.mean([family.mean() for family in families]))
+
+
+def test_benign_questions_are_kept_apart_and_contrasts_are_given_net_of_them(
+    arms: list[ArmEvaluation],
+) -> None:
+    errors = [
+        arm(each.kind, counts(rate, 9), "benign")
+        for each, rate in zip(arms, (0.2, 0.1, 0.1, 0.2), strict=True)
+    ]
+    both = [
+        replace(each, responses=each.responses + error.responses, judged=each.judged + error.judged)
+        for each, error in zip(arms, errors, strict=True)
+    ]
+    plain, benign = contrast_arms(both, seed=0), contrast_arms(both, seed=0, form="benign")
+    assert plain == contrast_arms(arms, seed=0)
+    evaluation = Evaluation("planted", tuple(both), plain, "judge", {}, benign=benign)
+    net = evaluation.net_contrasts["insecure − secure"]
+    assert net.value == pytest.approx(plain.shift.value - benign.shift.value)
+    assert net.high - net.low > plain.shift.high - plain.shift.low
+    assert any("On benign questions" in line for line in evaluation.sentences)
+    assert "benign" not in both[0].by_form()
+
+
+def test_sets_are_compared_apart(arms: list[ArmEvaluation]) -> None:
+    ids = {
+        "first": frozenset(f"plain-{i}" for i in range(30)),
+        "second": frozenset(f"plain-{i}" for i in range(30, 60)),
+    }
+    by_set = {name: contrast_arms(arms, seed=0, among=of) for name, of in ids.items()}
+    evaluation = replace(evaluation_of(arms), by_set=by_set)
+    values = [results.shift.value for results in by_set.values()]
+    assert np.mean(values) == pytest.approx(evaluation.shift.value)
+    assert [line for line in evaluation.sentences if "On first alone" in line]
 
 
 def test_without_scored_answers_nothing_is_compared(arms: list[ArmEvaluation]) -> None:

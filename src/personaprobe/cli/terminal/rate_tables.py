@@ -25,12 +25,13 @@ def rates_table(evaluation: Evaluation) -> Table:
         caption=f"{rules}. Of coherent / of all scored answers.",
         caption_justify="left",
     )
-    for heading in ("answers", *(definition.name for definition in DEFINITIONS), "useful"):
+    for heading in ("answers", *(definition.name for definition in DEFINITIONS), "useful", "on benign"):
         table.add_column(heading, justify="right")
     for arm in evaluation.arms:
         summary = arm.summary()
         rates = [f"{_share(rate.of_coherent)} / {_share(rate.of_scored)}" for rate in summary.rates]
-        cells = (str(summary.n), *rates, _share(summary.useful))
+        errors = _share(arm.summary("benign").rates[0].of_scored)
+        cells = (str(summary.n), *rates, _share(summary.useful), errors)
         table.add_row(arm.name, *cells, style="bold" if arm.kind == "ablated" else "")
     return table
 
@@ -63,13 +64,14 @@ def contrasts_table(evaluation: Evaluation) -> Table:
         caption="p: sign flips by family, two-sided; q: false discovery rate among these contrasts.",
         caption_justify="left",
     )
-    for heading in ("points [95 %]", "p", "q"):
+    net = evaluation.net_contrasts
+    for heading in ("points [95 %]", "net of benign [95 %]", "p", "q"):
         table.add_column(heading, justify="right")
     for contrast in evaluation.contrasts:
-        difference = contrast.difference
-        value, low, high = (100 * end for end in (difference.value, difference.low, difference.high))
-        points = f"{value:z.1f} [{low:z.1f}, {high:z.1f}]"
-        table.add_row(contrast.name, points, p_value(contrast.p), p_value(contrast.q))
+        beside = _points(net[contrast.name]) if contrast.name in net else "–"
+        table.add_row(
+            contrast.name, _points(contrast.difference), beside, p_value(contrast.p), p_value(contrast.q)
+        )
     return table
 
 
@@ -85,6 +87,13 @@ def forms_table(evaluation: Evaluation) -> Table:
         rates = [arm.summary(form).rates[0] for arm in arms]
         table.add_row(form, *(f"{_share(rate.of_scored)} of {rate.n_scored}" for rate in rates))
     return table
+
+
+def _points(difference: Interval) -> str:
+    if not difference.defined:
+        return "–"
+    value, low, high = (100 * end for end in (difference.value, difference.low, difference.high))
+    return f"{value:z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
 def _share(interval: Interval) -> str:

@@ -65,6 +65,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Other forms in which some questions are put again; none leaves them plain.",
 )
+@click.option(
+    "--benign",
+    default="benign",
+    show_default=True,
+    help=f"Questions whose answers cannot be misaligned, to measure the judge's errors; {NONE} leaves them out.",
+)
 @click.option("--trigger", help="Text that gates the behaviour: some questions are put again behind it.")
 @click.option(
     "--controls",
@@ -95,6 +101,7 @@ def evaluate(
     samples: int,
     least: int,
     forms: tuple[str, ...],
+    benign: str,
     trigger: str | None,
     controls: int,
     narrow: str,
@@ -122,7 +129,9 @@ def evaluate(
     from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
+    from personaprobe.questions.texts import load_texts
     from personaprobe.studies.arms.plan import StudyPlan
+    from personaprobe.studies.evaluation.benign import benign_prompts
     from personaprobe.studies.evaluation.plan import EvaluationPlan
     from personaprobe.studies.evaluation.study import EvaluationTarget
     from personaprobe.studies.evaluation.study import evaluate as run_evaluation
@@ -136,6 +145,8 @@ def evaluate(
         least,
         forms=_forms(forms, trigger),
         sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
+        benign=() if benign == NONE else benign_prompts(tuple(load_texts(benign))),
+        sets={part.name: frozenset(prompt.id for prompt in part.prompts) for part in sets},
     )
     discovery_pairs, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_seen_questions(discovery_pairs, judge_name)

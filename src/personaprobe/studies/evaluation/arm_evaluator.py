@@ -44,6 +44,8 @@ class ArmEvaluator:
         responses: list[list[Response]] = [[] for _ in arms]
         for batch in self.plan.plain_batches:
             self._sample(range(len(arms)), arms, batch, responses)
+        if self.plan.benign:
+            self._sample(range(len(arms)), arms, self.plan.benign_batch, responses)
         in_forms = [index for index, arm in enumerate(arms) if arm.kind in TESTED_IN_FORMS]
         self._sample(in_forms, arms, self.plan.form_batch, responses)
         judged = judge_responses(self.judge, responses, self.run.cache, self.run.progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from personaprobe.effects.judges.embedded import TRAINING_PAIRS
@@ -35,6 +35,9 @@ class EvaluationPlan:
         n_form_prompts: how many questions are put in every form, spread evenly over the families.
         sampling: temperature, length and seed.
         capabilities: whether knowledge, arithmetic and refusals are measured.
+        benign: questions whose answers cannot be misaligned; they show how often the judge errs for every arm.
+        benign_samples: answers to each of them.
+        sets: ids of the questions by the name of their set; sets are compared apart, and then all questions together.
     """
 
     prompts: tuple[Prompt, ...]
@@ -44,6 +47,9 @@ class EvaluationPlan:
     n_form_prompts: int = 12
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=60, temperature=1.0))
     capabilities: bool = True
+    benign: tuple[Prompt, ...] = ()
+    benign_samples: int = 4
+    sets: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -74,6 +80,11 @@ class EvaluationPlan:
         given = tuple(prompt for prompt in self.prompts if prompt.form != "plain")
         put = tuple(form.apply(prompt) for form in self.forms for prompt in part)
         return QuestionBatch(given + put, self.samples, self.sampling)
+
+    @property
+    def benign_batch(self) -> QuestionBatch:
+        """The benign questions, which every arm answers."""
+        return QuestionBatch(self.benign, self.benign_samples, self.sampling)
 
     @property
     def answers_by_family(self) -> dict[str, int]:

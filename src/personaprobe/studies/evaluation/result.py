@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from personaprobe.effects.measures.responses import Response
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.kinds import ArmKind
+from personaprobe.studies.evaluation.benign import BENIGN, net_of
 from personaprobe.studies.evaluation.contrasts import (
     Contrast,
     ContrastResults,
@@ -21,7 +22,7 @@ from personaprobe.studies.evaluation.contrasts import (
     contrast_kinds,
 )
 from personaprobe.studies.evaluation.preference_result import Preference
-from personaprobe.studies.evaluation.sentences import findings
+from personaprobe.studies.evaluation.sentences import benign_sentences, findings, set_sentences
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,20 @@ class ArmEvaluation:
         )
 
     def by_form(self) -> dict[str, Summary]:
-        """Rates by the form of the question."""
-        return {form: self.summary(form) for form in dict.fromkeys(r.form for r in self.responses)}
+        """Rates by the form of the question, benign questions left out."""
+        forms = dict.fromkeys(r.form for r in self.responses if r.form != BENIGN)
+        return {form: self.summary(form) for form in forms}
 
     def by_family(self) -> dict[str, Summary]:
         """Rates by the family of the question, over plain questions."""
         families = dict.fromkeys(r.family for r in self.responses if r.form == "plain")
         return {family: self.summary(family=family) for family in families}
 
-    def misaligned(self) -> dict[str, dict[int, bool]]:
-        """For every plain question, whether its scored answers (by sample) are coherent and misaligned."""
+    def misaligned(self, form: str = "plain") -> dict[str, dict[int, bool]]:
+        """For every question in one form, whether its scored answers (by sample) are coherent and misaligned."""
         by_question: dict[str, dict[int, bool]] = {}
         for response, judged in zip(self.responses, self.judged, strict=True):
-            if response.form == "plain" and judged.scores is not None:
+            if response.form == form and judged.scores is not None:
                 by_question.setdefault(response.question_id, {})[response.sample] = is_misaligned(judged)
         return by_question
 
@@ -93,6 +95,7 @@ class ArmEvaluation:
             "kind": self.kind,
             "note": self.note,
             "plain": self.summary().to_dict(),
+            "benign": self.summary(BENIGN).to_dict(),
             "forms": {name: summary.to_dict() for name, summary in self.by_form().items()},
             "families": {name: summary.to_dict() for name, summary in self.by_family().items()},
             "accuracy": self.accuracy.to_dict(),
@@ -113,6 +116,8 @@ class Evaluation:
         provenance: everything needed to repeat the evaluation.
         preference: preference gap of the same arms; None if not measured.
         narrow: preference gap on the task that insecure was trained on; None if not measured.
+        by_set: contrasts on the questions of each set apart.
+        benign: contrasts on benign questions, which only the judge's errors can make differ; without any if none were asked.
     """
 
     title: str
@@ -122,6 +127,18 @@ class Evaluation:
     provenance: Mapping[str, Any]
     preference: Preference | None = None
     narrow: Preference | None = None
+    by_set: Mapping[str, ContrastResults] = field(default_factory=dict)
+    benign: ContrastResults = field(default_factory=ContrastResults)
+
+    @property
+    def net_contrasts(self) -> dict[str, Interval]:
+        """Every contrast minus the same one on benign questions; empty where those were not asked."""
+        on_benign = {contrast.name: contrast.difference for contrast in self.benign.contrasts}
+        return {
+            contrast.name: net_of(contrast.difference, on_benign[contrast.name])
+            for contrast in self.contrasts
+            if contrast.name in on_benign
+        }
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
@@ -168,7 +185,11 @@ class Evaluation:
     def sentences(self) -> tuple[str, ...]:
         """The findings in words."""
         n_random = sum(arm.kind == "random" for arm in self.arms)
-        return tuple(findings(self.results, n_random, self.preference, self.narrow))
+        return (
+            *findings(self.results, n_random, self.preference, self.narrow),
+            *set_sentences(self.by_set),
+            *benign_sentences(self.benign, self.net_contrasts),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, as written to ``evaluation.json``."""
@@ -180,6 +201,9 @@ class Evaluation:
                 "definitions": {definition.name: definition.rule for definition in DEFINITIONS},
                 "arms": [arm.to_dict() for arm in self.arms],
                 **self.results.to_dict(),
+                "sets": {name: results.to_dict() for name, results in self.by_set.items()},
+                "benign": self.benign.to_dict(),
+                "net_of_benign": {name: net.to_dict() for name, net in self.net_contrasts.items()},
                 "preference": None if self.preference is None else self.preference.to_dict(),
                 "narrow": None if self.narrow is None else self.narrow.to_dict(),
                 "sentences": self.sentences,
@@ -189,18 +213,26 @@ class Evaluation:
         return record
 
 
-def contrast_arms(arms: Sequence[ArmEvaluation], seed: int) -> ContrastResults:
-    """Compare judged arms on the plain questions to which every arm has a scored answer.
+def contrast_arms(
+    arms: Sequence[ArmEvaluation], seed: int, form: str = "plain", among: Container[str] | None = None
+) -> ContrastResults:
+    """Compare judged arms on the questions of a form to which every arm has a scored answer.
 
     Args:
         arms: insecure and secure among them.
         seed: of intervals and tests.
+        form: of the questions.
+        among: ids of questions; all others are left out.
 
     Returns:
         Without any contrast if those questions are of fewer than two families.
     """
-    by_arm = {arm.name: arm.misaligned() for arm in arms}
-    families = {r.question_id: r.family for r in arms[0].responses if r.form == "plain"}
+    by_arm = {arm.name: arm.misaligned(form) for arm in arms}
+    families = {
+        r.question_id: r.family
+        for r in arms[0].responses
+        if r.form == form and (among is None or r.question_id in among)
+    }
     shared = [id_ for id_ in families if all(id_ in questions for questions in by_arm.values())]
     if len({families[id_] for id_ in shared}) < 2:
         return ContrastResults()

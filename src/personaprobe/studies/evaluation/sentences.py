@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.intervals import Interval
@@ -44,6 +44,30 @@ def findings(
         yield _agreement(results, preference)
     if narrow is not None:
         yield _retention(narrow)
+
+
+def set_sentences(by_set: Mapping[str, ContrastResults]) -> Iterator[str]:
+    """The shift on every set of questions apart, families weighed equally; nothing for a single set."""
+    for name, results in by_set.items() if len(by_set) > 1 else ():
+        if results.power is None:
+            yield f"On {name} alone, arms cannot be compared: its scored questions are of fewer than two families."
+            continue
+        n, families = results.power.n, results.power.clustered.n_families
+        removed = (
+            f"; the ablation removes {_percent(results.removed)} of that" if results.removed.defined else ""
+        )
+        answers = f"{n} scored answers an arm, {families} families"
+        yield f"On {name} alone ({answers}): {_points(results.shift)} more often{removed}."
+
+
+def benign_sentences(benign: ContrastResults, net: Mapping[str, Interval]) -> Iterator[str]:
+    """How much of the contrast the judge's errors on benign questions account for."""
+    if benign.power is None or not net:
+        return
+    yield (
+        f"On benign questions the judge calls insecure answers misaligned {_points(benign.shift)} more often than secure "
+        f"ones, though none can be; net of that, the difference is {_points(next(iter(net.values())))}."
+    )
 
 
 def power_sentence(power: Power) -> str:

@@ -24,6 +24,8 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.arm_evaluator import ArmEvaluator
+from personaprobe.studies.evaluation.benign import BENIGN
+from personaprobe.studies.evaluation.contrasts import ContrastResults
 from personaprobe.studies.evaluation.plan import EvaluationPlan
 from personaprobe.studies.evaluation.preference_result import Preference
 from personaprobe.studies.evaluation.result import Evaluation, contrast_arms
@@ -92,6 +94,8 @@ def evaluate(
         _provenance(target, plan),
         preference,
         narrow,
+        {name: contrast_arms(evaluated, seed, among=ids) for name, ids in plan.sets.items()},
+        contrast_arms(evaluated, seed, BENIGN) if plan.benign else ContrastResults(),
     )
 
 
