@@ -19,7 +19,7 @@ from personaprobe.models.network import Fork, Network
 from personaprobe.models.self_check import probe_tokens
 from personaprobe.models.tokens import Tokens
 
-NO_END = -1
+NO_END = (-1,)
 
 
 def full(*_: Any, **__: Any) -> Any:

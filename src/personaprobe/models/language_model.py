@@ -223,7 +223,7 @@ def sample_under_edits(
         for plan, n_draws in ((model.edit_plan, len(model_draws)) for model, model_draws in draws_by_model)
         for _ in range(n_draws)
     ]
-    answers = iter(generate(first._activated(), draws, sampling, plans, first.tokenizer.end_id, progress))
+    answers = iter(generate(first._activated(), draws, sampling, plans, first.tokenizer.end_ids, progress))
     return [[next(answers) for _ in model_draws] for _, model_draws in draws_by_model]
 
 

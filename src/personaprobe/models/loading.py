@@ -128,11 +128,19 @@ def open_network(
     device, dtype = placement.resolve()
     folder = _source_folder(checkpoint)
     model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
-    chat = ChatTokenizer(tokenizer)
+    chat = ChatTokenizer(tokenizer, further_ends=_ends_of(model))
+    if tokenizer.chat_template is not None:
+        chat.format  # noqa: B018  # a template whose ids do not add up is refused before anything is measured
     compiles = device.type == "cuda" if placement.compiles is None else placement.compiles
     network = wrap(model.to(device), chat.pad_id, compiles=compiles, layout=layout)
     network.massive_tokens = find_massive_tokens(network, chat)
     return network, chat
+
+
+def _ends_of(model: Any) -> tuple[int, ...]:
+    """The ids at which the model's own generation config ends an answer."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return tuple(map(int, ends if isinstance(ends, list) else [] if ends is None else [ends]))
 
 
 def wrap(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ def _permutation(n: int, seed: int) -> list[int]:
 
 def _tokenised(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
     """A conversation as tokens, truncated."""
-    chat = ChatTokenizer(tokenizer.hf, system=row.system or tokenizer.system)
+    chat = replace(tokenizer, system=row.system or tokenizer.system)
     tokens = chat.exchange(row.question, row.answer)
     return Tokens(tokens.ids[:max_tokens], tokens.roles[:max_tokens])
 

@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Callable[[TinyTrio, Path], list[object]], str]] = {
         "changes nothing",
     ),
     "a device nobody has heard of": (lambda t, p: ["--device", "gpu"], "write cpu, cuda, cuda:1 or mps"),
-    "too few controls": (lambda t, p: ["--controls", "2"], "give 5 or more"),
+    "too few controls": (lambda t, p: ["--controls", "2"], "give 39 or more"),
     "a negative seed": (lambda t, p: ["--seed", "-1"], "--seed"),
     "questions that are not there": (
         lambda t, p: ["--questions", "advice/tset"],

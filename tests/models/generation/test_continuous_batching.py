@@ -25,7 +25,7 @@ from personaprobe.models.tokens import Tokens, pad
 from personaprobe.site import Site
 
 SAMPLING = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
-NO_END = -1
+NO_END = (-1,)
 AXIS = Direction(Site(1), torch.linspace(-1, 1, 32), "test", {k: Calibration(0.1, 2.0) for k in range(3)})
 
 
@@ -113,7 +113,7 @@ def test_answers_that_end_early_are_prefixes_of_those_that_do_not(reference: Net
     assert len({len(row) for row in expected}) > 2
     progress: list[int] = []
     ended = generate(
-        reference, draws, replace(SAMPLING, batch_size=5), [EditPlan()] * len(draws), end, progress.append
+        reference, draws, replace(SAMPLING, batch_size=5), [EditPlan()] * len(draws), [end], progress.append
     )
     alike = [one == other for one, other in zip(ended, expected, strict=True)]
     assert sum(alike) >= len(draws) - 2  # a draw on a border may go either way
@@ -175,5 +175,14 @@ def test_an_answer_ends_at_the_end_token(reference: Network) -> None:
     draws = [Draw(prompt) for prompt in prompts()]
     free = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
     end = free[0][5]
-    ended = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), end)
+    ended = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), [end])
     assert ended == [row[: row.index(end)] if end in row else row for row in free]
+
+
+def test_an_answer_ends_at_whichever_end_token_comes_first(reference: Network) -> None:
+    draws = [Draw(prompt) for prompt in prompts()]
+    free = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
+    late, early = free[0][6], free[0][3]
+    ended = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), [late, early])
+    ends = [min(row.index(end) if end in row else len(row) for end in (late, early)) for row in free]
+    assert ended == [row[:end] for row, end in zip(free, ends, strict=True)]

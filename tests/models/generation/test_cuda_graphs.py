@@ -81,7 +81,7 @@ def answers(
     arms = arms or arms_of(network)
     rows = [(Draw(prompt, sample), arm) for prompt in prompts() for arm in arms for sample in range(2)]
     sampling = Sampling(n_tokens, temperature=0.7, batch_size=batch_size)
-    return generate(network, [draw for draw, _ in rows], sampling, [arm for _, arm in rows], end_id)
+    return generate(network, [draw for draw, _ in rows], sampling, [arm for _, arm in rows], [end_id])
 
 
 @pytest.fixture

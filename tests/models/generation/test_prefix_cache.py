@@ -22,7 +22,7 @@ from personaprobe.models.packing.prefix_tree import MIN_SHARED_PREFIX
 from personaprobe.models.tokens import Role, Tokens
 from personaprobe.site import Site
 
-NO_END = -1
+NO_END = (-1,)
 LONG = 12
 
 

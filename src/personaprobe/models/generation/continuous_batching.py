@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from personaprobe.compute.out_of_memory import oom_error, warn_fallback
@@ -34,7 +35,7 @@ def generate(
     draws: Sequence[Draw],
     sampling: Sampling,
     edits: Sequence[EditPlan],
-    end_id: int,
+    end_ids: Collection[int],
     progress: Advance = no_advance,
 ) -> list[tuple[int, ...]]:
     """Sample an answer for every draw.
@@ -47,7 +48,7 @@ def generate(
         draws: prompts and sample indices.
         sampling: how tokens are sampled.
         edits: of each draw; they act on prompt and response tokens, by the roles each of them selects.
-        end_id: id of the token that ends an answer.
+        end_ids: ids at each of which an answer ends.
         progress: called with the number of answers that have just ended.
 
     Returns:
@@ -64,7 +65,7 @@ def generate(
         }
         try:
             with network.decoding(edits) as decoder:
-                batcher = ContinuousBatcher(decoder, conversations, sampling, end_id, network.device)
+                batcher = ContinuousBatcher(decoder, conversations, sampling, end_ids, network.device)
                 for ended in batcher.run():
                     answers.update(ended)
                     progress(len(ended))
@@ -94,7 +95,7 @@ class ContinuousBatcher:
         decoder: Decoder,
         conversations: Mapping[int, _Conversation],
         sampling: Sampling,
-        end_id: int,
+        end_ids: Collection[int],
         device: torch.device,
     ) -> None:
         """Queue the conversations; nothing is computed yet.
@@ -103,11 +104,11 @@ class ContinuousBatcher:
             decoder: with no rows yet.
             conversations: by their index.
             sampling: how tokens are sampled.
-            end_id: id of the token that ends an answer.
+            end_ids: ids at each of which an answer ends.
             device: of the decoder.
         """
         self._decoder, self._conversations, self._sampling = decoder, conversations, sampling
-        self._end_id, self._device = end_id, device
+        self._end_ids, self._device = frozenset(end_ids), device
         # longest first, and samples of one prompt next to each other: prompts of like length are padded less, and
         # a shared prompt is read once only for rows that are admitted together
         self._waiting = sorted(conversations, key=lambda i: (-len(conversations[i].prompt), i))
@@ -166,12 +167,13 @@ class ContinuousBatcher:
 
     def _has_ended(self, index: int) -> bool:
         generated = self._generated[index]
-        return generated[-1:] == [self._end_id] or len(generated) == self._sampling.max_new_tokens
+        has_closed = bool(generated) and generated[-1] in self._end_ids
+        return has_closed or len(generated) == self._sampling.max_new_tokens
 
     def _evict(self, rows: Sequence[int]) -> dict[int, tuple[int, ...]]:
         """Remove rows, fill their places with the last rows, and return their answers."""
         answers = {
-            self._active[row]: _before_end(self._end_id, self._generated.pop(self._active[row]))
+            self._active[row]: _before_end(self._end_ids, self._generated.pop(self._active[row]))
             for row in rows
         }
         order = compact_rows(len(self._active), rows)
@@ -204,5 +206,5 @@ def _index_distinct(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
     return first_places, number_of_place
 
 
-def _before_end(end_id: int, ids: list[int]) -> tuple[int, ...]:
-    return tuple(ids[: ids.index(end_id)] if end_id in ids else ids)
+def _before_end(end_ids: Collection[int], ids: list[int]) -> tuple[int, ...]:
+    return tuple(takewhile(lambda token: token not in end_ids, ids))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from personaprobe.effects.judges.agreement import Agreement
 from personaprobe.effects.judges.judge import Case, Judge
-from personaprobe.effects.judges.judgement import Judgement, from_record, to_record, with_prompt_digest
+from personaprobe.effects.judges.judgement import (
+    Judgement,
+    Unscored,
+    from_record,
+    to_record,
+    with_prompt_digest,
+)
 from personaprobe.effects.judges.rates import SCORES, Judged
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric, published_rubrics
 from personaprobe.effects.measures.responses import Response
 from personaprobe.errors import DataError, suggest
+from personaprobe.models.chat_format import without_thought
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.catalog import question_file
 from personaprobe.questions.free import load_questions
@@ -117,11 +125,22 @@ def judge_all(
                 advance(len(batch))
             else:
                 due += batch
-        judgements = judge.judge([case for case, _ in due])
+        judgements = _judge_what_was_said(judge, [case for case, _ in due])
         for (case, spec), judgement in zip(due, judgements, strict=True):
             journal.add(spec, to_record(with_prompt_digest(judgement, case.prompt_digest)))
             advance(1)
     return [from_record(journal[spec]) for spec in specs]
+
+
+def _judge_what_was_said(judge: Judge, cases: Sequence[Case]) -> Iterator[Judgement]:
+    """Judge answers without the thoughts before them; an answer whose thought never ends has no score."""
+    said = [without_thought(case.answer) for case in cases]
+    answered = [
+        replace(case, answer=text) for case, text in zip(cases, said, strict=True) if text is not None
+    ]
+    judgements = iter(judge.judge(answered))
+    for text in said:
+        yield Unscored("unfinished thought") if text is None else next(judgements)
 
 
 def agreement_with_file(judge: Judge, path: Path) -> Agreement:

@@ -165,4 +165,4 @@ def batched_answers(
     """Greedy answers under the edits of each arm, all arms in one batch, ``rows`` answers of each at a time."""
     draws = [(Draw(question), arm) for arm in arms for question in questions]
     sampling = Sampling(max_new_tokens, 0.0, batch_size=rows * len(arms))
-    return generate(model.network, [draw for draw, _ in draws], sampling, [arm for _, arm in draws], end)
+    return generate(model.network, [draw for draw, _ in draws], sampling, [arm for _, arm in draws], [end])
