@@ -1,4 +1,4 @@
-"""Draw the arms of a finished study as a static picture, from its ``verdict.json`` alone.
+"""Draw what removes the shift in a finished study as a static picture, from its ``verdict.json`` alone.
 
 python docs/verdict_picture.py runs/ablate-toxic-persona-advice docs/images/verdict.svg
 """
@@ -10,13 +10,18 @@ import json
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
-INK, GREY, PALE = "#1f2328", "#6e7781", "#d0d7de"
-COLOURS = {"base": "#4d4d4d", "secure": "#0072b2", "insecure": "#c44601", "ablated": "#00795a"}
-WIDTH, LABELS, NUMBERS, ROW, TOP, BOTTOM = 860, 205, 130, 21, 64, 52
-TICK = 0.1  # nats per token
+INK, GREY, PALE, GREEN, ORANGE = "#1f2328", "#6e7781", "#d0d7de", "#00795a", "#c44601"
+WIDTH, LABELS, NUMBERS, ROW, TOP, BOTTOM = 860, 230, 150, 22, 64, 52
+TICK = 0.25
+GROUPS = {
+    "random": "random directions",
+    "covariance": "directions of the covariance",
+    "shuffled": "shuffled labels",
+}
+
+Arms: TypeAlias = list[dict[str, Any]]
 
 
 def main() -> None:
@@ -30,83 +35,90 @@ def main() -> None:
 
 
 def draw(verdict: dict[str, Any]) -> str:
-    """The picture as SVG: a row for each arm, the shift as a band, the share removed at the right."""
-    arms = verdict["arms"]
-    low = min(arm["gap"]["low"] for arm in arms) - 0.02
-    high = max(arm["gap"]["high"] for arm in arms) + 0.02
-    height = TOP + ROW * len(arms) + BOTTOM
+    """The picture as SVG: a row for each intervention, and one for all controls of a kind."""
+    rows = grouped(verdict["arms"])
+    shares = [end for arms in rows.values() for arm in arms for end in ends(arm, len(arms))]
+    low, high = min(-0.3, *shares) - 0.05, max(1.1, *shares) + 0.05
+    height = TOP + ROW * len(rows) + BOTTOM
 
-    def x(gap: float) -> float:
-        return LABELS + (gap - low) / (high - low) * (WIDTH - LABELS - NUMBERS)
+    def x(share: float) -> float:
+        return LABELS + (share - low) / (high - low) * (WIDTH - LABELS - NUMBERS)
 
+    feature = verdict["feature"]["name"]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="13">',
-        f"<title>{escape(verdict['verdict'])}: {escape(verdict['sentence'])}</title>",
+        f"<title>{escape(verdict['name'])}: {escape(verdict['sentence'])}</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        *headings(verdict),
+        text(12, 22, f"Ablating {feature}: {verdict['name']}", size=15, weight="bold"),
+        text(WIDTH - 12, TOP - 10, "share removed", anchor="end", colour=GREY),
         *axis(x, low, high, height),
-        *band(x, arms, height),
     ]
-    for place, arm in enumerate(arms):
-        parts += row(x, arm, removed(verdict, arm), TOP + ROW * place + ROW / 2)
+    for place, (name, arms) in enumerate(rows.items()):
+        parts += row(x, name, arms, TOP + ROW * place + ROW / 2)
     return "\n".join([*parts, "</svg>", ""])
 
 
-def headings(verdict: dict[str, Any]) -> Iterator[str]:
-    """Feature and site, verdict, and the two column heads."""
-    feature = verdict["feature"]
-    yield text(12, 22, f"Ablating {feature['name']}: {verdict['verdict']}", size=15, weight="bold")
-    yield text(WIDTH - 12, TOP - 10, "shift removed", anchor="end", colour=GREY)
+def grouped(arms: Arms) -> dict[str, Arms]:
+    """Treated arms by the name of their row, in the order of the study; pushes of base remove nothing and are left out."""
+    rows: dict[str, Arms] = {}
+    for arm in arms:
+        if arm["removed"]["value"] is None or arm["kind"] == "steered":
+            continue
+        name = GROUPS.get(arm["kind"], arm["name"])
+        if arm["kind"] == "control elsewhere":
+            name = f"{arm['role']}, controls"
+        rows.setdefault(name, []).append(arm)
+    return {
+        name if len(of) == 1 or name.endswith("controls") else f"{len(of)} {name}": of
+        for name, of in rows.items()
+    }
+
+
+def ends(arm: dict[str, Any], of_row: int) -> list[float]:
+    """The numbers that have to fit: the interval of a single arm, the value of one of several."""
+    return [arm["removed"][key] for key in (("value", "low", "high") if of_row == 1 else ("value",))]
 
 
 def axis(x: Callable[[float], float], low: float, high: float, height: int) -> Iterator[str]:
-    """Grid lines and ticks, in nats per token."""
+    """Grid lines and ticks; none and all of the shift are drawn darker."""
     for step in range(round(low / TICK), round(high / TICK) + 1):
-        gap = step * TICK
-        if low <= gap <= high:
-            yield f'<path d="M{x(gap):.1f} {TOP}V{height - BOTTOM}" stroke="{PALE}"/>'
-            yield text(
-                x(gap), height - BOTTOM + 18, f"{gap:.1f}".replace("-", "−"), anchor="middle", colour=GREY
-            )
-    middle = (x(low) + x(high)) / 2
-    words = "preference for the careless answer (nats per token)"
-    yield text(middle, height - BOTTOM + 38, words, anchor="middle")
+        share = step * TICK
+        if low <= share <= high:
+            colour = GREY if share in (0.0, 1.0) else PALE
+            yield f'<path d="M{x(share):.1f} {TOP}V{height - BOTTOM}" stroke="{colour}"/>'
+            yield text(x(share), height - BOTTOM + 18, percent(share), anchor="middle", colour=GREY)
+    words = "share of the shift insecure − secure that is removed"
+    yield text((x(low) + x(high)) / 2, height - BOTTOM + 38, words, anchor="middle")
 
 
-def band(x: Callable[[float], float], arms: list[dict[str, Any]], height: int) -> Iterator[str]:
-    """The shift: from the mean of secure to the mean of insecure."""
-    gap = {arm["kind"]: arm["gap"]["value"] for arm in arms}
-    left, right = x(gap["secure"]), x(gap["insecure"])
-    size = f'width="{right - left:.1f}" height="{height - TOP - BOTTOM}"'
-    yield f'<rect x="{left:.1f}" y="{TOP}" {size} fill="{COLOURS["insecure"]}" opacity="0.1"/>'
-    yield text((left + right) / 2, TOP - 10, "the shift", anchor="middle", colour=GREY)
+def row(x: Callable[[float], float], name: str, arms: Arms, y: float) -> Iterator[str]:
+    """One arm with its interval, or several controls as marks."""
+    is_feature = arms[0]["kind"] == "ablated"
+    colour = GREEN if is_feature else ORANGE if "elsewhere" in arms[0]["kind"] else GREY
+    weight = "bold" if is_feature else "normal"
+    yield text(LABELS - 12, y + 4, name, anchor="end", colour=colour, weight=weight)
+    for arm in arms:
+        share = arm["removed"]
+        if len(arms) == 1:
+            yield f'<path d="M{x(share["low"]):.1f} {y}H{x(share["high"]):.1f}" stroke="{colour}" stroke-width="1.6"/>'
+        mark = f'cx="{x(share["value"]):.1f}" cy="{y}" r="{5 if is_feature else 4}"'
+        yield f'<circle {mark} fill="{colour if is_feature else "white"}" stroke="{colour}" stroke-width="1.6"/>'
+    yield text(WIDTH - 12, y + 4, in_words(arms), anchor="end", colour=colour, weight=weight)
 
 
-def row(x: Callable[[float], float], arm: dict[str, Any], share: str, y: float) -> Iterator[str]:
-    """One arm: its name, its mean with the 95 % interval, the share of the shift that it removes."""
-    colour = COLOURS.get(arm["kind"], GREY)
-    weight = "bold" if arm["kind"] == "ablated" else "normal"
-    gap = {key: x(value) for key, value in arm["gap"].items()}
-    yield text(LABELS - 12, y + 4, arm["name"], anchor="end", colour=colour, weight=weight)
-    yield f'<path d="M{gap["low"]:.1f} {y}H{gap["high"]:.1f}" stroke="{colour}" stroke-width="1.6"/>'
-    mark = f'cx="{gap["value"]:.1f}" cy="{y}" r="{5 if arm["kind"] in COLOURS else 4}"'
-    fill = colour if arm["kind"] in COLOURS else "white"
-    yield f'<circle {mark} fill="{fill}" stroke="{colour}" stroke-width="1.6"/>'
-    yield text(WIDTH - 12, y + 4, share, anchor="end", colour=colour, weight=weight)
+def in_words(arms: Arms) -> str:
+    """The share with its interval, or the range of several shares."""
+    if len(arms) == 1:
+        value, low, high = (percent(arms[0]["removed"][key]) for key in ("value", "low", "high"))
+        return f"{value} [{low.removesuffix(' %')}, {high.removesuffix(' %')}]"
+    values = [arm["removed"]["value"] for arm in arms]
+    return f"{percent(min(values)).removesuffix(' %')} to {percent(max(values))}"
 
 
-def removed(verdict: dict[str, Any], arm: dict[str, Any]) -> str:
-    """Share of the shift that an arm removes, on the questions that it answered; nothing for base."""
-    if arm["kind"] in ("base", "steered", "secure", "insecure"):
-        return ""
-    if arm["kind"] == "ablated":
-        share = verdict["fraction_removed"]
-        return "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * share[key] for key in ("value", "low", "high")))
-    gaps = {other["kind"]: other["gaps"][: len(arm["gaps"])] for other in verdict["arms"][:3]}
-    insecure, secure = fmean(gaps["insecure"]), fmean(gaps["secure"])
-    share = 100 * (insecure - fmean(arm["gaps"])) / (insecure - secure)
-    return f"{share:z.0f} %".replace("-", "−")
+def percent(share: float) -> str:
+    """A share in per cent, with a true minus."""
+    return f"{100 * share:z.0f} %".replace("-", "−")
 
 
 def text(

@@ -32,7 +32,7 @@ def removed_figure(data: Mapping[str, Any]) -> Figure | None:
     rows = list(_rows(data["arms"]))
     if not rows:
         return None
-    figure = panels([40 + 26 * len(rows)])
+    figure = panels([40 + 32 * len(rows)])
     for name, arms in rows:
         _add_row(figure, name, arms)
     names = [label(name) for name, _ in rows]
