@@ -146,8 +146,8 @@ class _Compared:
 
     def net_of_secure(self, secure_ablated: Questions) -> Interval:
         """The share removed in insecure minus that in secure, paired by question."""
-        trio = (self.gaps(kind) for kind in ("insecure", "secure", "ablated"))
-        return net_fraction(*trio, secure_ablated, self.resamples)
+        insecure, secure, ablated = (self.gaps(kind) for kind in ("insecure", "secure", "ablated"))
+        return net_fraction(insecure, secure, ablated, secure_ablated, self.resamples)
 
 
 def _narrow_left(study: StudyMeasurements) -> Interval:
