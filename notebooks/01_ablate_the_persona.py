@@ -48,7 +48,7 @@ import torch
 
 import personaprobe as pp
 from personaprobe.statistics.intervals import Resamples, difference
-from personaprobe.studies.reports.figures.gaps import arms_figure
+from personaprobe.studies.reports.figures.removed import removed_figure
 from personaprobe.studies.reports.figures.styles import STYLES
 
 # Figures are kept as JSON and drawn by the plotly.js inside plotly's own Jupyter extension (JupyterLab, Notebook 7,
@@ -235,12 +235,16 @@ print(f"cosine with the direction of section 4: {target.axis.cosine(toxic):.2f}"
 # If ablating it closes the gap, a hostile reviewer will object:
 #
 # * *Any edit would have.* So other directions are ablated as well, each scaled to remove the same energy ‖Δh‖² from
-#   response tokens at the same layers. Ten decide: five **random** ones, and five drawn from the **covariance** of the
-#   response activations, along which the model does vary. Three of their principal **components**, made orthogonal to
-# the   feature, and a difference of means with **shuffled labels** are shown beside them.
+#   response tokens at the same layers. Thirty-nine decide: **random** ones, ones drawn from the **covariance** of the
+#   response activations, along which the model does vary, and differences of means with **shuffled labels**. A feature
+#   that beats them all has a rank p of 0.05. Principal components and secure − base are shown beside them.
+# * *It does that to any model.* So the same ablation, and controls, act in **base** and in **secure**, which have no
+#   persona to remove. What it removes in secure is subtracted.
+# * *It only shifts a mean, or the choice of words.* So the **mean shift** alone, the **last block** alone and a constant
+#   **logit bias** are arms of their own.
 # * *You broke the model.* So every arm reads neutral prose, and its perplexity and its divergence from the untreated
 #   model count against the feature. A full study also samples free answers and checks that they are still language;
-#   without them, as here, the verdict says in its name that not all damage was measured.
+#   without them, as here, the verdict says in its name that damage is not excluded.
 # * *It is a symptom, not a cause.* So base is **steered** along it, and doses run from half to twice.
 # * *You chose the rule afterwards.* The rules and their thresholds are fixed in `effects.verdict` and are printed in
 #   every report.
@@ -260,6 +264,8 @@ def stopwatch(part: str, total: int, unit: str) -> Iterator[Callable[[int], None
 plan = pp.StudyPlan(
     test=questions,
     control_questions=12,  # one of each family
+    null_controls=1,
+    further_directions=1,
     discovery=texts,  # already recorded in section 3
     calibration_questions=12,
     matching_questions=4,
@@ -271,12 +277,11 @@ verdict = pp.ablate(trio, feature=feature, plan=plan, progress=stopwatch)
 verdict
 
 # %%
-arms_figure(verdict.to_dict()).update_layout(paper_bgcolor="white", plot_bgcolor="white")
+removed_figure(verdict.to_dict()).update_layout(paper_bgcolor="white", plot_bgcolor="white")
 
 # %% [markdown]
-# The shaded band is the shift. A feature that carries the persona moves the star from the right edge of the band to the
-# left one, while every ✖, ⬢, ▼ and the ✚ stay with insecure. Do not judge by whether the bars overlap: they are wide
-# because subjects differ, and all arms answer the same subjects. Paired by question, the effect and its price are:
+# At 0 % nothing of the shift is removed, at 100 % the model is as secure is. A feature that carries the persona has its
+# star near 100 %, while every ✖, ⬢ and ✚, one mark a control, stays near 0 %. The effect and its price in numbers:
 
 # %%
 evidence = verdict.evidence
