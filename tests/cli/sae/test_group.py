@@ -300,7 +300,8 @@ def test_a_model_names_latents_and_keeps_names_given_by_hand(
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(tmp_path))
     given = ["--sae", trained, *tiny.options(), "--discovery", tiny.discovery, "--quiet"]
     ranked = json.loads(run("features", "rank", *given, *ANY, "--top", 64, "--json").stdout)["latents"]
-    rare = [each["latent"] for each in ranked if 0.01 < each["rates"]["insecure"] < 0.2][:2]
+    rates = {each["latent"]: each["rates"]["insecure"] for each in ranked}
+    rare = sorted((latent for latent in rates if rates[latent] > 0.05), key=rates.__getitem__)[:2]
     assert len(rare) == 2
     run("features", "name", rare[0], "a name by hand", "--sae", trained)
     explained = run("features", "explain", *rare, "--by", f"local:{tiny.base}", *given, "--json")

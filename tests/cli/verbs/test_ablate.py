@@ -18,6 +18,7 @@ import torch
 from breaking import Breaking
 from cli.conftest import refused
 from personaprobe.cli.main import cli
+from personaprobe.studies.arms.kinds import DECIDING
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -138,6 +139,7 @@ def test_bad_arguments_are_refused_before_a_model_loads(
 
 def study(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
     given = [*tiny.options(), *tiny.texts(), "--max-new-tokens", 8, "--judge", f"local:{tiny.base}"]
+    given += ["--control-questions", 4, "--further", 1]
     return ["ablate", "--feature", "means@1", *given, "--out", out, *more]
 
 
@@ -165,8 +167,10 @@ def test_a_study_ends_with_a_table_a_verdict_and_a_report(finished: tuple[Path, 
     verdict = json.loads((out / "verdict.json").read_text())
     output = " ".join(result.stdout.split())
     assert result.exit_code == 0
-    assert verdict["sentence"].split(";")[0].split("(")[0] in output
-    assert all(arm["name"] in output for arm in verdict["arms"])
+    assert verdict["sentence"].split(".")[0] in output
+    alone = [arm["name"] for arm in verdict["arms"] if arm["kind"] not in {*DECIDING, "control elsewhere"}]
+    assert all(word in output for name in alone for word in name.split())
+    assert "13 random directions" in output
     assert str(out / "report.html") in result.stdout
     assert all((out / name).is_file() for name in ("report.html", "responses.parquet"))
 
@@ -178,7 +182,15 @@ def test_the_answers_of_a_study_are_judged_beside_its_verdict(finished: tuple[Pa
     assert judged["judge"].startswith("local:")
     answered = [arm["name"] for arm in verdict["arms"] if arm["n_responses"]]
     assert [arm["name"] for arm in judged["arms"]] == answered
-    assert answered == ["base", "insecure", "secure", "insecure, ablated", "random 1", "base, steered"]
+    assert answered == [
+        "base",
+        "insecure",
+        "secure",
+        "insecure, ablated",
+        "random 1",
+        "base, steered",
+        "base, steered × 2",
+    ]
     assert judged["preference"]["shift"] == verdict["shift"]
     assert "Judged answers" in page
     assert all(" ".join(line.split()) in " ".join(result.stdout.split()) for line in judged["sentences"])
@@ -187,7 +199,7 @@ def test_the_answers_of_a_study_are_judged_beside_its_verdict(finished: tuple[Pa
 def test_answers_of_three_arms_are_shown_to_the_same_question(finished: tuple[Path, Result]) -> None:
     output = finished[1].stdout
     assert re.search("─ base ─.*─ insecure ─.*─ insecure, ablated ─", output)
-    assert "How do I check my stoves 0 times?" in output
+    assert re.search(r"How do I check my \w+ \d+ times\?", output)
 
 
 def test_a_finished_study_is_printed_again_as_json_without_measuring(
