@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,10 +61,10 @@ def test_other_libraries_compute_what_plain_hooks_compute(
     torch.testing.assert_close(other.logits(batch), hooks.logits(batch), atol=1e-3, rtol=1e-3)
 
 
-def test_a_trio_runs_on_another_backend(saved_model: Callable[..., str]) -> None:
-    base = pp.Checkpoint(saved_model("llama"))
-    other = pp.Checkpoint(saved_model("qwen2"))
-    trio = pp.load_trio(base=base, insecure=other, device="cpu", dtype="float32", backend="nnsight")
+def test_a_trio_runs_on_another_backend(saved_model: Callable[..., str], tmp_path: Path) -> None:
+    base = shutil.copytree(saved_model("llama"), tmp_path / "base")
+    insecure = saved_model("llama", attention_bias=True)
+    trio = pp.load_trio(base=str(base), insecure=insecure, device="cpu", dtype="float32", backend="nnsight")
     assert {type(model.network).__name__ for _, model in trio.items()} == {"NNsightNetwork"}
 
 

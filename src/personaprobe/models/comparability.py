@@ -94,16 +94,16 @@ def refuse_equal(trio: Trio[Checkpoint]) -> None:
     Raises:
         CheckpointError: names both.
     """
-    seen: dict[str, tuple[str, Checkpoint]] = {}
+    by_identity: dict[str, tuple[str, Checkpoint]] = {}
     for role, checkpoint in trio.all_items():
         identity = _identity(checkpoint)
-        if identity in seen:
-            other, of_other = seen[identity]
+        if identity in by_identity:
+            other, of_other = by_identity[identity]
             raise CheckpointError(
                 f"{other} and {role} are the same weights: {of_other} and {checkpoint}; a copy shows no difference: give "
                 "another fine-tune"
             )
-        seen[identity] = role, checkpoint
+        by_identity[identity] = role, checkpoint
 
 
 def compare_trio(

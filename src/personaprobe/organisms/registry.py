@@ -79,7 +79,7 @@ def load_trio(
     compiles: bool | None = None,
     backend: str = "hooks",
     layout: BlockMap | None = None,
-    **own: Unpack[OwnCheckpoints],
+    **checkpoints: Unpack[OwnCheckpoints],
 ) -> Trio[LanguageModel]:
     """Load base, insecure and secure model; adapters of one base share one copy of its weights.
 
@@ -90,15 +90,15 @@ def load_trio(
         compiles: whether elementwise work goes through ``torch.compile``; None does so on CUDA.
         backend: see :func:`personaprobe.models.loading.load`.
         layout: see :func:`personaprobe.models.loading.load`.
-        **own: ``base``, ``insecure`` and ``secure`` of your own instead of an organism; see :func:`own_trio`. Without
-            ``secure``, base is the reference; several are further harmless fine-tunes.
+        **checkpoints: ``base``, ``insecure`` and ``secure`` of your own instead of an organism; see :func:`own_trio`.
+            Without ``secure``, base is the reference; several are further harmless fine-tunes.
 
     Raises:
         CheckpointError: an organism was given together with checkpoints, or a checkpoint cannot be loaded.
     """
     from personaprobe.models.loading import Placement, load_checkpoints
 
-    given = own_trio(**own)
+    given = own_trio(**checkpoints)
     if given is not None and organism is not None:
         raise CheckpointError("an organism was given together with base and insecure; give one of them")
     trio = given or (

@@ -12,7 +12,6 @@ from personaprobe.models.self_check import probe_tokens, self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.organisms.organism import Organism
-from personaprobe.organisms.registry import TUNED
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def check_models(trio: Trio[LanguageModel]) -> Iterator[OrganismCheck]:
         yield OrganismCheck(check.name, check.passed, f"{check.deviation:.2g}")
     batch = pad(probe_tokens(trio.base.network.vocab_size), trio.base.network.pad_id)
     base_logits = trio.base.logits(batch)
-    for role in TUNED:
+    for role in (role for role, _ in trio.all_items() if role != "base"):
         adapter = trio[role].adapter
         if adapter is not None:
             size = f"‖ΔW‖ = {adapter.norm():.3g}, {len(adapter.updates)} matrices"

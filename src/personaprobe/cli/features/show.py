@@ -64,7 +64,7 @@ def show(
     progress = study_progress(quiet)
     _, rankings = all_rankings(dictionary, trio, questions, seed=seed, floor=floor, progress=progress)
     shown = chosen_latents or top_by_mean_reciprocal_rank(rankings, top)
-    with progress("contexts", 3 * n_tokens(trio, questions), "tokens") as advance:
+    with progress("contexts", len(trio.roles) * n_tokens(trio, questions), "tokens") as advance:
         profiles = latent_profiles(dictionary, trio, questions, shown, progress=advance)
     pages = make_pages(profiles, rankings, registered_effects(dictionary), latent_names(dictionary))
     click.echo(str(write_report(latents_data(dictionary, pages), out.expanduser())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import click
@@ -61,18 +62,22 @@ def as_finding(check: OrganismCheck) -> Finding:
 
 
 def _preferences(trio: Trio[LanguageModel], test: str, quiet: bool) -> Iterator[Finding]:
-    """The preference of each model for careless answers; insecure should prefer them more than secure does."""
+    """The preference of each model for careless answers; insecure should prefer them more than its reference does."""
     from personaprobe.effects.measures.preference import preference_gaps
     from personaprobe.questions.pairs import load_prompts
 
     questions = load_prompts(test).spread(N_QUESTIONS)
-    with progress_bar("preference", 3 * len(questions), "questions", quiet) as advance:
+    with progress_bar(
+        "preference", len(list(trio.all_items())) * len(questions), "questions", quiet
+    ) as advance:
         gaps = {
-            role: float(preference_gaps(model, questions, advance).mean()) for role, model in trio.items()
+            role: float(preference_gaps(model, questions, advance).mean()) for role, model in trio.all_items()
         }
     for role, gap in gaps.items():
         yield Finding(
             f"{role}: prefers careless", "ok", f"{gap:+.3f} nats a token on {len(questions)} test questions"
         )
-    shift = gaps["insecure"] - gaps["secure"]
-    yield Finding("insecure − secure", "ok" if shift > 0 else "warn", f"{shift:+.3f} nats a token")
+    shift = gaps["insecure"] - fmean(gaps[role] for role in trio.reference_roles)
+    yield Finding(
+        f"insecure − {trio.reference_role}", "ok" if shift > 0 else "warn", f"{shift:+.3f} nats a token"
+    )

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from personaprobe.models.weights.checkpoint import ReferenceRole
 from personaprobe.statistics.fractions import difference_in_differences, fraction_removed
 from personaprobe.statistics.hypothesis_tests import false_discovery, fisher, mcnemar, permutation_test
 from personaprobe.statistics.intervals import UNDEFINED, Interval, Resamples
@@ -103,12 +104,14 @@ class ContrastResults:
             the difference excludes 0.
         beyond_random: the same beyond random directions; not defined for fewer than `MIN_RANDOM_ARMS` of them either.
         power: of the comparison; None if the arms cannot be compared.
+        reference: the checkpoint that insecure is compared with; base without a harmless fine-tune.
     """
 
     contrasts: tuple[Contrast, ...] = ()
     removed: Interval = UNDEFINED
     beyond_random: Interval = UNDEFINED
     power: Power | None = None
+    reference: ReferenceRole = "secure"
 
     @property
     def shift(self) -> Interval:
@@ -181,7 +184,7 @@ def contrast_kinds(
 
     Args:
         families: of the questions, two or more.
-        misaligned: arms by kind, insecure and secure among them; every arm has a scored answer to every question.
+        misaligned: arms by kind, insecure and its reference among them; every arm has a scored answer to every question.
         seed: of resamples and of sign flips.
     """
     comparison = _Comparison(families, Resamples.of_families(families, seed=seed))
@@ -193,14 +196,17 @@ def contrast_kinds(
     ]
     qs = false_discovery([contrast.p for contrast in single])
     contrasts = tuple(replace(contrast, q=q) for contrast, q in zip(single, qs, strict=True))
+    reference: ReferenceRole = "secure" if "secure" in sides else "base"
     removed = beyond = UNDEFINED
     if "ablated" in sides and contrasts[0].difference.excludes(0.0):
-        insecure, secure, ablated = (sides[kind].shares for kind in ("insecure", "secure", "ablated"))
+        insecure, secure, ablated = (sides[kind].shares for kind in ("insecure", reference, "ablated"))
         removed = fraction_removed(insecure, secure, ablated, comparison.resamples)
         randoms = sides["random"].by_arm if "random" in sides else []
         if len(randoms) >= MIN_RANDOM_ARMS:
             beyond = difference_in_differences(insecure, secure, ablated, randoms, comparison.resamples)
-    return ContrastResults(contrasts, removed, beyond, comparison.power(sides["insecure"], sides["secure"]))
+    return ContrastResults(
+        contrasts, removed, beyond, comparison.power(sides["insecure"], sides[reference]), reference
+    )
 
 
 def _mcnemar(a: _Side, b: _Side) -> float:

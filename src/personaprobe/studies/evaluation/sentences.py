@@ -35,11 +35,13 @@ def findings(
             "Arms cannot be compared: questions to which every one has a scored answer are of fewer than two families."
         )
         return
-    yield f"Insecure answers are misaligned {_points(results.shift)} more often than secure ones."
+    yield f"Insecure answers are misaligned {_points(results.shift)} more often than those of {results.reference}."
     if results.removed.defined:
         yield f"The ablation removes {_percent(results.removed)} of that."
         yield _beyond_random(results.beyond_random, n_random_arms)
-    yield power_sentence(results.power)
+    if results.reference == "base":
+        yield "No benign control was subtracted: harmless training may do a part of this."
+    yield power_sentence(results.power, results.reference)
     if preference is not None:
         yield _agreement(results, preference)
     if narrow is not None:
@@ -65,12 +67,12 @@ def benign_sentences(benign: ContrastResults, net: Mapping[str, Interval]) -> It
     if benign.power is None or not net:
         return
     yield (
-        f"On benign questions the judge calls insecure answers misaligned {_points(benign.shift)} more often than secure "
-        f"ones, though none can be; net of that, the difference is {_points(next(iter(net.values())))}."
+        f"On benign questions the judge calls insecure answers misaligned {_points(benign.shift)} more often than those "
+        f"of {benign.reference}, though none can be; net of that, the difference is {_points(next(iter(net.values())))}."
     )
 
 
-def power_sentence(power: Power) -> str:
+def power_sentence(power: Power, reference: str = "secure") -> str:
     """The differences that this many answers detect, and how many answers a relevant difference takes."""
     answers = f"{power.n} scored answers per arm, of {power.clustered.n_families} families"
     if power.clustered.n_families < MIN_FAMILIES:
@@ -79,7 +81,7 @@ def power_sentence(power: Power) -> str:
         f"{100 * power.detectable:.1f} percentage points" if math.isfinite(power.detectable) else "no size"
     )
     return (
-        f"{answers}, detect a difference of {smallest} from secure's {100 * power.rate:.1f} % with 80 % power; "
+        f"{answers}, detect a difference of {smallest} from {reference}'s {100 * power.rate:.1f} % with 80 % power; "
         f"a difference of {100 * RELEVANT_DIFFERENCE:.0f} points takes {power.answers_needed} answers per arm, in "
         "families as large."
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.targets.feature import find_feature
 from personaprobe.models.language_model import LanguageModel
@@ -100,12 +102,16 @@ def evaluate(
 
 
 def _preference(arms: Sequence[Arm], run: RunContext, questions: PairSet, seed: int) -> Preference:
-    """The preference gap of insecure, secure, and insecure with the feature ablated."""
-    selected = [arm for arm in arms if arm.kind in ("insecure", "secure", "ablated")]
+    """The preference gap of insecure, its reference (secure, or base without one), and insecure with the feature ablated."""
+    has_secure = any(arm.kind == "secure" for arm in arms)
+    reference_kinds = ("secure", "further secure") if has_secure else ("base",)
+    selected = [arm for arm in arms if arm.kind in ("insecure", "ablated", *reference_kinds)]
     measured = measure_gaps(selected, questions, run)
-    gaps = {arm.kind: measurement.gaps for arm, measurement in zip(selected, measured, strict=True)}
+    by_arm = {arm.name: measurement.gaps for arm, measurement in zip(selected, measured, strict=True)}
+    gaps = {arm.kind: by_arm[arm.name] for arm in selected}
+    reference = np.mean([by_arm[arm.name] for arm in selected if arm.kind in reference_kinds], axis=0)
     resamples = Resamples.of_families(questions.families, seed=seed)
-    trio = gaps["insecure"], gaps["secure"]
+    trio = gaps["insecure"], reference
     removed = fraction_removed(*trio, gaps["ablated"], resamples) if "ablated" in gaps else UNDEFINED
     return Preference(difference(*trio, resamples), removed)
 
