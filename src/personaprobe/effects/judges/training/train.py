@@ -1,4 +1,4 @@
-"""Train the embedded judge: pairs of answers that differ in substance and not in style, and an axis that separates them.
+"""Train the embedded judge: pairs of a careful and a careless answer to one question, and an axis that separates them.
 
 The loss compares careless answers with careful ones, to the same question and to any question of the batch
 (Bradley–Terry), and each answer with the decision boundary (cross-entropy). Some families of questions are held out, so
