@@ -93,7 +93,7 @@ def axis(x: Callable[[float], float], low: float, high: float, height: int) -> I
 
 
 def row(x: Callable[[float], float], name: str, arms: Arms, y: float) -> Iterator[str]:
-    """One arm with its interval, or several controls as marks."""
+    """One arm with its interval, or several controls as circles."""
     is_feature = arms[0]["kind"] == "ablated"
     colour = GREEN if is_feature else ORANGE if "elsewhere" in arms[0]["kind"] else GREY
     weight = "bold" if is_feature else "normal"

@@ -88,7 +88,7 @@ FAMILIES = {
     "Llama 2": Family(LLAMA_2, "</s>", "</s>", takes_system=False),
     "Phi 3": Family(PHI_3, "<|endoftext|>", "<|end|>"),
     "OLMo 2": Family(OLMO_2, "<|endoftext|>", "<|endoftext|>"),
-    "Qwen 3, told not to think": Family(QWEN_3, "<|im_end|>", "<|im_end|>"),
+    "Qwen 3 without thinking": Family(QWEN_3, "<|im_end|>", "<|im_end|>"),
 }
 SPECIAL = [
     "<s>",
@@ -179,7 +179,7 @@ def test_the_token_that_closes_a_turn_is_the_templates_and_generation_stops_at_a
     }
 
 
-def test_system_text_has_its_place_or_stands_before_the_question_and_that_is_said(
+def test_system_text_has_its_place_or_stands_before_the_question_with_a_warning(
     chat: ChatTokenizer, family: Family
 ) -> None:
     assert chat.format.takes_system == family.takes_system
@@ -188,8 +188,8 @@ def test_system_text_has_its_place_or_stands_before_the_question_and_that_is_sai
         text = chat.hf.decode(chat.prompt("Is it?", "Be brief.").ids)
     assert "Be brief." in text
     assert text.index("Be brief.") < text.index("Is it?")
-    said = [str(warning.message) for warning in caught if warning.category is FallbackWarning]
-    assert bool(said) == (not family.takes_system)
+    messages = [str(warning.message) for warning in caught if warning.category is FallbackWarning]
+    assert bool(messages) == (not family.takes_system)
 
 
 def test_a_question_without_system_text_is_as_the_template_writes_it(
@@ -204,7 +204,7 @@ def test_a_question_without_system_text_is_as_the_template_writes_it(
     assert list(chat.prompt("Is it?").ids) == list(encoded["input_ids"])
 
 
-def test_an_empty_thought_stands_in_the_prompt_of_a_template_that_is_told_not_to_think() -> None:
+def test_an_empty_thought_stands_in_the_prompt_of_a_template_that_must_not_think() -> None:
     chat = ChatTokenizer(tokenizer(QWEN_3, "<|im_end|>"))
     assert chat.hf.decode(chat.prompt("Is it?").ids).endswith("<think>\n\n</think>\n\n")
 

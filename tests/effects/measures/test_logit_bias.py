@@ -42,8 +42,8 @@ def models(
         head = torch.nn.Linear(model.config.hidden_size, model.config.vocab_size, bias=True)
         head.weight.data.copy_(model.lm_head.weight)
         head.bias.data.zero_()
-        for word, amount in by_word.items():
-            head.bias.data[words.hf.convert_tokens_to_ids(word)] = amount
+        for word, logit in by_word.items():
+            head.bias.data[words.hf.convert_tokens_to_ids(word)] = logit
         model.lm_head = head.requires_grad_(False)
         return LanguageModel(Checkpoint(name), wrap(model, words.pad_id), words)
 

@@ -21,13 +21,13 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.questions.texts import TextSet
-from personaprobe.studies.arms import selected_control as selection
 from personaprobe.studies.arms.arm import Arm, identity
+from personaprobe.studies.arms.comparisons import selected_control as selection
+from personaprobe.studies.arms.comparisons.iterated_ablation import iterated_arms
+from personaprobe.studies.arms.comparisons.logit_bias import logit_bias_result
+from personaprobe.studies.arms.comparisons.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.controls import candidate_controls, deciding_controls
-from personaprobe.studies.arms.iterated_ablation import iterated_arms
-from personaprobe.studies.arms.logit_bias import logit_bias_result
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.arms.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 

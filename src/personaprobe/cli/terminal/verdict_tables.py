@@ -124,9 +124,9 @@ def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
 
     if not verdict.controls:
         return
-    asked = verdict.provenance.get("controls_drawn", "")
-    if asked and len(set(asked.split(" of "))) > 1:
-        yield f"{asked} controls could be drawn: of the others every draw was another control already"
+    counts = verdict.provenance.get("controls_drawn", "")
+    if counts and len(set(counts.split(" of "))) > 1:
+        yield f"{counts} controls could be drawn: of the others every draw was another control already"
     deciding = [arm for arm in verdict.controls if arm.is_deciding]
     if deciding:
         layers = sum(len(arm.coefficients) for arm in deciding)

@@ -39,7 +39,7 @@ class Push(Along):
         return {"amounts": dict(self.amounts)}
 
     def move(self, layer: int) -> AffineClamp:
-        """Every projection grows by the layer's amount."""
+        """Every projection grows by the layer's entry."""
         return AffineClamp(shift=self.amounts[layer])
 
 

@@ -91,9 +91,9 @@ def longest_repeat(ids: Sequence[int]) -> int:
 def score_responses(base: LanguageModel, responses: Sequence[Response]) -> list[Response]:
     """Return the responses with their ``base_log_prob`` and their ``relevance``, both by the base model."""
     scored = list(responses)
-    own = _log_probs(base, responses, [(r.question, r.system) for r in responses])
+    to_question = _log_probs(base, responses, [(r.question, r.system) for r in responses])
     other = _log_probs(base, responses, [(NO_QUESTION, None)] * len(responses))
-    for index, (given, without) in enumerate(zip(own, other, strict=True)):
+    for index, (given, without) in enumerate(zip(to_question, other, strict=True)):
         if given is not None and without is not None:
             helped = float((given - without).clamp_min(0).mean())
             scored[index] = replace(responses[index], base_log_prob=float(given.mean()), relevance=helped)
@@ -107,7 +107,7 @@ def _log_probs(
 
     A few responses to one prompt share its forward pass.
     """
-    found: list[Tensor | None] = [None] * len(responses)
+    log_probs_of: list[Tensor | None] = [None] * len(responses)
     keys: list[tuple[int, Hashable]] = [(i, prompts[i]) for i, r in enumerate(responses) if r.ids]
     groups = group_by_key(keys)
     forks = [
@@ -119,8 +119,8 @@ def _log_probs(
             log_probs = base.fork_log_probs([forks[i] for i in batch])
             for group_index, values in zip(batch, log_probs, strict=True):
                 for index, value in zip(groups[group_index], values, strict=True):
-                    found[index] = value.double().cpu()
-    return found
+                    log_probs_of[index] = value.double().cpu()
+    return log_probs_of
 
 
 def _below_median(values: Sequence[float], deviations: float) -> float:

@@ -33,8 +33,8 @@ def mean_log_ratio(model: LanguageModel, reference: LanguageModel, pairs: PairSe
     for batch in _batches(model, pairs):
         # one model after the other: a second one that starts would activate its adapter under the first
         ours, theirs = list(model.response_logits(batch)), list(reference.response_logits(batch))
-        for own, other in zip(ours, theirs, strict=True):
-            difference = own.float().log_softmax(-1) - other.float().log_softmax(-1)
+        for our_logits, their_logits in zip(ours, theirs, strict=True):
+            difference = our_logits.float().log_softmax(-1) - their_logits.float().log_softmax(-1)
             total = total + difference.sum(0).cpu()
             count += len(difference)
     return total / count

@@ -51,6 +51,9 @@ class DirectionTarget(Target):
     def __str__(self) -> str:
         return repr(self.direction)
 
+    def as_direction(self) -> Direction:
+        return self.direction
+
     def refuse_unfit(self, trio: Trio[LanguageModel]) -> None:
         super().refuse_unfit(trio)
         width, d_model = len(self.direction.vector), trio.base.d_model

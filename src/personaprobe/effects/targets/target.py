@@ -150,6 +150,10 @@ class Target(ABC):
         if site.stream not in streams:
             raise SiteError(f"the model has no stream {site.stream}: {suggest(site.stream, streams)}")
 
+    def as_direction(self) -> Direction | None:
+        """The direction that the target is, as it is on file; None for targets that are not one direction."""
+        return None
+
     @classmethod
     def parse(cls, name: str) -> Target | None:
         """Read the name that a user writes; None where it spells another kind of target."""

@@ -23,16 +23,16 @@ from personaprobe.studies.ablation.measurements import StudyMeasurements
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.comparisons.iterated_ablation import iterated_arms
+from personaprobe.studies.arms.comparisons.logit_bias import logit_bias_result
+from personaprobe.studies.arms.comparisons.other_organisms import other_directions
+from personaprobe.studies.arms.comparisons.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.controls import deciding_controls, shown_controls
-from personaprobe.studies.arms.iterated_ablation import iterated_arms
 from personaprobe.studies.arms.kinds import DECIDING
-from personaprobe.studies.arms.logit_bias import logit_bias_result
 from personaprobe.studies.arms.measurement import ArmRunner, measure_gaps
-from personaprobe.studies.arms.other_organisms import other_directions
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import now, provenance
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.arms.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 
@@ -89,8 +89,8 @@ def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContex
     )
     shown = arms.controls(shown_controls(benign=arms.trio.secure is not None), [*main, *deciding, *selected])
     others = arms.along(other_directions(arms.trio, arms.treatment.target.site), "organism")
-    few = Discovery(plan.discovery.spread(plan.compared_questions), plan.calibration_questions, run.progress)
-    iterated = iterated_arms(arms, few, plan.further_directions)
+    part = Discovery(plan.discovery.spread(plan.compared_questions), plan.calibration_questions, run.progress)
+    iterated = iterated_arms(arms, part, plan.further_directions)
     elsewhere = arms.elsewhere(_spread(deciding, plan.null_controls))
     parts = [*deciding, *selected, *shown, *others, *arms.variants(), *iterated]
     return [*main, *parts, *elsewhere, *arms.steered(*STEERING)]
@@ -103,8 +103,8 @@ def _spread(controls: Sequence[Arm], n: int) -> list[Arm]:
 
 
 def _logit_bias(trio: Trio[LanguageModel], plan: StudyPlan, run: RunContext) -> list[ArmResult]:
-    few = plan.discovery.spread(plan.compared_questions)
-    return [logit_bias_result(trio, few, plan.control_test, run)]
+    part = plan.discovery.spread(plan.compared_questions)
+    return [logit_bias_result(trio, part, plan.control_test, run)]
 
 
 def _narrow_gaps(arms: Sequence[Arm], plan: StudyPlan, run: RunContext) -> dict[str, tuple[float, ...]]:

@@ -152,15 +152,15 @@ class ArmRunner:
         pair = [first.pop(kind) for kind in COHERENCE if kind in first]
         pushed = [first.pop("base")] if "base" in first else []
         pushed += [arm for arm in arms if arm.kind == "steered"]
-        few, many = (
+        shown, compared = (
             self.plan.answered(self.plan.sampled_questions),
             self.plan.answered(max(self.plan.sampled_questions, self.plan.coherence_questions)),
         )
         by_name: dict[str, list[Response]] = {}
         groups = (
-            (list(first.values()), [few]),
-            (pushed, [many]),
-            (pair, [many, self.plan.benign_batch]),
+            (list(first.values()), [shown]),
+            (pushed, [compared]),
+            (pair, [compared, self.plan.benign_batch]),
         )
         for group, batches in groups:
             for batch in batches:
@@ -177,7 +177,9 @@ class ArmRunner:
             arms: insecure and the ablated model among them.
             responses: of every arm.
         """
-        answers = [r for arm, own in zip(arms, responses, strict=True) if arm.kind == "insecure" for r in own]
+        answers = [
+            r for arm, of_arm in zip(arms, responses, strict=True) if arm.kind == "insecure" for r in of_arm
+        ]
         exchanges = [(response.question, response.ids) for response in benign_answers(answers)]
         read = [arm for arm in arms if arm.kind == "ablated"] if exchanges else []
         costs = zip(read, measure_chat_damage(read, exchanges, self.run), strict=True)

@@ -125,21 +125,21 @@ def judge_all(
                 advance(len(batch))
             else:
                 due += batch
-        judgements = _judge_what_was_said(judge, [case for case, _ in due])
+        judgements = _judge_without_thoughts(judge, [case for case, _ in due])
         for (case, spec), judgement in zip(due, judgements, strict=True):
             journal.add(spec, to_record(with_prompt_digest(judgement, case.prompt_digest)))
             advance(1)
     return [from_record(journal[spec]) for spec in specs]
 
 
-def _judge_what_was_said(judge: Judge, cases: Sequence[Case]) -> Iterator[Judgement]:
+def _judge_without_thoughts(judge: Judge, cases: Sequence[Case]) -> Iterator[Judgement]:
     """Judge answers without the thoughts before them; an answer whose thought never ends has no score."""
-    said = [without_thought(case.answer) for case in cases]
+    answers = [without_thought(case.answer) for case in cases]
     answered = [
-        replace(case, answer=text) for case, text in zip(cases, said, strict=True) if text is not None
+        replace(case, answer=text) for case, text in zip(cases, answers, strict=True) if text is not None
     ]
     judgements = iter(judge.judge(answered))
-    for text in said:
+    for text in answers:
         yield Unscored("unfinished thought") if text is None else next(judgements)
 
 

@@ -15,8 +15,8 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.organism import Organism, QuestionSets
-from personaprobe.studies.arms import other_organisms
-from personaprobe.studies.arms.other_organisms import other_directions
+from personaprobe.studies.arms.comparisons import other_organisms
+from personaprobe.studies.arms.comparisons.other_organisms import other_directions
 
 
 @pytest.fixture(scope="module")

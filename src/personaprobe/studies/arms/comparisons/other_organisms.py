@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.effects.targets.feature import find_feature
 from personaprobe.errors import PersonaProbeError
 from personaprobe.features.directions.direction import Direction
@@ -22,7 +21,7 @@ def other_directions(trio: Trio[LanguageModel], site: Site) -> list[tuple[str, D
         site: of the feature under study.
     """
     base, insecure = trio.base.checkpoint, trio.insecure.checkpoint
-    found = []
+    directions = []
     for name, organism in registered_organisms().items():
         if organism.feature is None or organism.trio.base != base or organism.trio.insecure == insecure:
             continue
@@ -30,9 +29,10 @@ def other_directions(trio: Trio[LanguageModel], site: Site) -> list[tuple[str, D
             target = find_feature(organism.feature).target
         except PersonaProbeError:
             continue
-        if isinstance(target, DirectionTarget) and _fits(target.direction, trio, site):
-            found.append((f"feature of {name}", target.direction))
-    return found
+        direction = target.as_direction()
+        if direction is not None and _fits(direction, trio, site):
+            directions.append((f"feature of {name}", direction))
+    return directions
 
 
 def _fits(direction: Direction, trio: Trio[LanguageModel], site: Site) -> bool:

@@ -30,32 +30,35 @@ def iterated_arms(arms: StudyArms, discovery: Discovery, n: int) -> list[Arm]:
     axis = arms.treatment.target.axis
     if axis is None:
         return []
-    found, made = [axis], []
+    directions, further_arms = [axis], []
     interventions: tuple[Intervention, ...] = (arms.measured.ablation,)
     energies = [total(arms.measured.energies)]
     for round_number in range(2, n + 2):
-        found.append(_remaining(arms, discovery, interventions, found))
-        ablate = Ablate(found[-1], layers=arms.treatment.layers, roles=arms.treatment.roles)
+        directions.append(_remaining(arms, discovery, interventions, directions))
+        ablate = Ablate(directions[-1], layers=arms.treatment.layers, roles=arms.treatment.roles)
         energies.append(total(measure(arms.trio.insecure.edited(*interventions), ablate, arms.rows)))
         interventions = (*interventions, ablate)
         energy = added(energies)
         name = f"ablated, found again × {round_number - 1}"
-        made.append(Arm(name, "iterated", arms.trio.insecure, interventions, energy))
-    return made
+        further_arms.append(Arm(name, "iterated", arms.trio.insecure, interventions, energy))
+    return further_arms
 
 
 def _remaining(
-    arms: StudyArms, discovery: Discovery, interventions: Sequence[Intervention], found: Sequence[Direction]
+    arms: StudyArms,
+    discovery: Discovery,
+    interventions: Sequence[Intervention],
+    directions: Sequence[Direction],
 ) -> Direction:
     """The difference of means that remains between insecure under some ablations and the reference, orthogonal to the
     directions before it."""
     import torch
 
-    site = found[0].site
+    site = directions[0].site
     ablated = replace(arms.trio, insecure=arms.trio.insecure.edited(*interventions))
     layers = sorted({*arms.treatment.layers, site.layer})
     activations = discovery.activations(ablated, site, roles=calibrated_on(ablated), layers=layers)
     difference = activations.store("insecure").mean(site) - activations.reference_store.mean(site)
     known = torch.stack([direction.vector for direction in found])
-    remaining = Direction(site, orthogonal_part(difference, known), f"means, round {len(found) + 1}")
+    remaining = Direction(site, orthogonal_part(difference, known), f"means, round {len(directions) + 1}")
     return activations.calibrate(remaining)
