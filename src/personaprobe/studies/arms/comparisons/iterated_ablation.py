@@ -59,6 +59,6 @@ def _remaining(
     layers = sorted({*arms.treatment.layers, site.layer})
     activations = discovery.activations(ablated, site, roles=calibrated_on(ablated), layers=layers)
     difference = activations.store("insecure").mean(site) - activations.reference_store.mean(site)
-    known = torch.stack([direction.vector for direction in found])
+    known = torch.stack([direction.vector for direction in directions])
     remaining = Direction(site, orthogonal_part(difference, known), f"means, round {len(directions) + 1}")
     return activations.calibrate(remaining)
