@@ -277,7 +277,7 @@ def test_a_device_that_vanishes_midway_costs_only_the_part_in_flight(
 
     with monkeypatch.context() as patch:
         patch.setattr(measurement, "_gaps", Breaking(measurement._gaps, 4, error))
-        error = refused(run(*study(tiny, tmp_path / "out")))
+        error = refused(run(*study(tiny, tmp_path / "out", "--quiet")))
     assert "the device stopped working (CUDA error: " in error
     assert "finished parts are kept" in error
     assert "--device cpu" in error
@@ -314,7 +314,7 @@ def test_a_disk_that_fills_up_midway_leaves_no_half_written_part(
         return original(path, text, **kind)
 
     monkeypatch.setattr(Path, "write_text", filling)
-    assert "No space left on device" in refused(run(*study(tiny, tmp_path / "out")))
+    assert "No space left on device" in refused(run(*study(tiny, tmp_path / "out", "--quiet")))
     parts = list((tmp_path / "out" / "parts").iterdir())
     assert len(parts) == 3
     assert all("value" in json.loads(part.read_text()) for part in parts)

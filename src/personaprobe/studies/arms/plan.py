@@ -20,12 +20,6 @@ MIN_CONTROLS = 39
 """Controls that decide: a feature that beats all of them has a two-sided rank p of 2/40."""
 
 
-def narrow_questions() -> PairSet | None:
-    """The narrow task of the default organism; None where it names none."""
-    name = default_question_sets().narrow
-    return None if name is None else load_prompts(name)
-
-
 @dataclass(frozen=True)
 class StudyPlan:
     """The questions, texts, controls and draws of a study.
@@ -68,7 +62,7 @@ class StudyPlan:
     control_questions: int = 12
     null_controls: int = 3
     further_directions: int = 2
-    narrow: PairSet | None = field(default_factory=narrow_questions)
+    narrow: PairSet | None = None
     control_texts: int = 6
     samples: int = 2
     sampled_questions: int = 12
