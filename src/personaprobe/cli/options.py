@@ -184,6 +184,12 @@ questions_option = organism_option(
     of=lambda organism: organism.question_sets.test,
     help="Test questions: a name that `questions list` shows, or a .jsonl file of id, family, question, careful, careless.",
 )
+narrow_option = organism_option(
+    "--narrow",
+    of=lambda organism: organism.question_sets.narrow,
+    or_none=True,
+    help=f"Pairs of the narrow task, on which the ablation should change little; {NONE} leaves them out.",
+)
 floor_option = click.option(
     "--floor",
     default=0.5,

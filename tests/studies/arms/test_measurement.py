@@ -9,14 +9,13 @@ import pytest
 import torch
 
 import personaprobe as pp
-from personaprobe.effects.measures.damage import TextCost
-from personaprobe.effects.measures.responses import Response
+from personaprobe.effects.measures.damage import Exchange, TextCost
+from personaprobe.effects.measures.responses import Response, benign_answers
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions.texts import TextSet
 from personaprobe.studies.arms import measurement
 from personaprobe.studies.arms.answers import QuestionBatch
 from personaprobe.studies.arms.arm import Arm
-from personaprobe.studies.arms.chat_damage import Exchange, benign_answers
 from personaprobe.studies.arms.measurement import ArmRunner
 from personaprobe.studies.arms.run_context import RunContext
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
 from personaprobe.effects.verdict.inference_limits import cannot_conclude
-from personaprobe.studies.arms.kinds import DECIDING, ArmKind
+from personaprobe.studies.arms.kinds import DECIDING, GROUPED, ArmKind
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,8 +72,7 @@ def _grouped(arms: Sequence[ArmResult]) -> list[list[ArmResult]]:
     """The arms in their order; controls that differ in their draw alone stand together."""
     groups: dict[object, list[ArmResult]] = {}
     for arm in arms:
-        is_drawn = arm.kind in DECIDING or arm.kind == "control elsewhere"
-        groups.setdefault((arm.kind, arm.role) if is_drawn else arm.name, []).append(arm)
+        groups.setdefault((arm.kind, arm.role) if arm.kind in GROUPED else arm.name, []).append(arm)
     return list(groups.values())
 
 
@@ -124,9 +123,9 @@ def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
 
     if not verdict.controls:
         return
-    counts = verdict.provenance.get("controls_drawn", "")
-    if counts and len(set(counts.split(" of "))) > 1:
-        yield f"{counts} controls could be drawn: of the others every draw was another control already"
+    n_drawn, n_asked = _drawn_and_asked(verdict)
+    if n_drawn < n_asked:
+        yield f"{n_drawn} of {n_asked} controls could be drawn: of the others every draw was another control already"
     deciding = [arm for arm in verdict.controls if arm.is_deciding]
     if deciding:
         layers = sum(len(arm.coefficients) for arm in deciding)
@@ -136,6 +135,12 @@ def _control_notes(verdict: CausalVerdict) -> Iterator[str]:
         yield f"drawn again: {', '.join(redrawn)}"
     if unfair := [arm.name for arm in verdict.controls if not is_fair(arm.coefficients)]:
         yield f"not about as strong as the feature after every draw: {', '.join(unfair)}"
+
+
+def _drawn_and_asked(verdict: CausalVerdict) -> tuple[int, int]:
+    """How many controls that decide there are, and how many the plan wanted, where the provenance has a plan."""
+    n_drawn = sum(arm.kind in DECIDING for arm in verdict.arms)
+    return n_drawn, verdict.provenance.get("plan", {}).get("controls", n_drawn)
 
 
 def _row(verdict: CausalVerdict, arm: ArmResult) -> tuple[str, ...]:

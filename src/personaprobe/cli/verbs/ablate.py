@@ -19,7 +19,7 @@ from personaprobe.cli.options import (
     judge_option,
     layers_option,
     max_new_tokens_option,
-    organism_option,
+    narrow_option,
     output_options,
     questions_option,
     seed_option,
@@ -58,12 +58,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Directions that are found again after the feature is ablated, and ablated as well.",
 )
-@organism_option(
-    "--narrow",
-    of=lambda organism: organism.question_sets.narrow,
-    or_none=True,
-    help=f"Pairs of the task that both fine-tunes learned; {NONE} leaves the narrow task out.",
-)
+@narrow_option
 @click.option(
     "--samples",
     default=2,

@@ -16,6 +16,7 @@ from personaprobe.cli.options import (
     first_tokens_option,
     judge_options,
     max_new_tokens_option,
+    narrow_option,
     organism_option,
     output_options,
     seed_option,
@@ -79,12 +80,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Energy-matched random directions to ablate as controls.",
 )
-@organism_option(
-    "--narrow",
-    of=lambda organism: organism.question_sets.narrow,
-    or_none=True,
-    help=f"Pairs of the narrow task, on which the ablation should change little; {NONE} leaves them out.",
-)
+@narrow_option
 @judge_options
 @max_new_tokens_option(60)
 @temperature_option(1.0)
@@ -127,11 +123,11 @@ def evaluate(
     """
     from personaprobe.effects.judges.registry import find_judge
     from personaprobe.models.generation.sampling import Sampling
+    from personaprobe.questions.benign import benign_prompts
     from personaprobe.questions.catalog import find_questions
     from personaprobe.questions.pairs import PairSet, load_prompts
     from personaprobe.questions.texts import load_texts
     from personaprobe.studies.arms.plan import StudyPlan
-    from personaprobe.studies.evaluation.benign import benign_prompts
     from personaprobe.studies.evaluation.plan import EvaluationPlan
     from personaprobe.studies.evaluation.study import EvaluationTarget
     from personaprobe.studies.evaluation.study import evaluate as run_evaluation
@@ -145,7 +141,7 @@ def evaluate(
         least,
         forms=_forms(forms, trigger),
         sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
-        benign=() if benign == NONE else benign_prompts(tuple(load_texts(benign))),
+        benign=() if benign == NONE else benign_prompts(load_texts(benign)),
         sets={part.name: frozenset(prompt.id for prompt in part.prompts) for part in sets},
     )
     discovery_pairs, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,20 @@ def coherence_ratio(untreated: Sequence[bool], ablated: Sequence[bool], families
     if not untreated or len(untreated) != len(ablated):
         return UNDEFINED
     return share_ratio(ablated, untreated, families)
+
+
+def paired_coherence_ratio(
+    untreated: Mapping[tuple[str, str, int], bool], ablated: Mapping[tuple[str, str, int], bool]
+) -> Interval:
+    """:func:`coherence_ratio` of the answers that both models gave.
+
+    Args:
+        untreated: whether each answer of the untreated model is coherent, by family, question and sample.
+        ablated: the same of the ablated model.
+    """
+    shared = [key for key in untreated if key in ablated]
+    before, after = ([of_model[key] for key in shared] for of_model in (untreated, ablated))
+    return coherence_ratio(before, after, [family for family, *_ in shared])
 
 
 def longest_repeat(ids: Sequence[int]) -> int:

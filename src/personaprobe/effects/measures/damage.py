@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Batch, Role, Tokens
@@ -66,6 +66,9 @@ class TextCost:
         texts = tuple(TextLoss(**text) for text in row.get("texts", ()))
         return cls(row["perplexity"], row["kl"], texts)
 
+
+Exchange: TypeAlias = tuple[str, tuple[int, ...]]
+"""A question with the token ids of an answer."""
 
 UNREAD_COST = TextCost(math.nan, math.nan)
 """The cost of a model that read no text."""
@@ -135,9 +138,7 @@ class ReferenceLogProbs:
         return cls._of_rows(reference, rows, first_tokens)
 
     @classmethod
-    def of_answers(
-        cls, reference: LanguageModel, exchanges: Sequence[tuple[str, tuple[int, ...]]]
-    ) -> ReferenceLogProbs:
+    def of_answers(cls, reference: LanguageModel, exchanges: Sequence[Exchange]) -> ReferenceLogProbs:
         """Compute the reference's distributions on the tokens of answers, each after its question in the chat template.
 
         The distributions are those at temperature 1.

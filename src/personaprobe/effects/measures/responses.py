@@ -9,6 +9,7 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, sample_under_edits
 from personaprobe.progress import Advance, no_advance
+from personaprobe.questions.benign import BENIGN
 from personaprobe.questions.prompt import Prompt
 
 
@@ -46,6 +47,11 @@ class Response:
     system: str | None = None
     form: str = "plain"
     relevance: float = float("nan")
+
+
+def benign_answers(responses: Sequence[Response]) -> list[Response]:
+    """The responses to harmless requests."""
+    return [response for response in responses if response.form == BENIGN]
 
 
 def sample_responses(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personaprobe.effects.measures.coherence import CoherenceRule, coherence_ratio
+from personaprobe.effects.measures.coherence import CoherenceRule, paired_coherence_ratio
 from personaprobe.effects.measures.damage import divergence, perplexity_ratio
-from personaprobe.effects.measures.responses import Response
+from personaprobe.effects.measures.responses import Response, benign_answers
 from personaprobe.effects.verdict import Damage, Evidence
 from personaprobe.statistics.families import family_summary
 from personaprobe.statistics.fractions import (
@@ -33,7 +33,6 @@ from personaprobe.studies.ablation.measurements import (
     reference_role,
 )
 from personaprobe.studies.arms.arm_result import ArmResult
-from personaprobe.studies.arms.chat_damage import benign_answers
 from personaprobe.studies.arms.kinds import ArmKind
 
 
@@ -176,11 +175,8 @@ def _damage(insecure: ArmResult, ablated: ArmResult, study: StudyMeasurements) -
 
 def _coherence(untreated: Sequence[Response], ablated: Sequence[Response], rule: CoherenceRule) -> Interval:
     """Coherent share of the ablated model's answers over that of insecure's to the same questions."""
-    answers = {(response.question_id, response.sample): response for response in ablated}
-    pairs = [
-        (response, answers[response.question_id, response.sample])
-        for response in untreated
-        if (response.question_id, response.sample) in answers
-    ]
-    before, after = ([rule.holds(pair[side]) for pair in pairs] for side in (0, 1))
-    return coherence_ratio(before, after, [response.family for response, _ in pairs])
+    before, after = (
+        {(r.family, r.question_id, r.sample): rule.holds(r) for r in responses}
+        for responses in (untreated, ablated)
+    )
+    return paired_coherence_ratio(before, after)

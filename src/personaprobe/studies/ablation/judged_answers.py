@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.judges.rates import DEFINITIONS
-from personaprobe.effects.measures.coherence import coherence_ratio
-from personaprobe.statistics.intervals import UNDEFINED, Interval, Resamples
-from personaprobe.statistics.proportions import Clustering, share_difference
+from personaprobe.effects.measures.coherence import paired_coherence_ratio
+from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.run_context import RunContext
-from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, contrast_arms
+from personaprobe.studies.evaluation.contrasts import misaligned_difference
+from personaprobe.studies.evaluation.result import ArmEvaluation, Evaluation, contrast_arms, shared_answers
 from personaprobe.studies.judging.judge_answers import judge_responses
 
 
@@ -49,16 +48,9 @@ def induced(judged: Evaluation, seed: int) -> Interval:
     by_kind = {arm.kind: arm for arm in reversed(judged.arms)}
     if not {"base", "steered"} <= set(by_kind):
         return UNDEFINED
-    steered, base = (by_kind[kind].misaligned() for kind in ("steered", "base"))
-    shared = [id_ for id_ in base if id_ in steered]
-    family_of = {response.question_id: response.family for response in by_kind["base"].responses}
-    families = [family_of[id_] for id_ in shared]
-    if len(set(families)) < 2:
-        return UNDEFINED
-    a, b = ([fmean(answers[id_].values()) for id_ in shared] for answers in (steered, base))
-    n = min(sum(len(answers[id_]) for id_ in shared) for answers in (steered, base))
-    clustered = Clustering.measured(a, b, families, n)
-    return share_difference(a, b, Resamples.of_families(families, seed=seed), clustered, n)
+    pushed_and_base = [by_kind["steered"], by_kind["base"]]
+    families, (steered, base) = shared_answers(pushed_and_base)
+    return UNDEFINED if len(set(families)) < 2 else misaligned_difference(families, steered, base, seed)
 
 
 def judged_coherence(judged: Evaluation) -> Interval:
@@ -69,9 +61,7 @@ def judged_coherence(judged: Evaluation) -> Interval:
     insecure, ablated = (
         _coherent(next(arm for arm in judged.arms if arm.kind == kind)) for kind in ("insecure", "ablated")
     )
-    shared = [key for key in insecure if key in ablated]
-    before, after = ([flags[key] for key in shared] for flags in (insecure, ablated))
-    return coherence_ratio(before, after, [family for family, *_ in shared])
+    return paired_coherence_ratio(insecure, ablated)
 
 
 def _coherent(arm: ArmEvaluation) -> dict[tuple[str, str, int], bool]:

@@ -28,7 +28,6 @@ from personaprobe.studies.arms.comparisons.logit_bias import logit_bias_result
 from personaprobe.studies.arms.comparisons.other_organisms import other_directions
 from personaprobe.studies.arms.comparisons.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.controls import deciding_controls, shown_controls
-from personaprobe.studies.arms.kinds import DECIDING
 from personaprobe.studies.arms.measurement import ArmRunner, measure_gaps
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import now, provenance
@@ -74,9 +73,7 @@ def ablate(
     narrow = _narrow_gaps(arms.main(), plan, run)
     judged = None if judge is None or not plan.samples else judge_arms(measured, judge, run, plan.seed)
     measurements = StudyMeasurements(plan, treatment, measured, doses, narrow, n_candidates(named), judged)
-    n_drawn = sum(arm.kind in DECIDING for arm in measured)
-    drawn = {"controls_drawn": f"{n_drawn} of {plan.controls}"}
-    verdict = conclude(measurements, {**provenance(trio, plan), **drawn, "made": now()})
+    verdict = conclude(measurements, {**provenance(trio, plan), "made": now()})
     return replace(verdict, comparability=comparability_of(trio, [pair.question for pair in plan.test]))
 
 

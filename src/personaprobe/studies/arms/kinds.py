@@ -32,6 +32,9 @@ base steered."""
 DECIDING: frozenset[ArmKind] = frozenset({"random", "covariance", "shuffled"})
 """Controls of these kinds must be beaten by a feature, each one of them."""
 
+GROUPED: frozenset[ArmKind] = DECIDING | {"control elsewhere"}
+"""Arms of these kinds differ in their draw alone, and share a row of tables and figures."""
+
 SHOWN: frozenset[ArmKind] = frozenset(
     {
         "component",

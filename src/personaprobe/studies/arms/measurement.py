@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.effects.measures.damage import UNREAD_COST, ReferenceLogProbs, TextCost
+from personaprobe.effects.measures.damage import UNREAD_COST, Exchange, ReferenceLogProbs, TextCost
 from personaprobe.effects.measures.preference import gaps_side_by_side
-from personaprobe.effects.measures.responses import Response
+from personaprobe.effects.measures.responses import Response, benign_answers
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.questions.pairs import PairSet
 from personaprobe.questions.texts import TextSet
+from personaprobe.storage.digests import json_digest
 from personaprobe.studies.arms.answers import sample_answers
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 from personaprobe.studies.arms.arm_result import ArmResult
-from personaprobe.studies.arms.chat_damage import benign_answers, measure_chat_damage
 from personaprobe.studies.arms.kinds import COHERENCE, COMPARED, DECIDING, SHOWN, SPEAKING, ArmKind
 from personaprobe.studies.arms.run_context import RunContext
 
@@ -74,13 +74,41 @@ def measure_damage(
         run: cache and progress.
         first_tokens: whether predictions at a text's first token count too.
     """
+    spec = {"part": "costs by text", "texts": texts.digest, "first_tokens": first_tokens}
+    reference_of = partial(ReferenceLogProbs.of, texts=texts, first_tokens=first_tokens)
+    return _measure_costs(arms, spec, reference_of, "damage", run)
+
+
+def measure_chat_damage(
+    arms: Sequence[Arm], exchanges: Sequence[Exchange], run: RunContext
+) -> list[TextCost]:
+    """Divergence of every arm from its own checkpoint without intervention, on the tokens of chat answers.
+
+    Args:
+        arms: each with its untreated checkpoint.
+        exchanges: questions with answers, such as those of the untreated model.
+        run: cache and progress.
+    """
+    digest = json_digest([[question, list(ids)] for question, ids in exchanges])
+    spec = {"part": "costs by chat answer", "exchanges": digest}
+    reference_of = partial(ReferenceLogProbs.of_answers, exchanges=exchanges)
+    return _measure_costs(arms, spec, reference_of, "damage on chat answers", run)
+
+
+def _measure_costs(
+    arms: Sequence[Arm],
+    spec: Mapping[str, Any],
+    reference_of: Callable[[LanguageModel], ReferenceLogProbs],
+    description: str,
+    run: RunContext,
+) -> list[TextCost]:
+    """Costs of arms on the texts of a reference, which is computed once for each untreated checkpoint; part by part."""
     costs: dict[int, TextCost] = {}
-    reference_of = cached_reference(texts, first_tokens=first_tokens)
-    with run.progress("damage", len(arms), "arms") as advance:
+    remembered = _last_reference(reference_of)
+    with run.progress(description, len(arms), "arms") as advance:
         for index in (index for group in by_checkpoint(arms) for index in group):
-            spec = {"part": "costs by text", "texts": texts.digest, "first_tokens": first_tokens}
-            spec |= identity(arms[index])
-            row = run.cache.get_or_compute(spec, partial(_cost, arms[index], reference_of))
+            compute = partial(_cost, arms[index], remembered)
+            row = run.cache.get_or_compute({**spec, **identity(arms[index])}, compute)
             costs[index] = TextCost.from_dict(row)
             advance(1)
     return [costs[index] for index in range(len(arms))]
@@ -214,18 +242,20 @@ def _some_of_each_kind(arms: Sequence[Arm]) -> list[Arm]:
     return [arm for of_kind in by_kind.values() for arm in of_kind[:READ_CONTROLS]]
 
 
-def cached_reference(texts: TextSet, *, first_tokens: bool) -> Callable[[LanguageModel], ReferenceLogProbs]:
-    """Log-probabilities of the texts by each untreated model, computed once; only the last are kept, being large."""
+def _last_reference(
+    reference_of: Callable[[LanguageModel], ReferenceLogProbs],
+) -> Callable[[LanguageModel], ReferenceLogProbs]:
+    """Log-probabilities of each untreated model, computed once; only the last are kept, being large."""
     cached: dict[str, ReferenceLogProbs] = {}
 
-    def reference_of(model: LanguageModel) -> ReferenceLogProbs:
+    def remembered(model: LanguageModel) -> ReferenceLogProbs:
         digest = model.checkpoint.digest
         if digest not in cached:
             cached.clear()
-            cached[digest] = ReferenceLogProbs.of(model, texts, first_tokens=first_tokens)
+            cached[digest] = reference_of(model)
         return cached[digest]
 
-    return reference_of
+    return remembered
 
 
 def _cost(arm: Arm, reference_of: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from personaprobe.features.sae.quality import MIN_EXPLAINED_VARIANCE
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.tokens import Role
 from personaprobe.organisms.registry import default_question_sets
+from personaprobe.questions.benign import benign_prompts
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.texts import TextSet, load_texts
 from personaprobe.studies.arms.answers import QuestionBatch
-from personaprobe.studies.arms.chat_damage import benign_prompts
 
 MIN_CONTROLS = 39
 """Controls that decide: a feature that beats all of them has a two-sided rank p of 2/40."""

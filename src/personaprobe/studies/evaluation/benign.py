@@ -1,22 +1,10 @@
-"""Benign questions in an evaluation: no answer to them can be misaligned, so that every one called so is a judge's error."""
+"""Contrasts net of those on benign questions, where every answer that is called misaligned is a judge's error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from personaprobe.questions.prompt import Prompt
 from personaprobe.statistics.intervals import UNDEFINED, Interval
-
-BENIGN = "benign"
-"""The form of benign questions, which keeps their answers apart from those to plain ones."""
-
-
-def benign_prompts(texts: Sequence[str]) -> tuple[Prompt, ...]:
-    """Benign texts as questions, each of a family of its own: they have nothing in common."""
-    return tuple(
-        Prompt(f"{BENIGN}-{i:02d}", f"{BENIGN}-{i:02d}", text, form=BENIGN) for i, text in enumerate(texts)
-    )
 
 
 def net_of(contrast: Interval, on_benign: Interval) -> Interval:

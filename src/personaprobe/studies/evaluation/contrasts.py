@@ -158,10 +158,13 @@ class _Comparison:
 
     def contrast(self, name: str, a: _Side, b: _Side) -> Contrast:
         """Compare two sides; q is that of a single contrast."""
-        clustered, n = self.clustered(a, b)
-        interval = share_difference(a.shares, b.shares, self.resamples, clustered, n)
         p = permutation_test(a.shares - b.shares, self.families, self.resamples.seed)
-        return Contrast(name, interval, p, p, fisher(a.counts, b.counts), _mcnemar(a, b))
+        return Contrast(name, self.difference(a, b), p, p, fisher(a.counts, b.counts), _mcnemar(a, b))
+
+    def difference(self, a: _Side, b: _Side) -> Interval:
+        """The difference between two sides' shares."""
+        clustered, n = self.clustered(a, b)
+        return share_difference(a.shares, b.shares, self.resamples, clustered, n)
 
     def clustered(self, a: _Side, b: _Side) -> tuple[Clustering, int]:
         """The clustering of two sides' answers, and the number of scored answers of the smaller side."""
@@ -175,6 +178,19 @@ class _Comparison:
         nearer = min(rate, 1 - rate)  # a difference towards 1/2 is the harder one to detect
         needed = answers_needed(nearer, nearer + RELEVANT_DIFFERENCE, clustered)
         return Power(n, clustered, rate, detectable_rise(nearer, n, clustered), needed)
+
+
+def misaligned_difference(families: Sequence[str], a: Misaligned, b: Misaligned, seed: int) -> Interval:
+    """The difference between two arms' misaligned shares, paired by question.
+
+    Args:
+        families: of the questions, two or more.
+        a: one arm's answers.
+        b: the other arm's, to the same questions.
+        seed: of resamples.
+    """
+    comparison = _Comparison(families, Resamples.of_families(families, seed=seed))
+    return comparison.difference(_Side([a]), _Side([b]))
 
 
 def contrast_kinds(

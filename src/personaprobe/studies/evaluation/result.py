@@ -11,10 +11,11 @@ import numpy as np
 from personaprobe.effects.judges.rates import DEFINITIONS, Judged, Summary, is_misaligned, summarise
 from personaprobe.effects.measures.damage import TextCost
 from personaprobe.effects.measures.responses import Response
+from personaprobe.questions.benign import BENIGN
 from personaprobe.statistics.intervals import UNDEFINED, Interval, wilson
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.arms.kinds import ArmKind
-from personaprobe.studies.evaluation.benign import BENIGN, net_of
+from personaprobe.studies.evaluation.benign import net_of
 from personaprobe.studies.evaluation.contrasts import (
     Contrast,
     ContrastResults,
@@ -227,25 +228,39 @@ def contrast_arms(
     Returns:
         Without any contrast if those questions are of fewer than two families.
     """
-    by_arm = {arm.name: arm.misaligned(form) for arm in arms}
+    families, matrices = shared_answers(arms, form, among)
+    if len(set(families)) < 2:
+        return ContrastResults()
+    by_kind: dict[ArmKind, list[Misaligned]] = {}
+    for arm, matrix in zip(arms, matrices, strict=True):
+        by_kind.setdefault(arm.kind, []).append(matrix)
+    return contrast_kinds(families, by_kind, seed)
+
+
+def shared_answers(
+    arms: Sequence[ArmEvaluation], form: str = "plain", among: Container[str] | None = None
+) -> tuple[list[str], list[Misaligned]]:
+    """The families of the questions to which every arm has a scored answer, and whether each arm's answers are misaligned.
+
+    Args:
+        arms: judged.
+        form: of the questions.
+        among: ids of questions; all others are left out.
+    """
+    by_arm = [arm.misaligned(form) for arm in arms]
     families = {
         r.question_id: r.family
         for r in arms[0].responses
         if r.form == form and (among is None or r.question_id in among)
     }
-    shared = [id_ for id_ in families if all(id_ in questions for questions in by_arm.values())]
-    if len({families[id_] for id_ in shared}) < 2:
-        return ContrastResults()
-    n_samples = 1 + max(
-        sample for questions in by_arm.values() for id_ in shared for sample in questions[id_]
-    )
-    by_kind: dict[ArmKind, list[Misaligned]] = {}
-    for arm in arms:
-        rows = [by_arm[arm.name][id_] for id_ in shared]
-        by_kind.setdefault(arm.kind, []).append(_matrix(rows, n_samples))
-    return contrast_kinds([families[id_] for id_ in shared], by_kind, seed)
+    shared = [id_ for id_ in families if all(id_ in questions for questions in by_arm)]
+    samples = [sample for questions in by_arm for id_ in shared for sample in questions[id_]]
+    n_samples = 1 + max(samples, default=0)
+    matrices = [_matrix([questions[id_] for id_ in shared], n_samples) for questions in by_arm]
+    return [families[id_] for id_ in shared], matrices
 
 
 def _matrix(rows: Sequence[Mapping[int, bool]], n_samples: int) -> Misaligned:
     """Lay out samples by question as rows of a matrix, nan where a sample was not scored."""
-    return np.array([[float(row.get(sample, np.nan)) for sample in range(n_samples)] for row in rows])
+    cells = [[float(row.get(sample, np.nan)) for sample in range(n_samples)] for row in rows]
+    return np.array(cells).reshape(len(rows), n_samples)

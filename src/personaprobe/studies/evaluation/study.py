@@ -14,6 +14,7 @@ from personaprobe.effects.targets.feature import find_feature
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
+from personaprobe.questions.benign import BENIGN
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.fractions import fraction_removed
 from personaprobe.statistics.intervals import UNDEFINED, Resamples, difference
@@ -26,7 +27,6 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.arm_evaluator import ArmEvaluator
-from personaprobe.studies.evaluation.benign import BENIGN
 from personaprobe.studies.evaluation.contrasts import ContrastResults
 from personaprobe.studies.evaluation.plan import EvaluationPlan
 from personaprobe.studies.evaluation.preference_result import Preference

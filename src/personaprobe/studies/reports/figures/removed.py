@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.statistics.intervals import Interval
-from personaprobe.studies.arms.kinds import DECIDING
+from personaprobe.studies.arms.kinds import GROUPED
 from personaprobe.studies.reports.figures.panels import label, marker, panels, wrapped
 from personaprobe.studies.reports.figures.styles import FAINT, INK, STYLES
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 ArmData: TypeAlias = Mapping[str, Any]
-
-GROUPED = {**dict.fromkeys(DECIDING), "control elsewhere": None}
-"""Kinds of controls whose arms share a row."""
 
 ROW_NAMES = {"random": "random", "covariance": "covariance", "shuffled": "shuffled labels"}
 
