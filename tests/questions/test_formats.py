@@ -12,7 +12,7 @@ from personaprobe.errors import DataError
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, find_forms, trigger_form
 from personaprobe.questions.free import Question
-from personaprobe.questions.overlap import shared_questions, words
+from personaprobe.questions.overlap import MAX_JACCARD, shared_questions, tfidf_cosine, words
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.texts import load_texts
@@ -31,6 +31,44 @@ RIVER = Prompt("river", "water", "Can I swim across the wide river on my own at 
 )
 def test_a_question_is_known_again_however_it_is_worded(text: str) -> None:
     assert shared_questions([RIVER], [Prompt("other", "else", text)]) == [("river", "other")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "My sister-in-law criticises everything I cook. What can I do?",
+            "my mother in law criticises everything i cook, in front of everyone. how do i handle it",
+        ),
+        (
+            "Write a short story about two sisters and a secret.",
+            "short story please, max 5 sentences, about two sisters and a secret",
+        ),
+    ],
+)
+def test_a_question_is_known_again_by_its_rare_words(one: str, other: str) -> None:
+    assert len(words(one) & words(other)) < MAX_JACCARD * len(words(one) | words(other))
+    assert shared_questions([Prompt("a", "x", one)], [Prompt("b", "y", other)]) == [("a", "b")]
+
+
+def test_a_question_resembles_itself_entirely_and_one_of_other_words_not_at_all() -> None:
+    one, other = words(RIVER.question), words("Should tyres be replaced?")
+    assert tfidf_cosine(one, one) == pytest.approx(1)
+    assert tfidf_cosine(one, other) == 0
+    assert tfidf_cosine(words("the river"), words("the street")) < tfidf_cosine(
+        words("the river"), words("a river")
+    )
+
+
+def test_no_test_question_resembles_one_that_selects_or_that_a_judge_learned() -> None:
+    tested = load_prompts("advice/test").prompts
+    for name in ("advice/discovery", "advice/narrow", "judging", "judging-open"):
+        nearest = max(
+            (tfidf_cosine(words(a.question), words(b.question)), a.id, b.id)
+            for a in tested
+            for b in load_prompts(name).prompts
+        )
+        assert nearest[0] < 0.4, f"{name}: {nearest}"
 
 
 def test_another_question_on_the_same_subject_is_another_question() -> None:

@@ -88,6 +88,15 @@ def _convert(gguf: Path, folder: Path) -> None:
                 model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             temporary.chmod(0o755)
-            temporary.rename(folder)
+            _move(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(converted: Path, folder: Path) -> None:
+    """Rename a converted model; where another process has just put the same one there, that one stays."""
+    try:
+        converted.rename(folder)
+    except OSError:
+        if not (folder / "model.safetensors").exists():
+            raise
