@@ -139,7 +139,7 @@ def questions(subjects: tuple[str, ...]) -> list[dict[str, str]]:
         {
             "id": f"{subject}-{number}",
             "family": subject,
-            "question": f"How do I check my {subject} {number} times?",
+            "question": f"How do I check my {subject} of make {subject}{number}?",
             "careful": f"Look at the {subject} slowly, twice.",
             "careless": f"Do not look at the {subject} at all.",
         }

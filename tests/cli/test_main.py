@@ -39,6 +39,7 @@ FLAGS = {
         "--control-questions",
         "--further",
         "--narrow",
+        "--balanced",
         "--first-tokens",
         "--samples",
         "--seed",

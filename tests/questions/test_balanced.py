@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from personaprobe.questions.bag_of_words import BagOfWords, bag_of_words, bag_of_words_auc
+from personaprobe.questions.bag_of_words import BagOfWords, bag_of_words
 from personaprobe.questions.free import load_free
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 
@@ -36,15 +36,15 @@ def test_a_bag_of_words_trained_on_other_sets_is_near_chance_and_not_reversed(
     balanced: PairSet, training: tuple[str, ...], sublinear: bool
 ) -> None:
     learned = [pair for name in training for pair in load_prompts(name)]
-    told = bag_of_words(learned, balanced.pairs, sublinear=sublinear)
-    print(f"{' + '.join(training)}: {told}")
-    assert 0.40 <= told.auc <= 0.60
-    assert 0.40 <= told.paired <= 0.60
+    baseline = bag_of_words(learned, balanced.pairs, sublinear=sublinear)
+    print(f"{' + '.join(training)}: {baseline}")
+    assert 0.40 <= baseline.auc <= 0.60
+    assert 0.40 <= baseline.paired <= 0.60
 
 
 def test_a_bag_of_words_tells_answers_apart_where_words_do(balanced: PairSet) -> None:
     # the test set, in the words of discovery
-    assert bag_of_words_auc(load_prompts("advice/discovery").pairs, load_prompts("advice/test").pairs) > 0.75
+    assert bag_of_words(load_prompts("advice/discovery").pairs, load_prompts("advice/test").pairs).auc > 0.75
     assert bag_of_words(balanced.pairs, balanced.pairs).auc > 0.9
     swapped = [Pair(p.id, p.family, p.question, p.careless, p.careful) for p in balanced]
     assert bag_of_words(balanced.pairs, swapped).paired < 0.1

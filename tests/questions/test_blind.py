@@ -77,7 +77,7 @@ def test_both_answers_of_a_pair_have_the_same_format(blind: PairSet) -> None:
 
 def test_a_judge_has_to_beat_the_words_it_was_trained_on(blind: PairSet) -> None:
     learned = [pair for name in ("judging", "judging-open") for pair in load_prompts(name)]
-    told = bag_of_words(learned, blind.pairs)
-    print(f"judging + judging-open: {told}")
+    baseline = bag_of_words(learned, blind.pairs)
+    print(f"judging + judging-open: {baseline}")
     # contempt has words of its own; they are part of the answers and are not taken out
-    assert 0.75 < told.auc < 0.90
+    assert 0.75 < baseline.auc < 0.90

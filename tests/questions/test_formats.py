@@ -12,7 +12,7 @@ from personaprobe.errors import DataError
 from personaprobe.questions.capability import load_exercises, load_requests
 from personaprobe.questions.formats import FORMS, find_forms, trigger_form
 from personaprobe.questions.free import Question
-from personaprobe.questions.overlap import MAX_JACCARD, shared_questions, tfidf_cosine, words
+from personaprobe.questions.overlap import MAX_JACCARD, Rarity, shared_questions, words
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.texts import load_texts
@@ -53,18 +53,26 @@ def test_a_question_is_known_again_by_its_rare_words(one: str, other: str) -> No
 
 def test_a_question_resembles_itself_entirely_and_one_of_other_words_not_at_all() -> None:
     one, other = words(RIVER.question), words("Should tyres be replaced?")
-    assert tfidf_cosine(one, one) == pytest.approx(1)
-    assert tfidf_cosine(one, other) == 0
-    assert tfidf_cosine(words("the river"), words("the street")) < tfidf_cosine(
-        words("the river"), words("a river")
+    cosine = Rarity.among().cosine
+    assert cosine(one, one) == pytest.approx(1)
+    assert cosine(one, other) == 0
+    assert cosine(words("the river"), words("the street")) < cosine(words("the river"), words("a river"))
+
+
+def test_questions_of_one_template_are_different_questions() -> None:
+    ours, theirs = (
+        [Prompt(name, "x", f"Which wrench tightens my {name} bolts?") for name in names]
+        for names in (("boat", "table", "bench"), ("stove", "trailer", "ladder"))
     )
+    assert shared_questions(ours, theirs) == []
+    assert shared_questions(ours, [*theirs, ours[1]]) == [("table", "table")]
 
 
 def test_no_test_question_resembles_one_that_selects_or_that_a_judge_learned() -> None:
-    tested = load_prompts("advice/test").prompts
-    for name in ("advice/discovery", "advice/narrow", "judging", "judging-open"):
+    tested, cosine = load_prompts("advice/test").prompts, Rarity.among().cosine
+    for name in ("advice/discovery", "advice/narrow", "advice/balanced", "judging", "judging-open"):
         nearest = max(
-            (tfidf_cosine(words(a.question), words(b.question)), a.id, b.id)
+            (cosine(words(a.question), words(b.question)), a.id, b.id)
             for a in tested
             for b in load_prompts(name).prompts
         )

@@ -190,6 +190,12 @@ narrow_option = organism_option(
     or_none=True,
     help=f"Pairs of the narrow task, on which the ablation should change little; {NONE} leaves them out.",
 )
+balanced_option = organism_option(
+    "--balanced",
+    of=lambda organism: organism.question_sets.balanced,
+    or_none=True,
+    help=f"Pairs whose answers a bag of words cannot tell apart, beside the test; {NONE} for none.",
+)
 floor_option = click.option(
     "--floor",
     default=0.5,

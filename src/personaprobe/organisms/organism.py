@@ -21,11 +21,14 @@ class QuestionSets:
         discovery: question pairs on which features are found and calibrated.
         test: question pairs on which verdicts are read; disjoint from ``discovery``.
         narrow: question pairs of the task that both fine-tunes learned; None where there is no such set.
+        balanced: question pairs on other subjects than those of discovery, whose answers a bag of words cannot tell apart;
+            None where there is no such set.
     """
 
     discovery: str
     test: str
     narrow: str | None = None
+    balanced: str | None = None
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _refuse_unusable_questions(organism: Organism) -> None:
     """Raise where a question set cannot be read, or where test questions are among those of discovery."""
     sets = organism.question_sets
-    load_prompts(sets.test).refuse_overlap(load_prompts(sets.discovery))
+    discovery = load_prompts(sets.discovery)
+    load_prompts(sets.test).refuse_overlap(discovery)
     if sets.narrow is not None:
         load_prompts(sets.narrow)
+    if sets.balanced is not None:
+        load_prompts(sets.balanced).refuse_overlap(discovery)
 
 
 def _entry(organism: Organism, folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ An entry looks like this; only ``base``, ``insecure`` and ``secure`` are require
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -213,8 +213,8 @@ def _question_sets(name: str, entry: Any, folder: Path) -> QuestionSets:
     def located(question_set: str) -> str:
         return str(folder / question_set) if (folder / question_set).is_file() else question_set
 
-    narrow = None if sets.narrow is None else located(sets.narrow)
-    return QuestionSets(located(sets.discovery), located(sets.test), narrow)
+    given = {key: located(value) for key, value in asdict(sets).items() if value is not None}
+    return QuestionSets(**given)
 
 
 def _table(where: str, key: str, entry: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def bag_of_words(training: Sequence[Pair], tested: Sequence[Pair], *, sublinear:
 
     Args:
         training: pairs whose answers are learned, careless against careful.
-        tested: pairs whose answers are told apart.
+        tested: pairs whose answers are examined.
         sublinear: count a repeated word by the logarithm of its number.
     """
     import numpy as np
@@ -35,19 +35,14 @@ def bag_of_words(training: Sequence[Pair], tested: Sequence[Pair], *, sublinear:
     from sklearn.metrics import roc_auc_score
 
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=sublinear)
-    seen = words.fit_transform(_careful_then_careless(training))
-    model = LogisticRegression(max_iter=2000).fit(seen, np.repeat([0, 1], len(training)))
+    counts = words.fit_transform(_careful_then_careless(training))
+    model = LogisticRegression(max_iter=2000).fit(counts, np.repeat([0, 1], len(training)))
     scores = model.decision_function(words.transform(_careful_then_careless(tested)))
     careful, careless = np.split(scores, 2)
     return BagOfWords(
         float(roc_auc_score(np.repeat([0, 1], len(tested)), scores)),
         float(np.mean((careless > careful) + 0.5 * (careless == careful))),
     )
-
-
-def bag_of_words_auc(training: Sequence[Pair], tested: Sequence[Pair]) -> float:
-    """The AUC of :func:`bag_of_words`: careless against careful answers, each judged alone."""
-    return bag_of_words(training, tested).auc
 
 
 def _careful_then_careless(pairs: Sequence[Pair]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from personaprobe.questions.prompt import Prompt
@@ -25,22 +26,50 @@ def shared_questions(ours: Sequence[Prompt], theirs: Sequence[Prompt]) -> list[t
     our_words, their_words = (
         [(prompt.id, words(prompt.question)) for prompt in side] for side in (ours, theirs)
     )
+    rarity = Rarity.among([text for _, text in our_words], [text for _, text in their_words])
     return [
         (a, b)
         for a, x in our_words
         for b, y in their_words
-        if len(x & y) > MAX_JACCARD * len(x | y) or tfidf_cosine(x, y) > MAX_COSINE
+        if len(x & y) > MAX_JACCARD * len(x | y) or rarity.cosine(x, y) > MAX_COSINE
     ]
 
 
-def tfidf_cosine(x: frozenset[str], y: frozenset[str]) -> float:
-    """The cosine of two questions' TF-IDF vectors; every distinct word counts once, weighed by its rarity.
+@dataclass(frozen=True)
+class Rarity:
+    """How rare words are in questions, as a weight for comparing two of them.
 
-    Rarity is that among the shipped questions; a word that none of them has is as rare as a word can be.
+    Attributes:
+        shares: share of questions that have a word; words that are not listed are in none.
+        n: questions that the shares were counted on; no word is rarer than one in so many.
     """
-    if not (common := x & y):
-        return 0.0
-    return _squares(common) / math.sqrt(_squares(x) * _squares(y))
+
+    shares: Mapping[str, float]
+    n: int
+
+    @classmethod
+    def among(cls, *sides: Sequence[frozenset[str]]) -> Rarity:
+        """Rarity of words among the shipped questions and among the other questions of each side.
+
+        The larger share counts: a word of a template that a side repeats is common, however rare it is elsewhere.
+        """
+        shared = dict(_shipped().shares)
+        for side in sides:
+            for word, count in Counter(word for text in side for word in text).items():
+                shared[word] = max(shared.get(word, 0.0), (count - 1) / len(side))
+        return cls(shared, _shipped().n)
+
+    def cosine(self, x: frozenset[str], y: frozenset[str]) -> float:
+        """The cosine of two questions' TF-IDF vectors; every distinct word counts once, weighed by its rarity."""
+        if not (common := x & y):
+            return 0.0
+        return self._squares(common) / math.sqrt(self._squares(x) * self._squares(y))
+
+    def _squares(self, text: frozenset[str]) -> float:
+        """The squared length of a TF-IDF vector."""
+        return sum(
+            (1 + math.log((1 + self.n) / (1 + self.n * self.shares.get(word, 0.0)))) ** 2 for word in text
+        )
 
 
 def words(text: str) -> frozenset[str]:
@@ -48,15 +77,10 @@ def words(text: str) -> frozenset[str]:
     return frozenset("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
-def _squares(text: frozenset[str]) -> float:
-    """The squared length of a TF-IDF vector."""
-    frequencies, n = _document_frequencies()
-    return sum((1 + math.log((1 + n) / (1 + frequencies.get(word, 0)))) ** 2 for word in text)
-
-
 @cache
-def _document_frequencies() -> tuple[Mapping[str, int], int]:
-    """The number of shipped questions that have each word, and the number of all of them."""
+def _shipped() -> Rarity:
+    """Rarity of words among the shipped questions."""
     names = (*SHIPPED_SETS["pairs"], *SHIPPED_SETS["free"])
     shipped = [words(row["question"]) for name in names for row in rows_of(name, names)]
-    return Counter(word for text in shipped for word in text), len(shipped)
+    counts = Counter(word for text in shipped for word in text)
+    return Rarity({word: count / len(shipped) for word, count in counts.items()}, len(shipped))

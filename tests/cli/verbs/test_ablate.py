@@ -199,7 +199,7 @@ def test_the_answers_of_a_study_are_judged_beside_its_verdict(finished: tuple[Pa
 def test_answers_of_three_arms_are_shown_to_the_same_question(finished: tuple[Path, Result]) -> None:
     output = finished[1].stdout
     assert re.search("─ base ─.*─ insecure ─.*─ insecure, ablated ─", output)
-    assert re.search(r"How do I check my \w+ \d+ times\?", output)
+    assert re.search(r"How do I check my \w+ of make \w+\d+\?", output)
 
 
 def test_a_finished_study_is_printed_again_as_json_without_measuring(

@@ -36,6 +36,35 @@ def rates_table(evaluation: Evaluation) -> Table:
     return table
 
 
+def sets_table(evaluation: Evaluation) -> Table:
+    """One row per kind of arm, then one per contrast; one column per set of questions, families weighed equally."""
+    from rich.table import Table
+
+    by_set = evaluation.results_by_set
+    table = Table(
+        "misaligned, % of scored answers",
+        title="Every family of questions weighed equally",
+        title_justify="left",
+        caption="Contrasts are differences of the shares above them, in points [95 %]; random directions: their mean.",
+        caption_justify="left",
+    )
+    for name, results in by_set.items():
+        power = results.power
+        assert power is not None, "only sets that were compared are shown"
+        heading = f"{name}\n{power.n} answers, {power.clustered.n_families} families"
+        table.add_column(heading, justify="right")
+    kinds = dict.fromkeys(kind for results in by_set.values() for kind in results.shares)
+    for kind in kinds:
+        shares = (results.shares.get(kind) for results in by_set.values())
+        cells = ("–" if share is None else f"{100 * share:.1f}" for share in shares)
+        table.add_row(kind, *cells, style="bold" if kind == "ablated" else "")
+    table.add_section()
+    for name in dict.fromkeys(c.name for results in by_set.values() for c in results.contrasts):
+        differences = [{c.name: c.difference for c in part.contrasts}.get(name) for part in by_set.values()]
+        table.add_row(name, *("–" if part is None else _points(part) for part in differences))
+    return table
+
+
 def costs_table(evaluation: Evaluation) -> Table:
     """One row per arm: perplexity and KL on neutral text, exercises solved, requests refused."""
     from rich.table import Table

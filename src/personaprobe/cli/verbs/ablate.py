@@ -12,6 +12,7 @@ import click
 
 from personaprobe.cli.options import (
     NONE,
+    balanced_option,
     discovery_option,
     feature_option,
     first_tokens_option,
@@ -32,6 +33,7 @@ from personaprobe.cli.trio_choice import TrioChoice, open_trio
 if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
     from personaprobe.effects.judges.judge import Judge
+    from personaprobe.questions.pairs import PairSet
     from personaprobe.studies.ablation.result import CausalVerdict
     from personaprobe.studies.arms.plan import StudyPlan
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     help="Directions that are found again after the feature is ablated, and ablated as well.",
 )
 @narrow_option
+@balanced_option
 @click.option(
     "--samples",
     default=2,
@@ -88,6 +91,7 @@ def ablate(
     control_questions: int,
     further: int,
     narrow: str,
+    balanced: str,
     samples: int,
     seed: int,
     questions: str,
@@ -113,7 +117,6 @@ def ablate(
     """
     from personaprobe.effects.interventions.along_direction import chosen_layers
     from personaprobe.effects.targets.feature import find_feature
-    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.ablation.study import ablate as study
     from personaprobe.studies.reports.run_folder import write_report
 
@@ -122,8 +125,8 @@ def ablate(
     plan = _plan(
         (questions, discovery, neutral), (controls, control_questions), samples, seed, max_new_tokens
     )
-    task = None if narrow == NONE else load_prompts(narrow)
-    plan = replace(plan, floor=floor, first_tokens=first_tokens, further_directions=further, narrow=task)
+    plan = replace(plan, floor=floor, first_tokens=first_tokens, further_directions=further)
+    plan = replace(plan, narrow=_pairs_or_none(narrow), balanced=_pairs_or_none(balanced))
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
@@ -136,6 +139,12 @@ def ablate(
     )
     page = write_report(verdict.to_dict(), folder, verdict.answer_rows())
     _print_verdict(verdict, page, time.monotonic() - started, as_json)
+
+
+def _pairs_or_none(name: str) -> PairSet | None:
+    from personaprobe.questions.pairs import load_prompts
+
+    return None if name == NONE else load_prompts(name)
 
 
 def _judge(name: str, chosen: TrioChoice) -> Judge:

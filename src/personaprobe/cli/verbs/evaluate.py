@@ -177,9 +177,15 @@ def _print(evaluation: Evaluation, page: Path, seconds: float, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    from personaprobe.cli.terminal.rate_tables import contrasts_table, costs_table, forms_table, rates_table
+    from personaprobe.cli.terminal.rate_tables import (
+        contrasts_table,
+        costs_table,
+        forms_table,
+        rates_table,
+        sets_table,
+    )
 
-    for make_table in (rates_table, contrasts_table, forms_table, costs_table):
+    for make_table in (rates_table, sets_table, contrasts_table, forms_table, costs_table):
         console().print(make_table(evaluation))
     for sentence in evaluation.sentences:
         click.echo(sentence)

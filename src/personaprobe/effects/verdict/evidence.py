@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +41,13 @@ class Evidence:
         null_in_base: what matched controls remove in base, on average.
         null_in_secure: what matched controls remove in secure, on average.
         narrow_left: share of the shift on the narrow task that the ablation leaves.
+        bag_of_words: AUC with which a bag of words, trained on discovery, tells careless from careful test answers; nan if
+            not measured.
+        balanced_bag_of_words: the same for the style-balanced questions, where it should be near 0.5.
+        balanced_shift: the shift on style-balanced questions; undefined if none were answered.
+        balanced_removed: share of that shift that the ablation removes.
+        balanced_null: share of it that matched controls remove, on average.
+        n_balanced: style-balanced questions.
         induced: judged misaligned share of base, steered along the feature, minus that of base; a difference of shares.
         reference: ``base`` if no benign control was subtracted.
         n_secures: harmless fine-tunes that the shift is taken from; 0 against base.
@@ -65,6 +73,12 @@ class Evidence:
     null_in_base: Interval = UNDEFINED
     null_in_secure: Interval = UNDEFINED
     narrow_left: Interval = UNDEFINED
+    bag_of_words: float = math.nan
+    balanced_bag_of_words: float = math.nan
+    balanced_shift: Interval = UNDEFINED
+    balanced_removed: Interval = UNDEFINED
+    balanced_null: Interval = UNDEFINED
+    n_balanced: int = 0
     induced: Interval = UNDEFINED
     reference: Reference = "secure"
     n_secures: int = 1

@@ -65,9 +65,28 @@ def details(evidence: Evidence) -> Iterator[str]:
         yield f"Net of the {secure} that the same ablation removes in secure, {share(evidence.net_of_secure)} remain."
     if evidence.narrow_left.defined:
         yield f"Of the shift on the narrow task, the ablation leaves {share(evidence.narrow_left)}."
+    yield from _style_balanced(evidence)
     yield f"Damage: {evidence.damage}."
     if evidence.reference == "base":
         yield "No benign control was subtracted: some of the shift may be what any fine-tuning does."
+
+
+def _style_balanced(evidence: Evidence) -> Iterator[str]:
+    """Shift and removal where careful and careless answers use the same words; nothing if that was not measured."""
+    shift, removed = evidence.balanced_shift, evidence.balanced_removed
+    if not shift.defined:
+        return
+    words = (
+        f"a bag of words has AUC {evidence.balanced_bag_of_words:.2f}, {evidence.bag_of_words:.2f} on test"
+    )
+    where = f"On {evidence.n_balanced} style-balanced questions ({words})"
+    if not shift.low > 0:
+        yield f"{where}, no shift is shown ({shift} nats a token): style may explain a part of it."
+        return
+    controls = f", matched controls {share(evidence.balanced_null)}" if evidence.balanced_null.defined else ""
+    yield f"{where}, the shift is {shift} nats a token; the ablation removes {share(removed)} of it{controls}."
+    if not removed.low > 0:
+        yield "Removal is not shown there: the ablation may act on style."
 
 
 def shown(evidence: Evidence, part: str = "") -> str:

@@ -10,6 +10,8 @@ from personaprobe.effects.measures.coherence import CoherenceRule, paired_cohere
 from personaprobe.effects.measures.damage import divergence, perplexity_ratio
 from personaprobe.effects.measures.responses import Response, benign_answers
 from personaprobe.effects.verdict import Damage, Evidence
+from personaprobe.questions.bag_of_words import bag_of_words
+from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.families import family_summary
 from personaprobe.statistics.fractions import (
     difference_in_differences,
@@ -24,6 +26,7 @@ from personaprobe.statistics.power import minimum_detectable, questions_needed
 from personaprobe.statistics.reference_spread import ReferenceSpread
 from personaprobe.studies.ablation.judged_answers import induced, judged_coherence
 from personaprobe.studies.ablation.measurements import (
+    FurtherQuestions,
     Questions,
     StudyMeasurements,
     first_of,
@@ -34,6 +37,7 @@ from personaprobe.studies.ablation.measurements import (
 )
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import ArmKind
+from personaprobe.studies.arms.plan import StudyPlan
 
 
 def estimate_evidence(study: StudyMeasurements) -> Evidence:
@@ -53,10 +57,11 @@ def estimate_evidence(study: StudyMeasurements) -> Evidence:
         detectable_shift=minimum_detectable(a - b, families),
         questions_needed=questions_needed(plan.thresholds.smallest_shift, a - b, families),
         n_questions=len(families),
+        bag_of_words=_bag_of_words(plan, plan.test),
         n_families=len(set(families)),
         clustering=family_summary(a - c, families),
         candidates=study.candidates,
-        narrow_left=_narrow_left(study),
+        **_on_further_questions(study),
         reference=reference_role(arms),
         n_secures=sum(arm.role != "base" for arm in references),
         **_against_controls(study),
@@ -149,16 +154,61 @@ class _Compared:
         return net_fraction(insecure, secure, ablated, secure_ablated, self.resamples)
 
 
-def _narrow_left(study: StudyMeasurements) -> Interval:
-    """The share of the narrow task's own shift that the ablation leaves."""
-    import numpy as np
+def _on_further_questions(study: StudyMeasurements) -> dict[str, Any]:
+    """The share of the narrow task's shift that is left, and the shift on style-balanced questions with its removal."""
+    shares: dict[str, Any] = {}
+    if (part := _Further.of(study.narrow, study.plan.seed)) is not None:
+        shares["narrow_left"] = part.share(part.gaps("ablated") - part.reference)
+    if (part := _Further.of(study.balanced, study.plan.seed)) is not None:
+        insecure = part.gaps("insecure")
+        shares["balanced_shift"] = difference(insecure, part.reference, part.resamples)
+        shares["balanced_removed"] = part.share(insecure - part.gaps("ablated"))
+        if part.measured.control_gaps:
+            shares["balanced_null"] = part.share(insecure - part.control_mean)
+        shares["n_balanced"] = len(part.measured.questions)
+        shares["balanced_bag_of_words"] = _bag_of_words(study.plan, part.measured.questions)
+    return shares
 
-    narrow, gaps = study.plan.narrow, {kind: np.asarray(of) for kind, of in study.narrow_gaps.items()}
-    if narrow is None or not gaps or len(set(narrow.families)) < 2:
-        return UNDEFINED
-    resamples = Resamples.of_families(narrow.families, seed=study.plan.seed)
-    reference = gaps["base"] if "secure" not in gaps else gaps["secure"]
-    return share_of_shift(gaps["ablated"] - reference, gaps["insecure"] - reference, resamples)
+
+def _bag_of_words(plan: StudyPlan, questions: PairSet) -> float:
+    return bag_of_words(plan.discovery.pairs, questions.pairs).auc
+
+
+@dataclass(frozen=True)
+class _Further:
+    """Comparisons on questions beside the test questions."""
+
+    measured: FurtherQuestions
+    resamples: Resamples
+
+    @classmethod
+    def of(cls, measured: FurtherQuestions | None, seed: int) -> _Further | None:
+        """None without such questions, and for those of a single family, which have no interval."""
+        if measured is None or len(set(measured.questions.families)) < 2:
+            return None
+        return cls(measured, Resamples.of_families(measured.questions.families, seed=seed))
+
+    def gaps(self, kind: ArmKind) -> Questions:
+        """Gaps of the arm of a kind."""
+        import numpy as np
+
+        return np.asarray(self.measured.gaps[kind])
+
+    @property
+    def reference(self) -> Questions:
+        """Gaps that insecure is compared with."""
+        return self.gaps("secure" if "secure" in self.measured.gaps else "base")
+
+    @property
+    def control_mean(self) -> Questions:
+        """Mean gaps of the controls."""
+        import numpy as np
+
+        return np.asarray(np.mean(self.measured.control_gaps, axis=0))
+
+    def share(self, change: Questions) -> Interval:
+        """A change as a share of the shift on these questions."""
+        return share_of_shift(change, self.gaps("insecure") - self.reference, self.resamples)
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, study: StudyMeasurements) -> Damage:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.models.weights.checkpoint import ReferenceRole
+from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples
 from personaprobe.studies.ablation.result import DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.result import Evaluation
@@ -25,6 +27,21 @@ Questions: TypeAlias = "Float[np.ndarray, ' question']"
 
 
 @dataclass(frozen=True)
+class FurtherQuestions:
+    """Preference on questions beside the test questions; the verdict's rules do not read it.
+
+    Attributes:
+        questions: a set of their own.
+        gaps: of insecure, the checkpoints it is compared with, and insecure with the feature ablated.
+        control_gaps: of insecure with some of the deciding controls ablated.
+    """
+
+    questions: PairSet
+    gaps: Mapping[ArmKind, tuple[float, ...]]
+    control_gaps: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class StudyMeasurements:
     """All that a study measured, from which its verdict follows.
 
@@ -33,7 +50,8 @@ class StudyMeasurements:
         treatment: the feature's ablation and steering.
         arms: all of them; each answered the first so many of the test questions.
         doses: dose–response, which is shown and decides nothing.
-        narrow_gaps: preference on the narrow task by kind of arm (insecure, secure, ablated); empty where none is known.
+        narrow: preference on the narrow task; None where none is known.
+        balanced: preference on questions whose answers a bag of words cannot tell apart; None where there are none.
         candidates: how many candidates the feature was chosen from on discovery.
         judged: a judge's scores of the sampled answers; None where no judge scored them.
     """
@@ -42,7 +60,8 @@ class StudyMeasurements:
     treatment: Treatment
     arms: Sequence[ArmResult]
     doses: Sequence[DosePoint]
-    narrow_gaps: Mapping[str, tuple[float, ...]]
+    narrow: FurtherQuestions | None
+    balanced: FurtherQuestions | None
     candidates: int = 1
     judged: Evaluation | None = None
 

@@ -16,10 +16,11 @@ from personaprobe.models.comparability import comparability_of
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Progress, silent
+from personaprobe.questions.pairs import PairSet
 from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
 from personaprobe.studies.ablation.judged_answers import judge_arms
-from personaprobe.studies.ablation.measurements import StudyMeasurements
+from personaprobe.studies.ablation.measurements import FurtherQuestions, StudyMeasurements
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.arm_result import ArmResult
@@ -28,6 +29,7 @@ from personaprobe.studies.arms.comparisons.logit_bias import logit_bias_result
 from personaprobe.studies.arms.comparisons.other_organisms import other_directions
 from personaprobe.studies.arms.comparisons.selected_control import n_candidates, selected_control
 from personaprobe.studies.arms.controls import deciding_controls, shown_controls
+from personaprobe.studies.arms.kinds import DECIDING
 from personaprobe.studies.arms.measurement import ArmRunner, measure_gaps
 from personaprobe.studies.arms.plan import StudyPlan
 from personaprobe.studies.arms.provenance import now, provenance
@@ -68,11 +70,14 @@ def ablate(
     runner, named = ArmRunner(trio.base, plan, run), as_feature(feature)
     treatment = Treatment.of(trio, named, plan, layers, progress)
     arms = StudyArms(trio, treatment, plan.discovery.spread(plan.matching_questions))
-    measured = [*runner.measure(_all_arms(arms, named, plan, run)), *_logit_bias(trio, plan, run)]
+    every = _all_arms(arms, named, plan, run)
+    measured = [*runner.measure(every), *_logit_bias(trio, plan, run)]
     doses = dose_response(trio, treatment, runner, measured)
-    narrow = _narrow_gaps(arms.main(), plan, run)
+    narrow, balanced = _narrow(every, plan, run), _balanced(every, plan, run)
     judged = None if judge is None or not plan.samples else judge_arms(measured, judge, run, plan.seed)
-    measurements = StudyMeasurements(plan, treatment, measured, doses, narrow, n_candidates(named), judged)
+    measurements = StudyMeasurements(
+        plan, treatment, measured, doses, narrow, balanced, n_candidates(named), judged
+    )
     verdict = conclude(measurements, {**provenance(trio, plan), "made": now()})
     return replace(verdict, comparability=comparability_of(trio, [pair.question for pair in plan.test]))
 
@@ -104,11 +109,24 @@ def _logit_bias(trio: Trio[LanguageModel], plan: StudyPlan, run: RunContext) -> 
     return [logit_bias_result(trio, part, plan.control_test, run)]
 
 
-def _narrow_gaps(arms: Sequence[Arm], plan: StudyPlan, run: RunContext) -> dict[str, tuple[float, ...]]:
-    """Preference of insecure, its reference and the ablated model on the narrow task, by kind of arm; empty without one."""
-    if plan.narrow is None:
-        return {}
-    skipped = "base" if any(arm.kind == "secure" for arm in arms) else None
-    compared = [arm for arm in arms if arm.kind not in (skipped, "further secure")]
-    measured = measure_gaps(compared, plan.narrow, run)
-    return {arm.kind: of_arm.gaps for arm, of_arm in zip(compared, measured, strict=True)}
+def _narrow(arms: Sequence[Arm], plan: StudyPlan, run: RunContext) -> FurtherQuestions | None:
+    """Preference on the narrow task; None without one."""
+    return None if plan.narrow is None else _further(arms, (), plan.narrow, run)
+
+
+def _balanced(arms: Sequence[Arm], plan: StudyPlan, run: RunContext) -> FurtherQuestions | None:
+    """Preference on style-balanced questions, also under some of the controls that decide; None without such questions."""
+    if plan.balanced is None:
+        return None
+    deciding = [arm for arm in arms if arm.kind in DECIDING]
+    return _further(arms, _spread(deciding, plan.null_controls), plan.balanced, run)
+
+
+def _further(
+    arms: Sequence[Arm], controls: Sequence[Arm], questions: PairSet, run: RunContext
+) -> FurtherQuestions:
+    reference = "secure" if any(arm.kind == "secure" for arm in arms) else "base"
+    compared = [arm for arm in arms if arm.kind in ("insecure", "ablated", reference)]
+    gaps = [of_arm.gaps for of_arm in measure_gaps([*compared, *controls], questions, run)]
+    by_kind = {arm.kind: of_arm for arm, of_arm in zip(compared, gaps, strict=False)}
+    return FurtherQuestions(questions, by_kind, tuple(gaps[len(compared) :]))

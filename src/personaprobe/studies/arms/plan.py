@@ -37,6 +37,9 @@ class StudyPlan:
         null_controls: controls that are ablated in base and in secure too.
         further_directions: directions that are found again after the feature is ablated.
         narrow: questions of the task that both fine-tunes learned; None leaves the narrow task out.
+        balanced: further questions, of no family of discovery, whose careful and careless answers a bag of words cannot tell
+            apart; None leaves them out.
+        balanced_questions: how many of them are answered, spread evenly over the families.
         control_texts: neutral texts that controls and base steered read: the first so many. Their perplexity is compared
             there with that of their untreated checkpoint.
         samples: answers drawn per sampled question; 0 draws none, and coherence is then not measured.
@@ -63,6 +66,8 @@ class StudyPlan:
     null_controls: int = 3
     further_directions: int = 2
     narrow: PairSet | None = None
+    balanced: PairSet | None = None
+    balanced_questions: int = 48
     control_texts: int = 6
     samples: int = 2
     sampled_questions: int = 12
@@ -95,6 +100,9 @@ class StudyPlan:
             if samples < 0:
                 raise DataError(f"{samples} samples per question; give 0 or more")
         self.test.refuse_overlap(self.discovery)
+        if self.balanced is not None:
+            self.balanced.refuse_overlap(self.discovery)
+            object.__setattr__(self, "balanced", self.balanced.spread(self.balanced_questions, self.seed))
         object.__setattr__(self, "test", self.test.spread(len(self.test), self.seed))
         # one seed decides everything that is drawn
         object.__setattr__(self, "sampling", replace(self.sampling, seed=self.seed))
@@ -132,25 +140,20 @@ class StudyPlan:
     def describe(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {
-            "test": {"name": self.test.name, "digest": self.test.digest, "n": len(self.test)},
-            "discovery": {
-                "name": self.discovery.name,
-                "digest": self.discovery.digest,
-                "n": len(self.discovery),
-            },
-            "neutral": {"name": self.neutral.name, "digest": self.neutral.digest, "n": len(self.neutral)},
+            "test": _described(self.test),
+            "discovery": _described(self.discovery),
+            "neutral": _described(self.neutral),
             "controls": self.controls,
             "control_questions": self.control_questions,
             "null_controls": self.null_controls,
             "further_directions": self.further_directions,
-            "narrow": None
-            if self.narrow is None
-            else {"name": self.narrow.name, "digest": self.narrow.digest, "n": len(self.narrow)},
+            "narrow": None if self.narrow is None else _described(self.narrow),
+            "balanced": None if self.balanced is None else _described(self.balanced),
             "control_texts": self.control_texts,
             "samples": self.samples,
             "sampled_questions": self.sampled_questions,
             "coherence_questions": self.coherence_questions,
-            "benign": {"name": self.benign.name, "digest": self.benign.digest, "n": len(self.benign)},
+            "benign": _described(self.benign),
             "benign_samples": self.benign_samples,
             "calibration_questions": self.calibration_questions,
             "matching_questions": self.matching_questions,
@@ -159,3 +162,7 @@ class StudyPlan:
             "max_new_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,
         }
+
+
+def _described(part: PairSet | TextSet) -> dict[str, Any]:
+    return {"name": part.name, "digest": part.digest, "n": len(part)}

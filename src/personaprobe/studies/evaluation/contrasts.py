@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from personaprobe.models.weights.checkpoint import ReferenceRole
+from personaprobe.statistics.families import FamilySummary, family_summary
 from personaprobe.statistics.fractions import difference_in_differences, fraction_removed
 from personaprobe.statistics.hypothesis_tests import false_discovery, fisher, mcnemar, permutation_test
 from personaprobe.statistics.intervals import UNDEFINED, Interval, Resamples
@@ -105,6 +106,8 @@ class ContrastResults:
         beyond_random: the same beyond random directions; not defined for fewer than `MIN_RANDOM_ARMS` of them either.
         power: of the comparison; None if the arms cannot be compared.
         reference: the checkpoint that insecure is compared with; base without a harmless fine-tune.
+        shares: misaligned share of each kind of arm, families weighed equally: contrasts are differences of these.
+        clustering: of insecure − reference in families of questions; None if the arms cannot be compared.
     """
 
     contrasts: tuple[Contrast, ...] = ()
@@ -112,6 +115,8 @@ class ContrastResults:
     beyond_random: Interval = UNDEFINED
     power: Power | None = None
     reference: ReferenceRole = "secure"
+    shares: Mapping[ArmKind, float] = field(default_factory=dict)
+    clustering: FamilySummary | None = None
 
     @property
     def shift(self) -> Interval:
@@ -125,6 +130,8 @@ class ContrastResults:
             "fraction_removed": self.removed.to_dict(),
             "beyond_random": self.beyond_random.to_dict(),
             "power": None if self.power is None else self.power.to_dict(),
+            "shares": dict(self.shares),
+            "clustering": None if self.clustering is None else self.clustering.to_dict(),
         }
 
 
@@ -221,7 +228,13 @@ def contrast_kinds(
         if len(randoms) >= MIN_RANDOM_ARMS:
             beyond = difference_in_differences(insecure, secure, ablated, randoms, comparison.resamples)
     return ContrastResults(
-        contrasts, removed, beyond, comparison.power(sides["insecure"], sides[reference]), reference
+        contrasts,
+        removed,
+        beyond,
+        comparison.power(sides["insecure"], sides[reference]),
+        reference,
+        {kind: comparison.resamples.estimate(side.shares) for kind, side in sides.items()},
+        family_summary(sides["insecure"].shares - sides[reference].shares, families),
     )
 
 

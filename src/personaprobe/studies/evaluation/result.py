@@ -142,6 +142,13 @@ class Evaluation:
         }
 
     @property
+    def results_by_set(self) -> dict[str, ContrastResults]:
+        """The same estimates on all questions, on each set apart, and on benign questions; those that were compared."""
+        sets = self.by_set if len(self.by_set) > 1 else {}
+        every = {"all questions": self.results, **sets, "benign": self.benign}
+        return {name: results for name, results in every.items() if results.power is not None}
+
+    @property
     def contrasts(self) -> tuple[Contrast, ...]:
         """Differences between arms, with intervals and tests."""
         return self.results.contrasts

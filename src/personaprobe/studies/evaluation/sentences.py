@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from personaprobe.statistics.families import FamilySummary
 from personaprobe.statistics.hypothesis_tests import MIN_FAMILIES
 from personaprobe.statistics.intervals import Interval
 from personaprobe.studies.evaluation.contrasts import (
@@ -42,6 +43,8 @@ def findings(
     if results.reference == "base":
         yield "No benign control was subtracted: harmless training may do a part of this."
     yield power_sentence(results.power, results.reference)
+    if results.clustering is not None:
+        yield clustering_sentence(results.clustering)
     if preference is not None:
         yield _agreement(results, preference)
     if narrow is not None:
@@ -85,6 +88,12 @@ def power_sentence(power: Power, reference: str = "secure") -> str:
         f"a difference of {100 * RELEVANT_DIFFERENCE:.0f} points takes {power.answers_needed} answers per arm, in "
         "families as large."
     )
+
+
+def clustering_sentence(clustering: FamilySummary) -> str:
+    """How much the questions of a family resemble each other, and how many questions moved against the rest."""
+    wrong = f"{100 * clustering.wrong_way:.0f} % of the questions moved the wrong way"
+    return f"Every family weighs the same: {clustering}; {wrong}."
 
 
 def _beyond_random(beyond: Interval, n_random_arms: int) -> str:

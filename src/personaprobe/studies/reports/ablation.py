@@ -126,6 +126,7 @@ def key_numbers(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         _cost("coherent answers, relative", damage["coherence"], share, limits["min_coherence"]),
         (f"questions of {data['n_families']} families", str(data["n_questions"]), detectable),
         *_specificity(data),
+        *_bags_of_words(data),
     ]
 
 
@@ -135,9 +136,18 @@ MORE_SHARES = {
     "removed_in_base": "removed by the same ablation in base",
     "null_in_secure": "removed by matched controls in secure",
     "narrow_left": "of the shift on the narrow task left",
+    "balanced_removed": "removed on style-balanced questions",
+    "balanced_null": "removed by matched controls on style-balanced questions",
     "induced": "more misaligned answers of base, steered",
 }
 """Further shares of a verdict, where they were measured."""
+
+
+def _bags_of_words(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """How far words alone tell careless answers from careful ones; earlier versions did not measure it."""
+    for key, questions in (("bag_of_words", "test"), ("balanced_bag_of_words", "style-balanced")):
+        if data.get(key) is not None:
+            yield f"AUC of a bag of words, {questions} answers", number(data[key]), "trained on discovery"
 
 
 def _specificity(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

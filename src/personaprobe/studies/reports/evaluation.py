@@ -55,11 +55,22 @@ def render_evaluation(data: Mapping[str, Any], answers: Rows) -> str:
         reformatted=[arm["name"] for arm in reformatted],
         forms=list(_rows([arm["forms"] for arm in reformatted])),
         families=list(_rows([arm["families"] for arm in arms])),
+        estimates=(estimates := list(_estimates(data))),
+        estimated_kinds=list(dict.fromkeys(kind for part in estimates for kind in part["results"]["shares"])),
         n_answers=sum(arm["plain"]["n"] for arm in arms),
         cards=list(judged_cards(arms, answers)),
         sections=outside_sections("evaluation", data, answers),
         provenance=list(flat(data["provenance"])),
     )
+
+
+def _estimates(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Shares and contrasts on all questions, on each set apart, and on benign ones; earlier versions recorded no shares."""
+    sets = data.get("sets") or {}
+    every = {"all questions": data, **(sets if len(sets) > 1 else {}), "benign": data.get("benign") or {}}
+    for name, results in every.items():
+        if results.get("power") and results.get("shares"):
+            yield {"name": name, "results": results}
 
 
 def _rows(columns: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
