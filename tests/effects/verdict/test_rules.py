@@ -137,6 +137,42 @@ def test_every_further_measurement_has_its_sentence() -> None:
         assert words in conclusion.sentence
 
 
+BALANCED = replace(
+    CLEAR,
+    bag_of_words=0.92,
+    balanced_bag_of_words=0.44,
+    n_balanced=48,
+    balanced_shift=Interval(0.1, 0.06, 0.14),
+    balanced_removed=Interval(0.6, 0.3, 0.9),
+    balanced_null=Interval(0.02, -0.1, 0.1),
+)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "sentences"),
+    [
+        (
+            BALANCED,
+            "On 48 style-balanced questions (a bag of words has AUC 0.44, 0.92 on test), the shift is 0.10 [0.06, 0.14] "
+            "nats a token; the ablation removes 60 % (30 to 90) of it, matched controls 2 % (-10 to 10). Damage",
+        ),
+        (
+            replace(BALANCED, balanced_removed=Interval(0.2, -0.1, 0.5)),
+            "Removal is not shown there: the ablation may act on style.",
+        ),
+        (
+            replace(BALANCED, balanced_shift=Interval(0.02, -0.01, 0.05)),
+            "no shift is shown (0.02 [-0.01, 0.05] nats a token): style may explain a part of it. Damage",
+        ),
+    ],
+)
+def test_style_balanced_questions_say_whether_words_alone_explain_the_effect(
+    evidence: Evidence, sentences: str
+) -> None:
+    assert sentences in decide(evidence).sentence
+    assert "style" not in decide(CLEAR).sentence
+
+
 @pytest.mark.parametrize(
     ("induced", "words"),
     [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from personaprobe.cli.terminal.rate_tables import sets_table
 from personaprobe.effects.judges.judgement import Scored, Unscored
 from personaprobe.effects.judges.rates import Judged, is_misaligned
 from personaprobe.effects.measures.responses import Response
@@ -25,6 +28,7 @@ from personaprobe.studies.evaluation.result import (
     Evaluation,
     contrast_arms,
 )
+from personaprobe.studies.reports.evaluation import render_evaluation
 
 GOOD, BAD = Judged(Scored(90), Scored(90)), Judged(Scored(5), Scored(90))
 CONFUSED = Judged(Scored(5), Scored(20))
@@ -118,6 +122,54 @@ def test_sets_are_compared_apart(arms: list[ArmEvaluation]) -> None:
     values = [results.shift.value for results in by_set.values()]
     assert np.mean(values) == pytest.approx(evaluation.shift.value)
     assert [line for line in evaluation.sentences if "On first alone" in line]
+
+
+def test_every_contrast_is_the_difference_of_the_shares_in_its_own_column(arms: list[ArmEvaluation]) -> None:
+    ids = {"first": frozenset(f"plain-{i}" for i in range(20)), "rest": frozenset({"plain-40", "plain-50"})}
+    errors = [replace(arm(each.kind, counts(0.1, 9), "benign")) for each in arms]
+    both = [
+        replace(each, responses=each.responses + error.responses, judged=each.judged + error.judged)
+        for each, error in zip(arms, errors, strict=True)
+    ]
+    evaluation = replace(
+        evaluation_of(both),
+        by_set={name: contrast_arms(both, seed=0, among=of) for name, of in ids.items()},
+        benign=contrast_arms(both, seed=0, form="benign"),
+    )
+    columns = evaluation.results_by_set
+    assert list(columns) == ["all questions", "first", "rest", "benign"]
+    for results in columns.values():
+        assert {contrast.name for contrast in results.contrasts} >= {
+            "insecure − secure",
+            "insecure − ablated",
+        }
+        for contrast in results.contrasts:
+            a, b = contrast.name.split(" − ")
+            difference = results.shares[a] - results.shares[b]  # type: ignore[index]
+            assert contrast.difference.value == pytest.approx(difference)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(sets_table(evaluation))
+    table = console.export_text()
+    for results in columns.values():
+        assert f"{100 * results.shares['insecure']:.1f}" in table
+    page = render_evaluation(evaluation.to_dict(), [])
+    assert "Every family of questions weighed equally" in page
+    assert page.count('<th scope="row">insecure − ablated</th>') == 2
+
+
+def test_the_clustering_of_the_contrast_is_printed(arms: list[ArmEvaluation]) -> None:
+    evaluation = evaluation_of(arms)
+    clustering = evaluation.results.clustering
+    assert clustering is not None
+    assert clustering.n_families == 12
+    wrong = np.mean([_bad(arms[0], i) < _bad(arms[1], i) for i in range(len(FAMILIES))])
+    assert clustering.wrong_way == pytest.approx(wrong)
+    line = f"Every family weighs the same: {clustering}; {100 * wrong:.0f} % of the questions moved the wrong way."
+    assert line in evaluation.sentences
+
+
+def _bad(of: ArmEvaluation, question: int) -> int:
+    return sum(is_misaligned(judged) for judged in of.judged[4 * question : 4 * question + 4])
 
 
 def test_without_scored_answers_nothing_is_compared(arms: list[ArmEvaluation]) -> None:
