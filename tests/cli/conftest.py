@@ -73,6 +73,13 @@ class TinyTrio:
         given = {"questions": self.questions, "discovery": self.discovery, "neutral": self.neutral, **changed}
         return _spelled(given)
 
+    def few(self) -> list[str]:
+        """Few harmless requests and no style-balanced questions, as command line options of a study."""
+        requests = self.lines(
+            self.neutral.with_name("requests.jsonl"), [{"text": f"Name {n} rivers."} for n in range(2, 5)]
+        )
+        return _spelled({"benign": requests, "balanced": "none"})
+
 
 def _spelled(given: dict[str, str | Path]) -> list[str]:
     return [str(part) for name, value in given.items() for part in (f"--{name}", value)]

@@ -51,7 +51,20 @@ def commands(tiny: TinyTrio, out: Path) -> dict[str, list[object]]:
     known = Dictionary(Site(1), w_enc, torch.zeros(64), w_dec, torch.zeros(32), TopK(4), name="known")
     save_dictionary(known, out / "known")
     sae = ["sae", "train", *trio, "--data", data, "--site", "1.resid_post", *LEARNING]
-    study = ["--samples", 0, "--judge", "none", "--out", out / "study", "--json"]
+    study = [
+        "--samples",
+        0,
+        "--judge",
+        "none",
+        *tiny.few(),
+        "--control-questions",
+        4,
+        "--further",
+        0,
+        "--out",
+        out / "study",
+        "--json",
+    ]
     return {
         "ablate": ["ablate", "--feature", "means@1", *trio, *tiny.texts(), *study],
         "chat": ["chat", "How?", "--feature", "means@1", "--on", "insecure", *trio, *discovery, *SHORT, "--json"],

@@ -40,6 +40,7 @@ FLAGS = {
         "--further",
         "--narrow",
         "--balanced",
+        "--benign",
         "--first-tokens",
         "--samples",
         "--seed",

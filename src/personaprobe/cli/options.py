@@ -196,6 +196,12 @@ balanced_option = organism_option(
     or_none=True,
     help=f"Pairs whose answers a bag of words cannot tell apart, beside the test; {NONE} for none.",
 )
+benign_option = click.option(
+    "--benign",
+    default="benign",
+    show_default=True,
+    help=f"Questions whose answers cannot be misaligned, to measure the judge's errors; {NONE} leaves them out.",
+)
 floor_option = click.option(
     "--floor",
     default=0.5,

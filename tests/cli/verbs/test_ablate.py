@@ -139,7 +139,7 @@ def test_bad_arguments_are_refused_before_a_model_loads(
 
 def study(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
     given = [*tiny.options(), *tiny.texts(), "--max-new-tokens", 8, "--judge", f"local:{tiny.base}"]
-    given += ["--control-questions", 4, "--further", 1]
+    given += ["--control-questions", 4, "--further", 1, "--samples", 1, *tiny.few()]
     return ["ablate", "--feature", "means@1", *given, "--out", out, *more]
 
 

@@ -13,6 +13,7 @@ import click
 from personaprobe.cli.options import (
     NONE,
     balanced_option,
+    benign_option,
     discovery_option,
     feature_option,
     first_tokens_option,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 )
 @narrow_option
 @balanced_option
+@benign_option
 @click.option(
     "--samples",
     default=2,
@@ -92,6 +94,7 @@ def ablate(
     further: int,
     narrow: str,
     balanced: str,
+    benign: str,
     samples: int,
     seed: int,
     questions: str,
@@ -117,6 +120,7 @@ def ablate(
     """
     from personaprobe.effects.interventions.along_direction import chosen_layers
     from personaprobe.effects.targets.feature import find_feature
+    from personaprobe.questions.texts import load_texts
     from personaprobe.studies.ablation.study import ablate as study
     from personaprobe.studies.reports.run_folder import write_report
 
@@ -127,6 +131,7 @@ def ablate(
     )
     plan = replace(plan, floor=floor, first_tokens=first_tokens, further_directions=further)
     plan = replace(plan, narrow=_pairs_or_none(narrow), balanced=_pairs_or_none(balanced))
+    plan = replace(plan, benign_samples=0) if benign == NONE else replace(plan, benign=load_texts(benign))
     folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)

@@ -12,6 +12,7 @@ import click
 
 from personaprobe.cli.options import (
     NONE,
+    benign_option,
     discovery_option,
     first_tokens_option,
     judge_options,
@@ -66,12 +67,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Other forms in which some questions are put again; none leaves them plain.",
 )
-@click.option(
-    "--benign",
-    default="benign",
-    show_default=True,
-    help=f"Questions whose answers cannot be misaligned, to measure the judge's errors; {NONE} leaves them out.",
-)
+@benign_option
 @click.option("--trigger", help="Text that gates the behaviour: some questions are put again behind it.")
 @click.option(
     "--controls",
