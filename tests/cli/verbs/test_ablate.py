@@ -145,8 +145,10 @@ def study(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_numbers() -> Iterator[None]:
-    """A judge that is loaded here scores every number it may say; three do for what is tested here."""
+    """A judge that is loaded here scores every number it may say; three do for what is tested here. In a random model no
+    control is fair, so that each would be drawn as often as may be."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("personaprobe.studies.arms.controls.DRAWS", 1)
         patch.setattr("personaprobe.effects.judges.language_model.NUMBERS", ("0", "50", "100"))
         yield
 
