@@ -21,7 +21,7 @@ from personaprobe.studies.arms.study_arms import StudyArms
 ROUNDS = ((1.0, 2), (0.12, 6), (0.04, 16))
 """Successive halving: the share of candidates in each round, and the discovery questions that they answer by then."""
 
-MATCHING_TEXTS = 4
+MATCHING_TEXTS = 2
 """Texts on which candidates are matched; the one that is selected is matched on as many as other controls."""
 
 
