@@ -153,7 +153,7 @@ def test_a_study_finds_the_same(here: Results, either: Results) -> None:
     one, other = here.record("ablate"), either.record("ablate")
     assert one["verdict"] == other["verdict"]
     for mine, theirs in zip(one["arms"], other["arms"], strict=True):
-        assert mine["gaps"] == pytest.approx(theirs["gaps"], abs=1e-4)
+        assert mine["gaps"] == pytest.approx(theirs["gaps"], abs=3e-4)
         for number in ("perplexity", "kl", "energy"):
             is_measured = mine[number] is not None
             assert is_measured == (theirs[number] is not None)

@@ -60,11 +60,17 @@ def selected_control(
             candidates += [] if arm is None else [(control, arm)]
             advance(1)
     n_drawn = len(candidates)
+    order = questions.spread(ROUNDS[-1][1])
+    gaps: dict[str, list[float]] = {control.name: [] for control, _ in candidates}
+    answered = 0
     for share, n_questions in ROUNDS:
         candidates = candidates[: max(1, round(share * n_drawn))]
-        measured = measure_gaps([arm for _, arm in candidates], questions.spread(n_questions), run)
-        means = {control.name: fmean(of.gaps) for (control, _), of in zip(candidates, measured, strict=True)}
-        candidates.sort(key=lambda candidate: means[candidate[0].name])
+        further = PairSet(order.name, order.pairs[answered:n_questions])
+        measured = measure_gaps([arm for _, arm in candidates], further, run)
+        for (control, _), of_arm in zip(candidates, measured, strict=True):
+            gaps[control.name] += of_arm.gaps
+        candidates.sort(key=lambda candidate: fmean(gaps[candidate[0].name]))
+        answered = n_questions
     best = arms.control(candidates[0][0], others)
     assert best is not None, "a candidate that could be drawn beside all others can be drawn again"
     return [replace(best, name=f"best of {n_drawn} candidates", kind="selected")]
