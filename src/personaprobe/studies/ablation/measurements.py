@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.models.weights.checkpoint import ReferenceRole
@@ -13,7 +13,6 @@ from personaprobe.statistics.intervals import Resamples
 from personaprobe.studies.ablation.result import DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.plan import StudyPlan
-from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class StudyMeasurements:
 
     Attributes:
         plan: of the study.
-        treatment: the feature's ablation and steering.
+        feature: name, source, site, layers and calibration of the feature, as plain data.
         arms: all of them; each answered the first so many of the test questions.
         doses: dose–response, which is shown and decides nothing.
         narrow_gaps: preference on the narrow task by kind of arm (insecure, secure, ablated); empty where none is known.
@@ -39,7 +38,7 @@ class StudyMeasurements:
     """
 
     plan: StudyPlan
-    treatment: Treatment
+    feature: Mapping[str, Any]
     arms: Sequence[ArmResult]
     doses: Sequence[DosePoint]
     narrow_gaps: Mapping[str, tuple[float, ...]]

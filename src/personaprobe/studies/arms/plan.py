@@ -51,6 +51,8 @@ class StudyPlan:
             perplexity.
         seed: of controls, sampling and bootstrap.
         sampling: how answers are drawn.
+        decisive_only: whether arms that no rule of the verdict reads are left out: controls that are only shown, variants of
+            the ablation, dose–response, and base steered.
         floor: explained variance of the calibration texts below which a dictionary's latents are refused.
         thresholds: the numbers of the verdict's rules.
     """
@@ -74,6 +76,7 @@ class StudyPlan:
     first_tokens: bool = False
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
+    decisive_only: bool = False
     floor: float = MIN_EXPLAINED_VARIANCE
     thresholds: Thresholds = THRESHOLDS
 

@@ -1,0 +1,135 @@
+"""The self-test: one small study for every planted truth, on the user's own base, with the real rules and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personaprobe.effects.targets.feature import Feature
+from personaprobe.errors import PersonaProbeError
+from personaprobe.models.generation.sampling import Sampling
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.organisms.registry import default_question_sets
+from personaprobe.progress import Progress, silent
+from personaprobe.questions.pairs import PairSet, load_prompts
+from personaprobe.questions.texts import load_texts
+from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.ablation.study import ablate
+from personaprobe.studies.arms.plan import StudyPlan
+from personaprobe.studies.planted.organisms import PlantedOrganisms
+from personaprobe.studies.planted.planting import Planter
+from personaprobe.studies.planted.truths import TRUTHS, PlantedTruth
+
+SHIFT = 0.2
+"""Preference for careless answers that the persona adds, nats per token: twice the smallest shift worth detecting."""
+
+DEPTH = 0.4
+"""Depth of the block that writes the persona, as a share of all blocks."""
+
+QUESTIONS = 24
+"""Discovery questions on which a persona is planted, and as many others on which its size is set."""
+
+
+@dataclass(frozen=True)
+class TruthResult:
+    """The study of one planted truth.
+
+    Attributes:
+        truth: that was planted.
+        verdict: of the study; None where the study ended with an error.
+        error: its message.
+    """
+
+    truth: PlantedTruth
+    verdict: CausalVerdict | None
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is one of those that are right."""
+        return self.verdict is not None and self.verdict.verdict in self.truth.expected
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, or "error"."""
+        return "error" if self.verdict is None else self.verdict.verdict
+
+    @property
+    def explanation(self) -> str:
+        """The sentence of the verdict, or the message of the error."""
+        return self.error if self.verdict is None else self.verdict.conclusion.sentence
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        evidence = None if self.verdict is None else self.verdict.evidence
+        return {
+            "truth": self.truth.name,
+            "expected": list(self.truth.expected),
+            "verdict": None if self.verdict is None else self.verdict.verdict,
+            "passed": self.passed,
+            "sentence": self.explanation,
+            "shift": None if evidence is None else evidence.shift.to_dict(),
+            "fraction_removed": None if evidence is None else evidence.fraction_removed.to_dict(),
+        }
+
+
+def self_test_plan(seed: int = 0) -> StudyPlan:
+    """A plan small enough for six studies in minutes: few questions, and the arms that decide."""
+    sets = default_question_sets()
+    return StudyPlan(
+        test=load_prompts(sets.test).spread(36),
+        discovery=load_prompts(sets.discovery).spread(QUESTIONS),
+        neutral=load_texts("neutral/test").first(8),
+        controls=42,
+        null_controls=0,
+        control_texts=1,
+        samples=1,
+        sampled_questions=1,
+        coherence_questions=36,
+        benign_samples=2,
+        calibration_questions=8,
+        matching_questions=4,
+        decisive_only=True,
+        seed=seed,
+        sampling=Sampling(max_new_tokens=24),
+    )
+
+
+def self_test(
+    base: LanguageModel,
+    plan: StudyPlan,
+    folder: Path,
+    truths: Sequence[PlantedTruth] = TRUTHS,
+    *,
+    progress: Progress = silent,
+    study: Callable[..., CausalVerdict] = ablate,
+) -> Iterator[TruthResult]:
+    """Study every planted truth, and yield each result as it is reached.
+
+    Args:
+        base: without an adapter.
+        plan: of all studies.
+        folder: receives the planted adapters, and the parts that studies share.
+        truths: that are planted.
+        progress: how long work shows itself.
+        study: the ablation study.
+    """
+    questions = load_prompts(plan.discovery.name)
+    planter = Planter(base, plan.discovery, _others(questions, plan.discovery), round(DEPTH * base.n_layers))
+    organisms = PlantedOrganisms(planter, plan, SHIFT, folder)
+    for truth in truths:
+        try:
+            trio = organisms.trio(truth.difference)
+            feature = Feature(truth.ablated, organisms.feature(truth.ablated, trio))
+            yield TruthResult(truth, study(trio, feature, plan=plan, out=folder, progress=progress))
+        except PersonaProbeError as error:
+            yield TruthResult(truth, None, str(error))
+
+
+def _others(questions: PairSet, chosen: PairSet) -> PairSet:
+    """As many further questions of a set, spread over its families."""
+    ids = {pair.id for pair in chosen}
+    rest = PairSet(questions.name, tuple(pair for pair in questions if pair.id not in ids))
+    return rest.spread(len(chosen))
