@@ -60,8 +60,8 @@ def doctor(
 
         check_planted_truths(base or DEMO, device, dtype, seed, quiet, as_json)
         return
-    if base is not None:
-        raise PersonaProbeError("--base names the base of the self-test: add --study")
+    if alone := _given_options():
+        raise PersonaProbeError(f"{', '.join(alone)} belong to the self-test on planted truths: add --study")
     from personaprobe.cli.health.environment import demo_self_check, environment_findings
 
     with spinner("checking", quiet):
@@ -70,3 +70,14 @@ def doctor(
         with spinner("checking the demo model", quiet):
             findings += demo_self_check()
     print_findings("personaprobe doctor", findings, as_json)
+
+
+def _given_options() -> list[str]:
+    """The options of the self-test that the user gave."""
+    context = click.get_current_context()
+    names = ("base", "device", "dtype", "seed")
+    return [
+        f"--{name}"
+        for name in names
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]
