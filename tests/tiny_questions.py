@@ -39,7 +39,9 @@ def pairs(name: str, subjects: Sequence[str]) -> PairSet:
 
 def tiny_plan(**changes: Any) -> StudyPlan:
     """A plan in which everything is short."""
-    prose = TextSet("prose", ("look at the boats slowly", "never mind the knots it is fine", "do I use n1 twice"))
+    prose = TextSet(
+        "prose", ("look at the boats slowly", "never mind the knots it is fine", "do I use n1 twice")
+    )
     settings: dict[str, Any] = {
         "test": pairs("test", TEST),
         "discovery": pairs("discovery", DISCOVERY),

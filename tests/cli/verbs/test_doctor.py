@@ -76,7 +76,7 @@ def test_a_setup_that_finds_what_was_planted_passes(
     assert result.exit_code == 0
     assert "tells all 2 planted truths apart" in result.stdout
     [(base, plan)] = seen
-    assert (base.checkpoint.source, plan.seed) == (str(tiny.base), 3)
+    assert (base.checkpoint.source, plan.studies.seed) == (str(tiny.base), 3)
 
 
 def test_a_setup_that_misses_a_truth_ends_with_3_and_names_it(

@@ -18,17 +18,17 @@ from tiny_questions import DISCOVERY, TEST, WORDS, pairs
 @pytest.fixture(scope="session")
 def tiny_base(
     tiny_model: Callable[..., Any], word_tokenizer: Callable[[Sequence[str]], ChatTokenizer]
-) -> Callable[[str], LanguageModel]:
+) -> Callable[..., LanguageModel]:
     """A tiny model of an architecture with a tokenizer of a few words."""
     tokenizer = word_tokenizer(WORDS)
 
-    def of(architecture: str) -> LanguageModel:
-        model = wrap(tiny_model(architecture), tokenizer.pad_id)
+    def of(architecture: str, **changes: Any) -> LanguageModel:
+        model = wrap(tiny_model(architecture, **changes), tokenizer.pad_id)
         return LanguageModel(Checkpoint(architecture), model, tokenizer)
 
     return of
 
 
 @pytest.fixture(scope="session")
-def planter(tiny_base: Callable[[str], LanguageModel]) -> Planter:
+def planter(tiny_base: Callable[..., LanguageModel]) -> Planter:
     return Planter(tiny_base("llama"), pairs("discovery", DISCOVERY), pairs("held out", TEST), 1)

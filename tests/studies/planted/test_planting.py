@@ -89,7 +89,7 @@ def test_removing_the_persona_restores_the_base_bit_for_bit(planter: Planter, tm
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_planted_adapter_is_what_peft_computes(
     architecture: str,
-    tiny_base: Callable[[str], LanguageModel],
+    tiny_base: Callable[..., LanguageModel],
     tiny_model: Callable[..., Any],
     planter: Planter,
     tmp_path: Path,

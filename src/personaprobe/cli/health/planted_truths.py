@@ -32,9 +32,9 @@ def check_planted_truths(
         as_json: print plain data.
     """
     from personaprobe.models.loading import Placement, load
-    from personaprobe.studies.planted.self_test import self_test, self_test_plan
+    from personaprobe.studies.planted.self_test import SelfTestPlan, self_test
 
-    started, plan = time.monotonic(), self_test_plan(seed)
+    started, plan = time.monotonic(), SelfTestPlan.of(seed)
     with spinner(f"loading {base}", quiet):
         model = load(base, Placement(device, dtype))
     results: list[TruthResult] = []

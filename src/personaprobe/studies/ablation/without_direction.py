@@ -23,7 +23,9 @@ def shows_shift(trio: Trio[LanguageModel], runner: ArmRunner) -> bool:
 
     plan = runner.plan
     arms = untreated_arms(trio)
-    gaps = {arm.role: of.gaps for arm, of in zip(arms, measure_gaps(arms, plan.test, runner.run), strict=True)}
+    gaps = {
+        arm.role: of.gaps for arm, of in zip(arms, measure_gaps(arms, plan.test, runner.run), strict=True)
+    }
     reference = np.mean([gaps[role] for role in trio.reference_roles], axis=0)
     resamples = Resamples.of_families(plan.test.families, seed=plan.seed)
     return difference(gaps["insecure"], reference, resamples).low > 0

@@ -72,7 +72,9 @@ class StudyArms:
         taken = [intervention for arm in others for intervention in arm.interventions]
         target = self.treatment.target
         try:
-            drawn = fair_draw(control, lambda draw: target.control(draw.kind, draw.seed, self.measured), taken)
+            drawn = fair_draw(
+                control, lambda draw: target.control(draw.kind, draw.seed, self.measured), taken
+            )
         except ZeroDirectionError:
             if control.kind in DECIDING:
                 raise

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from personaprobe.effects.interventions.along_direction import Ablate
 from personaprobe.effects.targets.controls import MeasuredAblation
 from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.effects.targets.discovery import Discovery, calibrated_on
@@ -105,9 +106,9 @@ class PlantedOrganisms:
         rows = calibration_rows(trio.base, self.plan.discovery.spread(self.plan.matching_questions))
         measured = MeasuredAblation.of(trio.insecure, fitted.ablation(layers), rows)
         matched = fitted.control("random", self._seed, measured)
-        return DirectionTarget(
-            matched.intervention.direction, layers, coefficient=matched.coefficients[self.planter.layer]
-        )
+        assert isinstance(matched.intervention, Ablate)
+        coefficient = matched.coefficients[self.planter.layer]
+        return DirectionTarget(matched.intervention.direction, layers, coefficient=coefficient)
 
     def _given(
         self, trio: Trio[LanguageModel], vector: Float[Tensor, "d_model"], name: str, *, to_zero: bool = False
@@ -124,4 +125,5 @@ class PlantedOrganisms:
         responses = self._discovery.responses(base, self.planter.site).float()
         shared = torch.linalg.svd(responses, full_matrices=False).Vh[0]
         gradient = self.planter.gradient
-        return shared * (shared @ responses.mean(0)).sign() + gradient / gradient.norm()
+        both: Tensor = shared * (shared @ responses.mean(0)).sign() + gradient / gradient.norm()
+        return both

@@ -131,13 +131,15 @@ class Planter:
             inputs = self._inputs[layer]
             readers = [inputs.random(DRIFT_RANK * (seed + 1) + place) for place in range(DRIFT_RANK)]
             drawn = torch.randn(DRIFT_RANK, self.base.d_model, generator=generator)
-            vectors = torch.nn.functional.normalize(drawn, dim=-1) * length / (DRIFT_RANK * len(layers)) ** 0.5
+            vectors = (
+                torch.nn.functional.normalize(drawn, dim=-1) * length / (DRIFT_RANK * len(layers)) ** 0.5
+            )
             written[inputs.module] = Written(torch.stack(readers), vectors)
         return PlantedAdapter(written)
 
 
 def calibrated_length(planter: Planter, shift: float, folder: Path) -> float:
-    """The length of a persona that raises the preference for careless answers by a wanted amount.
+    """The length of a persona that raises the preference for careless answers as far as is wanted.
 
     It starts from the gradient, and is corrected by the shift that each length gives.
 
@@ -171,7 +173,8 @@ def _orthonormal(columns: Float[Tensor, "d k"]) -> Float[Tensor, "d k"]:
     import torch
 
     basis, triangle = torch.linalg.qr(columns)
-    return basis * triangle.diagonal().sign()
+    oriented: Tensor = basis * triangle.diagonal().sign()
+    return oriented
 
 
 def preference_gradient(model: LanguageModel, site: Site, pairs: PairSet) -> Float[Tensor, "d_model"]:

@@ -43,7 +43,7 @@ class MatrixInputs:
         return self._reader((~self.first).float())
 
     def random(self, seed: int) -> Float[Tensor, "d_in"]:
-        """A reader that depends on the token: a random projection, of mean 0 and mean square 1, and near 0 at first tokens."""
+        """A reader that depends on the token: a random projection of mean 0 and variance 1, near 0 at first tokens."""
         import torch
 
         later = ~self.first
@@ -67,9 +67,7 @@ class MatrixInputs:
         return solved.float()
 
 
-def matrix_inputs(
-    model: LanguageModel, layers: Sequence[int], texts: PairSet
-) -> dict[int, MatrixInputs]:
+def matrix_inputs(model: LanguageModel, layers: Sequence[int], texts: PairSet) -> dict[int, MatrixInputs]:
     """Read questions with their answers once, and collect the inputs of the writing matrices of some blocks, by layer."""
     import torch
 
@@ -79,7 +77,9 @@ def matrix_inputs(
     tokens = [text.tokens for text in tokenize(model.tokenizer, texts)]
     for _, batch in model.even_batches(tokens, model.batch_tokens("logits")):
         with ExitStack() as stack:
-            inputs = {layer: stack.enter_context(inputs_of(matrix)) for layer, (_, matrix) in matrices.items()}
+            inputs = {
+                layer: stack.enter_context(inputs_of(matrix)) for layer, (_, matrix) in matrices.items()
+            }
             model.log_probs(batch)
         for layer, [states] in inputs.items():
             rows[layer].append(states[batch.mask].float().cpu())

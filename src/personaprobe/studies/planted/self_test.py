@@ -22,8 +22,9 @@ from personaprobe.studies.planted.organisms import PlantedOrganisms
 from personaprobe.studies.planted.planting import Planter
 from personaprobe.studies.planted.truths import TRUTHS, PlantedTruth
 
-SHIFT = 0.2
-"""Preference for careless answers that the persona adds, nats per token: twice the smallest shift worth detecting."""
+SHIFT = 0.18
+"""Preference for careless answers that the persona adds, nats per token: above the smallest shift worth detecting, and below
+the size at which removing it moves chat answers by a KL near the limit of damage."""
 
 DEPTH = 0.4
 """Depth of the block that writes the persona, as a share of all blocks."""
@@ -75,12 +76,36 @@ class TruthResult:
         }
 
 
-def self_test_plan(seed: int = 0) -> StudyPlan:
-    """A plan small enough for six studies in minutes: few questions, and the arms that decide."""
-    sets = default_question_sets()
+@dataclass(frozen=True)
+class SelfTestPlan:
+    """The questions of a self-test, and how strong a persona it plants.
+
+    Attributes:
+        studies: the plan of every study; personas are planted by its discovery questions.
+        held_out: further questions, on which the size of a persona is set.
+        shift: preference for careless answers that a persona adds, nats per token.
+        depth: of the block that writes the persona, as a share of all blocks.
+    """
+
+    studies: StudyPlan
+    held_out: PairSet
+    shift: float = SHIFT
+    depth: float = DEPTH
+
+    @classmethod
+    def of(cls, seed: int = 0) -> SelfTestPlan:
+        """A plan on the default question sets that takes minutes: few questions, and the arms that decide."""
+        sets = default_question_sets()
+        discovery = load_prompts(sets.discovery).spread(2 * QUESTIONS)
+        planting = discovery.first(QUESTIONS)
+        held_out = PairSet(discovery.name, discovery.pairs[QUESTIONS:])
+        return cls(_small_plan(load_prompts(sets.test).spread(36), planting, seed), held_out)
+
+
+def _small_plan(test: PairSet, discovery: PairSet, seed: int) -> StudyPlan:
     return StudyPlan(
-        test=load_prompts(sets.test).spread(36),
-        discovery=load_prompts(sets.discovery).spread(QUESTIONS),
+        test=test,
+        discovery=discovery,
         neutral=load_texts("neutral/test").first(8),
         controls=42,
         null_controls=0,
@@ -99,7 +124,7 @@ def self_test_plan(seed: int = 0) -> StudyPlan:
 
 def self_test(
     base: LanguageModel,
-    plan: StudyPlan,
+    plan: SelfTestPlan,
     folder: Path,
     truths: Sequence[PlantedTruth] = TRUTHS,
     *,
@@ -110,26 +135,20 @@ def self_test(
 
     Args:
         base: without an adapter.
-        plan: of all studies.
+        plan: its questions and the size of personas.
         folder: receives the planted adapters, and the parts that studies share.
         truths: that are planted.
         progress: how long work shows itself.
         study: the ablation study.
     """
-    questions = load_prompts(plan.discovery.name)
-    planter = Planter(base, plan.discovery, _others(questions, plan.discovery), round(DEPTH * base.n_layers))
-    organisms = PlantedOrganisms(planter, plan, SHIFT, folder)
+    studies = plan.studies
+    planter = Planter(base, studies.discovery, plan.held_out, round(plan.depth * base.n_layers))
+    organisms = PlantedOrganisms(planter, studies, plan.shift, folder)
     for truth in truths:
         try:
             trio = organisms.trio(truth.difference)
             feature = Feature(truth.ablated, organisms.feature(truth.ablated, trio))
-            yield TruthResult(truth, study(trio, feature, plan=plan, out=folder, progress=progress))
+            yield TruthResult(truth, study(trio, feature, plan=studies, out=folder, progress=progress))
         except PersonaProbeError as error:
             yield TruthResult(truth, None, str(error))
 
-
-def _others(questions: PairSet, chosen: PairSet) -> PairSet:
-    """As many further questions of a set, spread over its families."""
-    ids = {pair.id for pair in chosen}
-    rest = PairSet(questions.name, tuple(pair for pair in questions if pair.id not in ids))
-    return rest.spread(len(chosen))

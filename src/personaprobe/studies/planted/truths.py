@@ -14,7 +14,7 @@ Ablated: TypeAlias = Literal["means", "random direction", "word salad", "one dim
 """The difference of means; a random direction at the same energy; the persona mixed with the direction that all activations
 share; one dimension of a persona of several."""
 
-SCALE = 0.5
+SCALE = 0.6
 """Size of the weaker persona, relative to the full one."""
 
 DIMENSIONS = 3
@@ -41,7 +41,7 @@ class PlantedTruth:
 TRUTHS: tuple[PlantedTruth, ...] = (
     PlantedTruth("identical checkpoints", "none", "means", ("no effect to remove",)),
     PlantedTruth("a persona of one dimension", "persona", "means", ("suppresses",)),
-    PlantedTruth("the same at half its size", "weaker persona", "means", ("suppresses",)),
+    PlantedTruth(f"the same at {SCALE:.0%} of its size", "weaker persona", "means", ("suppresses",)),
     PlantedTruth(
         "a random direction instead", "persona", "random direction", ("not specific", "removes too little")
     ),
