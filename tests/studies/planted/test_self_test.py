@@ -35,7 +35,9 @@ def do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the ablation of every feature by one that goes no part of the way."""
     real = FittedDirection.ablation
 
-    def nothing(self: FittedDirection, layers: Any = None, coefficient: float = 1.0, roles: Any = 5) -> Ablate:
+    def nothing(
+        self: FittedDirection, layers: Any = None, coefficient: float = 1.0, roles: Any = 5
+    ) -> Ablate:
         return real(self, layers, 0.0, pp.Role(roles))
 
     monkeypatch.setattr(FittedDirection, "ablation", nothing)

@@ -107,10 +107,10 @@ def _small_plan(test: PairSet, discovery: PairSet, seed: int) -> StudyPlan:
         test=test,
         discovery=discovery,
         neutral=load_texts("neutral/test").first(8),
-        controls=42,
+        controls=45,
         null_controls=0,
         control_texts=1,
-        samples=1,
+        samples=2,
         sampled_questions=1,
         coherence_questions=36,
         benign_samples=2,
@@ -118,7 +118,7 @@ def _small_plan(test: PairSet, discovery: PairSet, seed: int) -> StudyPlan:
         matching_questions=4,
         decisive_only=True,
         seed=seed,
-        sampling=Sampling(max_new_tokens=24),
+        sampling=Sampling(max_new_tokens=16),
     )
 
 
@@ -151,4 +151,3 @@ def self_test(
             yield TruthResult(truth, study(trio, feature, plan=studies, out=folder, progress=progress))
         except PersonaProbeError as error:
             yield TruthResult(truth, None, str(error))
-
