@@ -15,6 +15,9 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.studies.ablation import study, without_direction
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import ArmGaps, ArmRunner
+from personaprobe.studies.arms.run_context import RunContext
 from tiny_questions import WORDS, tiny_plan
 
 SITE = pp.Site(1)
@@ -73,13 +76,19 @@ def test_a_shift_that_the_site_does_not_show_is_an_error(
         pp.ablate(identical, "means@1", plan=tiny_plan())
 
 
-def test_the_shift_is_read_from_the_untreated_checkpoints(trio: Trio[LanguageModel]) -> None:
-    runner = study.ArmRunner(trio.base, tiny_plan(), study.RunContext())
-    shown = [
-        without_direction.shows_shift(replace(trio, insecure=a, secure=b), runner)
-        for a, b in ((trio.insecure, trio.secure), (trio.secure, trio.insecure))
-    ]
-    assert not all(shown)
+@pytest.mark.parametrize(("insecure", "is_shown"), [(0.5, True), (0.0, False), (-0.5, False)])
+def test_a_shift_is_shown_where_insecure_is_more_careless_than_secure(
+    trio: Trio[LanguageModel], insecure: float, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan()
+    levels = {"base": 3.0, "insecure": insecure, "secure": 0.0}
+
+    def planted(arms: Sequence[Arm], questions: pp.PairSet, run: RunContext) -> list[ArmGaps]:
+        return [ArmGaps(tuple(levels[arm.role] for _ in questions), 0.0) for arm in arms]
+
+    monkeypatch.setattr(without_direction, "measure_gaps", planted)
+    runner = ArmRunner(trio.base, plan, RunContext())
+    assert without_direction.shows_shift(trio, runner) is is_shown
 
 
 def test_a_secure_that_harmless_training_did_not_change_is_compared_without_that_change(

@@ -15,6 +15,7 @@ from personaprobe.organisms.registry import default_question_sets
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.questions.texts import load_texts
+from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.ablation.study import ablate
 from personaprobe.studies.arms.plan import StudyPlan
@@ -65,15 +66,18 @@ class TruthResult:
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         evidence = None if self.verdict is None else self.verdict.evidence
-        return {
-            "truth": self.truth.name,
-            "expected": list(self.truth.expected),
-            "verdict": None if self.verdict is None else self.verdict.verdict,
-            "passed": self.passed,
-            "sentence": self.explanation,
-            "shift": None if evidence is None else evidence.shift.to_dict(),
-            "fraction_removed": None if evidence is None else evidence.fraction_removed.to_dict(),
-        }
+        plain_data: dict[str, Any] = to_plain_json(
+            {
+                "truth": self.truth.name,
+                "expected": list(self.truth.expected),
+                "verdict": None if self.verdict is None else self.verdict.verdict,
+                "passed": self.passed,
+                "sentence": self.explanation,
+                "shift": None if evidence is None else evidence.shift.to_dict(),
+                "fraction_removed": None if evidence is None else evidence.fraction_removed.to_dict(),
+            }
+        )
+        return plain_data
 
 
 @dataclass(frozen=True)
