@@ -126,6 +126,18 @@ def test_readers_of_a_harmless_change_differ_from_token_to_token_around_zero(pla
     assert not torch.allclose(first, other)
 
 
+def test_readers_within_texts_have_the_same_mean_in_every_response(planter: Planter) -> None:
+    inputs = planter.inputs
+    text, response = inputs.first.long().cumsum(0), (inputs.roles & pp.Role.RESPONSE) != 0
+    of_texts = {}
+    for within in (True, False):
+        read = inputs.rows.float() @ inputs.random(0, within_texts=within)
+        means = [read[response & (text == number)].mean() for number in text.unique()]
+        of_texts[within] = float(torch.stack(means).std())
+        assert read[response].std() > 0.3
+    assert of_texts[True] < 0.2 * of_texts[False]
+
+
 def test_the_matrix_that_writes_is_found_in_every_architecture(
     architecture: str, tiny_language_model: Callable[..., LanguageModel]
 ) -> None:

@@ -87,7 +87,8 @@ class Planter:
     def spread_persona(self, length: float, n: int, seed: int) -> PlantedAdapter:
         """A persona of several dimensions, each with an equal part of the effect.
 
-        Every dimension is written by a reader of its own, which varies from token to token around 1.
+        Every dimension is written by a reader of its own, which varies from token to token around 1 and has the same mean in
+        every response: were the persona stronger in some texts than in others, shuffled labels would find its dimensions.
 
         Args:
             length: of the mean vector over tokens; :meth:`persona` of this length has the same effect, to first order.
@@ -97,7 +98,9 @@ class Planter:
         import torch
 
         constant = self.inputs.constant()
-        readers = [constant + VARIATION * self.inputs.random(seed + part) for part in range(n)]
+        readers = [
+            constant + VARIATION * self.inputs.random(seed + part, within_texts=True) for part in range(n)
+        ]
         vectors = length / n**0.5 * self.dimensions(n, seed)
         return PlantedAdapter({self.inputs.module: Written(torch.stack(readers), vectors)})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import CheckpointError
 from personaprobe.features.activations.recording_spec import tokenize
+from personaprobe.features.directions.control_directions import orthogonal_part
 from personaprobe.models.edits.hooks import inputs_of
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
@@ -17,7 +18,7 @@ from personaprobe.models.tokens import Role
 from personaprobe.questions.pairs import PairSet
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 RIDGE = 1e-3
@@ -31,26 +32,49 @@ class MatrixInputs:
     Attributes:
         module: path of the matrix in the model.
         rows: ``(token, d_in)``, every token of every text, float32.
-        first: whether a token is the first of its text, which is an attention sink and is left as it is.
+        roles: of the tokens, in the order of the texts. A text's first token is an attention sink and is left as it is.
     """
 
     module: str
     rows: Float[Tensor, "token d_in"]
-    first: Bool[Tensor, "token"]
+    roles: Int[Tensor, "token"]
+
+    @property
+    def first(self) -> Bool[Tensor, "token"]:
+        """Whether a token is the first of its text."""
+        return (self.roles & Role.FIRST) != 0
 
     def constant(self) -> Float[Tensor, "d_in"]:
         """The reader that is nearest to 1 at every token, and to 0 at first tokens."""
         return self._reader((~self.first).float())
 
-    def random(self, seed: int) -> Float[Tensor, "d_in"]:
-        """A reader that depends on the token: a random projection of mean 0 and variance 1, near 0 at first tokens."""
+    def random(self, seed: int, *, within_texts: bool = False) -> Float[Tensor, "d_in"]:
+        """A reader that depends on the token: a random projection of mean 0 and variance 1, near 0 at first tokens.
+
+        Args:
+            seed: of the projection.
+            within_texts: whether its mean over every response is the same, so that it tells tokens apart and not texts.
+        """
         import torch
 
         later = ~self.first
         generator = torch.Generator().manual_seed(seed)
-        values = self.rows @ torch.randn(self.rows.shape[1], generator=generator)
+        projection = torch.randn(self.rows.shape[1], generator=generator)
+        if within_texts:
+            projection = orthogonal_part(projection, self._response_means)
+        values = self.rows @ projection
         standard = (values - values[later].mean()) / values[later].std()
         return self._reader(torch.where(later, standard, 0.0))
+
+    @property
+    def _response_means(self) -> Float[Tensor, "text d_in"]:
+        """The mean input over the response of every text."""
+        import torch
+
+        text, response = self.first.long().cumsum(0) - 1, (self.roles & Role.RESPONSE) != 0
+        sums = torch.zeros(int(text[-1]) + 1, self.rows.shape[1])
+        sums.index_add_(0, text[response], self.rows[response])
+        return sums / text[response].bincount()[:, None]
 
     @cached_property
     def _gram(self) -> Float[Tensor, "d_in d_in"]:
@@ -73,7 +97,7 @@ def matrix_inputs(model: LanguageModel, layers: Sequence[int], texts: PairSet) -
 
     matrices = {layer: writing_matrix(model.network, layer) for layer in layers}
     rows: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    first: list[Tensor] = []
+    roles: list[Tensor] = []
     tokens = [text.tokens for text in tokenize(model.tokenizer, texts)]
     for _, batch in model.even_batches(tokens, model.batch_tokens("logits")):
         with ExitStack() as stack:
@@ -83,9 +107,9 @@ def matrix_inputs(model: LanguageModel, layers: Sequence[int], texts: PairSet) -
             model.log_probs(batch)
         for layer, [states] in inputs.items():
             rows[layer].append(states[batch.mask].float().cpu())
-        first.append(((batch.roles & Role.FIRST) != 0)[batch.mask].cpu())
+        roles.append(batch.roles[batch.mask].cpu())
     return {
-        layer: MatrixInputs(module, torch.cat(rows[layer]), torch.cat(first))
+        layer: MatrixInputs(module, torch.cat(rows[layer]), torch.cat(roles))
         for layer, (module, _) in matrices.items()
     }
 
