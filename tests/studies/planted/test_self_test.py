@@ -55,10 +55,10 @@ def test_a_planted_persona_is_found_and_an_ablation_that_does_nothing_fails(
     [found] = self_test(base, plan, tmp_path / "real", [truth])
     assert found.passed, found.explanation
     do_nothing(monkeypatch)
-    [missed] = self_test(base, plan, tmp_path / "broken", [truth])
-    assert not missed.passed
-    assert missed.verdict is not None
-    assert missed.verdict.fraction_removed.value == pytest.approx(0.0, abs=1e-3)
+    missed = list(self_test(base, plan, tmp_path / "broken", [truth, WEAKER, RANDOM, SALAD, DIMENSION]))
+    assert not any(result.passed for result in missed)
+    assert missed[0].verdict is not None
+    assert missed[0].verdict.fraction_removed.value == pytest.approx(0.0, abs=1e-3)
 
 
 def test_identical_checkpoints_pass(
@@ -97,6 +97,13 @@ def test_a_study_that_ends_with_an_error_is_reported_and_the_others_go_on(
     first, second = self_test(tiny_base("llama"), plan, tmp_path, TRUTHS[:2], study=fragile)
     assert (first.passed, first.outcome, first.explanation) == (False, "error", "no room")
     assert second.passed
+
+
+def test_a_base_in_which_no_persona_of_the_size_can_be_planted_is_refused(
+    tiny_base: Callable[..., LanguageModel], plan: SelfTestPlan, tmp_path: Path
+) -> None:
+    with pytest.raises(pp.PersonaProbeError, match="no persona planted"):
+        list(self_test(tiny_base("llama"), replace(plan, shift=1000.0), tmp_path))
 
 
 def test_every_expected_verdict_is_one_that_a_study_can_give() -> None:

@@ -13,6 +13,7 @@ from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.effects.targets.discovery import Discovery, calibrated_on
 from personaprobe.effects.targets.recipe import RecipeTarget
 from personaprobe.effects.targets.target import Target
+from personaprobe.errors import FeatureError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
@@ -96,8 +97,7 @@ class PlantedOrganisms:
 
     def _tuned(self, name: str, adapter: PlantedAdapter) -> LanguageModel:
         folder = self.folder / name
-        if not folder.exists():
-            adapter.write(folder, self.planter.base.checkpoint)
+        adapter.write(folder, self.planter.base.checkpoint)
         return with_adapter(self.planter.base, folder)
 
     def _random(self, means: RecipeTarget, trio: Trio[LanguageModel]) -> Target:
@@ -108,6 +108,10 @@ class PlantedOrganisms:
         matched = fitted.control("random", self._seed, measured)
         assert isinstance(matched.intervention, Ablate)
         coefficient = matched.coefficients[self.planter.layer]
+        if not coefficient > 0:
+            raise FeatureError(
+                "ablating the difference of means moves no activation: no random direction can be matched to it"
+            )
         return DirectionTarget(matched.intervention.direction, layers, coefficient=coefficient)
 
     def _given(

@@ -70,7 +70,7 @@ class PlantedAdapter:
         """Write a PEFT folder, and return the checkpoint that it makes of the base.
 
         Args:
-            folder: new.
+            folder: an adapter there is replaced.
             base: without an adapter.
         """
         from safetensors.torch import save_file
@@ -81,7 +81,7 @@ class PlantedAdapter:
             key = f"base_model.model.{module}"
             tensors[f"{key}.lora_A.weight"] = _with_rows(part.readers, rank)
             tensors[f"{key}.lora_B.weight"] = _with_rows(part.vectors, rank).T.contiguous()
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         config = _config(rank, sorted(self.written), base)
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

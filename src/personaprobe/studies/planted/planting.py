@@ -1,4 +1,8 @@
-"""Planting a persona: the direction that makes careless answers likelier, written at every token, as long as is wanted."""
+"""Planting a persona: the direction that makes careless answers likelier, written at every token, as long as is wanted.
+
+In architectures with a norm after the MLP (Gemma 2 and 3, OLMo 2) the norm bends the vector that is written. The difference
+of means finds it all the same; a direction that was planted is then not quite the one that arrives.
+"""
 
 from __future__ import annotations
 

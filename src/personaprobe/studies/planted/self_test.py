@@ -144,10 +144,14 @@ def self_test(
         truths: that are planted.
         progress: how long work shows itself.
         study: the ablation study.
+
+    Raises:
+        FeatureError: no persona of the wanted size can be planted in the base.
     """
     studies = plan.studies
     planter = Planter(base, studies.discovery, plan.held_out, round(plan.depth * base.n_layers))
     organisms = PlantedOrganisms(planter, studies, plan.shift, folder)
+    organisms.length  # noqa: B018  # set before anything is studied
     for truth in truths:
         try:
             trio = organisms.trio(truth.difference)
