@@ -158,6 +158,7 @@ class StudyPlan:
             "calibration_questions": self.calibration_questions,
             "matching_questions": self.matching_questions,
             "first_tokens": self.first_tokens,
+            "decisive_only": self.decisive_only,
             "seed": self.seed,
             "max_new_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,
