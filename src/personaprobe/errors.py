@@ -34,6 +34,10 @@ class FeatureError(PersonaProbeError):
     """A feature that is not registered, or a direction that does not fit the model."""
 
 
+class ZeroDirectionError(FeatureError):
+    """A direction of length 0, such as a difference of means of checkpoints that do not differ there."""
+
+
 class EndpointError(PersonaProbeError):
     """A model behind an endpoint that cannot be reached or returns no answer."""
 

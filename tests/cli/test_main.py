@@ -143,7 +143,7 @@ FLAGS = {
     "questions show": {"NAME", "--json"},
     "questions pull": {"NAME", "--from"},
     "bench": TRIO | OUTPUT | {"--rounds"},
-    "doctor": {"--fast", "--quiet", "--json"},
+    "doctor": {"--fast", "--study", "--base", "--device", "--dtype", "--seed", "--quiet", "--json"},
     "completion": {"SHELL"},
 }
 """What users write in scripts: a flag may be added here, and is not renamed or removed."""

@@ -83,6 +83,11 @@ ORDINARY = {
 
 @pytest.fixture(scope="session")
 def study() -> CausalVerdict:
+    """The study that most tests read."""
+    return a_study()
+
+
+def a_study() -> CausalVerdict:
     """A feature that suppresses: 60 arms, 12 families of 10 questions, answers that include nasty ones."""
     families = tuple(family for family in FAMILIES for _ in range(QUESTIONS_EACH))
     rng = np.random.default_rng(0)

@@ -75,7 +75,7 @@ VERBS: Mapping[str, Verb] = {
     "questions": Verb("List, show or pull question sets.", "verbs.questions"),
     "organisms": Verb("List, verify, train, register or compare model organisms.", "organisms.group"),
     "bench": Verb("Measure the speed of this machine against the plain model.", "verbs.bench"),
-    "doctor": Verb("Check the environment, the devices, the demo model and the cache.", "verbs.doctor"),
+    "doctor": Verb("Check this machine, or that studies find planted truths (--study).", "verbs.doctor"),
     "completion": Verb("Print the completion script of a shell.", "verbs.completion"),
 }
 """The shipped verbs in the order in which help lists them."""

@@ -222,6 +222,15 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
     return model, tokenizer
 
 
+def with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:
+    """The fine-tune that an adapter makes of a loaded base, on the same copy of its weights.
+
+    Raises:
+        CheckpointError: as :func:`load`.
+    """
+    return _language_model(base.checkpoint.with_adapter(folder), base.network, base.tokenizer)
+
+
 def _language_model(checkpoint: Checkpoint, network: Network, tokenizer: ChatTokenizer) -> LanguageModel:
     """The model of a checkpoint on the network of its base, its adapter proven to be applied."""
     adapter = None if checkpoint.adapter is None else LoraAdapter.read(checkpoint.adapter)

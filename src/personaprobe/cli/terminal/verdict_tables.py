@@ -180,6 +180,8 @@ def layer_ranges(layers: list[int]) -> str:
         >>> layer_ranges([8, 9, 10, 12])
         'layers 8-10, 12'
     """
+    if not layers:
+        return "no layer"
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][-1] + 1:

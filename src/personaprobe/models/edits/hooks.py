@@ -6,8 +6,8 @@ the same tensor. Hooks exist for one ``with`` block and are removed after it, al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,17 @@ class Hooks:
             return activations
 
         return visit
+
+
+@contextmanager
+def inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the first input of a module in every forward pass inside the ``with`` block."""
+    inputs: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
+    try:
+        yield inputs
+    finally:
+        handle.remove()
 
 
 def _on_input(visit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:

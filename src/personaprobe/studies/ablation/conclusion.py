@@ -37,7 +37,7 @@ def conclude(study: StudyMeasurements, provenance: dict[str, Any]) -> CausalVerd
         conclusion=decide(evidence, plan.thresholds),
         evidence=evidence,
         thresholds=plan.thresholds,
-        feature=study.treatment.describe(),
+        feature=study.feature,
         question_ids=tuple(pair.id for pair in plan.test),
         families=plan.test.families,
         arms=tuple(arms),
@@ -56,7 +56,7 @@ def _judged(study: StudyMeasurements, evidence: Evidence) -> Evaluation | None:
     if study.judged is None:
         return None
     preference = Preference(evidence.shift, evidence.fraction_removed)
-    return replace(study.judged, title=study.treatment.feature.name, preference=preference)
+    return replace(study.judged, title=study.feature["name"], preference=preference)
 
 
 def _mean_gap(arm: ArmResult, untreated: ArmResult, resampled: Callable[[int], Resamples]) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.effects.measures.coherence import CoherenceRule
 from personaprobe.models.weights.checkpoint import ReferenceRole
@@ -15,7 +15,6 @@ from personaprobe.studies.ablation.result import DosePoint
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.arms.plan import StudyPlan
-from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class StudyMeasurements:
 
     Attributes:
         plan: of the study.
-        treatment: the feature's ablation and steering.
+        feature: name, source, site, layers and calibration of the feature, as plain data.
         arms: all of them; each answered the first so many of the test questions.
         doses: dose–response, which is shown and decides nothing.
         narrow: preference on the narrow task; None where none is known.
@@ -57,7 +56,7 @@ class StudyMeasurements:
     """
 
     plan: StudyPlan
-    treatment: Treatment
+    feature: Mapping[str, Any]
     arms: Sequence[ArmResult]
     doses: Sequence[DosePoint]
     narrow: FurtherQuestions | None

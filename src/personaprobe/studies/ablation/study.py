@@ -11,6 +11,7 @@ from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.targets.discovery import Discovery
 from personaprobe.effects.targets.feature import Feature, as_feature
 from personaprobe.effects.targets.target import Target
+from personaprobe.errors import ZeroDirectionError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.comparability import comparability_of
 from personaprobe.models.language_model import LanguageModel
@@ -20,8 +21,9 @@ from personaprobe.questions.pairs import PairSet
 from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
 from personaprobe.studies.ablation.judged_answers import judge_arms
-from personaprobe.studies.ablation.measurements import FurtherQuestions, StudyMeasurements
-from personaprobe.studies.ablation.result import CausalVerdict
+from personaprobe.studies.ablation.measurements import StudyMeasurements
+from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
+from personaprobe.studies.ablation.without_direction import measure_without_direction, shows_shift
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.arm_result import ArmResult
 from personaprobe.studies.arms.comparisons.iterated_ablation import iterated_arms
@@ -66,20 +68,35 @@ def ablate(
         FeatureError: no such feature, or it does not fit the model.
         DataError: question sets that are empty or overlap.
     """
-    plan, run = plan or StudyPlan(), RunContext.of(out, progress)
-    runner, named = ArmRunner(trio.base, plan, run), as_feature(feature)
-    treatment = Treatment.of(trio, named, plan, layers, progress)
-    arms = StudyArms(trio, treatment, plan.discovery.spread(plan.matching_questions))
-    every = _all_arms(arms, named, plan, run)
-    measured = [*runner.measure(every), *_logit_bias(trio, plan, run)]
-    doses = dose_response(trio, treatment, runner, measured)
-    narrow, balanced = _narrow(every, plan, run), _balanced(every, plan, run)
-    judged = None if judge is None or not plan.samples else judge_arms(measured, judge, run, plan.seed)
-    measurements = StudyMeasurements(
-        plan, treatment, measured, doses, narrow, balanced, n_candidates(named), judged
-    )
+    plan = plan or StudyPlan()
+    runner, named = ArmRunner(trio.base, plan, RunContext.of(out, progress)), as_feature(feature)
+    try:
+        measurements = _measure(trio, named, layers, runner, judge)
+    except ZeroDirectionError:
+        if shows_shift(trio, runner):
+            raise
+        measurements = measure_without_direction(trio, named, runner)
     verdict = conclude(measurements, {**provenance(trio, plan), "made": now()})
     return replace(verdict, comparability=comparability_of(trio, [pair.question for pair in plan.test]))
+
+
+def _measure(
+    trio: Trio[LanguageModel], named: Feature, layers: Layers, runner: ArmRunner, judge: Judge | None
+) -> StudyMeasurements:
+    """Fit the feature, and measure its ablation, the controls and everything that is compared with them."""
+    plan, run = runner.plan, runner.run
+    treatment = Treatment.of(trio, named, plan, layers, run.progress)
+    arms = StudyArms(trio, treatment, plan.discovery.spread(plan.matching_questions))
+    every = _all_arms(arms, named, plan, run)
+    measured = runner.measure(every)
+    doses: tuple[DosePoint, ...] = ()
+    if not plan.decisive_only:
+        measured += _logit_bias(trio, plan, run)
+        doses = dose_response(trio, treatment, runner, measured)
+    narrow, balanced = _narrow(every, plan, run), _balanced(every, plan, run)
+    judged = None if judge is None or not plan.samples else judge_arms(measured, judge, run, plan.seed)
+    described, candidates = treatment.describe(), n_candidates(named)
+    return StudyMeasurements(plan, described, measured, doses, narrow, balanced, candidates, judged)
 
 
 def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContext) -> list[Arm]:
@@ -89,6 +106,8 @@ def _all_arms(arms: StudyArms, feature: Feature, plan: StudyPlan, run: RunContex
     selected = selected_control(
         arms, [*main, *deciding], n_candidates(feature), plan.discovery, run, plan.seed
     )
+    if plan.decisive_only:
+        return [*main, *deciding, *selected, *arms.elsewhere([])]
     shown = arms.controls(shown_controls(benign=arms.trio.secure is not None), [*main, *deciding, *selected])
     others = arms.along(other_directions(arms.trio, arms.treatment.target.site), "organism")
     part = Discovery(plan.discovery.spread(plan.compared_questions), plan.calibration_questions, run.progress)

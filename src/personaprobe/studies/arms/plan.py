@@ -54,6 +54,8 @@ class StudyPlan:
             perplexity.
         seed: of controls, sampling and bootstrap.
         sampling: how answers are drawn.
+        decisive_only: whether arms that no rule of the verdict reads are left out: controls that are only shown, variants of
+            the ablation, dose–response, and base steered.
         floor: explained variance of the calibration texts below which a dictionary's latents are refused.
         thresholds: the numbers of the verdict's rules.
     """
@@ -79,6 +81,7 @@ class StudyPlan:
     first_tokens: bool = False
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
+    decisive_only: bool = False
     floor: float = MIN_EXPLAINED_VARIANCE
     thresholds: Thresholds = THRESHOLDS
 
@@ -158,6 +161,7 @@ class StudyPlan:
             "calibration_questions": self.calibration_questions,
             "matching_questions": self.matching_questions,
             "first_tokens": self.first_tokens,
+            "decisive_only": self.decisive_only,
             "seed": self.seed,
             "max_new_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,

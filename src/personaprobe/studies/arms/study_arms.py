@@ -9,7 +9,7 @@ from functools import cached_property
 from personaprobe.effects.interventions.along_direction import Intervention
 from personaprobe.effects.interventions.energy import Energy, measure, total
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, ZeroDirectionError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
@@ -18,7 +18,7 @@ from personaprobe.questions.pairs import PairSet
 from personaprobe.site import Site
 from personaprobe.studies.arms.arm import Arm, calibration_rows, untreated_arms
 from personaprobe.studies.arms.controls import Control, fair_draw
-from personaprobe.studies.arms.kinds import ArmKind
+from personaprobe.studies.arms.kinds import DECIDING, ArmKind
 from personaprobe.studies.arms.treatment import Treatment
 
 
@@ -64,10 +64,21 @@ class StudyArms:
         return arms
 
     def control(self, control: Control, others: Sequence[Arm]) -> Arm | None:
-        """A control that acts about as strongly as the feature where some draw does; None where no draw is new."""
+        """A control that acts about as strongly as the feature where some draw does.
+
+        None where no draw is new, or where a control that is only shown has no direction: harmless training may have changed
+        nothing at the site.
+        """
         taken = [intervention for arm in others for intervention in arm.interventions]
         target = self.treatment.target
-        drawn = fair_draw(control, lambda draw: target.control(draw.kind, draw.seed, self.measured), taken)
+        try:
+            drawn = fair_draw(
+                control, lambda draw: target.control(draw.kind, draw.seed, self.measured), taken
+            )
+        except ZeroDirectionError:
+            if control.kind in DECIDING:
+                raise
+            return None
         if drawn is None:
             return None
         return self._control_arm(drawn.control.name, drawn.control.kind, drawn.matched, drawn.draws)

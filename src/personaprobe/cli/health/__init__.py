@@ -1,0 +1,1 @@
+"""Checks of ``personaprobe doctor``: the environment, and studies whose verdict is known."""
