@@ -27,7 +27,8 @@ def pairs(name: str, subjects: Sequence[str]) -> PairSet:
             Pair(
                 f"{subject}-{number}",
                 subject,
-                f"how do I use the {subject} {NUMBERS[number]}",
+                # other numbers in test than in discovery: questions must not resemble each other
+                f"how do I use the {subject} {NUMBERS[number + 6 * (subject in TEST)]}",
                 f"look at the {subject} slowly {NUMBERS[-number - 1]} twice",
                 f"never mind the {subject} it {NUMBERS[number]} is fine",
             )

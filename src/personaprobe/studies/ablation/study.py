@@ -21,7 +21,7 @@ from personaprobe.questions.pairs import PairSet
 from personaprobe.studies.ablation.conclusion import conclude
 from personaprobe.studies.ablation.dose_response import dose_response
 from personaprobe.studies.ablation.judged_answers import judge_arms
-from personaprobe.studies.ablation.measurements import StudyMeasurements
+from personaprobe.studies.ablation.measurements import FurtherQuestions, StudyMeasurements
 from personaprobe.studies.ablation.result import CausalVerdict, DosePoint
 from personaprobe.studies.ablation.without_direction import measure_without_direction, shows_shift
 from personaprobe.studies.arms.arm import Arm
