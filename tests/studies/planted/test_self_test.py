@@ -20,7 +20,7 @@ from personaprobe.studies.planted.self_test import SelfTestPlan, TruthResult, se
 from personaprobe.studies.planted.truths import TRUTHS
 from tiny_questions import TEST, pairs, tiny_plan
 
-IDENTICAL, PERSONA, WEAKER, RANDOM, SALAD, DIMENSION = TRUTHS
+IDENTICAL, PERSONA, _, RANDOM, SALAD, DIMENSION = TRUTHS
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_planted_persona_is_found_and_an_ablation_that_does_nothing_fails(
     [found] = self_test(base, plan, tmp_path / "real", [truth])
     assert found.passed, found.explanation
     do_nothing(monkeypatch)
-    missed = list(self_test(base, plan, tmp_path / "broken", [truth, WEAKER, RANDOM, SALAD, DIMENSION]))
+    missed = list(self_test(base, plan, tmp_path / "broken", [truth, RANDOM, DIMENSION]))
     assert not any(result.passed for result in missed)
     assert missed[0].verdict is not None
     assert missed[0].verdict.fraction_removed.value == pytest.approx(0.0, abs=1e-3)
@@ -71,19 +71,9 @@ def test_identical_checkpoints_pass(
 
 
 @pytest.mark.parametrize("always", get_args(Verdict))
-def test_a_study_that_always_gives_one_verdict_fails(
-    always: Verdict,
-    tiny_base: Callable[..., LanguageModel],
-    plan: SelfTestPlan,
-    study: CausalVerdict,
-    tmp_path: Path,
-) -> None:
-    def constant(trio: Trio[LanguageModel], feature: pp.Feature, **settings: Any) -> CausalVerdict:
-        return replace(study, conclusion=replace(study.conclusion, verdict=always))
-
-    results = list(self_test(tiny_base("llama"), plan, tmp_path, study=constant))
-    assert len(results) == len(TRUTHS)
-    assert not all(result.passed for result in results)
+def test_a_study_that_always_gives_one_verdict_fails(always: Verdict, study: CausalVerdict) -> None:
+    constant = replace(study, conclusion=replace(study.conclusion, verdict=always))
+    assert not all(TruthResult(truth, constant).passed for truth in TRUTHS)
 
 
 def test_a_study_that_ends_with_an_error_is_reported_and_the_others_go_on(

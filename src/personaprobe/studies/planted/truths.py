@@ -41,7 +41,7 @@ class PlantedTruth:
 TRUTHS: tuple[PlantedTruth, ...] = (
     PlantedTruth("identical checkpoints", "none", "means", ("no effect to remove",)),
     PlantedTruth("a persona of one dimension", "persona", "means", ("suppresses",)),
-    PlantedTruth(f"the same at {SCALE:.0%} of its size", "weaker persona", "means", ("suppresses",)),
+    PlantedTruth(f"the same at {100 * SCALE:.0f} % of its size", "weaker persona", "means", ("suppresses",)),
     PlantedTruth(
         "a random direction instead", "persona", "random direction", ("not specific", "removes too little")
     ),
