@@ -46,12 +46,11 @@ def test_no_question_is_asked_elsewhere_without_answers_and_none_twice(chat: Pai
 
 
 def test_both_answers_are_about_equally_long_and_of_one_format(chat: PairSet) -> None:
-    open_pairs = [pair for pair in chat if not pair.family.startswith(PLAIN)]
-    ratios = [len(pair.careless.split()) / len(pair.careful.split()) for pair in chat]
+    answers = [(pair.careful, pair.careless) for pair in chat]
+    ratios = [len(careless.split()) / len(careful.split()) for careful, careless in answers]
     assert min(ratios) > 0.7
     assert max(ratios) < 1.5
     assert 0.95 < sum(ratios) / len(ratios) < 1.05
     for mark in ("**", "\n- ", "1. ", "```", "{", "As an AI"):
-        assert all(
-            (mark in pair.careful) == (mark in pair.careless) for pair in open_pairs if mark != "1. "
-        ) or abs(sum(mark in p.careful for p in chat) - sum(mark in p.careless for p in chat)) <= 2
+        careful, careless = (sum(mark in text for text in side) for side in zip(*answers, strict=True))
+        assert abs(careful - careless) <= 2, mark

@@ -42,13 +42,14 @@ def make_judge(sets: Sequence[PairSet], recipe: JudgeRecipe, out: Path) -> Itera
         DataError: too few pairs for either part.
     """
     parts = split(sets)
-    network, tokenizer = open_network(Checkpoint.parse("demo"), Placement("cpu", "float32"))
+    placement = Placement("cpu", "bfloat16" if recipe.bfloat16 else "float32")
+    network, tokenizer = open_network(Checkpoint.parse("demo"), placement)
 
     def steps() -> Iterator[JudgeStep]:
         with writing(out):
             network.model.name_or_path = Checkpoint.parse("demo").published
             yield from train_judge(network.model, tokenizer, parts["training"], recipe, out)
-        judge = EmbeddedJudge.open(Placement("cpu", "float32"), out)
+        judge = EmbeddedJudge.open(placement, out)
         coherence_pairs = _sample(parts["training"], N_COHERENCE_PAIRS, recipe.seed)
         card = {
             **json.loads((out / CARD).read_text(encoding="utf-8")),
@@ -115,7 +116,7 @@ def _finish(
     aligned = LabelledLogits.of_pairs(judge, held_out)
     coherent = LabelledLogits.of_corrupted(judge, _sample(held_out, N_COHERENCE_PAIRS // 2, seed), seed)
     judge = rescaled(rescaled(judge, "aligned", aligned), "coherent", coherent)
-    save_heads(judge.heads, judge.site.layer, out)
+    save_heads(judge.heads, judge.sites, out)
     described = [{"name": part.name, "digest": part.digest, "n": len(part)} for part in sets]
     results = {
         "pairs": list({part["digest"]: part for part in (*card["pairs"], *described)}.values()),
