@@ -23,7 +23,7 @@ from personaprobe.storage.files import write_text, writing
 MIN_PAIRS = 20
 """Pairs needed for training, and again for calibration."""
 
-N_COHERENCE_PAIRS = 400
+N_COHERENCE_PAIRS = 240
 """Most pairs that the coherence axis is trained on, since more only take longer; its scale is fitted on half as many."""
 
 
