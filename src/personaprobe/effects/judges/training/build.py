@@ -96,8 +96,8 @@ def recalibrate(folder: Path, sets: Sequence[PairSet], out: Path) -> None:
     held_out = [pair for part in sets for pair in part if pair.family not in trained_on]
     if len(held_out) < MIN_PAIRS:
         raise DataError(
-            f"{len(held_out)} pairs are of families that the judge was not trained on; give {MIN_PAIRS} of those, such as "
-            "judging-open"
+            f"{len(held_out)} pairs are of families that the judge was not trained on; give {MIN_PAIRS} of those, in "
+            "a .jsonl file of id, family, question, careful, careless"
         )
     with writing(out):
         shutil.copytree(folder, out, dirs_exist_ok=True)
