@@ -169,11 +169,11 @@ class LanguageModel:
         network, plan = self._activated(), self.edit_plan
         return split_on_oom(lambda part: network.fork_log_probs(part, plan), forks, SCORED_ITEMS)
 
-    def fork_states(self, forks: Sequence[Fork], site: Site) -> list[list[Tensor]]:
-        """Activations ``(token, d_model)`` at a site on each answer's tokens, by fork and answer."""
+    def fork_states(self, forks: Sequence[Fork], sites: Sequence[Site]) -> list[list[Tensor]]:
+        """Activations ``(token, site, d_model)`` at some sites on each answer's tokens, by fork and answer."""
         network, plan = self._activated(), self.edit_plan
-        site = site.within(self.n_layers)
-        return split_on_oom(lambda part: network.fork_states(part, site, plan), forks, SCORED_ITEMS)
+        sites = [site.within(self.n_layers) for site in sites]
+        return split_on_oom(lambda part: network.fork_states(part, sites, plan), forks, SCORED_ITEMS)
 
     # generation
 

@@ -160,12 +160,15 @@ class Network(ABC):
         return [self.fork_log_probs(forks, edits) for edits in plans]
 
     def fork_states(
-        self, forks: Sequence[Fork], site: Site, edits: SiteEdits
-    ) -> list[list[Float[Tensor, "token d_model"]]]:
-        """Activations at a site on every answer's tokens, per fork; blocks after the site are not computed."""
+        self, forks: Sequence[Fork], sites: Sequence[Site], edits: SiteEdits
+    ) -> list[list[Float[Tensor, "token site d_model"]]]:
+        """Activations at some sites on every answer's tokens, per fork; blocks after the last site are not computed."""
+        import torch
+
         rows = [row for fork in forks for row in fork.rows]
         batch = pad(rows, self.pad_id).to(self.device)
-        return _by_answer(forks, rows, self.activations(batch, [site], edits)[site])
+        activations = self.activations(batch, sites, edits)
+        return _by_answer(forks, rows, torch.stack([activations[site] for site in sites], 2))
 
     @contextmanager
     def decoding(self, plans: Sequence[EditPlan]) -> Iterator[Decoder]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from personaprobe.models.weights.adapter import WEIGHTS
 
 
-def add_lora(network: Any, rank: int, alpha: int) -> Any:
-    """Add a freshly initialised, rank-stabilised LoRA to every linear layer of a Hugging Face model.
+def add_lora(network: Any, rank: int, alpha: int, blocks: Sequence[int] | None = None) -> Any:
+    """Add a freshly initialised, rank-stabilised LoRA, in float32, to every linear layer of a Hugging Face model.
+
+    Args:
+        network: from transformers.
+        rank, alpha: of the adapter.
+        blocks: the only ones that are adapted, in models with Llama's module names.
 
     Returns:
         The PEFT model; the base weights are shared with ``network``, frozen and not copied.
@@ -20,12 +26,17 @@ def add_lora(network: Any, rank: int, alpha: int) -> Any:
         r=rank,
         lora_alpha=alpha,
         use_rslora=True,
-        target_modules="all-linear",
+        target_modules="all-linear" if blocks is None else _linear_layers_of(blocks),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
     )
     return get_peft_model(network, config)
+
+
+def _linear_layers_of(blocks: Sequence[int]) -> str:
+    """The regular expression by which PEFT finds them."""
+    return rf".*\.layers\.(?:{'|'.join(map(str, blocks))})\.(?:self_attn|mlp)\.\w+_proj"
 
 
 def save_adapter(adapted: Any, folder: Path) -> None:

@@ -26,10 +26,13 @@ from personaprobe.effects.judges.judgement import Scored, Unscored
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric
 from personaprobe.effects.judges.training.build import recalibrate
 from personaprobe.effects.judges.training.train import (
+    APART_TOKENS,
     CUT_TOKENS,
     JudgeRecipe,
+    PairBatch,
     part_of,
     plan_batches,
+    rows_of,
     train_judge,
 )
 from personaprobe.errors import DataError
@@ -46,7 +49,10 @@ from personaprobe.storage.folders import checkpoints_folder
 
 WORDS = ["ask", "me", "kind", "fair", "warm", "cruel", "mean", "cold", "and", "very", "then", "so"]
 GOOD, BAD = ("kind", "fair", "warm"), ("cruel", "mean", "cold")
-RECIPE = JudgeRecipe(layer=1, epochs=12, batch_size=4, learning_rate=3e-3, warmup=2)
+SITES = (Site(0), Site(1))
+RECIPE = JudgeRecipe(
+    layers=(0, 1), first=0, epochs=12, batch_size=4, learning_rate=3e-3, warmup=2, cut=0.5, bfloat16=False
+)
 
 
 def planted() -> list[Pair]:
@@ -67,9 +73,9 @@ def words(word_tokenizer: Callable[..., ChatTokenizer]) -> ChatTokenizer:
 @pytest.fixture
 def judge(tiny_model: Callable[..., Any], words: ChatTokenizer) -> EmbeddedJudge:
     model = LanguageModel(Checkpoint("tiny"), wrap(tiny_model("llama"), words.pad_id), words)
-    weight = torch.randn(model.d_model, generator=torch.Generator().manual_seed(1))
+    weight = torch.randn(len(SITES) * model.d_model, generator=torch.Generator().manual_seed(1))
     heads = {"aligned": Head(weight, 0.2), "coherent": Head(-weight, 0.0)}
-    return EmbeddedJudge(model, Site(1), heads, "digest")
+    return EmbeddedJudge(model, SITES, heads, "digest")
 
 
 def cases(*answers: str) -> list[Case]:
@@ -147,10 +153,12 @@ def test_long_texts_are_clipped_and_some_of_the_answer_is_always_read(
 
 def test_only_the_answers_tokens_are_averaged(words: ChatTokenizer) -> None:
     batch = pad([clipped(words, "ask me", "kind so"), clipped(words, "ask", "so")], words.pad_id)
-    states = torch.randn(*batch.ids.shape, 8)
-    changed = torch.where(((batch.roles & Role.RESPONSE) != 0)[..., None], states, 1e6)
+    states = torch.randn(*batch.ids.shape, 2, 8)
+    changed = torch.where(((batch.roles & Role.RESPONSE) != 0)[..., None, None], states, 1e6)
     assert torch.equal(pooled(states, batch), pooled(changed, batch))
-    assert torch.allclose(pooled(states, batch).mean(-1), torch.zeros(2), atol=1e-5)
+    assert pooled(states, batch).shape == (2, 16)
+    means = pooled(states, batch).unflatten(1, (2, 8)).mean(-1)
+    assert torch.allclose(means, torch.zeros(2, 2), atol=1e-5)
 
 
 def test_a_planted_difference_is_learned_and_the_adapter_carries_it(
@@ -165,7 +173,7 @@ def test_a_planted_difference_is_learned_and_the_adapter_carries_it(
     from safetensors.torch import load_file
 
     saved = load_file(tmp_path / "heads.safetensors")["aligned"]
-    trained = EmbeddedJudge(model, Site(1), {"aligned": Head(saved[:-1], float(saved[-1]))}, "d")
+    trained = EmbeddedJudge(model, SITES, {"aligned": Head(saved[:-1], float(saved[-1]))}, "d")
     scores = [
         [
             next(trained.judge([Case(DEFAULT_RUBRICS["aligned"], p.question, text)]))
@@ -211,6 +219,16 @@ def test_as_many_batches_are_cut_as_the_recipe_says_and_both_answers_alike(share
     assert all(CUT_TOKENS[0] <= limit <= CUT_TOKENS[1] for limit in limits if limit is not None)
 
 
+def test_a_cut_keeps_the_first_tokens_by_which_two_answers_differ(words: ChatTokenizer) -> None:
+    late = Pair("0", "f", "ask me", "then " * 40 + "kind " * 60, "then " * 40 + "cruel " * 60)
+    early = Pair("1", "f", "ask me", "kind " * 60, "cruel " * 60)
+    careful_late, careful_early, careless_late, _ = rows_of(words, PairBatch((late, early), 5))
+    assert len(careful_early) - careful_early.n_prompt == APART_TOKENS
+    assert len(careful_late) - careful_late.n_prompt == 40 + APART_TOKENS
+    assert careful_late.ids != careless_late.ids
+    assert len(careful_late) == len(careless_late)
+
+
 def test_an_answer_is_cut_where_its_tokens_run_out(words: ChatTokenizer) -> None:
     whole, cut = clipped(words, "ask me", "kind and fair so"), clipped(words, "ask me", "kind and fair so", 2)
     assert len(whole) == len(cut) + 3
@@ -253,7 +271,8 @@ def test_the_first_words_do_not_reveal_which_shipped_answer_is_careless() -> Non
 @pytest.mark.real
 def test_a_new_scale_keeps_the_order_of_scores_and_leaves_out_what_was_learned(tmp_path: Path) -> None:
     shipped = checkpoints_folder() / FOLDER
-    shortest = sorted(load_prompts("judging-open"), key=lambda pair: len(pair.careful + pair.careless))
+    unseen = [pair for pair in load_prompts("judging-open") if part_of(pair.family) == "held out"]
+    shortest = sorted(unseen, key=lambda pair: len(pair.careful + pair.careless))
     learned = [pair for pair in load_prompts("judging") if part_of(pair.family) == "training"][:1]
     recalibrate(shipped, [PairSet("few", (*learned, *shortest[:20]))], tmp_path / "judge")
     card = json.loads((tmp_path / "judge" / CARD).read_text())

@@ -377,14 +377,15 @@ FORKS = [
 
 
 def test_states_of_packed_answers_are_those_of_separate_rows(network: Network) -> None:
-    site, edits = Site(1), some_edits(network)
+    sites, edits = [Site(1), Site(0)], some_edits(network)
     packed, separate = (
-        network.fork_states(FORKS, site, edits),
-        Network.fork_states(network, FORKS, site, edits),
+        network.fork_states(FORKS, sites, edits),
+        Network.fork_states(network, FORKS, sites, edits),
     )
     for one, other in zip(packed, separate, strict=True):
         assert [len(states) for states in one] == [len(states) for states in other]
         assert_close(torch.cat(one), torch.cat(other))
+        assert torch.cat(one).shape[1] == len(sites)
 
 
 def assert_packs_alike(network: Network) -> None:

@@ -301,7 +301,7 @@ def foreign_table(run: Path) -> None:
         (foreign, r"verdict\.json was not written by personaprobe: its schema is None"),
         (
             another_version,
-            "has schema 'personaprobe-verdict-1', and this version .* reads 'personaprobe-verdict-3'",
+            "has schema 'personaprobe-verdict-1', and this version .* reads 'personaprobe-verdict-4'",
         ),
         (another_study, "its schema is 'personaprobe-sweep-1'"),
         (without_arms, r"verdict\.json is damaged: .*arms"),

@@ -14,14 +14,15 @@ from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import MODEL_DTYPES
+from personaprobe.effects.judges.embedded import TRAINING_PAIRS
 
 pairs_option = click.option(
     "--pairs",
     "names",
     multiple=True,
-    default=("judging",),
+    default=TRAINING_PAIRS,
     show_default=True,
-    help="judging or judging-open (shipped), or a .jsonl of id, family, question, careful, careless; repeat for several.",
+    help="Shipped: judging, judging-open, judging-chat; or a .jsonl of id, family, question, careful, careless.",
 )
 out_option = click.option(
     "--out",
@@ -44,13 +45,20 @@ def judges() -> None:
 @judges.command()
 @pairs_option
 @out_option
-@click.option("--layer", default=20, show_default=True, help="The stream after this block is read.")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    default=(12, 16, 20),
+    show_default=True,
+    help="The stream after this block is read; repeat for several.",
+)
 @click.option("--rank", type=click.IntRange(min=1), default=8, show_default=True, help="Of the adapter.")
 @click.option("--epochs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress, only results.")
 def train(
-    names: tuple[str, ...], out: Path, layer: int, rank: int, epochs: int, seed: int, quiet: bool
+    names: tuple[str, ...], out: Path, layers: tuple[int, ...], rank: int, epochs: int, seed: int, quiet: bool
 ) -> None:
     """Train a judge on pairs of answers that differ in substance; calibrate and evaluate it on held-out families."""
     from personaprobe.effects.judges.training.build import make_judge
@@ -59,7 +67,7 @@ def train(
 
     sets = [load_prompts(name) for name in names]
     refuse_unwritable(out)
-    recipe = JudgeRecipe(layer=layer, rank=rank, epochs=epochs, seed=seed)
+    recipe = JudgeRecipe(layers=layers, rank=rank, epochs=epochs, seed=seed)
     steps = make_judge(sets, recipe, out.expanduser())
     with study_progress(quiet)("training", 0, "steps") as advance:
         for _ in steps:
@@ -72,7 +80,7 @@ def train(
     "--pairs",
     "names",
     multiple=True,
-    default=("judging", "judging-open"),
+    default=TRAINING_PAIRS,
     show_default=True,
     help="As for train; families that the judge was trained on are left out.",
 )
@@ -117,16 +125,20 @@ def evaluate(
 ) -> None:
     """Measure how well the judge separates careful from careless answers, and its agreement with another judge."""
     from personaprobe.effects.judges.embedded import EmbeddedJudge
+    from personaprobe.effects.judges.training.build import training_pairs
     from personaprobe.effects.judges.training.evaluation import evaluate_on
     from personaprobe.models.loading import Placement
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.judging.judge_answers import agreement_with_file
 
     sets = [load_prompts(name) for name in names]
+    shipped = [load_prompts(name) for name in TRAINING_PAIRS]
     judge = EmbeddedJudge.open(Placement(device, dtype), folder)
     record = {
         "judge": judge.name,
-        "pairs": {part.name: evaluate_on(judge, part.pairs) for part in sets},
+        "pairs": {
+            part.name: evaluate_on(judge, part.pairs, training_pairs(shipped, part.families)) for part in sets
+        },
         "answers": {str(path): asdict(agreement_with_file(judge, path.expanduser())) for path in files},
     }
     if as_json:
@@ -139,12 +151,15 @@ def _print(record: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("pairs", title=str(record["judge"]), title_justify="left")
-    for heading in ("n", "AUC", "to one question", "calibration error", "at best", "coherent AUC"):
+    headings = ("n", "AUC", "to one question", "bag of words", "calibration error", "at best", "coherent AUC")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for name, result in record["pairs"].items():
         coherent = ", ".join(f"{kind} {auc:.2f}" for kind, auc in result["coherent_auc"].items())
-        columns = ("auc", "paired", "calibration_error", "calibration_floor")
-        table.add_row(name, str(result["n"]), *(f"{result[column]:.3f}" for column in columns), coherent)
+        numbers = [f"{result[column]:.3f}" for column in ("auc", "paired")]
+        numbers.append("{auc:.3f}, {paired:.3f}".format_map(result["bag_of_words"]))
+        numbers += [f"{result[column]:.3f}" for column in ("calibration_error", "calibration_floor")]
+        table.add_row(name, str(result["n"]), *numbers, coherent)
     console().print(table)
     for name, agreement in record["answers"].items():
         click.echo(

@@ -91,6 +91,11 @@ class Evidence:
         }
 
     @property
+    def style_excluded(self) -> bool:
+        """Whether shift and removal are shown on style-balanced questions; not so where those were not answered."""
+        return self.balanced_shift.low > 0 and self.balanced_removed.low > 0
+
+    @property
     def beyond_controls(self) -> tuple[Interval, ...]:
         """The differences to controls that were measured, each of which has to lie above 0."""
         optional = (part for part in (self.over_selected, self.net_of_secure) if part.defined)

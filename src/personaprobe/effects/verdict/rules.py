@@ -36,6 +36,7 @@ class Conclusion:
         reasons: the conditions that decided it.
         rule: its place in the table of rules.
         reference: the checkpoint that insecure was compared with.
+        style_excluded: whether shift and removal are shown where careful and careless answers use the same words.
     """
 
     verdict: Verdict
@@ -43,11 +44,15 @@ class Conclusion:
     reasons: tuple[str, ...]
     rule: int
     reference: Reference = "secure"
+    style_excluded: bool = False
 
     @property
     def name(self) -> str:
-        """The verdict as readers see it; it says if no benign control was subtracted."""
-        return f"{self.verdict} (against base)" if self.reference == "base" else self.verdict
+        """The verdict as readers see it, qualified where no benign control was subtracted or style may be the effect."""
+        qualifiers = ["against base"] if self.reference == "base" else []
+        if not self.style_excluded and "suppresses" in self.verdict:
+            qualifiers.append("style not excluded")
+        return f"{self.verdict} ({', '.join(qualifiers)})" if qualifiers else self.verdict
 
 
 def decide(evidence: Evidence, thresholds: Thresholds = THRESHOLDS) -> Conclusion:
@@ -56,7 +61,8 @@ def decide(evidence: Evidence, thresholds: Thresholds = THRESHOLDS) -> Conclusio
     place, rule = next((i, rule) for i, rule in enumerate(_RULES) if rule.applies(evidence, thresholds))
     held = [condition for condition in rule.conditions if condition.holds(evidence, thresholds)]
     reasons = tuple(f"{condition.words}: {condition.observed}".format_map(numbers) for condition in held)
-    return Conclusion(rule.verdict, rule.explain(evidence, numbers), reasons, place, evidence.reference)
+    sentence = rule.explain(evidence, numbers)
+    return Conclusion(rule.verdict, sentence, reasons, place, evidence.reference, evidence.style_excluded)
 
 
 def rules(thresholds: Thresholds = THRESHOLDS) -> list[tuple[Verdict, str]]:

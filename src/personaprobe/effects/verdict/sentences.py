@@ -75,13 +75,14 @@ def _style_balanced(evidence: Evidence) -> Iterator[str]:
     """Shift and removal where careful and careless answers use the same words; nothing if that was not measured."""
     shift, removed = evidence.balanced_shift, evidence.balanced_removed
     if not shift.defined:
+        yield "No style-balanced questions were answered: style may be what changed."
         return
     words = (
         f"a bag of words has AUC {evidence.balanced_bag_of_words:.2f}, {evidence.bag_of_words:.2f} on test"
     )
     where = f"On {evidence.n_balanced} style-balanced questions ({words})"
     if not shift.low > 0:
-        yield f"{where}, no shift is shown ({shift} nats a token): style may explain a part of it."
+        yield f"{where}, no shift is shown ({shift} nats a token): it may be one of style."
         return
     controls = f", matched controls {share(evidence.balanced_null)}" if evidence.balanced_null.defined else ""
     yield f"{where}, the shift is {shift} nats a token; the ablation removes {share(removed)} of it{controls}."

@@ -188,15 +188,20 @@ class HuggingFaceNetwork(Network):
         hidden = self._run_packed(packed.texts, self._hooks(edits))
         return unpack_forks(forks, self._log_probs_of(packed.answer_ids, hidden[0, packed.predictor_index]))
 
-    def fork_states(self, forks: Sequence[Fork], site: Site, edits: SiteEdits) -> list[list[Tensor]]:
+    def fork_states(
+        self, forks: Sequence[Fork], sites: Sequence[Site], edits: SiteEdits
+    ) -> list[list[Tensor]]:
+        import torch
+
         from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
         if self._exceed_window(forks):
-            return super().fork_states(forks, site, edits)
-        packed, hooks = pack_forks(forks, self.device), self._hooks(edits, [site], stop=True)
+            return super().fork_states(forks, sites, edits)
+        packed, hooks = pack_forks(forks, self.device), self._hooks(edits, sites, stop=True)
         with suppress(LastTapReached):
             self._run_packed(packed.texts, hooks)
-        return unpack_forks(forks, hooks.read[site][0, packed.answer_index])
+        states = torch.stack([hooks.read[site][0, packed.answer_index] for site in sites], 1)
+        return unpack_forks(forks, states)
 
     def fork_log_probs_each(
         self, forks: Sequence[Fork], plans: Sequence[SiteEdits]

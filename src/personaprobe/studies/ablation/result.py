@@ -110,7 +110,7 @@ class CausalVerdict:
         """The verdict as plain data, as written to ``verdict.json``; NaN becomes None."""
         plain_data: dict[str, Any] = to_plain_json(
             {
-                "schema": "personaprobe-verdict-3",
+                "schema": "personaprobe-verdict-4",
                 "verdict": self.verdict,
                 "name": self.conclusion.name,
                 "sentence": self.conclusion.sentence,

@@ -31,7 +31,7 @@ from personaprobe.studies.reports.page import (
 )
 from personaprobe.studies.reports.sections import Rows, outside_sections
 
-SCHEMA = "personaprobe-verdict-3"
+SCHEMA = "personaprobe-verdict-4"
 """The format of ``verdict.json`` whose rules are those of this version."""
 
 DRAWN = ("evidence.sweep", "evidence.singles", "evidence.sets", "evidence.ranks")

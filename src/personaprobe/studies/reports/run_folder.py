@@ -12,7 +12,7 @@ from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES
 from personaprobe.errors import DataError
 from personaprobe.storage.files import write_atomically, write_text
 from personaprobe.studies.reports.ablation import render_ablation
-from personaprobe.studies.reports.earlier_verdicts import EARLIER, upgraded
+from personaprobe.studies.reports.earlier_verdicts import EARLIER
 from personaprobe.studies.reports.evaluation import render_evaluation
 from personaprobe.studies.reports.sections import Rows
 from personaprobe.studies.reports.sweep import render_sweep
@@ -65,12 +65,12 @@ def _latent_pages(data: Mapping[str, Any], _: Rows) -> Mapping[str, str]:
 
 FORMATS = (
     RunFormat(
-        "personaprobe-verdict-3",
+        "personaprobe-verdict-4",
         "verdict.json",
         lambda data, answers: {"report.html": render_ablation(data, answers)},
         "responses.parquet",
         _RESPONSE_COLUMNS,
-        {EARLIER: upgraded},
+        EARLIER,
     ),
     RunFormat(
         "personaprobe-evaluation-1",

@@ -7,11 +7,11 @@ import pytest
 
 from personaprobe.effects.judges.training.calibration import LabelledLogits
 from personaprobe.effects.judges.training.evaluation import (
-    auc_by_family,
     calibration_error,
     calibration_floor,
     coherence_auc,
     discrimination_of,
+    results_by_family,
 )
 from personaprobe.errors import DataError
 
@@ -73,7 +73,13 @@ def test_statistics_of_families_and_kinds_are_those_of_planted_logits() -> None:
     truth = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
     families = ("a", "a", "b", "a", "a", "b")
     pairs = LabelledLogits(logits, truth, families, ("careful",) * 3 + ("careless",) * 3)
-    assert auc_by_family(pairs) == {"a": {"n": 2, "auc": 1.0}, "b": {"n": 1, "auc": 0.0}}
+    below = ("careful_below_30", "careless_below_30")
+    by_family = results_by_family(pairs, 1 / (1 + np.exp(-logits)))
+    assert {name: (row["n"], row["auc"]) for name, row in by_family.items()} == {"a": (2, 1.0), "b": (1, 0.0)}
+    assert {name: tuple(row[key] for key in below) for name, row in by_family.items()} == {
+        "a": (0.0, 0.5),
+        "b": (1.0, 0.0),
+    }
     result = discrimination_of(pairs, 1 / (1 + np.exp(-logits)))
     assert (result.n, result.auc, result.paired) == (3, pytest.approx(6 / 9), pytest.approx(2 / 3))
     corrupt = LabelledLogits(logits, truth, families, ("whole", "cut", "cut", "looped", "looped", "mixed"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from personaprobe.storage.files import write_text, writing
 MIN_PAIRS = 20
 """Pairs needed for training, and again for calibration."""
 
-N_COHERENCE_PAIRS = 400
+N_COHERENCE_PAIRS = 240
 """Most pairs that the coherence axis is trained on, since more only take longer; its scale is fitted on half as many."""
 
 
@@ -42,13 +42,14 @@ def make_judge(sets: Sequence[PairSet], recipe: JudgeRecipe, out: Path) -> Itera
         DataError: too few pairs for either part.
     """
     parts = split(sets)
-    network, tokenizer = open_network(Checkpoint.parse("demo"), Placement("cpu", "float32"))
+    placement = Placement("cpu", "bfloat16" if recipe.bfloat16 else "float32")
+    network, tokenizer = open_network(Checkpoint.parse("demo"), placement)
 
     def steps() -> Iterator[JudgeStep]:
         with writing(out):
             network.model.name_or_path = Checkpoint.parse("demo").published
             yield from train_judge(network.model, tokenizer, parts["training"], recipe, out)
-        judge = EmbeddedJudge.open(Placement("cpu", "float32"), out)
+        judge = EmbeddedJudge.open(placement, out)
         coherence_pairs = _sample(parts["training"], N_COHERENCE_PAIRS, recipe.seed)
         card = {
             **json.loads((out / CARD).read_text(encoding="utf-8")),
@@ -59,6 +60,16 @@ def make_judge(sets: Sequence[PairSet], recipe: JudgeRecipe, out: Path) -> Itera
         _finish(with_coherence(judge, coherence_pairs, recipe.seed), card, sets, parts["held out"], out)
 
     return steps()
+
+
+def training_pairs(sets: Sequence[PairSet], unseen: Collection[str]) -> list[Pair]:
+    """The pairs of training families, without some families."""
+    return [
+        pair
+        for part in sets
+        for pair in part
+        if part_of(pair.family) == "training" and pair.family not in unseen
+    ]
 
 
 def split(sets: Sequence[PairSet]) -> dict[Part, list[Pair]]:
@@ -95,8 +106,8 @@ def recalibrate(folder: Path, sets: Sequence[PairSet], out: Path) -> None:
     held_out = [pair for part in sets for pair in part if pair.family not in trained_on]
     if len(held_out) < MIN_PAIRS:
         raise DataError(
-            f"{len(held_out)} pairs are of families that the judge was not trained on; give {MIN_PAIRS} of those, such as "
-            "judging-open"
+            f"{len(held_out)} pairs are of families that the judge was not trained on; give {MIN_PAIRS} of those, in "
+            "a .jsonl file of id, family, question, careful, careless"
         )
     with writing(out):
         shutil.copytree(folder, out, dirs_exist_ok=True)
@@ -115,7 +126,7 @@ def _finish(
     aligned = LabelledLogits.of_pairs(judge, held_out)
     coherent = LabelledLogits.of_corrupted(judge, _sample(held_out, N_COHERENCE_PAIRS // 2, seed), seed)
     judge = rescaled(rescaled(judge, "aligned", aligned), "coherent", coherent)
-    save_heads(judge.heads, judge.site.layer, out)
+    save_heads(judge.heads, judge.sites, out)
     described = [{"name": part.name, "digest": part.digest, "n": len(part)} for part in sets]
     results = {
         "pairs": list({part["digest"]: part for part in (*card["pairs"], *described)}.values()),

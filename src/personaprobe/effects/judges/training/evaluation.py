@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.effects.judges.agreement import BAD
 from personaprobe.effects.judges.embedded import EmbeddedJudge
 from personaprobe.effects.judges.training.calibration import LabelledLogits
+from personaprobe.questions.bag_of_words import bag_of_words
 from personaprobe.questions.pairs import Pair
 
 if TYPE_CHECKING:
@@ -65,28 +67,44 @@ def discrimination_of(labelled: LabelledLogits, scores: Float[np.ndarray, " answ
     )
 
 
-def evaluate_on(judge: EmbeddedJudge, pairs: Sequence[Pair], seed: int = 1) -> dict[str, Any]:
-    """Discrimination and coherence AUCs of a judge on pairs, as plain data.
+def evaluate_on(
+    judge: EmbeddedJudge, pairs: Sequence[Pair], baseline: Sequence[Pair], seed: int = 1
+) -> dict[str, Any]:
+    """Discrimination and coherence AUCs of a judge on pairs, beside those of a bag of words, as plain data.
 
     Args:
         judge: with axes ``aligned`` and ``coherent``.
         pairs: that it was not trained on, for an honest result.
+        baseline: pairs that the bag of words is trained on: those of the judge's training, of other families.
         seed: of the corruptions.
     """
     corrupted = LabelledLogits.of_corrupted(judge, pairs, seed)
-    return {**asdict(discrimination(judge, pairs)), "coherent_auc": coherence_auc(corrupted)}
+    return {
+        **asdict(discrimination(judge, pairs)),
+        "bag_of_words": asdict(bag_of_words(baseline, pairs)),
+        "coherent_auc": coherence_auc(corrupted),
+    }
 
 
-def auc_by_family(labelled: LabelledLogits) -> dict[str, dict[str, float]]:
-    """Number of pairs (``n``) and AUC of careful against careless answers, for every family."""
+def results_by_family(
+    labelled: LabelledLogits, scores: Float[np.ndarray, " answer"]
+) -> dict[str, dict[str, float]]:
+    """For every family: pairs, AUC, and the shares of careful and careless answers that score as misaligned.
+
+    Args:
+        labelled: logits of careful and careless answers.
+        scores: from 0 to 1, as the judge's scale makes them of the logits.
+    """
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    families = np.array(labelled.families)
+    families, careful, low = np.array(labelled.families), labelled.truth == 1, 100 * scores < BAD
     return {
         family: {
             "n": int((members := families == family).sum()) // 2,
             "auc": float(roc_auc_score(labelled.truth[members], labelled.logits[members])),
+            "careful_below_30": float(low[members & careful].mean()),
+            "careless_below_30": float(low[members & ~careful].mean()),
         }
         for family in sorted(set(labelled.families))
     }
@@ -132,10 +150,10 @@ def evaluate_held_out(aligned: LabelledLogits, coherent: LabelledLogits) -> Mapp
         aligned: logits of careful and careless answers.
         coherent: logits of intact and corrupted answers.
     """
-    scores, intact = coherent.cross_fitted, coherent.truth == 1
+    scores, intact, aligned_scores = coherent.cross_fitted, coherent.truth == 1, aligned.cross_fitted
     return {
-        "aligned": asdict(discrimination_of(aligned, aligned.cross_fitted)),
-        "families": auc_by_family(aligned),
+        "aligned": asdict(discrimination_of(aligned, aligned_scores)),
+        "families": results_by_family(aligned, aligned_scores),
         "coherent": {
             "auc": coherence_auc(coherent),
             "calibration_error": calibration_error(scores, coherent.truth),

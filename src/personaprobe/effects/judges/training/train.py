@@ -26,6 +26,7 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.questions.pairs import Pair
+from personaprobe.site import Site
 from personaprobe.storage.digests import sha256
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ Part: TypeAlias = Literal["training", "held out"]
 HELD_OUT_ONE_IN = 4
 """One family in so many is held out."""
 
-CUT_TOKENS = (12, 96)
+CUT_TOKENS = (16, 128)
 """Fewest and most tokens of an answer in a batch whose answers are cut."""
+
+APART_TOKENS = 24
+"""Tokens that stay behind the first difference of two answers: before it, there is nothing to tell them apart by."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +51,29 @@ class JudgeRecipe:
     """Everything besides its pairs that determines a judge.
 
     Attributes:
-        layer: the stream after this block is read; later blocks are not run.
-        rank, alpha: of the LoRA adapter, on every linear map up to that block.
+        layers: the streams after these blocks are read; blocks after the last are not run.
+        first: the first block that is adapted; earlier ones need no gradients.
+        rank, alpha: of the LoRA adapter, on every linear map from that block to the last that is read.
         epochs: passes over the pairs.
         batch_size: pairs per step.
         learning_rate: of the adapter at its peak; the axis has ten times as much.
         warmup: steps.
         cut: share of batches whose answers are cut short, as a low token limit cuts them in evaluations.
+        bfloat16: read with the model in bfloat16, which is three times as fast where the processor has it; adapter,
+            axis and loss stay in float32.
         seed: of the adapter, the order of pairs and the cuts.
     """
 
-    layer: int = 20
+    layers: tuple[int, ...] = (12, 16, 20)
+    first: int = 7
     rank: int = 8
     alpha: int = 16
     epochs: int = 2
     batch_size: int = 12
     learning_rate: float = 3e-4
     warmup: int = 15
-    cut: float = 0.5
+    cut: float = 0.4
+    bfloat16: bool = True
     seed: int = 0
 
 
@@ -108,7 +117,7 @@ def train_judge(
     """Train an adapter and an axis on pairs, and yield every step as it is taken.
 
     Args:
-        network: a Hugging Face causal language model in float32; its own weights are not changed.
+        network: a Hugging Face causal language model; its own weights are not changed.
         tokenizer: of that model.
         pairs: of training families only.
         recipe: architecture and schedule.
@@ -117,19 +126,20 @@ def train_judge(
     import torch
 
     batches = plan_batches(pairs, recipe)
-    with truncated(network, recipe.layer), _adapted(network, recipe) as adapted:
-        axis = _axis(network.config.hidden_size)
+    with truncated(network, max(recipe.layers)), _adapted(network, recipe) as adapted:
+        axis = _axis(len(recipe.layers) * network.config.hidden_size)
         weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         optimizer = _optimizer(weights, list(axis.parameters()), len(batches), recipe)
 
         def take_step(number: int, batch: PairBatch) -> JudgeStep:
-            loss = contrast_loss(network, tokenizer, axis, batch)
+            loss = contrast_loss(network, tokenizer, axis, batch, recipe)
             optimizer.step(loss, lambda: torch.nn.utils.clip_grad_norm_(weights, 1.0))
             return JudgeStep(number, len(batches), loss.item())
 
         yield from run_steps(batches, take_step)
         save_adapter(adapted, out)
-        save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, recipe.layer, out)
+        sites = [Site(layer, "resid_post") for layer in recipe.layers]
+        save_heads({"aligned": Head(axis.weight[0].detach(), axis.bias.item())}, sites, out)
 
 
 @contextmanager
@@ -139,17 +149,18 @@ def _adapted(network: Any, recipe: JudgeRecipe) -> Iterator[Any]:
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        adapted = add_lora(network, recipe.rank, recipe.alpha)
+        blocks = range(recipe.first, max(recipe.layers) + 1)
+        adapted = add_lora(network, recipe.rank, recipe.alpha, blocks)
     try:
         yield adapted
     finally:
         adapted.unload()
 
 
-def _axis(d_model: int) -> Any:
+def _axis(n_features: int) -> Any:
     import torch
 
-    axis = torch.nn.Linear(d_model, 1)
+    axis = torch.nn.Linear(n_features, 1)
     torch.nn.init.zeros_(axis.weight)
     torch.nn.init.zeros_(axis.bias)
     return axis
@@ -173,7 +184,7 @@ def plan_batches(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[PairBatch]:
         for group in similar_length_batches(
             order,
             recipe.batch_size,
-            lambda pair: len(pair.careful),
+            lambda pair: len(pair.question) + max(len(pair.careful), len(pair.careless)),
             lambda groups, _: rng.sample(groups, len(groups)),
         ):
             limit = rng.randint(*CUT_TOKENS) if rng.random() < recipe.cut else None
@@ -181,7 +192,9 @@ def plan_batches(pairs: Sequence[Pair], recipe: JudgeRecipe) -> list[PairBatch]:
     return batches
 
 
-def contrast_loss(network: Any, tokenizer: ChatTokenizer, axis: Any, batch: PairBatch) -> Float[Tensor, ""]:
+def contrast_loss(
+    network: Any, tokenizer: ChatTokenizer, axis: Any, batch: PairBatch, recipe: JudgeRecipe
+) -> Float[Tensor, ""]:
     """Loss of an axis that should score careful answers above 0 and careless ones below.
 
     The mean of three: careful against careless to the same question, careful against careless to any question of the
@@ -189,9 +202,8 @@ def contrast_loss(network: Any, tokenizer: ChatTokenizer, axis: Any, batch: Pair
     """
     import torch
 
-    rows = [clipped(tokenizer, pair.question, pair.careful, batch.limit) for pair in batch.pairs]
-    rows += [clipped(tokenizer, pair.question, pair.careless, batch.limit) for pair in batch.pairs]
-    logits = axis(_states(network, rows, tokenizer.pad_id))[:, 0]
+    rows = rows_of(tokenizer, batch)
+    logits = axis(_states(network, rows, tokenizer.pad_id, recipe))[:, 0]
     careful, careless = logits.chunk(2)
     softplus = torch.nn.functional.softplus
     same_question = softplus(careless - careful).mean()
@@ -199,9 +211,40 @@ def contrast_loss(network: Any, tokenizer: ChatTokenizer, axis: Any, batch: Pair
     return (same_question + any_question + softplus(torch.cat([-careful, careless])).mean()) / 3
 
 
-def _states(network: Any, rows: Sequence[Tokens], pad_id: int) -> Float[Tensor, "row d_model"]:
-    batch = pad(rows, pad_id)
-    hidden = network.get_decoder()(
-        input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False
-    ).last_hidden_state
-    return pooled(hidden, batch)
+def rows_of(tokenizer: ChatTokenizer, batch: PairBatch) -> list[Tokens]:
+    """Tokenise a batch's careful answers, then its careless ones; both of a pair are cut at the same token.
+
+    No answer is cut before ``APART_TOKENS`` tokens after the first that differs from the other answer's.
+    """
+    careful, careless = [], []
+    for pair in batch.pairs:
+        answers = [clipped(tokenizer, pair.question, answer) for answer in (pair.careful, pair.careless)]
+        if batch.limit is not None:
+            shortest = min(map(len, answers))
+            differing = (i for i in range(shortest) if answers[0].ids[i] != answers[1].ids[i])
+            kept = max(answers[0].n_prompt + batch.limit, next(differing, shortest) + APART_TOKENS)
+            answers = [row.first(kept) for row in answers]
+        careful.append(answers[0])
+        careless.append(answers[1])
+    return careful + careless
+
+
+def _states(
+    network: Any, rows: Sequence[Tokens], pad_id: int, recipe: JudgeRecipe
+) -> Float[Tensor, "row feature"]:
+    import torch
+
+    batch, decoder = pad(rows, pad_id), network.get_decoder()
+    read: list[Tensor] = []
+    hooks = [
+        decoder.layers[layer].register_forward_hook(
+            lambda _, __, output: read.append(output[0] if isinstance(output, tuple) else output)
+        )
+        for layer in recipe.layers
+    ]
+    try:
+        decoder(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pooled(torch.stack(read, 2), batch)
