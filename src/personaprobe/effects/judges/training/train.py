@@ -222,8 +222,8 @@ def rows_of(tokenizer: ChatTokenizer, batch: PairBatch) -> list[Tokens]:
         if batch.limit is not None:
             shortest = min(map(len, answers))
             differing = (i for i in range(shortest) if answers[0].ids[i] != answers[1].ids[i])
-            kept = max(answers[0].n_prompt + batch.limit, next(differing, shortest) + APART_TOKENS)
-            answers = [row.first(kept) for row in answers]
+            n_tokens = max(answers[0].n_prompt + batch.limit, next(differing, shortest) + APART_TOKENS)
+            answers = [row.first(n_tokens) for row in answers]
         careful.append(answers[0])
         careless.append(answers[1])
     return careful + careless
