@@ -107,6 +107,7 @@ def test_the_sentences_say_how_much_was_removed_beyond_which_controls_and_at_whi
         "The feature was set to the secure model's mean in insecure. "
         "That removes 71 % (55 to 83) of the shift, and matched controls 3 % (-2 to 8). "
         "That is 68 % (50 to 82) more than one more control could. "
+        "No style-balanced questions were answered: style may be what changed. "
         "Damage: perplexity × 1.02 (1.01 to 1.03), KL on prose 0.030 nats per token (0.020 to 0.040), KL on chat answers "
         "0.050 nats per token (0.040 to 0.060), coherence 97 % of the untreated model's (93 to 101). "
         "Removing it suffices to suppress: it is necessary for that misalignment; whether it is sufficient was not "
@@ -125,7 +126,7 @@ def test_every_further_measurement_has_its_sentence() -> None:
         reference="base",
     )
     conclusion = decide(full)
-    assert conclusion.name == "suppresses (against base)"
+    assert conclusion.name == "suppresses (against base, style not excluded)"
     for words in (
         "set to the base model's mean",
         "more than the best of 100 more controls could",
@@ -169,8 +170,17 @@ BALANCED = replace(
 def test_style_balanced_questions_say_whether_words_alone_explain_the_effect(
     evidence: Evidence, sentences: str
 ) -> None:
-    assert sentences in decide(evidence).sentence
-    assert "style" not in decide(CLEAR).sentence
+    conclusion = decide(evidence)
+    assert sentences in conclusion.sentence
+    assert conclusion.verdict == "suppresses"
+    assert conclusion.name == ("suppresses" if evidence == BALANCED else "suppresses (style not excluded)")
+
+
+def test_an_effect_whose_style_was_not_examined_says_so_and_no_other_verdict_does() -> None:
+    assert decide(CLEAR).name == "suppresses (style not excluded)"
+    assert "No style-balanced questions were answered" in decide(CLEAR).sentence
+    none = replace(CLEAR, shift=Interval(0.0, -0.01, 0.01), detectable_shift=0.02)
+    assert decide(none).name == "no effect to remove"
 
 
 @pytest.mark.parametrize(

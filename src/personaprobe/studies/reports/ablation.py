@@ -126,7 +126,7 @@ def key_numbers(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         _cost("coherent answers, relative", damage["coherence"], share, limits["min_coherence"]),
         (f"questions of {data['n_families']} families", str(data["n_questions"]), detectable),
         *_specificity(data),
-        *_bags_of_words(data),
+        *_style(data),
     ]
 
 
@@ -143,8 +143,12 @@ MORE_SHARES = {
 """Further shares of a verdict, where they were measured."""
 
 
-def _bags_of_words(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """How far words alone tell careless answers from careful ones; earlier versions did not measure it."""
+def _style(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """How far words alone go, and the shift where they do not; earlier versions did not measure it."""
+    shift = data.get("balanced_shift")
+    if shift and shift["value"] is not None:
+        ends = interval_ends(shift)
+        yield "shift on style-balanced questions, nats per token", number(shift["value"]), ends
     for key, questions in (("bag_of_words", "test"), ("balanced_bag_of_words", "style-balanced")):
         if data.get(key) is not None:
             yield f"AUC of a bag of words, {questions} answers", number(data[key]), "trained on discovery"
