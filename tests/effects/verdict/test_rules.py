@@ -163,7 +163,7 @@ BALANCED = replace(
         ),
         (
             replace(BALANCED, balanced_shift=Interval(0.02, -0.01, 0.05)),
-            "no shift is shown (0.02 [-0.01, 0.05] nats a token): style may explain a part of it. Damage",
+            "no shift is shown (0.02 [-0.01, 0.05] nats a token): it may be one of style. Damage",
         ),
     ],
 )
