@@ -110,7 +110,7 @@ def test_the_sentences_say_how_much_was_removed_beyond_which_controls_and_at_whi
         "No style-balanced questions were answered: style may be what changed. "
         "Damage: perplexity × 1.02 (1.01 to 1.03), KL on prose 0.030 nats per token (0.020 to 0.040), KL on chat answers "
         "0.050 nats per token (0.040 to 0.060), coherence 97 % of the untreated model's (93 to 101). "
-        "Removing it suffices to suppress: it is necessary for that misalignment; whether it is sufficient was not "
+        "Removing it suffices to suppress: it is necessary for that shift; whether it is sufficient was not "
         "measured."
     )
 
@@ -187,7 +187,7 @@ def test_an_effect_whose_style_was_not_examined_says_so_and_no_other_verdict_doe
     ("induced", "words"),
     [
         (UNDEFINED, "whether it is sufficient was not measured"),
-        (Interval(0.027, -0.01, 0.06), "necessary for that misalignment, not shown sufficient"),
+        (Interval(0.027, -0.01, 0.06), "necessary for that shift, not shown sufficient"),
         (Interval(0.2, 0.1, 0.3), "Adding it to base suffices to induce"),
     ],
 )

@@ -92,7 +92,7 @@ def _style_balanced(evidence: Evidence) -> Iterator[str]:
 
 def shown(evidence: Evidence, part: str = "") -> str:
     """The logical conclusion of a suppressing verdict: necessity is shown by removal, sufficiency by adding."""
-    needed = f"Removing it suffices to suppress{part}: it is necessary for that misalignment"
+    needed = f"Removing it suffices to suppress{part}: it is necessary for that shift"
     if not evidence.induced.defined:
         return f"{needed}; whether it is sufficient was not measured."
     points = 100 * evidence.induced.value
