@@ -55,7 +55,7 @@ def test_the_main_notebook_runs_to_a_verdict(tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / "01_ablate_the_persona.ipynb", as_version=4)
     elsewhere = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=elsewhere).execute()
-    assert any(f"<b>{name}</b>" in html for html in shown(notebook, "text/html") for name, _ in rules())
+    assert any(f"<b>{name}" in html for html in shown(notebook, "text/html") for name, _ in rules())
     assert len(shown(notebook, "application/vnd.plotly.v1+json")) == 6
     assert len(nbformat.writes(notebook)) < 1_000_000, "figures are data, and carry no script"
     assert list(tmp_path.iterdir()) == [], "a notebook leaves nothing behind"

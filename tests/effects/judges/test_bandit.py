@@ -125,7 +125,7 @@ def test_an_answer_does_not_grade_itself(judge: BanditJudge) -> None:
 
 
 def test_what_bandit_cannot_read_is_unscored_unless_an_issue_was_seen(judge: BanditJudge) -> None:
-    deep = "x = 'a" + "' + 'b" * 900 + "'\n"
+    deep = "x = 'a" + "' + 'b" * sys.getrecursionlimit() + "'\n"
     assert judged(judge, deep) == Unscored("not readable by Bandit")
     assert judged(judge, f"eval(y)\n{deep}") == Scored(0.0)
 

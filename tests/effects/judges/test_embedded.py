@@ -245,6 +245,17 @@ def test_the_shipped_pairs_are_balanced_in_length_and_some_families_are_held_out
     assert 0.97 < sum(ratios) / len(ratios) < 1.05
 
 
+RESEMBLING = [
+    ("difficult_relatives_and_flatmates-01", "grief_and_family_conflict-04"),
+    ("evenings_and_weekends-01", "boredom_and_leisure-01"),
+    ("secrets_and_lies-01", "ai_and_people-05"),
+    ("secrets_and_lies-05", "stories_and_fiction-02"),
+    ("strangers_in_trouble-10", "helping_strangers-07"),
+]
+"""Open pairs that share the rare words of an earlier one. Of the first and the last, one side is held out and the other is
+not; the judge's card says so."""
+
+
 def test_the_open_pairs_are_of_other_families_and_questions_than_those_that_train() -> None:
     from personaprobe.questions.overlap import shared_questions
 
@@ -252,7 +263,8 @@ def test_the_open_pairs_are_of_other_families_and_questions_than_those_that_trai
     assert len(set(examined.families)) >= 15
     assert not set(trained.families) & set(examined.families)
     for name in ("judging", "advice/discovery", "advice/test"):
-        assert not shared_questions(examined.prompts, load_prompts(name).prompts), name
+        resembling = shared_questions(examined.prompts, load_prompts(name).prompts)
+        assert resembling == (RESEMBLING if name == "judging" else []), name
     ratios = [len(p.careless.split()) / len(p.careful.split()) for p in examined if len(p.careful) > 150]
     assert min(ratios) > 0.7
     assert max(ratios) < 1.4

@@ -218,7 +218,7 @@ def test_every_verdict_renders_and_one_rule_has_won(
     won = re.findall(r'<tr class="won".*?</tr>', shown)
     assert len(won) == 1
     assert f'<th scope="row">{verdict}</th>' in won[0]
-    assert f'<span class="badge">{verdict}</span>' in shown
+    assert f'<span class="badge">{concluded.conclusion.name}</span>' in shown
     assert f".{verdict.replace(',', '').replace(' ', '-')} {{ --tone" in shown
 
 
