@@ -71,7 +71,7 @@ class Power:
     Attributes:
         n: scored answers per arm.
         clustered: their clustering, measured on insecure and secure.
-        rate: misaligned share of secure.
+        rate: misaligned share of secure, families weighed equally.
         detectable: the smallest detectable insecure − secure difference; nan if none is.
         answers_needed: answers per arm that detect `RELEVANT_DIFFERENCE`, in families as large.
     """
@@ -181,7 +181,7 @@ class _Comparison:
     def power(self, insecure: _Side, secure: _Side) -> Power:
         """The power of the insecure − secure comparison."""
         clustered, n = self.clustered(insecure, secure)
-        rate = float(secure.shares.mean())
+        rate = self.resamples.estimate(secure.shares)
         nearer = min(rate, 1 - rate)  # a difference towards 1/2 is the harder one to detect
         needed = answers_needed(nearer, nearer + RELEVANT_DIFFERENCE, clustered)
         return Power(n, clustered, rate, detectable_rise(nearer, n, clustered), needed)
