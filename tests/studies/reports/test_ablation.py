@@ -219,6 +219,8 @@ def test_every_verdict_renders_and_one_rule_has_won(
     assert len(won) == 1
     assert f'<th scope="row">{verdict}</th>' in won[0]
     assert f'<span class="badge">{concluded.conclusion.name}</span>' in shown
+    # no style-balanced questions were answered here, so that an effect is never shown as clear
+    assert ('<section class="verdict suppresses qualified"' in shown) == (verdict == "suppresses")
     assert f".{verdict.replace(',', '').replace(' ', '-')} {{ --tone" in shown
 
 

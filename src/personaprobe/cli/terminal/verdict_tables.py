@@ -32,13 +32,20 @@ STYLES = {
 }
 """Styles of verdicts; all other verdicts are red."""
 
+QUALIFIED = "bold yellow"
+"""The style of an effect whose name says that something is not excluded, or was not subtracted."""
+
 
 def print_verdict(console: Console, verdict: CausalVerdict) -> None:
     """Print the table of arms, the verdict with its sentence, and three answers to one question."""
     from rich.text import Text
 
     console.print(arms_table(verdict))
-    console.print(Text(f"\n{verdict.conclusion.name}", style=STYLES.get(verdict.verdict, "bold red")))
+    name = verdict.conclusion.name
+    style = STYLES.get(verdict.verdict, "bold red")
+    if verdict.verdict in STYLES and name != verdict.verdict:
+        style = QUALIFIED
+    console.print(Text(f"\n{name}", style=style))
     console.print(Text(verdict.conclusion.sentence))
     for line in cannot_conclude(verdict.evidence):
         console.print(Text(f"Not shown: {line[0].lower()}{line[1:]}"))
