@@ -23,15 +23,18 @@ def shared_questions(ours: Sequence[Prompt], theirs: Sequence[Prompt]) -> list[t
 
     Two measures find them: the Jaccard index of the questions' distinct words, and the cosine of their TF-IDF vectors.
     """
+    texts = [[words(prompt.question) for prompt in side] for side in (ours, theirs)]
+    rarity = Rarity.among(*texts)
     our_words, their_words = (
-        [(prompt.id, words(prompt.question)) for prompt in side] for side in (ours, theirs)
+        [(prompt.id, text, rarity.squared_length(text)) for prompt, text in zip(side, of_side, strict=True)]
+        for side, of_side in zip((ours, theirs), texts, strict=True)
     )
-    rarity = Rarity.among([text for _, text in our_words], [text for _, text in their_words])
     return [
         (a, b)
-        for a, x in our_words
-        for b, y in their_words
-        if len(x & y) > MAX_JACCARD * len(x | y) or rarity.cosine(x, y) > MAX_COSINE
+        for a, x, squared_x in our_words
+        for b, y, squared_y in their_words
+        if len(common := x & y) > MAX_JACCARD * len(x | y)
+        or rarity.squared_length(common) > MAX_COSINE * math.sqrt(squared_x * squared_y)
     ]
 
 
@@ -63,10 +66,11 @@ class Rarity:
         """The cosine of two questions' TF-IDF vectors; every distinct word counts once, weighed by its rarity."""
         if not (common := x & y):
             return 0.0
-        return self._squares(common) / math.sqrt(self._squares(x) * self._squares(y))
+        lengths = math.sqrt(self.squared_length(x) * self.squared_length(y))
+        return self.squared_length(common) / lengths
 
-    def _squares(self, text: frozenset[str]) -> float:
-        """The squared length of a TF-IDF vector."""
+    def squared_length(self, text: frozenset[str]) -> float:
+        """The squared length of a question's TF-IDF vector."""
         return sum(
             (1 + math.log((1 + self.n) / (1 + self.n * self.shares.get(word, 0.0)))) ** 2 for word in text
         )

@@ -72,7 +72,7 @@ def details(evidence: Evidence) -> Iterator[str]:
 
 
 def _style_balanced(evidence: Evidence) -> Iterator[str]:
-    """Shift and removal where careful and careless answers use the same words; nothing if that was not measured."""
+    """Shift and removal where careful and careless answers use the same words, or that this was not measured."""
     shift, removed = evidence.balanced_shift, evidence.balanced_removed
     if not shift.defined:
         yield "No style-balanced questions were answered: style may be what changed."

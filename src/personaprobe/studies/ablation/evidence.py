@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,9 @@ def _against_controls(study: StudyMeasurements) -> dict[str, Any]:
     """The feature beside the controls that decide, and beside the control that was selected as it was."""
     controls = [gaps_of(arm) for arm in study.arms if arm.is_deciding]
     selected = [gaps_of(arm) for arm in study.arms if arm.kind == "selected"]
-    beyond = {"over_selected": _Compared(study, len(selected[0])).beyond(selected[0])} if selected else {}
+    beyond = (
+        {"over_selected": _Compared.on_test(study, len(selected[0])).beyond(selected[0])} if selected else {}
+    )
     if len(controls) < 2:
         return {
             "random_fraction_removed": UNDEFINED,
@@ -82,8 +84,8 @@ def _against_controls(study: StudyMeasurements) -> dict[str, Any]:
             "rank": RankTest(0, len(controls), 1.0),
             **beyond,
         }
-    compared = _Compared(study, len(controls[0]))
-    insecure, ablated = (compared.gaps(kind) for kind in ("insecure", "ablated"))
+    compared = _Compared.on_test(study, len(controls[0]))
+    insecure, ablated = compared.gaps["insecure"], compared.gaps["ablated"]
     reference = compared.reference
     removed, *by_controls = (
         compared.resamples.estimate(insecure - treated) for treated in (ablated, *controls)
@@ -106,109 +108,88 @@ def _elsewhere(study: StudyMeasurements) -> dict[str, Any]:
         for name, kind in (("removed_in", "ablated elsewhere"), ("null_in", "control elsewhere")):
             arms = [gaps_of(arm) for arm in study.arms if (arm.role, arm.kind) == (role, kind)]
             if arms:
-                shares[f"{name}_{role}"] = _Compared(study, len(arms[0])).removed(role, arms)
+                shares[f"{name}_{role}"] = _Compared.on_test(study, len(arms[0])).removed(role, arms)
     ablated = [arm for arm in study.arms if (arm.role, arm.kind) == ("secure", "ablated elsewhere")]
     if ablated:
-        compared = _Compared(study, len(ablated[0].gaps))
+        compared = _Compared.on_test(study, len(ablated[0].gaps))
         shares["net_of_secure"] = compared.net_of_secure(gaps_of(ablated[0]))
     return shares
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Compared:
-    """Comparisons on the first ``n`` test questions, which the arms in question answered."""
+    """Comparisons of arms on the same questions.
 
-    study: StudyMeasurements
-    n: int
+    Attributes:
+        gaps: of insecure, insecure ablated, and other arms, by kind.
+        reference: gaps that insecure is compared with.
+        resamples: of the questions.
+    """
 
-    @property
-    def resamples(self) -> Resamples:
-        return self.study.resamples(self.n)
+    gaps: Mapping[ArmKind, Questions]
+    reference: Questions
+    resamples: Resamples
 
-    def gaps(self, kind: ArmKind) -> Questions:
-        """Gaps of the first arm of a kind on these questions."""
-        return gaps_of(first_of(self.study.arms, kind))[: self.n]
+    @classmethod
+    def on_test(cls, study: StudyMeasurements, n: int) -> _Compared:
+        """On the first ``n`` test questions; of each kind, the first arm."""
+        gaps = {arm.kind: gaps_of(arm)[:n] for arm in reversed(study.arms)}
+        return cls(gaps, reference_gaps(study.arms)[:n], study.resamples(n))
 
-    @property
-    def reference(self) -> Questions:
-        """Gaps that insecure is compared with on these questions."""
-        return reference_gaps(self.study.arms)[: self.n]
+    @classmethod
+    def on(cls, further: FurtherQuestions | None, seed: int) -> _Compared | None:
+        """On further questions; None without any, and for those of a single family, which have no interval."""
+        import numpy as np
+
+        if further is None or len(set(further.questions.families)) < 2:
+            return None
+        gaps = {kind: np.asarray(of_kind) for kind, of_kind in further.gaps.items()}
+        reference = gaps["secure" if "secure" in gaps else "base"]
+        return cls(gaps, reference, Resamples.of_families(further.questions.families, seed=seed))
 
     def share(self, change: Questions) -> Interval:
         """A change as a share of the shift on these questions."""
-        return share_of_shift(change, self.gaps("insecure") - self.reference, self.resamples)
+        return share_of_shift(change, self.gaps["insecure"] - self.reference, self.resamples)
 
     def beyond(self, control: Questions) -> Interval:
-        """The share that the feature removes beyond one given control in insecure."""
-        return self.share(control - self.gaps("ablated"))
+        """The share that the feature removes beyond other gaps of insecure: untreated, or under a control."""
+        return self.share(control - self.gaps["ablated"])
 
     def removed(self, role: ArmKind, arms: Sequence[Questions]) -> Interval:
         """The mean share of the shift by which some arms lower the preference of a checkpoint."""
         import numpy as np
 
-        return self.share(self.gaps(role) - np.mean(arms, axis=0))
+        return self.share(self.gaps[role] - np.mean(arms, axis=0))
 
     def net_of_secure(self, secure_ablated: Questions) -> Interval:
         """The share removed in insecure minus that in secure, paired by question."""
-        insecure, secure, ablated = (self.gaps(kind) for kind in ("insecure", "secure", "ablated"))
+        insecure, secure, ablated = (self.gaps["insecure"], self.gaps["secure"], self.gaps["ablated"])
         return net_fraction(insecure, secure, ablated, secure_ablated, self.resamples)
 
 
 def _on_further_questions(study: StudyMeasurements) -> dict[str, Any]:
     """The share of the narrow task's shift that is left, and the shift on style-balanced questions with its removal."""
+    import numpy as np
+
     shares: dict[str, Any] = {}
-    if (part := _Further.of(study.narrow, study.plan.seed)) is not None:
-        shares["narrow_left"] = part.share(part.gaps("ablated") - part.reference)
-    if (part := _Further.of(study.balanced, study.plan.seed)) is not None:
-        insecure = part.gaps("insecure")
-        shares["balanced_shift"] = difference(insecure, part.reference, part.resamples)
-        shares["balanced_removed"] = part.share(insecure - part.gaps("ablated"))
-        if part.measured.control_gaps:
-            shares["balanced_null"] = part.share(insecure - part.control_mean)
-        shares["n_balanced"] = len(part.measured.questions)
-        shares["balanced_bag_of_words"] = _bag_of_words(study.plan, part.measured.questions)
+    if (narrow := _Compared.on(study.narrow, study.plan.seed)) is not None:
+        shares["narrow_left"] = narrow.share(narrow.gaps["ablated"] - narrow.reference)
+    if study.balanced is not None and (balanced := _Compared.on(study.balanced, study.plan.seed)) is not None:
+        questions = study.balanced.questions
+        controls = [np.asarray(of_control) for of_control in study.balanced.control_gaps]
+        shares["balanced_shift"] = difference(
+            balanced.gaps["insecure"], balanced.reference, balanced.resamples
+        )
+        shares["balanced_removed"] = balanced.beyond(balanced.gaps["insecure"])
+        if controls:
+            shares["balanced_null"] = balanced.removed("insecure", controls)
+        shares["n_balanced"] = len(questions)
+        shares["balanced_bag_of_words"] = _bag_of_words(study.plan, questions)
     return shares
 
 
 def _bag_of_words(plan: StudyPlan, questions: PairSet) -> float:
     return bag_of_words(plan.discovery.pairs, questions.pairs).auc
-
-
-@dataclass(frozen=True)
-class _Further:
-    """Comparisons on questions beside the test questions."""
-
-    measured: FurtherQuestions
-    resamples: Resamples
-
-    @classmethod
-    def of(cls, measured: FurtherQuestions | None, seed: int) -> _Further | None:
-        """None without such questions, and for those of a single family, which have no interval."""
-        if measured is None or len(set(measured.questions.families)) < 2:
-            return None
-        return cls(measured, Resamples.of_families(measured.questions.families, seed=seed))
-
-    def gaps(self, kind: ArmKind) -> Questions:
-        """Gaps of the arm of a kind."""
-        import numpy as np
-
-        return np.asarray(self.measured.gaps[kind])
-
-    @property
-    def reference(self) -> Questions:
-        """Gaps that insecure is compared with."""
-        return self.gaps("secure" if "secure" in self.measured.gaps else "base")
-
-    @property
-    def control_mean(self) -> Questions:
-        """Mean gaps of the controls."""
-        import numpy as np
-
-        return np.asarray(np.mean(self.measured.control_gaps, axis=0))
-
-    def share(self, change: Questions) -> Interval:
-        """A change as a share of the shift on these questions."""
-        return share_of_shift(change, self.gaps("insecure") - self.reference, self.resamples)
 
 
 def _damage(insecure: ArmResult, ablated: ArmResult, study: StudyMeasurements) -> Damage:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from personaprobe.studies.reports.ablation import SCHEMA
+
 _MEASURES = ("perplexity_ratio", "kl", "chat_kl", "coherence", "judged_coherence")
 
 
@@ -19,7 +21,7 @@ def from_version_2(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_version_3(data: Mapping[str, Any]) -> dict[str, Any]:
     """A verdict of the present rules, before style-balanced questions; its name stays as it was given."""
-    return {**data, "schema": "personaprobe-verdict-4"}
+    return {**data, "schema": SCHEMA}
 
 
 EARLIER: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

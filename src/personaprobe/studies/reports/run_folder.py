@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES
 from personaprobe.errors import DataError
 from personaprobe.storage.files import write_atomically, write_text
-from personaprobe.studies.reports.ablation import render_ablation
+from personaprobe.studies.reports.ablation import SCHEMA, render_ablation
 from personaprobe.studies.reports.earlier_verdicts import EARLIER
 from personaprobe.studies.reports.evaluation import render_evaluation
 from personaprobe.studies.reports.sections import Rows
@@ -65,7 +65,7 @@ def _latent_pages(data: Mapping[str, Any], _: Rows) -> Mapping[str, str]:
 
 FORMATS = (
     RunFormat(
-        "personaprobe-verdict-4",
+        SCHEMA,
         "verdict.json",
         lambda data, answers: {"report.html": render_ablation(data, answers)},
         "responses.parquet",
