@@ -1,0 +1,102 @@
+"""Open a Hugging Face folder or id: model and tokenizer, without running a stranger's code and without made-up weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from personaprobe.errors import CheckpointError, FallbackWarning
+
+MAX_REASON = 300
+"""Characters of a library's reason that are shown."""
+
+OF_BLOCK = re.compile(r"\.(layers|h|blocks)\.\d+\.")
+
+
+def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
+    """Open the tokenizer of a checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read, or asks to run code of its own.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        # where it is not given, transformers asks on the terminal whether to run a repository's own code
+        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
+        raise _cannot_load(folder, error) from error
+
+
+def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
+    """Open a causal language model, or the multimodal model around one, from safetensors.
+
+    Attention is computed by SDPA where the architecture supports it, and eagerly where it does not.
+
+    Raises:
+        CheckpointError: it cannot be read, asks to run code of its own, or lacks weights that its config names.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        model, report = _model_class(folder, source).from_pretrained(
+            folder, **source, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+        if model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
+            model.set_attn_implementation("eager")
+    except Exception as error:  # see open_tokenizer
+        raise _cannot_load(folder, error) from error
+    _refuse_gaps(folder, report)
+    return model
+
+
+def _model_class(folder: str | Path, source: dict[str, Any]) -> Any:
+    """The class that loads a checkpoint: of causal language models, or of multimodal ones where it has no other."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder, **source)
+    multimodal = AutoModelForImageTextToText._model_mapping
+    if type(config) not in AutoModelForCausalLM._model_mapping and type(config) in multimodal:
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
+
+
+def _refuse_gaps(folder: str | Path, report: Any) -> None:
+    """Refuse weights that the file lacks, which transformers makes at random, and blocks that the config leaves out."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of the weights that its config names, such as {missing[0]}; they would be "
+            "random numbers. Give a checkpoint that was saved whole"
+        )
+    left_out = sorted(key for key in report["unexpected_keys"] if OF_BLOCK.search(key))
+    if left_out:
+        raise CheckpointError(
+            f"{folder} holds {len(left_out)} weights of blocks that its config leaves out, such as {left_out[0]}; "
+            "correct the config's number of layers, or save the checkpoint again"
+        )
+    others = sorted(report["unexpected_keys"])
+    if others:
+        import warnings
+
+        warnings.warn(
+            f"{folder}: {len(others)} weights are no part of this model and were left out, such as {others[0]}",
+            FallbackWarning,
+            stacklevel=2,
+        )
+
+
+def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())
+    if "trust_remote_code" in reason:
+        return CheckpointError(
+            f"{folder} brings Python code of its own, which is never run (trust_remote_code=False); give a checkpoint of an "
+            "architecture that transformers knows"
+        )
+    return CheckpointError(
+        f"cannot load {folder}: {reason[:MAX_REASON]}; give a folder with config.json, a tokenizer and safetensors weights, "
+        "or a Hugging Face id that can be reached"
+    )
