@@ -53,6 +53,11 @@ class Fork:
         return len(self.prompt) + sum(map(len, self.answers))
 
     @property
+    def longest_row(self) -> int:
+        """Length of the prompt with its longest answer."""
+        return len(self.prompt) + max(map(len, self.answers))
+
+    @property
     def rows(self) -> list[Tokens]:
         """Separate rows: the prompt followed by each answer."""
         return [self.prompt.followed_by(answer) for answer in self.answers]

@@ -265,7 +265,7 @@ class HuggingFaceNetwork(Network):
         """Whether forks need rows of their own: a packed mask would show tokens before the model's own sliding window."""
         window = self.sliding_window
         return "packing" in self.switched_off or (
-            window is not None and max(map(_longest_row, forks)) > window
+            window is not None and max(fork.longest_row for fork in forks) > window
         )
 
     def _run_packed(self, packed: PackedTexts, hooks: Hooks) -> Tensor:
@@ -316,8 +316,3 @@ class HuggingFaceNetwork(Network):
             for h, i in zip(torch.split(hidden, HEAD_CHUNK), torch.split(ids, HEAD_CHUNK), strict=True)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
-
-
-def _longest_row(fork: Fork) -> int:
-    """Length of the prompt with its longest answer."""
-    return len(fork.prompt) + max(map(len, fork.answers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,13 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
 
     logging.disable_progress_bar()
     try:
-        source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        model, report = _model_class(folder, source).from_pretrained(
-            folder, **source, dtype=dtype, use_safetensors=True, output_loading_info=True
+        model, report = _model_class(folder, revision).from_pretrained(
+            folder,
+            revision=revision,
+            trust_remote_code=False,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
         )
         if model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
             model.set_attn_implementation("eager")
@@ -53,11 +58,11 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
     return model
 
 
-def _model_class(folder: str | Path, source: dict[str, Any]) -> Any:
+def _model_class(folder: str | Path, revision: str | None) -> Any:
     """The class that loads a checkpoint: of causal language models, or of multimodal ones where it has no other."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(folder, **source)
+    config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     multimodal = AutoModelForImageTextToText._model_mapping
     if type(config) not in AutoModelForCausalLM._model_mapping and type(config) in multimodal:
         return AutoModelForImageTextToText
@@ -91,7 +96,7 @@ def _refuse_gaps(folder: str | Path, report: Any) -> None:
 
 def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
     reason = " ".join(str(error).split())
-    if "trust_remote_code" in reason:
+    if "trust_remote_code" in reason or _brings_code(Path(folder)):
         return CheckpointError(
             f"{folder} brings Python code of its own, which is never run (trust_remote_code=False); give a checkpoint of an "
             "architecture that transformers knows"
@@ -100,3 +105,15 @@ def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
         f"cannot load {folder}: {reason[:MAX_REASON]}; give a folder with config.json, a tokenizer and safetensors weights, "
         "or a Hugging Face id that can be reached"
     )
+
+
+def _brings_code(folder: Path) -> bool:
+    """Whether a local checkpoint names classes of its own; ``auto_map`` is where transformers looks for them."""
+    for name in ("config.json", "tokenizer_config.json"):
+        try:
+            described = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(described, dict) and described.get("auto_map"):
+            return True
+    return False
