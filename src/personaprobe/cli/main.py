@@ -26,6 +26,7 @@ from personaprobe.cli.terminal.exit_codes import (
     warnings_in_one_line,
 )
 from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
+from personaprobe.compute.openmp import let_threads_sleep
 from personaprobe.errors import DeviceError, PersonaProbeError, suggest
 
 if TYPE_CHECKING:
@@ -200,4 +201,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    let_threads_sleep()
     cli(prog_name="personaprobe")

@@ -1,19 +1,38 @@
-"""Run our own C functions on the OpenMP threads that PyTorch already uses.
+"""Run our own C functions on the OpenMP threads that PyTorch already uses, and let these threads sleep while they wait.
 
-These threads spin while they wait for the next operation. Threads of our own would have to share the cores with
-them, and gained nothing (``tests/benchmarks/README.md``).
+Threads of our own would have to share the cores with them, and gained nothing (``tests/benchmarks/README.md``).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctypes import CDLL
+
+WAIT_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Environment variables by which a user chooses how threads wait."""
+
+
+def let_threads_sleep() -> bool:
+    """Make OpenMP threads sleep, instead of spin, while they wait for the next operation, unless the user chose otherwise.
+
+    A thread that spins holds a core which the thread it waits for may need: beside other work, a model of two threads
+    took several times as long as its share of the cores (``tests/benchmarks/README.md``). The library reads the setting
+    when it is loaded, so that this must be called before torch is imported.
+
+    Returns:
+        Whether the setting was made: not where the user made one, nor after torch was imported.
+    """
+    if any(name in os.environ for name in WAIT_SETTINGS) or "torch" in sys.modules:
+        return False
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    return True
 
 
 def is_available() -> bool:

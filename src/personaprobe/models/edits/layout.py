@@ -122,12 +122,14 @@ class Layout:
 
     @property
     def block_kinds(self) -> list[int]:
-        """The first layer of each kind of block, and the layer in the middle; blocks of one kind have equal modules."""
-        kinds = {
-            tuple((name, type(m)) for name, m in block.named_modules()): layer
-            for layer, block in reversed(list(enumerate(self.blocks)))
-        }
-        return sorted({*kinds.values(), len(self.blocks) // 2})
+        """One layer of each kind of block, that in the middle for its own; blocks of one kind have equal modules."""
+        middle = len(self.blocks) // 2
+        order = [*reversed(range(len(self.blocks))), middle]
+        return sorted({_kind(self.blocks[layer]): layer for layer in order}.values())
+
+
+def _kind(block: nn.Module) -> tuple[tuple[str, type], ...]:
+    return tuple((name, type(module)) for name, module in block.named_modules())
 
 
 def _module_of(block: nn.Module, names: str) -> nn.Module:

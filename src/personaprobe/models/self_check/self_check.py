@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.network import Network, Reliance
@@ -15,6 +16,9 @@ from personaprobe.models.self_check.texts import (
     check_packing,
 )
 from personaprobe.models.tokens import Batch, pad
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def self_check(network: Network, layers: Sequence[int] | None = None) -> list[Check]:
@@ -29,10 +33,11 @@ def self_check(network: Network, layers: Sequence[int] | None = None) -> list[Ch
     """
     rows, plain_network = probe_tokens(network.vocab_size), network.without_packing()
     batch = pad(rows, network.pad_id).to(network.device)
-    failed = list(guarded("the model runs", lambda: _runs(network, batch)))
+    computed: list[Tensor] = []
+    failed = list(guarded("the model runs", lambda: _runs(network, batch, computed)))
     if failed:
         return failed
-    plain = network.logits(batch, {})
+    (plain,) = computed
     written = (network.n_layers // 2,) if layers is None else layers
     runs: list[tuple[str, Callable[[], Iterable[Check]], Reliance]] = [
         ("the streams are read", lambda: check_streams(plain_network, batch), "model"),
@@ -47,9 +52,9 @@ def self_check(network: Network, layers: Sequence[int] | None = None) -> list[Ch
     return [check for name, checks, needed_by in runs for check in guarded(name, checks, needed_by)]
 
 
-def _runs(network: Network, batch: Batch) -> Iterator[Check]:
-    """No check where a forward pass runs; its error where it does not."""
-    network.logits(batch, {})
+def _runs(network: Network, batch: Batch, computed: list[Tensor]) -> Iterator[Check]:
+    """No check where a forward pass runs, whose logits are stored; its error where it does not."""
+    computed.append(network.logits(batch, {}))
     yield from ()
 
 

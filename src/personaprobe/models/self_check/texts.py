@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from personaprobe.models.edits.edit import EditPlan
@@ -27,42 +28,43 @@ def check_batching(network: Network, rows: list[Tokens], plain: Tensor) -> Itera
 
 
 def check_packing(network: Network, rows: list[Tokens]) -> Iterator[Check]:
-    """Packed answers of one prompt, and packed prompts with a common start, score as in separate rows."""
-    import torch
+    """Packed answers of one prompt, and packed prompts with a common start, score as in separate rows.
 
-    packed = [value for group in network.fork_log_probs(_forks(rows), {}) for value in group]
-    separate = [value for group in Network.fork_log_probs(network, _forks(rows), {}) for value in group]
-    name = "packed answers equal separate rows"
-    yield compare(name, network, torch.cat(packed), torch.cat(separate), "packing")
-    yield _check_neighbours(network, rows)
-
-
-def _forks(rows: list[Tokens]) -> list[Fork]:
-    """Two prompts with a common start, each with two answers."""
-    start = rows[0].ids[:2]
-    return [Fork(Tokens(start + row.ids[2:4], row.roles[:4]), (row.ids[4:], row.ids[:3])) for row in rows]
-
-
-def _check_neighbours(network: Network, rows: list[Tokens]) -> Check:
-    """Other words in the answers before and after it do not change an answer, where all lengths stay as they are.
-
-    Rounding is the same in both passes, so that this sees a leak of any size in every dtype. Only where experts choose their
-    tokens does it differ.
+    Other words in the answers before and after it do not change an answer, where all lengths stay as they are: rounding is
+    then the same in both passes, so that this sees a leak of any size in every dtype. Only where experts choose their tokens
+    does rounding differ.
     """
     import torch
 
-    first, second = _forks(rows)
-    changed = [
-        Fork(fork.prompt, tuple(tuple((id + 1) % network.vocab_size for id in a) for a in fork.answers))
-        for fork in (first, second)
-    ]
-    values = []
-    for around in ((first, second), changed):
-        middle = [Fork(first.prompt, (around[0].answers[0], first.answers[1], around[1].answers[0])), second]
-        values.append(network.fork_log_probs(middle, {})[0][1])
-    deviation = float((values[0] - values[1]).abs().max())
+    forks = _forks(rows)
+    packed = _flat(network.fork_log_probs(forks, {}))
+    separate = _flat(Network.fork_log_probs(network, forks, {}))
+    name = "packed answers equal separate rows"
+    yield compare(name, network, torch.cat(packed), torch.cat(separate), "packing")
+    around = [_with_other_words(forks[0], network.vocab_size, but=1), *forks[1:]]
+    ignoring = _flat(network.fork_log_probs(around, {}))[1]
+    deviation = float((ignoring - packed[1]).abs().max())
     limit = 1e-4 if network.dtype == torch.float32 else 0.02
-    return Check("an answer ignores its neighbours in a row", deviation, deviation <= limit, "packing")
+    yield Check("an answer ignores its neighbours in a row", deviation, deviation <= limit, "packing")
+
+
+def _forks(rows: list[Tokens]) -> list[Fork]:
+    """Two prompts with a common start, each with three answers."""
+    start = rows[0].ids[:2]
+    return [
+        Fork(Tokens(start + row.ids[2:4], row.roles[:4]), (row.ids[4:], row.ids[:3], row.ids[1:5]))
+        for row in rows
+    ]
+
+
+def _with_other_words(fork: Fork, vocab_size: int, but: int) -> Fork:
+    """Change every token of all answers of a fork but one."""
+    changed = tuple(tuple((token + 1) % vocab_size for token in answer) for answer in fork.answers)
+    return replace(fork, answers=(*changed[:but], fork.answers[but], *changed[but + 1 :]))
+
+
+def _flat(by_fork: list[list[Tensor]]) -> list[Tensor]:
+    return [values for of_fork in by_fork for values in of_fork]
 
 
 def check_packed_activations(network: Network, batch: Batch) -> Iterator[Check]:
@@ -92,13 +94,14 @@ def check_decoding(network: Network) -> Iterator[Check]:
         prompts[place].followed_by([further[0][place], further[1][row]]) for row, place in ((0, 0), (1, 2))
     ]
     name = "decoding equals whole rows"
-    yield compare(name, network, admitted, _last_logits(network, prompts), "KV cache")
-    yield compare(name, network, stepped, _last_logits(network, answered), "KV cache")
+    last = _last_logits(network, [*prompts, *answered])
+    yield compare(name, network, admitted, last[: len(prompts)], "KV cache")
+    yield compare(name, network, stepped, last[len(prompts) :], "KV cache")
 
 
 def _last_logits(network: Network, rows: list[Tokens]) -> Tensor:
-    """Logits after the last token of each row, float32; each row alone."""
+    """Logits after the last token of each row, float32."""
     import torch
 
-    batches = [pad([row], network.pad_id).to(network.device) for row in rows]
-    return torch.stack([network.logits(batch, {})[0, -1].float() for batch in batches])
+    logits = network.logits(pad(rows, network.pad_id).to(network.device), {})
+    return torch.stack([of_row[len(row) - 1] for row, of_row in zip(rows, logits, strict=True)]).float()
