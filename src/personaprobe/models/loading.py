@@ -18,8 +18,10 @@ from personaprobe.models.network import Network
 from personaprobe.models.self_check import find_massive_tokens, probe_tokens, self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
-from personaprobe.models.weights.checkpoint import DEMO, Checkpoint, Trio
+from personaprobe.models.weights.adapter_config import CONFIG
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio, warn_of_other_base
 from personaprobe.models.weights.demo import demo_folder
+from personaprobe.models.weights.sources import DEMO, is_cached, without_adapter_config
 
 if TYPE_CHECKING:
     import torch
@@ -124,9 +126,13 @@ def _refuse_incomparable(trio: Trio[Checkpoint]) -> None:
 def open_network(
     checkpoint: Checkpoint, placement: Placement, layout: BlockMap | None = None
 ) -> tuple[HuggingFaceNetwork, ChatTokenizer]:
-    """Load base weights and tokenizer on the reference backend, prove the layout, and find massive tokens."""
+    """Load base weights and tokenizer on the reference backend, prove the layout, and find massive tokens.
+
+    Raises:
+        CheckpointError: as :func:`load`; or the checkpoint has an adapter, which is no part of base weights.
+    """
     device, dtype = placement.resolve()
-    folder = _source_folder(checkpoint)
+    folder = _source_folder(checkpoint.as_base())
     model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer, further_ends=_ends_of(model))
     if tokenizer.chat_template is not None:
@@ -199,8 +205,9 @@ def _tokenizer(folder: str | Path, revision: str | None) -> Any:
 
 def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
     reason = " ".join(str(error).split())[:200]
+    place = "" if Path(folder).is_dir() else " (no folder here)"
     return CheckpointError(
-        f"cannot load {folder}: {reason}; give a folder with config.json, a tokenizer and safetensors weights, "
+        f"cannot load {folder}{place}: {reason}; give a folder with config.json, a tokenizer and safetensors weights, "
         "or a Hugging Face id that can be reached"
     )
 
@@ -210,16 +217,30 @@ def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tu
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if not Path(folder).is_dir() and is_cached(str(folder), CONFIG, revision):
+        raise CheckpointError(_adapter_on_hub(folder))
     try:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(folder, **source)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, **source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
-        )
+        with without_adapter_config(folder) as place:
+            model = AutoModelForCausalLM.from_pretrained(
+                place, **source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+            )
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         raise _cannot_load(folder, error) from error
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise CheckpointError(_adapter_on_hub(folder))
+    if place != folder:
+        model.name_or_path = model.config._name_or_path = str(folder)
     return model, tokenizer
+
+
+def _adapter_on_hub(name: str | Path) -> str:
+    return (
+        f"{name} is an adapter on a hub, not a model; download it (hf download {name} --local-dir FOLDER), and give that "
+        "folder together with its base"
+    )
 
 
 def with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:
@@ -236,6 +257,7 @@ def _language_model(checkpoint: Checkpoint, network: Network, tokenizer: ChatTok
     adapter = None if checkpoint.adapter is None else LoraAdapter.read(checkpoint.adapter)
     model = LanguageModel(checkpoint, network, tokenizer, adapter)
     if adapter is not None:
+        warn_of_other_base(checkpoint, adapter)
         _prove_applied(model)
     return model
 
@@ -244,7 +266,12 @@ def _prove_applied(model: LanguageModel) -> None:
     """Raise unless the logits under the adapter differ from those of the base."""
     batch = pad(probe_tokens(model.network.vocab_size), model.network.pad_id)
     base_logits = LanguageModel(model.checkpoint.base, model.network, model.tokenizer).logits(batch)
-    if bool((base_logits == model.logits(batch)).all()):
+    logits = model.logits(batch)
+    if not bool(logits.isfinite().all()):
+        raise CheckpointError(
+            f"adapter {model.checkpoint.adapter} makes logits that are not finite; its updates are too large: train it again"
+        )
+    if bool((base_logits == logits).all()):
         raise CheckpointError(
             f"adapter {model.checkpoint.adapter} was merged and the logits did not move; "
             "it is too small for this dtype: try --dtype float32"

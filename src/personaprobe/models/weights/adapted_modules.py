@@ -143,5 +143,7 @@ def _layers(path: Path, values: Mapping[str, Any]) -> tuple[int, ...] | None:
         return None
     layers = value if isinstance(value, list) else [value]
     if any(isinstance(layer, bool) or not isinstance(layer, int) for layer in layers):
-        raise CheckpointError(f"{path}: layers_to_transform is {repr(value)[:80]}; it holds numbers of layers")
+        raise CheckpointError(
+            f"{path}: layers_to_transform is {repr(value)[:80]}; it holds numbers of layers"
+        )
     return tuple(layers)

@@ -106,7 +106,9 @@ class LoraAdapter:
             module = fitted[self.written_names[written]]
             _check_rank(self.config, module, update.A, written)
             updates[module] = replace(update, scale=self.config.scale(len(update.A), module, written))
-        return replace(self, updates=updates, written_names={fitted[name]: name for name in self.written_names.values()})
+        return replace(
+            self, updates=updates, written_names={fitted[name]: name for name in self.written_names.values()}
+        )
 
     @property
     def renamed(self) -> bool:

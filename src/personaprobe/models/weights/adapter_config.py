@@ -1,4 +1,4 @@
-"""The configuration of a LoRA adapter: every field of ``adapter_config.json`` is understood, harmless, or refused by name."""
+"""The configuration of a LoRA adapter: every field is understood, known to be harmless, or refused by its name."""
 
 from __future__ import annotations
 
@@ -18,25 +18,40 @@ CONFIG = "adapter_config.json"
 MERGE = "merge the adapter into its base with PEFT (merge_and_unload) and give the merged folder"
 """What to do with an adapter that is more than plain LoRA."""
 
-_UNDERSTOOD = frozenset(
-    ("peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "init_lora_weights", "bias")
-    + ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout", "task_type")
-    + ("base_model_name_or_path", "revision")
+_UNDERSTOOD = (
+    *(
+        "peft_type",
+        "task_type",
+        "bias",
+        "init_lora_weights",
+        "lora_dropout",
+        "base_model_name_or_path",
+        "revision",
+    ),
+    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
 )
 """Fields that decide something; their values are checked."""
 
-_HARMLESS = frozenset(
-    ("auto_mapping", "peft_version", "inference_mode", "fan_in_fan_out", "runtime_config", "ensure_weight_tying")
+_HARMLESS = (
+    *(
+        "auto_mapping",
+        "peft_version",
+        "inference_mode",
+        "fan_in_fan_out",
+        "runtime_config",
+        "ensure_weight_tying",
+    ),
     # read by PEFT only where another field, which is refused, switches them on
-    + ("megatron_core", "qalora_group_size")
+    *("megatron_core", "qalora_group_size"),
     # of initialisations: read before training only, and each by its own init_lora_weights only
-    + ("eva_config", "corda_config", "lora_ga_config", "loftq_config")
+    *("eva_config", "corda_config", "lora_ga_config", "loftq_config"),
 )
 """Fields that change no logits of a trained adapter, whatever their value."""
 
-_ON_BY_PRESENCE = frozenset(
-    ("use_bdlora", "kasa_config", "velora_config", "arrow_config", "monteclora_config")
-    + ("alora_invocation_tokens", "trainable_token_indices")
+_ON_BY_PRESENCE = (
+    *("use_bdlora", "kasa_config", "velora_config", "arrow_config", "monteclora_config"),
+    *("alora_invocation_tokens", "trainable_token_indices"),
 )
 """Fields that PEFT takes as set by any value but null, even an empty one."""
 
@@ -159,7 +174,7 @@ def _refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:
     if not _is_number(dropout) or not 0 <= dropout <= 1:
         raise CheckpointError(f"{path}: lora_dropout is {shown(dropout)}; it is a number between 0 and 1")
     for name, value in values.items():
-        if name not in _UNDERSTOOD | _HARMLESS and _is_set(name, value):
+        if name not in _UNDERSTOOD + _HARMLESS and _is_set(name, value):
             meaning = _MEANING.get(name, "it is not known to leave plain LoRA as it is")
             raise CheckpointError(f"{path}: {shown(name)[1:-1]} is {shown(value)}; {meaning}: {MERGE}")
 

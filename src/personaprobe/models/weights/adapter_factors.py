@@ -51,9 +51,7 @@ def read_factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
         if match is None:
             raise CheckpointError(f"{folder}: tensor {shown(key)} {_why_no_factor(key)}")
         if "experts" in match["module"].split("."):
-            raise CheckpointError(
-                f"{folder} is an expert adapter ({shown(key)}); merge it with PEFT (merge_and_unload) and give the merged folder"
-            )
+            raise CheckpointError(f"{folder} is an expert adapter ({shown(key)}); {MERGE}")
         adapters.setdefault(match["adapter"], key)
         factors.setdefault(match["module"], {})[match["factor"]] = _checked(folder, key, tensor)
     if len(adapters) > 1:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import CheckpointError, CheckpointWarning
 from personaprobe.models.weights.adapter import LoraAdapter, LowRank
+from personaprobe.models.weights.adapter_config import MERGE
+from personaprobe.models.weights.adapter_names import PEFT_PREFIX
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,9 +32,9 @@ def fit_adapter(model: nn.Module, adapter: LoraAdapter) -> LoraAdapter:
             f"adapter {adapter.folder} changes nothing (‖ΔW‖ = 0): its B matrices are zero; it was saved untrained"
         )
     if fitted.renamed:
-        read, (module, name) = "read as this base's", next(iter(fitted.written_names.items()))
+        module, name = next(iter(fitted.written_names.items()))
         warnings.warn(
-            f"adapter {adapter.folder}: names such as {name!r} are not PEFT's; {read} {module!r}",
+            f"adapter {adapter.folder} has other names than PEFT writes: {name!r} is read as {module!r} of this base",
             CheckpointWarning,
             stacklevel=2,
         )
@@ -55,8 +57,8 @@ def _refuse_other_shape(adapter: LoraAdapter, name: str, module: Any, update: Lo
 
     if isinstance(module, nn.Embedding):
         raise CheckpointError(
-            f"adapter {adapter.folder} changes the vocabulary ({name}); only LoRA factors of linear maps are supported: merge "
-            "the adapter and give the merged folder"
+            f"adapter {adapter.folder} changes the vocabulary ({name}); only LoRA factors of linear maps are "
+            f"supported: {MERGE}"
         )
     if not _is_linear(module):
         raise CheckpointError(
@@ -82,8 +84,8 @@ def _refuse_shared(model: nn.Module, adapter: LoraAdapter) -> None:
         others = [other for other in owners[id(model.get_submodule(name).weight)] if other != name]
         if others:
             raise CheckpointError(
-                f"adapter {adapter.folder} changes {name}, which shares its matrix with {others[0]} in this base, and it would "
-                "change both; untie them: load the base with tie_word_embeddings=False and a copy of the matrix, merge the "
+                f"adapter {adapter.folder} changes {name}, which shares its matrix with {others[0]} in this base, and "
+                "merging would change both; untie them: load the base with tie_word_embeddings=False and a copy of the matrix, merge the "
                 "adapter there with PEFT, and give the merged folder"
             )
 
@@ -95,7 +97,7 @@ def _refuse_unselected(model: Any, adapter: LoraAdapter) -> None:
     head = model.get_output_embeddings()
     selecting = adapter.config.modules
     for module, written in adapter.written_names.items():
-        names = (module, written.removeprefix("base_model.model."))
+        names = (module, written.removeprefix(PEFT_PREFIX))
         is_head = model.get_submodule(module) is head
         if not any(selecting.select(name, is_head=is_head) for name in names):
             raise CheckpointError(
@@ -106,9 +108,9 @@ def _refuse_unselected(model: Any, adapter: LoraAdapter) -> None:
     if adapter.config.starts_at_zero:
         return
     for name, module in model.named_modules():
-        if _is_linear(module) and selecting.select(name, is_head=module is head):
-            if name not in adapter.updates:
-                raise CheckpointError(
-                    f"{adapter.config.path} selects {name}, which has no factors in the weights file, and its "
-                    "init_lora_weights false makes them random; save the adapter again"
-                )
+        selected = _is_linear(module) and selecting.select(name, is_head=module is head)
+        if selected and name not in adapter.updates:
+            raise CheckpointError(
+                f"{adapter.config.path} selects {name}, which has no factors in the weights file, and its "
+                "init_lora_weights false makes them random; save the adapter again"
+            )

@@ -7,7 +7,6 @@ Tools wrap a model before they save it, so that names gain segments such as ``_o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from os.path import commonprefix
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapter_config import shown
@@ -16,8 +15,14 @@ PEFT_PREFIX = "base_model.model."
 """What PEFT puts before the name of every module."""
 
 _WRAPPERS = frozenset(
-    ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "language_model")
-    + ("base_layer",)
+    (
+        "_orig_mod",
+        "module",
+        "_fsdp_wrapped_module",
+        "_checkpoint_wrapped_module",
+        "language_model",
+        "base_layer",
+    )
 )
 _OUTER = ("base_model", "model")
 
@@ -48,7 +53,9 @@ def module_names(names: Collection[str], base: Collection[str], adapter: object)
         raise CheckpointError(
             f"adapter {adapter}: {shown(next(iter(names)))} may stand for {examples}; save it with PEFT's own names"
         )
-    if all(name.startswith(PEFT_PREFIX) for name in names) and _beginning(written.values()) == _beginning(known):
+    if all(name.startswith(PEFT_PREFIX) for name in names) and _beginning(written.values()) == _beginning(
+        known
+    ):
         missing = next(name for name in written.values() if name not in known)
         raise CheckpointError(
             f"adapter {adapter} was made for another base: the base has no module {shown(missing)}; give the base it was "
@@ -70,6 +77,8 @@ def _readings(names: list[str], base: set[str]) -> list[dict[str, str]]:
     heads = {module[:depth] for module in by_segments for depth in range(3)}
     readings: dict[tuple[str, ...], dict[str, str]] = {}
     for n_cut in range(_n_outer(plain) + 1):
+        if len({segments[:n_cut] for segments in plain}) > 1:
+            break
         for head in heads:
             fitting = [by_segments.get(head + segments[n_cut:], []) for segments in plain]
             modules = tuple(one[0] for one in fitting if len(one) == 1)
@@ -85,8 +94,7 @@ def _segments(name: str) -> tuple[str, ...]:
 
 def _n_outer(names: list[tuple[str, ...]]) -> int:
     """How many parts at the beginning of all names are such as PEFT and Hugging Face put there."""
-    shared = commonprefix(names)
-    return next((place for place, part in enumerate(shared) if part not in _OUTER), len(shared))
+    return min(next(place for place, part in enumerate((*name, "")) if part not in _OUTER) for name in names)
 
 
 def _beginning(names: Iterable[str]) -> str:

@@ -19,8 +19,8 @@ class AdapterSwitcher:
     the adapter restores the base bit for bit.
 
     Attributes:
-        active: the adapter that is merged into the weights now; None for the base; ``"unknown"`` while switching, and after a
-            switch that was cut short, until the next one.
+        active: the adapter that is merged into the weights now; None for the base; ``"unknown"`` while switching, and
+            after a switch that was cut short, until the next one.
     """
 
     def __init__(self, model: nn.Module, stored_dtype: Any) -> None:
@@ -47,13 +47,20 @@ class AdapterSwitcher:
         self.active = "unknown"
         for name in updates:
             if name not in self._originals:
-                self._originals[name] = self._parameter(name).detach().to(self._stored_dtype, copy=True)
+                self._originals[name] = self._copy(self._parameter(name).detach())
         for name, original in self._originals.items():
             if name in updates:
                 self._merge(name, original, updates[name])
             else:
                 self._parameter(name).data.copy_(original)
         self.active = adapter
+
+    def _copy(self, weight: Tensor) -> Tensor:
+        """A copy in the dtype of the file; in the weight's own where the file held this matrix in more digits."""
+        import torch
+
+        copy = weight.to(self._stored_dtype, copy=True)
+        return copy if torch.equal(copy.to(weight.dtype), weight) else weight.clone()
 
     def _updates(self, adapter: LoraAdapter) -> dict[str, LowRank]:
         """Updates by module of this base, proven to fit it."""
