@@ -84,9 +84,9 @@ def _refuse_shared(model: nn.Module, adapter: LoraAdapter) -> None:
         others = [other for other in owners[id(model.get_submodule(name).weight)] if other != name]
         if others:
             raise CheckpointError(
-                f"adapter {adapter.folder} changes {name}, which shares its matrix with {others[0]} in this base, and "
-                "merging would change both; untie them: load the base with tie_word_embeddings=False and a copy of the matrix, merge the "
-                "adapter there with PEFT, and give the merged folder"
+                f"adapter {adapter.folder} changes {name}, which shares its matrix with {others[0]} in this base, so that "
+                "merging would change both; untie them: load the base with tie_word_embeddings=False and a copy of the "
+                "matrix, merge the adapter there with PEFT, and give the merged folder"
             )
 
 
