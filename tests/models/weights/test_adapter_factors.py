@@ -64,14 +64,14 @@ NOT_FINITE: dict[str, torch.Tensor] = {
 def test_values_that_are_not_finite_in_float32_are_refused(saved: Saved, case: str) -> None:
     value = NOT_FINITE[case]
 
-    def spoiled(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    def corrupted(key: str, tensor: torch.Tensor) -> torch.Tensor:
         if f"{MODULE}.lora_B" not in key:
             return tensor
         changed = tensor.to(value.dtype)
         changed[0, 0] = value
         return changed
 
-    message = refusal_of(change_tensors(saved(), spoiled))
+    message = refusal_of(change_tensors(saved(), corrupted))
     assert "NaN or infinite" in message
     assert MODULE in message
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_adapters import assert_equals_peft, change_config, change_keys, our_logits
 
+from foreign_adapters import assert_equals_peft, change_config, change_keys, our_logits
 from personaprobe.errors import CheckpointError
 from personaprobe.models.loading import wrap
 from personaprobe.models.weights.adapter import LoraAdapter
@@ -57,7 +57,9 @@ def test_either_order_of_the_matrix_equals_peft(
     )
 
 
-@pytest.mark.parametrize("name", ["model.norm", "model.layers.0", "model.layers.0.mlp", "model.layers.0.input_layernorm"])
+@pytest.mark.parametrize(
+    "name", ["model.norm", "model.layers.0", "model.layers.0.mlp", "model.layers.0.input_layernorm"]
+)
 def test_modules_that_are_no_linear_maps_are_refused(saved: Saved, tiny_model: TinyModel, name: str) -> None:
     folder = saved(target_modules=["model.layers.0.self_attn.q_proj"])
     change_keys(folder, lambda key: key.replace("model.layers.0.self_attn.q_proj", name))
@@ -65,7 +67,9 @@ def test_modules_that_are_no_linear_maps_are_refused(saved: Saved, tiny_model: T
         our_logits(tiny_model("llama"), folder)
 
 
-def test_readings_of_a_folder_with_another_alpha_are_other_adapters(saved: Saved, tiny_model: TinyModel) -> None:
+def test_readings_of_a_folder_with_another_alpha_are_other_adapters(
+    saved: Saved, tiny_model: TinyModel
+) -> None:
     """Two models of one network answer as their own adapter does, although the weights files are equal."""
     folder = saved()
     first = LoraAdapter.read(folder)

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-
-from foreign_adapters import assert_equals_peft, change_config, change_keys, our_logits, peft_logits
 from safetensors.torch import load_file, save_file
 
+from foreign_adapters import assert_equals_peft, change_config, change_keys, our_logits, peft_logits
 from personaprobe.errors import CheckpointError, CheckpointWarning
 from personaprobe.models.weights.adapter import WEIGHTS, LoraAdapter
 from personaprobe.models.weights.adapter_names import module_names

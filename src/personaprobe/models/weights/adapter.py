@@ -50,7 +50,7 @@ class LowRank:
 class LoraAdapter:
     """A fine-tune as low-rank updates by module name.
 
-    Two readings of a folder are equal if they change the same modules by the same amount; the scale is not in the weights
+    Two readings of a folder are equal if they give the same modules the same update; the scale is not in the weights
     file, so that another ``lora_alpha`` is another adapter.
 
     Attributes:

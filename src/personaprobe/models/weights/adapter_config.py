@@ -73,7 +73,7 @@ _TASKS = (None, "CAUSAL_LM", "FEATURE_EXTRACTION")
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What a LoRA adapter changes, and how strongly; types and defaults are PEFT's.
+    """The modules that a LoRA adapter changes, and its scale in each; types and defaults are PEFT's.
 
     Attributes:
         path: of the file.

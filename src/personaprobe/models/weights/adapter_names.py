@@ -12,7 +12,7 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapter_config import shown
 
 PEFT_PREFIX = "base_model.model."
-"""What PEFT puts before the name of every module."""
+"""PEFT puts this before the name of every module."""
 
 _WRAPPERS = frozenset(
     (
@@ -98,7 +98,7 @@ def _n_outer(names: list[tuple[str, ...]]) -> int:
 
 
 def _beginning(names: Iterable[str]) -> str:
-    """What most names of layers begin with, up to the first number."""
+    """The part of a name of a layer before its number."""
     numbered = sorted(name for name in names if any(part.isdigit() for part in name.split(".")))
     example = (numbered or sorted(names) or [""])[0].split(".")
     place = next((place for place, part in enumerate(example) if part.isdigit()), len(example))

@@ -63,7 +63,7 @@ class Checkpoint:
         if folder is not None:
             return cls(str(folder))
         source, at, revision = text.partition("@")
-        if not source or not at:
+        if not at:
             refuse_mistyped(text)
         return cls(source, revision or None)
 

@@ -1,4 +1,4 @@
-"""What a user's text for a checkpoint stands for: a folder with a model, a folder with an adapter, or a name on a hub."""
+"""The meaning of a user's text for a checkpoint: a folder with a model, a folder with an adapter, or a Hugging Face id."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ def local_folder(text: str) -> Path | None:
     Raises:
         CheckpointError: the text is empty, names a file, or cannot be a path.
     """
-    if not text.strip():
+    if not text.strip() or text.startswith("@"):
         raise CheckpointError(f"a checkpoint is {text!r}; give a folder, a Hugging Face id, or {DEMO!r}")
+    if not text.isprintable():
+        raise CheckpointError(f"{text[:80]!r} has characters that no name of a folder has; give another")
     try:
         path = Path(text).expanduser()
         if path.is_file():
@@ -112,7 +114,7 @@ def is_cached(name: str, file: str, revision: str | None = None) -> bool:
 
 
 def model_name(source: str) -> str:
-    """The last part of a folder or Hugging Face id, by which models are told to be the same; lower case."""
+    """The last part of a folder or Hugging Face id, in lower case: models of one name count as the same."""
     path = Path(source).expanduser()
     parts = (path.resolve() if path.is_dir() else path).parts
     of_cache = [part for part in parts if part.startswith("models--")]  # models--owner--name/snapshots/commit
