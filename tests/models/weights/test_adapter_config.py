@@ -301,6 +301,7 @@ SELECTED: dict[str, dict[str, Any]] = {
     "excluded": {"target_modules": "all-linear", "exclude_modules": ["k_proj"]},
     "excluded pattern": {"target_modules": ["q_proj", "k_proj"], "exclude_modules": r".*\.0\..*"},
     "head": {"target_modules": ["lm_head", "q_proj"]},
+    "whole names in any layer": {"target_modules": ["lm_head", MODULE, "k_proj"], "layers_to_transform": [0]},
 }
 
 

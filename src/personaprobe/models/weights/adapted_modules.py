@@ -95,6 +95,8 @@ class AdaptedModules:
             return False
         if self.all_linear:
             return not is_head
+        if not isinstance(self.targets, str) and name in self.targets:  # a whole name counts in any layer
+            return True
         return _matches(self.targets, name) and (self.layers is None or self._layer_of(name) in self.layers)
 
     def _layer_of(self, name: str) -> int | None:
