@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from personaprobe.models.loading import wrap
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import WEIGHTS, LoraAdapter
 

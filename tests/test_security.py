@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,17 +69,56 @@ def test_only_two_modules_contact_servers_by_themselves() -> None:
     assert importing <= CONTACTS
 
 
+def test_every_checkpoint_is_opened_without_its_own_code() -> None:
+    opened = [
+        (module, ast.unparse(call))
+        for module, call in calls()
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"
+        if not ast.unparse(call.func).startswith("SAE.")  # SAELens reads tensors and JSON
+        if keyword(call, "trust_remote_code") is not False
+    ]
+    assert opened == []
+
+
+AUTO_MAP = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+
+
+@pytest.mark.parametrize(
+    ("config", "of_tokenizer"),
+    [
+        ({"model_type": "evil", "architectures": ["Model"], "auto_map": AUTO_MAP}, {}),
+        (
+            {"model_type": "evil", "auto_map": AUTO_MAP},
+            {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}},
+        ),
+        ({"model_type": "llama"}, {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}),
+        (
+            {"model_type": "unheard-of"},
+            {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.T", None]}},
+        ),
+    ],
+)
 def test_code_in_a_model_repository_is_refused_without_a_question(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], of_tokenizer: dict[str, Any]
 ) -> None:
     marker = tmp_path / "marker"
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "evil.py").write_text(EVIL.format(marker=str(marker)))
-    auto_map = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
-    config = {"model_type": "evil", "architectures": ["Model"], "auto_map": auto_map}
     (folder / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("builtins.input", lambda prompt="": "y")
-    with pytest.raises(CheckpointError, match="cannot load"):
+    if of_tokenizer:
+        (folder / "tokenizer_config.json").write_text(json.dumps(of_tokenizer))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda prompt="": asked.append(prompt) or "y")
+    with pytest.raises(CheckpointError, match=r"code of its own, which is never run|cannot load"):
         load(Checkpoint(str(folder)), Placement("cpu"))
     assert not marker.exists()
+    assert asked == []
+
+
+def test_a_checkpoint_with_code_is_refused_with_that_reason(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": AUTO_MAP}))
+    with pytest.raises(
+        CheckpointError, match=r"Python code of its own, which is never run \(trust_remote_code=False\)"
+    ):
+        load(Checkpoint(str(tmp_path)), Placement("cpu"))

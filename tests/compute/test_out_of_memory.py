@@ -16,7 +16,7 @@ from personaprobe.models.generation.decoder import CachedDecoder
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel, score_under_edits
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Tokens
 
 NO_END = (-1,)

@@ -49,7 +49,7 @@ def test_a_layout_that_names_a_wrong_module_fails_the_self_check(saved_model: Ca
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (replace(LAYOUT, mlp_out="fc2"), "a block has no module 'fc2' for mlp_out; its modules: self_attn, "),
+        (replace(LAYOUT, mlp_out="fc2"), "block 0 has no module 'fc2' for mlp_out; its modules: self_attn, "),
         (replace(LAYOUT, blocks="h"), "the decoder has no list of blocks 'h'; its modules: embed_tokens, "),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from personaprobe.errors import CheckpointError, CheckpointWarning
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import Placement, load, open_network
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.own_checkpoints import own_trio
@@ -133,3 +133,16 @@ def test_an_update_that_makes_logits_infinite_is_refused(base: Path, adapter: Ca
     save_file({key: tensor.sign() * 1e30 for key, tensor in load_file(path).items()}, path)
     with pytest.raises(CheckpointError, match="not finite"):
         load(Checkpoint(str(base), None, folder), FLOAT32)
+
+
+def test_an_adapter_on_a_hub_is_named_as_such_and_not_loaded_by_another_way(
+    adapter: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--org--tuned" / "snapshots" / ("0" * 40)
+    shutil.copytree(adapter(), snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    with pytest.raises(CheckpointError, match=r"org/tuned is an adapter on a hub.*download"):
+        load("org/tuned@main", FLOAT32)

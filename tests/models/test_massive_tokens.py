@@ -14,7 +14,7 @@ import personaprobe as pp
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.models.massive_tokens import MASSIVE, MassiveToken, is_massive
-from personaprobe.models.self_check import DOCUMENT, find_massive_tokens
+from personaprobe.models.self_check.massive import DOCUMENT, find_massive_tokens
 
 
 def massive_tokens(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from personaprobe.errors import DataError
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe

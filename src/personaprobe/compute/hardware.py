@@ -100,6 +100,19 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Return the free memory of a device in bytes; None where it cannot be known."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next allocation, in place of returning it to the operating system.
 

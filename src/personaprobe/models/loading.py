@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.hardware import choose_device, choose_dtype
+from personaprobe.compute.out_of_memory import warn_fallback
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.backends.registry import REFERENCE, check_backend, run_on
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.comparability import compare_trio, refuse_equal
-from personaprobe.models.edits.layout import BlockMap, layouts, resolve_layout
+from personaprobe.models.edits.layout import BlockMap, Layout, decoder_config, layouts, resolve_layout
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
-from personaprobe.models.self_check import find_massive_tokens, probe_tokens, self_check
+from personaprobe.models.self_check.check import Check, probe_tokens
+from personaprobe.models.self_check.massive import find_massive_tokens
+from personaprobe.models.self_check.precision import fits_in_float32, in_float32
+from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
-from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio, warn_of_other_base
 from personaprobe.models.weights.demo import demo_folder
-from personaprobe.models.weights.sources import DEMO, is_cached, without_adapter_config
+from personaprobe.models.weights.pretrained import open_model, open_tokenizer
+from personaprobe.models.weights.sources import DEMO
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +125,7 @@ def _refuse_incomparable(trio: Trio[Checkpoint]) -> None:
     sources = dict.fromkeys(checkpoint.base for _, checkpoint in trio.all_items())
     if len(sources) < 2:
         return
-    opened = {source: _tokenizer(_source_folder(source), source.revision) for source in sources}
+    opened = {source: open_tokenizer(_source_folder(source), source.revision) for source in sources}
     compare_trio(trio, {role: opened[checkpoint.base] for role, checkpoint in trio.all_items()}).refuse()
 
 
@@ -133,7 +139,8 @@ def open_network(
     """
     device, dtype = placement.resolve()
     folder = _source_folder(checkpoint.as_base())
-    model, tokenizer = _from_pretrained(folder, checkpoint.revision, dtype)
+    tokenizer = open_tokenizer(folder, checkpoint.revision)
+    model = open_model(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer, further_ends=_ends_of(model))
     if tokenizer.chat_template is not None:
         chat.format  # noqa: B018  # a template whose ids do not add up is refused before anything is measured
@@ -169,19 +176,40 @@ def wrap(
     stored_dtype = torch.bfloat16 if _is_bf16_exact(model) else model.dtype
     failures = []
     for candidate in layouts(model) if layout is None else [resolve_layout(model, layout)]:
-        network = HuggingFaceNetwork(model, candidate, pad_id, stored_dtype, compiles=compiles)
-        failed = [check for check in self_check(network) if not check.passed]
-        if not failed:
-            return network
-        failures.append("; ".join(map(str, failed)))
+        failed = [check for check in _checked(model, candidate, pad_id) if not check.passed]
+        if all(check.needed_by != "model" for check in failed):
+            _warn_of_slower_ways(failed)
+            switched_off = {check.needed_by for check in failed}
+            return HuggingFaceNetwork(
+                model, candidate, pad_id, stored_dtype, compiles=compiles, switched_off=switched_off
+            )
+        failures.append("; ".join(str(check) for check in failed if check.needed_by == "model"))
     advice = (
         "give its module names: personaprobe.load(..., layout=BlockMap(...))"
         if layout is None
         else f"correct {layout}"
     )
     raise CheckpointError(
-        f"the layer map of {model.config.model_type!r} fails its self-check: {failures[0]}; {advice}"
+        f"the layer map of {decoder_config(model).model_type!r} fails its self-check: {failures[0][:400]}; {advice}"
     )
+
+
+def _checked(model: Any, layout: Layout, pad_id: int) -> list[Check]:
+    """The self-check of a model under a map, in float32 where that fits into memory."""
+    with in_float32(model) if fits_in_float32(model) else nullcontext():
+        return self_check(HuggingFaceNetwork(model, layout, pad_id, model.dtype), layout.block_kinds)
+
+
+def _warn_of_slower_ways(failed: Sequence[Check]) -> None:
+    """Warn that a model is used without the parts that failed their checks."""
+    instead = {
+        "packing": "each text is computed in a row of its own",
+        "KV cache": "every step of an answer computes all tokens again",
+    }
+    for part, way in instead.items():
+        reasons = "; ".join(str(check) for check in failed if check.needed_by == part)
+        if reasons:
+            warn_fallback(f"this architecture is used without {part}, so that {way}: {reasons}")
 
 
 def _is_bf16_exact(model: Any) -> bool:
@@ -192,55 +220,6 @@ def _is_bf16_exact(model: Any) -> bool:
 
 def _source_folder(checkpoint: Checkpoint) -> str | Path:
     return demo_folder() if checkpoint.source == DEMO else checkpoint.source
-
-
-def _tokenizer(folder: str | Path, revision: str | None) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
-        raise _cannot_load(folder, error) from error
-
-
-def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())[:200]
-    place = "" if Path(folder).is_dir() else " (no folder here)"
-    return CheckpointError(
-        f"cannot load {folder}{place}: {reason}; give a folder with config.json, a tokenizer and safetensors weights, "
-        "or a Hugging Face id that can be reached"
-    )
-
-
-def _from_pretrained(folder: str | Path, revision: str | None, dtype: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    if not Path(folder).is_dir() and is_cached(str(folder), CONFIG, revision):
-        raise CheckpointError(_adapter_on_hub(folder))
-    try:
-        # where it is not given, transformers asks on the terminal whether to run a repository's own code
-        source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
-        with without_adapter_config(folder) as place:
-            model = AutoModelForCausalLM.from_pretrained(
-                place, **source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
-            )
-    except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
-        raise _cannot_load(folder, error) from error
-    if getattr(model, "_hf_peft_config_loaded", False):
-        raise CheckpointError(_adapter_on_hub(folder))
-    if place != folder:
-        model.name_or_path = model.config._name_or_path = str(folder)
-    return model, tokenizer
-
-
-def _adapter_on_hub(name: str | Path) -> str:
-    return (
-        f"{name} is an adapter on a hub, not a model; download it (hf download {name} --local-dir FOLDER), and give that "
-        "folder together with its base"
-    )
 
 
 def with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:

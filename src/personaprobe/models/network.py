@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.chat_tokenizer import ChatTokenizer
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from personaprobe.models.massive_tokens import MassiveToken
 
+
+Reliance: TypeAlias = Literal["model", "packing", "KV cache"]
+"""The part of a network that relies on a check at load: all of it; packing several texts into one row; or decoding with a KV
+cache."""
 
 HEAD_CHUNK = 128
 """Number of response positions whose logits are held at the same time: 128 × vocabulary × 4 bytes."""
@@ -47,6 +51,11 @@ class Fork:
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.answers))
+
+    @property
+    def longest_row(self) -> int:
+        """Length of the prompt with its longest answer."""
+        return len(self.prompt) + max(map(len, self.answers))
 
     @property
     def rows(self) -> list[Tokens]:
@@ -103,6 +112,10 @@ class Network(ABC):
     def packs(self) -> bool:
         """Whether several texts are packed into one row, so that a shared prefix is computed once."""
         return False
+
+    def without_packing(self) -> Network:
+        """The same network, computing each text in a row of its own."""
+        return self
 
     @abstractmethod
     def activate_adapter(self, adapter: LoraAdapter | None) -> None:
@@ -220,5 +233,10 @@ class _UncachedDecoder:
         self._rows, self._edits = [self._rows[i] for i in order], [self._edits[i] for i in order]
 
     def _next_logits(self, rows: Sequence[Tokens], edits: Sequence[EditPlan]) -> Tensor:
-        batch = pad(rows, self._network.pad_id, side="left").to(self._network.device)
-        return self._network.logits(batch, per_row(edits, batch.ids.device))[:, -1].float()
+        import torch
+
+        # padded on the right: padding on the left would enter the state of a recurrent block
+        batch = pad(rows, self._network.pad_id).to(self._network.device)
+        logits = self._network.logits(batch, per_row(edits, batch.ids.device))
+        last = torch.tensor([len(row) - 1 for row in rows], device=logits.device)
+        return logits[torch.arange(len(rows), device=logits.device), last].float()

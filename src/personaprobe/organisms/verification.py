@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load_checkpoints
-from personaprobe.models.self_check import probe_tokens, self_check
+from personaprobe.models.self_check.check import probe_tokens
+from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.organisms.organism import Organism

@@ -20,7 +20,7 @@ from personaprobe.effects.interventions.along_direction import (
 from personaprobe.errors import FeatureError, SiteError
 from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site
 

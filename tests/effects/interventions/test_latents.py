@@ -14,7 +14,7 @@ from personaprobe.features.directions.direction import Calibration, Direction
 from personaprobe.features.sae.activation_functions import ActivationFunction, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.site import Site
 

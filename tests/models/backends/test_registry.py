@@ -22,7 +22,8 @@ from personaprobe.models.edits.hooks import Hooks
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Fork, Network
-from personaprobe.models.self_check import probe_tokens, self_check
+from personaprobe.models.self_check.check import probe_tokens
+from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import Batch, Role, Tokens, pad
 from personaprobe.models.weights.adapter import LoraAdapter, LowRank
 from personaprobe.models.weights.checkpoint import Checkpoint
@@ -266,9 +267,21 @@ def test_the_soft_cap_of_gemma_2_is_applied(tiny_model: Callable[..., Any]) -> N
     assert_close(capped, free.tanh())
 
 
-def test_a_head_that_scales_its_logits_is_refused(tiny_model: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "scale"), [("granite", {"logits_scaling": 8.0}), ("cohere", {"logit_scale": 0.25})]
+)
+def test_the_scale_of_logits_is_applied(
+    tiny_model: Callable[..., Any], name: str, scale: dict[str, float]
+) -> None:
+    scaled, model = wrap(tiny_model(name, **scale), 0), tiny_model(name, **scale)
+    assert_close(scaled.logits(RIGHT, {})[RIGHT.mask], model(RIGHT.ids, RIGHT.mask.long()).logits[RIGHT.mask])
+
+
+def test_a_scale_of_logits_that_the_config_does_not_tell_is_refused(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("cohere", logit_scale=0.25)
+    model.logit_scale = 0.5
     with pytest.raises(CheckpointError, match="logits are the model's own"):
-        wrap(tiny_model("granite", logits_scaling=8.0), 0)
+        wrap(model, 0)
 
 
 # decoding and packing, on the reference backend

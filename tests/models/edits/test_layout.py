@@ -24,7 +24,7 @@ from personaprobe.models.edits.layout import (
     layouts,
 )
 from personaprobe.models.loading import wrap
-from personaprobe.models.self_check import prove, self_check
+from personaprobe.models.self_check.self_check import prove, self_check
 
 EQUIVALENT = {
     "phi3": {("attn_out", "resid_attn_dropout"), ("mlp_out", "resid_mlp_dropout")},
@@ -90,7 +90,7 @@ def test_prove_raises_and_names_what_failed(tiny_model: Callable[..., Any]) -> N
 
 def test_an_architecture_no_map_fits_is_refused_with_what_is_known(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("opt", hidden_size=32, ffn_dim=64, word_embed_proj_dim=32)
-    with pytest.raises(CheckpointError, match=r"'opt'.*known: gemma2.*layout=BlockMap"):
+    with pytest.raises(CheckpointError, match=r"'opt'.*known: bamba, gemma2.*layout=BlockMap"):
         wrap(model, 0)
 
 

@@ -18,7 +18,7 @@ from personaprobe.models.fused.packed_linear import PackedWeights
 from personaprobe.models.fused.qkv_projection import FusedQKVProjections
 from personaprobe.models.fused.rotary import FusedRotaryEmbeddings, fused_rotary
 from personaprobe.models.loading import wrap
-from personaprobe.models.self_check import self_check
+from personaprobe.models.self_check.self_check import self_check
 
 IDS = torch.arange(3, 21).view(2, 9)
 

@@ -20,7 +20,7 @@ from personaprobe.models.generation.continuous_batching import compact_rows, gen
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Tokens, pad
 from personaprobe.site import Site
 

@@ -30,7 +30,7 @@ from personaprobe.models.generation.cuda_graphs import (
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import wrap
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Tokens
 from personaprobe.site import Site
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from personaprobe.errors import CheckpointError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.loading import wrap
-from personaprobe.models.self_check import probe_tokens
+from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
 

@@ -46,5 +46,6 @@ def test_means_are_those_of_insecure_minus_base_and_base_reads_zero(
 def test_the_change_by_harmless_training_is_refused_by_name(
     pair: Trio[LanguageModel], discovery: pp.Discovery
 ) -> None:
+    activations = discovery.activations(pair, SITE, layers=[26])
     with pytest.raises(pp.PersonaProbeError, match="no secure checkpoint"):
-        discovery.benign_change(pair, SITE)
+        discovery.benign_change(pair, SITE, activations)

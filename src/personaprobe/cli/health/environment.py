@@ -89,7 +89,7 @@ def _demo_files() -> Iterator[Finding]:
 def demo_self_check() -> Iterator[Finding]:
     """Load the demo model and run its self-check; an error while loading is a failed check."""
     from personaprobe.models.loading import load
-    from personaprobe.models.self_check import self_check
+    from personaprobe.models.self_check.self_check import self_check
 
     try:
         network = load("demo").network

@@ -110,11 +110,23 @@ class Discovery:
         activations = self.activations(trio, site, roles=calibrated_on(trio), layers=layers)
         responses, benign_change = (
             self.responses(trio.insecure, site),
-            partial(self.benign_change, trio, site),
+            partial(self.benign_change, trio, site, activations),
         )
         return ControlDirections(site, activations, responses, feature, benign_change)
 
-    def benign_change(self, trio: Trio[LanguageModel], site: Site) -> Float[Tensor, "d_model"]:
-        """The mean change by harmless training: secure − base of the mean response activations at a site."""
-        stores = self.activations(trio, site, roles=("base", "secure"), layers=[site.layer]).stores
-        return stores["secure"].mean(site) - stores["base"].mean(site)
+    def benign_change(
+        self, trio: Trio[LanguageModel], site: Site, activations: DiscoveryActivations
+    ) -> Float[Tensor, "d_model"]:
+        """The mean change by harmless training: secure − base of the mean response activations at a site.
+
+        Args:
+            trio: loaded, with a harmless fine-tune.
+            site: of the feature.
+            activations: those of secure at the site among them; base is recorded here.
+
+        Raises:
+            CheckpointError: the trio has no harmless fine-tune.
+        """
+        trio["secure"]  # refuses by name a trio without one
+        base = self.activations(trio, site, roles=["base"], layers=[site.layer]).stores["base"]
+        return activations.stores["secure"].mean(site) - base.mean(site)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.models.backends.logit_scaling import LogitScaling
 from personaprobe.models.backends.shared_blocks import SharedBlocks, n_unedited_blocks
 from personaprobe.models.edits.edit import EditPlan, SiteEdits
 from personaprobe.models.edits.hooks import Hooks, LastTapReached
 from personaprobe.models.edits.layout import Layout
 from personaprobe.models.fused.model import FusedModel
-from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network
+from personaprobe.models.network import HEAD_CHUNK, Decoder, Fork, Network, Reliance
 from personaprobe.models.packing.prefix_tree import PackedTexts, pack_prefix_tree
 from personaprobe.models.packing.segment_attention import attention_within_segments, supports_varlen
 from personaprobe.models.tokens import Batch
@@ -36,6 +38,8 @@ class HuggingFaceNetwork(Network):
         sliding_window: tokens that sliding attention looks back over; None where every block sees everything.
         attention_types: of each block, ``full_attention`` or ``sliding_attention``; None where all blocks are alike.
         compiles: whether elementwise functions of many rows are compiled inside an inference session.
+        switched_off: ``packing``: each text is computed in a row of its own; ``KV cache``: every decoding step computes
+            all tokens again.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class HuggingFaceNetwork(Network):
         stored_dtype: torch.dtype,
         *,
         compiles: bool = False,
+        switched_off: Collection[Reliance] = (),
     ) -> None:
         """Read the sizes of a loaded model; nothing is run or changed.
 
@@ -55,21 +60,24 @@ class HuggingFaceNetwork(Network):
             pad_id: id of the padding token.
             stored_dtype: dtype that holds the base weights without loss; copies of them are kept in it.
             compiles: see the class.
+            switched_off: parts that the self-check refused for this model.
         """
         self.model = model
         self.layout = layout
         self.pad_id = pad_id
         self.streams = layout.streams
         self.n_layers = len(layout.blocks)
-        self.d_model = int(model.config.hidden_size)
+        config = layout.config
+        self.d_model = int(config.hidden_size)
         self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
         self.device = model.device
         self.dtype = model.dtype
         self.compiles = compiles
+        self.switched_off: frozenset[Reliance] = frozenset(switched_off)
         self._adapters = AdapterSwitcher(model, stored_dtype)
-        self.sliding_window: int | None = getattr(model.config, "sliding_window", None)
-        self.attention_types: list[str] | None = getattr(model.config, "layer_types", None)
-        self._softcap = getattr(model.config, "final_logit_softcapping", None)
+        self.sliding_window: int | None = getattr(config, "sliding_window", None)
+        self.attention_types: list[str] | None = getattr(config, "layer_types", None)
+        self._scaled = LogitScaling.of(config)
 
     @cached_property
     def _fused(self) -> FusedModel:
@@ -91,7 +99,16 @@ class HuggingFaceNetwork(Network):
 
         Not where attention is softcapped, nor where only a mask can separate texts, since a mask costs as much as padding.
         """
-        return self._has_plain_attention and supports_varlen(self.device, self.dtype)
+        return (
+            self._has_plain_attention
+            and "packing" not in self.switched_off
+            and supports_varlen(self.device, self.dtype)
+        )
+
+    def without_packing(self) -> HuggingFaceNetwork:
+        unpacked = copy(self)
+        unpacked.switched_off = self.switched_off | {"packing"}
+        return unpacked
 
     @property
     def uses_kv_cache_attention(self) -> bool:
@@ -107,7 +124,7 @@ class HuggingFaceNetwork(Network):
 
     @property
     def _has_plain_attention(self) -> bool:
-        return bool(self.model.config._attn_implementation == "sdpa")
+        return bool(self.layout.config._attn_implementation == "sdpa")
 
     # forward passes
 
@@ -160,7 +177,7 @@ class HuggingFaceNetwork(Network):
         with torch.enable_grad(), self._hooks(edits) as hooks:
             hooks.roles = batch.roles
             hidden = self._decode(batch)[:, :-1][predicting]
-            logits = self._softcapped(self.layout.head(hidden).float())
+            logits = self._scaled(self.layout.head(hidden).float())
             loss = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][predicting], reduction="sum")
             (gradient,) = torch.autograd.grad(loss, leaves)
         return leaves[0].detach().float(), gradient.float()
@@ -182,7 +199,7 @@ class HuggingFaceNetwork(Network):
     def fork_log_probs(self, forks: Sequence[Fork], edits: SiteEdits) -> list[list[Tensor]]:
         from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
-        if self._exceed_window(forks):
+        if self._must_separate(forks):
             return super().fork_log_probs(forks, edits)
         packed = pack_forks(forks, self.device)
         hidden = self._run_packed(packed.texts, self._hooks(edits))
@@ -195,7 +212,7 @@ class HuggingFaceNetwork(Network):
 
         from personaprobe.models.packing.forks import pack_forks, unpack_forks
 
-        if self._exceed_window(forks):
+        if self._must_separate(forks):
             return super().fork_states(forks, sites, edits)
         packed, hooks = pack_forks(forks, self.device), self._hooks(edits, sites, stop=True)
         with suppress(LastTapReached):
@@ -217,6 +234,10 @@ class HuggingFaceNetwork(Network):
     def decoding(self, plans: Sequence[EditPlan]) -> Iterator[Decoder]:
         from personaprobe.models.generation.decoder import CachedDecoder
 
+        if "KV cache" in self.switched_off:
+            with super().decoding(plans) as uncached:
+                yield uncached
+            return
         sites: SiteEdits = {site: () for plan in plans for site in plan}
         with self.inference_session(), self._hooks(sites) as hooks:
             yield CachedDecoder(self, hooks, plans)
@@ -226,11 +247,11 @@ class HuggingFaceNetwork(Network):
         return self._run(batch, self._hooks(edits))
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits of hidden states, softcapped where the architecture has a cap."""
+        """Logits of hidden states, as the model's own class scales and caps them."""
         import torch
 
         with torch.inference_mode():
-            return self._softcapped(self.layout.head(hidden))
+            return self._scaled(self.layout.head(hidden))
 
     def _hooks(self, edits: SiteEdits, taps: Collection[Site] = (), *, stop: bool = False) -> Hooks:
         return Hooks(self.layout, edits, taps, stop=stop, project=self._fused.edit_projection)
@@ -240,16 +261,19 @@ class HuggingFaceNetwork(Network):
         in_window = self.sliding_window is None or batch.ids.shape[1] <= self.sliding_window
         return self.packs and in_window and len(batch.ids) > 1 and bool(batch.on_cpu.mask[:, 0].all())
 
-    def _exceed_window(self, forks: Sequence[Fork]) -> bool:
-        """Whether a packed mask would show tokens before the model's own sliding window."""
-        return self.sliding_window is not None and max(map(_longest_row, forks)) > self.sliding_window
+    def _must_separate(self, forks: Sequence[Fork]) -> bool:
+        """Whether forks need rows of their own: a packed mask would show tokens before the model's own sliding window."""
+        window = self.sliding_window
+        return "packing" in self.switched_off or (
+            window is not None and max(fork.longest_row for fork in forks) > window
+        )
 
     def _run_packed(self, packed: PackedTexts, hooks: Hooks) -> Tensor:
         """One forward pass over packed texts under hooks: ``(1, pos, d_model)`` after the final norm."""
         row = packed.row
         if not self.packs:
             return self._run(row, hooks, packed.attention_mask(self.dtype), packed.positions)
-        with attention_within_segments(self.model.config, packed.segments, row.ids.shape[1], self.device):
+        with attention_within_segments(self.layout.config, packed.segments, row.ids.shape[1], self.device):
             return self._run(row, hooks, positions=packed.positions)
 
     def _run(
@@ -282,9 +306,6 @@ class HuggingFaceNetwork(Network):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _softcapped(self, logits: Tensor) -> Tensor:
-        return logits if self._softcap is None else (logits / self._softcap).tanh() * self._softcap
-
     def _log_probs_of(self, ids: Tensor, hidden: Tensor) -> Tensor:
         """Log-probabilities of ``ids`` given the hidden states that predict them; float32, in chunks."""
         import torch
@@ -295,8 +316,3 @@ class HuggingFaceNetwork(Network):
             for h, i in zip(torch.split(hidden, HEAD_CHUNK), torch.split(ids, HEAD_CHUNK), strict=True)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
-
-
-def _longest_row(fork: Fork) -> int:
-    """Length of the prompt with its longest answer."""
-    return len(fork.prompt) + max(map(len, fork.answers))

@@ -20,7 +20,7 @@ from personaprobe.errors import PersonaProbeError, suggest
 from personaprobe.models.backends.hosted import Hosted
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.network import Network
-from personaprobe.models.self_check import prove
+from personaprobe.models.self_check.self_check import prove
 from personaprobe.plugins import Registry
 
 if TYPE_CHECKING:

@@ -230,7 +230,7 @@ class CachedDecoder:
     def _attention(self) -> AbstractContextManager[None]:
         if not self._network.uses_kv_cache_attention:
             return nullcontext()
-        config = self._network.model.config
+        config = self._network.layout.config
         return patched([attention_patch(config, KV_CACHE_ATTENTION, kv_cache_attention)])
 
     def _forward(self, ids: Tensor, mask: Any, positions: Tensor, cache: Any) -> Tensor:

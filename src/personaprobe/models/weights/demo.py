@@ -73,8 +73,10 @@ def _convert(gguf: Path, folder: Path) -> None:
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     with redirect_stderr(io.StringIO()):  # transformers draws progress bars
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, trust_remote_code=False, dtype=torch.float32
+        ).to(torch.bfloat16)
     # transformers 5 still considers the model quantised and refuses to save it
     model.is_quantized = False
     model.hf_quantizer = None
