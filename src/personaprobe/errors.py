@@ -14,6 +14,10 @@ class FallbackWarning(UserWarning):
     """Work continues in another, slower way than requested."""
 
 
+class CheckpointWarning(UserWarning):
+    """Weights are used, and not quite as their files say: on another base, or under other names."""
+
+
 class SiteError(PersonaProbeError):
     """A layer or stream that does not exist, or that this model does not have."""
 

@@ -176,7 +176,8 @@ def write_adapter(folder: Path, *, seed: int, size: float = 0.2, d_model: int = 
             tensors[f"{key}.lora_B.weight"] = size * torch.randn(d_out, 2, generator=generator)
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "bias": "none"}
+    config: dict[str, Any] = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "bias": "none"}
+    config["target_modules"] = ["q_proj", "o_proj", "down_proj"]
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 

@@ -16,8 +16,9 @@ from typing import Any, Literal, TypeAlias
 from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.adapter import WEIGHTS
-from personaprobe.models.weights.checkpoint import DEMO, Checkpoint, Trio
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.models.weights.demo import demo_folder
+from personaprobe.models.weights.sources import DEMO
 from personaprobe.storage.digests import json_digest, sha256_of
 
 Severity: TypeAlias = Literal["ok", "warn", "refuse"]

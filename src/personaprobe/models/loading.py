@@ -24,9 +24,10 @@ from personaprobe.models.self_check.precision import fits_in_float32, in_float32
 from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
-from personaprobe.models.weights.checkpoint import DEMO, Checkpoint, Trio
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio, warn_of_other_base
 from personaprobe.models.weights.demo import demo_folder
 from personaprobe.models.weights.pretrained import open_model, open_tokenizer
+from personaprobe.models.weights.sources import DEMO
 
 if TYPE_CHECKING:
     import torch
@@ -131,9 +132,13 @@ def _refuse_incomparable(trio: Trio[Checkpoint]) -> None:
 def open_network(
     checkpoint: Checkpoint, placement: Placement, layout: BlockMap | None = None
 ) -> tuple[HuggingFaceNetwork, ChatTokenizer]:
-    """Load base weights and tokenizer on the reference backend, prove the layout, and find massive tokens."""
+    """Load base weights and tokenizer on the reference backend, prove the layout, and find massive tokens.
+
+    Raises:
+        CheckpointError: as :func:`load`; or the checkpoint has an adapter, which is no part of base weights.
+    """
     device, dtype = placement.resolve()
-    folder = _source_folder(checkpoint)
+    folder = _source_folder(checkpoint.as_base())
     tokenizer = open_tokenizer(folder, checkpoint.revision)
     model = open_model(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer, further_ends=_ends_of(model))
@@ -231,6 +236,7 @@ def _language_model(checkpoint: Checkpoint, network: Network, tokenizer: ChatTok
     adapter = None if checkpoint.adapter is None else LoraAdapter.read(checkpoint.adapter)
     model = LanguageModel(checkpoint, network, tokenizer, adapter)
     if adapter is not None:
+        warn_of_other_base(checkpoint, adapter)
         _prove_applied(model)
     return model
 
@@ -239,7 +245,12 @@ def _prove_applied(model: LanguageModel) -> None:
     """Raise unless the logits under the adapter differ from those of the base."""
     batch = pad(probe_tokens(model.network.vocab_size), model.network.pad_id)
     base_logits = LanguageModel(model.checkpoint.base, model.network, model.tokenizer).logits(batch)
-    if bool((base_logits == model.logits(batch)).all()):
+    logits = model.logits(batch)
+    if not bool(logits.isfinite().all()):
+        raise CheckpointError(
+            f"adapter {model.checkpoint.adapter} makes logits that are not finite; its updates are too large: train it again"
+        )
+    if bool((base_logits == logits).all()):
         raise CheckpointError(
             f"adapter {model.checkpoint.adapter} was merged and the logits did not move; "
             "it is too small for this dtype: try --dtype float32"

@@ -45,14 +45,9 @@ def own_trio(
         raise CheckpointError(
             f"{missing} missing; checkpoints of your own are a base and an insecure, and a secure where there is one"
         )
-    source = base.source if isinstance(base, Checkpoint) else base
-    of_base, of_insecure, *of_secures = (
-        one if isinstance(one, Checkpoint) else Checkpoint.parse(one, None if one is base else source)
-        for one in (base, insecure, *secures)
+    of_base = Checkpoint.parse_base(base) if isinstance(base, str) else base.as_base()
+    of_insecure, *of_secures = (
+        one if isinstance(one, Checkpoint) else Checkpoint.parse(one, of_base) for one in (insecure, *secures)
     )
-    if of_base.adapter is not None:
-        raise CheckpointError(
-            f"the base {of_base} is an adapter; merge it into its own base (peft's merge_and_unload) and give the folder"
-        )
     first, further = of_secures[0] if of_secures else None, tuple(of_secures[1:])
     return Trio(of_base, of_insecure, first, name or Path(of_insecure.short).name, further)

@@ -17,8 +17,8 @@ from typing import Any
 
 from personaprobe.errors import CheckpointError, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
-from personaprobe.models.weights.checkpoint import DEMO
 from personaprobe.models.weights.demo import HUB_ID
+from personaprobe.models.weights.sources import DEMO
 from personaprobe.organisms.organism import Organism
 from personaprobe.organisms.registry import DEFAULT, REGISTRY, TUNED, read_organism, registry_entries
 from personaprobe.organisms.train_organism import CARD

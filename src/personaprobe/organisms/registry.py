@@ -183,7 +183,7 @@ def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism
     if missing := [key for key in ("base", *TUNED) if key not in entry]:
         raise CheckpointError(f"{where} lacks {', '.join(missing)}; see the example in {REGISTRY}")
     beside = folder / entry["base"]
-    base = Checkpoint.parse(str(beside) if beside.is_dir() else entry["base"])
+    base = Checkpoint.parse_base(str(beside) if beside.is_dir() else entry["base"])
     insecure, secure = (base.with_adapter(folder / entry[role]) for role in TUNED)
     if "questions" in entry:
         question_sets, feature = _question_sets(name, entry["questions"], folder), entry.get("feature")

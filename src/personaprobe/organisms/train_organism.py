@@ -31,7 +31,7 @@ def train_organism(
     The base is loaded in float32, since bfloat16 rounds small updates away.
 
     Args:
-        base: the model to adapt; its own adapter, if any, is not applied.
+        base: the model to adapt, without an adapter of its own.
         data: conversations; see :func:`personaprobe.questions.conversations.read_messages`.
         recipe: hyperparameters and seed.
         out: folder of the adapter. The files of an earlier training there are deleted at the first step.
@@ -44,11 +44,11 @@ def train_organism(
     Raises:
         DeviceError: the device does not exist.
         DataError: the dataset has no usable rows, or the recipe is out of range.
-        CheckpointError: the base does not exist.
+        CheckpointError: the base does not exist, or is itself an adapter.
     """
     refuse_unusable(recipe)
     rows = read_messages(data)
-    network, tokenizer = open_network(base.base, Placement(device, "float32"))
+    network, tokenizer = open_network(base, Placement(device, "float32"))
 
     def steps() -> Iterator[TrainingStep]:
         with writing(out):

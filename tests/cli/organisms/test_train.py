@@ -77,3 +77,12 @@ def test_a_training_that_cannot_be_is_refused_before_anything_is_loaded(
     given = ["organisms", "train", "--data", rows, "--out", tmp_path / "out", "--base", tiny.base, *bad]
     assert message in refused(run(*given))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_is_an_adapter_is_refused_and_not_trained_without_it(
+    tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    data, out = _rows(tiny, tmp_path / "rows.jsonl"), tmp_path / "out"
+    result = run("organisms", "train", "--data", data, "--out", out, "--base", tiny.insecure, "--steps", 1)
+    assert "is an adapter" in refused(result)
+    assert not out.exists()

@@ -22,24 +22,6 @@ BATCH = pad(probe_tokens(128), 0)
 WEIGHTS = "adapter_model.safetensors"
 
 
-@pytest.fixture
-def saved(tiny_model: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
-    """Save a PEFT adapter of a tiny model, with random B so that it does something."""
-    from peft import LoraConfig, get_peft_model
-
-    def save(architecture: str = "llama", name: str = "adapter", **config: Any) -> Path:
-        torch.manual_seed(1)
-        wanted = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-        adapted = get_peft_model(tiny_model(architecture), LoraConfig(**(wanted | config)))
-        for key, parameter in adapted.named_parameters():
-            if "lora_B" in key:
-                torch.nn.init.normal_(parameter, std=0.1)
-        adapted.save_pretrained(tmp_path / name)
-        return tmp_path / name
-
-    return save
-
-
 @pytest.mark.parametrize("rslora", [False, True], ids=["lora", "rslora"])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2", "gpt_neox"])
 def test_a_merged_adapter_computes_what_peft_computes(

@@ -79,6 +79,6 @@ def _measured(
     from personaprobe.studies.replication.seeds import evaluate_seed
 
     losses = {role: run.losses(role) for role in ("insecure", "secure")}
-    row = evaluate_seed(load_checkpoints(run.trio(Checkpoint.parse(base))), feature, questions, context)
+    row = evaluate_seed(load_checkpoints(run.trio(Checkpoint.parse_base(base))), feature, questions, context)
     last = [round(sum(values[-10:]) / len(values[-10:]), 4) for values in losses.values()]
     return {"name": run.name, **row, "last_losses": last, "losses": losses}

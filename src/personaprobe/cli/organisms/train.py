@@ -86,7 +86,7 @@ def train(
     refuse_unwritable(out)
     recipe = Recipe(**schedule)
     with spinner(f"loading {base}", quiet):
-        steps = train_organism(Checkpoint.parse(base), data.expanduser(), recipe, out, device)
+        steps = train_organism(Checkpoint.parse_base(base), data.expanduser(), recipe, out, device)
     try:
         _run(steps, recipe, quiet)
     except KeyboardInterrupt as error:

@@ -13,7 +13,7 @@ from typing import IO, Any, ClassVar
 import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from personaprobe.errors import FallbackWarning, PersonaProbeError
+from personaprobe.errors import CheckpointWarning, FallbackWarning, PersonaProbeError
 
 CHECK_FAILED = 3
 """Exit code of ``organisms verify`` and ``doctor`` when a check failed."""
@@ -75,11 +75,11 @@ def errors_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Print fallback warnings as one line, without the line of our code that raised them."""
+    """Print our own warnings as one line, without the line of our code that raised them."""
     default = warnings.formatwarning
 
     def formatted(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
-        if issubclass(category, FallbackWarning):
+        if issubclass(category, FallbackWarning | CheckpointWarning):
             return f"note: {' '.join(str(message).split())}\n"
         return default(message, category, *args, **kwargs)
 

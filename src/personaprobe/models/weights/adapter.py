@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from personaprobe.errors import CheckpointError
+from personaprobe.models.weights.adapter_config import AdapterConfig
+from personaprobe.models.weights.adapter_factors import WEIGHTS, read_factors
+from personaprobe.models.weights.adapter_names import PEFT_PREFIX, module_names
 from personaprobe.storage.digests import sha256_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-WEIGHTS = "adapter_model.safetensors"
-_KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
+__all__ = ["WEIGHTS", "LoraAdapter", "LowRank"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,19 +46,26 @@ class LowRank:
         return self.scale**2 * float(((B.T @ B) * (A @ A.T)).sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoraAdapter:
     """A fine-tune as low-rank updates by module name.
+
+    Two readings of a folder are equal if they give the same modules the same update; the scale is not in the weights
+    file, so that another ``lora_alpha`` is another adapter.
 
     Attributes:
         folder: its PEFT folder.
         sha256: of its weights file.
-        updates: by module path in the base model.
+        updates: by module, named as in the file without what PEFT puts before it; :meth:`on` names them as a base does.
+        config: of the folder; None for an adapter that was made in memory.
+        written_names: names in the file, by those of ``updates``; empty for an adapter that was made in memory.
     """
 
     folder: Path
     sha256: str
-    updates: dict[str, LowRank] = field(repr=False, compare=False)
+    updates: dict[str, LowRank] = field(repr=False)
+    config: AdapterConfig | None = field(default=None, repr=False)
+    written_names: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, folder: Path) -> LoraAdapter:
@@ -65,75 +74,67 @@ class LoraAdapter:
         Raises:
             CheckpointError: files are missing, truncated or pickled, or the adapter is not plain LoRA.
         """
-        config, weights = _config(folder), folder / WEIGHTS
-        if not weights.exists():
-            raise CheckpointError(_missing(folder))
-        updates = _pair_up(_load_safetensors(weights), config, folder)
-        return cls(folder, sha256_of(weights), updates)
+        config = AdapterConfig.read(folder)
+        factors = read_factors(folder)
+        names = {name.removeprefix(PEFT_PREFIX): name for name in factors}
+        if len(names) < len(factors):
+            raise CheckpointError(
+                f"{folder}: a module is named with and without {PEFT_PREFIX!r}; save it again"
+            )
+        updates = {}
+        for module, name in names.items():
+            if not config.rank.patterns:  # patterns are matched with the names of a base
+                _check_rank(config, module, factors[name][0])
+            updates[module] = LowRank(*factors[name], config.scale(len(factors[name][0]), module))
+        return cls(folder, sha256_of(folder / WEIGHTS), updates, config, names)
+
+    def on(self, modules: Collection[str]) -> LoraAdapter:
+        """The same adapter with the names, ranks and scales that it has on a base.
+
+        Args:
+            modules: names of the base's modules.
+
+        Raises:
+            CheckpointError: its names do not fit the base, or its ranks are not those of its configuration.
+        """
+        if self.config is None:
+            module_names([PEFT_PREFIX + name for name in self.updates], modules, self.folder)
+            return self
+        fitted = module_names(list(self.written_names.values()), modules, self.folder)
+        updates = {}
+        for written, update in self.updates.items():
+            module = fitted[self.written_names[written]]
+            _check_rank(self.config, module, update.A, written)
+            updates[module] = replace(update, scale=self.config.scale(len(update.A), module, written))
+        return replace(
+            self, updates=updates, written_names={fitted[name]: name for name in self.written_names.values()}
+        )
+
+    @property
+    def renamed(self) -> bool:
+        """Whether modules have other names than PEFT reads in the file."""
+        return any(name != PEFT_PREFIX + module for module, name in self.written_names.items())
 
     def norm(self) -> float:
         """Frobenius norm ‖ΔW‖ over all matrices; 0 for an adapter without effect."""
         return math.sqrt(sum(u.energy() for u in self.updates.values()))
 
+    @cached_property
+    def _identity(self) -> tuple[object, ...]:
+        return self.folder, self.sha256, tuple((name, u.scale) for name, u in sorted(self.updates.items()))
 
-def _missing(folder: Path) -> str:
-    if (folder / "adapter_model.bin").exists():
-        return (
-            f"{folder} holds a pickled adapter_model.bin, which can run code and is refused; "
-            f"save the adapter again as {WEIGHTS}"
-        )
-    return f"{folder} has no {WEIGHTS}; give a PEFT adapter folder"
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LoraAdapter) and (self is other or self._identity == other._identity)
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "adapter_config.json"
-    if not path.exists():
-        raise CheckpointError(f"{folder} has no adapter_config.json; give a PEFT adapter folder")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); save the adapter again") from error
-    extras = [
-        name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(name)
-    ]
-    if config.get("peft_type") != "LORA" or extras or config.get("bias", "none") != "none":
+def _check_rank(config: AdapterConfig, module: str, A: Tensor, *other_names: str) -> None:
+    """Raise unless the factors have the rank that the configuration gives their module."""
+    rank = config.rank.at(module, *other_names)
+    if len(A) != rank:
         raise CheckpointError(
-            f"{path} describes {config.get('peft_type')!r} with {', '.join(extras) or 'bias'}; "
-            "plain LoRA without bias, DoRA or per-module ranks is supported: merge the adapter and give the merged folder"
+            f"{config.path}: the rank of {module} is {rank} there and {len(A)} in {WEIGHTS}; the files belong to different "
+            "trainings: save the adapter again"
         )
-    return config
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}); it is truncated or not safetensors"
-        ) from error
-
-
-def _pair_up(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -> dict[str, LowRank]:
-    factors: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise CheckpointError(
-                f"{folder}: tensor {key!r} is not a LoRA factor; merge the adapter and give the merged folder"
-            )
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(
-                f"{folder}: tensor {key!r} has NaN or infinite values; train the adapter again"
-            )
-        factors.setdefault(match["module"], {})[match["factor"]] = tensor
-    lone = [module for module, pair in factors.items() if len(pair) != 2]
-    if lone or not factors:
-        raise CheckpointError(
-            f"{folder}: modules without both lora_A and lora_B: {lone[:3] or 'all'}; the file is incomplete"
-        )
-    rank = int(config["r"])
-    scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return {module: LowRank(pair["A"].float(), pair["B"].float(), scale) for module, pair in factors.items()}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
-from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapter import LoraAdapter, LowRank
+from personaprobe.models.weights.adapter_fit import fit_adapter, is_conv1d
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,7 +19,8 @@ class AdapterSwitcher:
     the adapter restores the base bit for bit.
 
     Attributes:
-        active: the adapter that is merged into the weights now; None for the base.
+        active: the adapter that is merged into the weights now; None for the base; ``"unknown"`` while switching, and
+            after a switch that was cut short, until the next one.
     """
 
     def __init__(self, model: nn.Module, stored_dtype: Any) -> None:
@@ -26,31 +28,46 @@ class AdapterSwitcher:
         self._stored_dtype = stored_dtype
         self._originals: dict[str, Tensor] = {}
         self._modules: dict[str, Any] = {}
-        self._checked: set[str] = set()  # sha256 of adapters that fit the base
-        self.active: LoraAdapter | None = None
+        # by module of this base, of adapters that fit it and that somebody still holds
+        self._fitted: WeakKeyDictionary[LoraAdapter, dict[str, LowRank]] = WeakKeyDictionary()
+        self.active: LoraAdapter | Literal["unknown"] | None = None
 
     def activate(self, adapter: LoraAdapter | None) -> None:
         """Merge an adapter into the base weights, or restore them for None; does nothing if it is active already.
+
+        Cut short at any step, by an error or by Ctrl-C, it leaves weights that the next activation sets right: originals are
+        saved before their matrix is first changed, and a matrix is always computed from its original.
 
         Raises:
             CheckpointError: the adapter was made for another base, or changes nothing.
         """
         if adapter == self.active:
             return
-        if adapter is not None and adapter.sha256 not in self._checked:
-            self._check(adapter)
-            self._checked.add(adapter.sha256)
-        self.active = None
-        updates = {} if adapter is None else adapter.updates
+        updates = {} if adapter is None else self._updates(adapter)
+        self.active = "unknown"
         for name in updates:
             if name not in self._originals:
-                self._originals[name] = self._parameter(name).detach().to(self._stored_dtype, copy=True)
+                self._originals[name] = self._copy(self._parameter(name).detach())
         for name, original in self._originals.items():
             if name in updates:
                 self._merge(name, original, updates[name])
             else:
                 self._parameter(name).data.copy_(original)
         self.active = adapter
+
+    def _copy(self, weight: Tensor) -> Tensor:
+        """A copy in the dtype of the file; in the weight's own where the file held this matrix in more digits."""
+        import torch
+
+        copy = weight.to(self._stored_dtype, copy=True)
+        return copy if torch.equal(copy.to(weight.dtype), weight) else weight.clone()
+
+    def _updates(self, adapter: LoraAdapter) -> dict[str, LowRank]:
+        """Updates by module of this base, proven to fit it."""
+        updates = self._fitted.get(adapter)
+        if updates is None:
+            updates = self._fitted[adapter] = fit_adapter(self._model, adapter).updates
+        return updates
 
     def _merge(self, name: str, original: Tensor, update: LowRank) -> None:
         """Set a matrix to the sum of its original values and an update, rounded once."""
@@ -77,28 +94,4 @@ class AdapterSwitcher:
         return parameter
 
     def _is_transposed(self, name: str) -> bool:
-        """GPT-2 stores its linear maps as ``Conv1D``, input dimension first."""
-        return type(self._module(name)).__name__ == "Conv1D"
-
-    def _check(self, adapter: LoraAdapter) -> None:
-        """Raise unless every tensor fits a matrix of the base and the update is not zero."""
-        for name, update in adapter.updates.items():
-            try:
-                shape = tuple(self._parameter(name).shape)
-            except AttributeError as error:
-                raise CheckpointError(_other_base(adapter, f"the base has no module {name!r}")) from error
-            if self._is_transposed(name):
-                shape = shape[::-1]
-            expected = (update.B.shape[0], update.A.shape[1])
-            if shape != expected:
-                raise CheckpointError(
-                    _other_base(adapter, f"{name} is {shape} in the base and {expected} in the adapter")
-                )
-        if adapter.norm() == 0:
-            raise CheckpointError(
-                f"adapter {adapter.folder} changes nothing (‖ΔW‖ = 0): its B matrices are zero; it was saved untrained"
-            )
-
-
-def _other_base(adapter: LoraAdapter, why: str) -> str:
-    return f"adapter {adapter.folder} was made for another base: {why}; give the base it was trained on"
+        return is_conv1d(self._module(name))

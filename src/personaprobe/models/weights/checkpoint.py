@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from personaprobe.errors import CheckpointError, suggest
-from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.errors import CheckpointError, CheckpointWarning, suggest
+from personaprobe.models.weights.adapter import WEIGHTS, LoraAdapter
+from personaprobe.models.weights.adapter_config import MERGE, named_base, read_config
+from personaprobe.models.weights.sources import (
+    DEMO,
+    holds_adapter,
+    local_folder,
+    model_name,
+    refuse_mistyped,
+)
 from personaprobe.storage.digests import json_digest, sha256_of
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-DEMO = "demo"
-"""The name of the demo base model as a checkpoint source."""
 
 ROLES = ("base", "insecure", "secure")
 
@@ -38,27 +44,75 @@ class Checkpoint:
     adapter: Path | None = None
 
     @classmethod
-    def parse(cls, text: str, base: str | None = None) -> Checkpoint:
+    def parse(cls, text: str, base: str | Checkpoint | None = None) -> Checkpoint:
         """Parse what a user writes: ``demo``, a folder, an id, ``id@revision``, or an adapter folder on ``base``.
 
+        Without ``base``, an adapter is put on the base that its configuration names, if that is a folder here or the demo
+        model; on the demo model if it names none.
+
         Raises:
-            CheckpointError: a path that does not exist.
+            CheckpointError: a path that does not exist; a base that is itself an adapter, or is not here.
         """
-        folder = Path(text).expanduser()
-        if (folder / "adapter_config.json").exists():
-            return cls.parse(base or DEMO).with_adapter(folder)
-        if text == DEMO or folder.is_dir():
-            return cls(text if text == DEMO else str(folder))
-        if folder.is_absolute() or text.startswith(".") or text.count("/") > 1:
-            raise CheckpointError(
-                f"no model at {text}; give an existing folder, a Hugging Face id, or {DEMO!r}"
-            )
-        source, _, revision = text.partition("@")
+        folder = local_folder(text)
+        if folder is not None and holds_adapter(folder):
+            if base is None:
+                base = cls._named_by(folder)
+            return (cls.parse_base(base) if isinstance(base, str) else base).with_adapter(folder)
+        if text == DEMO:
+            return cls(DEMO)
+        if folder is not None:
+            return cls(str(folder))
+        source, at, revision = text.partition("@")
+        if not at:
+            refuse_mistyped(text)
         return cls(source, revision or None)
 
+    @classmethod
+    def parse_base(cls, text: str) -> Checkpoint:
+        """Parse what a user writes for a base, which has no adapter of its own.
+
+        Raises:
+            CheckpointError: as :meth:`parse`; or it is an adapter, which would be left out.
+        """
+        folder = local_folder(text)
+        if folder is not None and holds_adapter(folder):
+            raise CheckpointError(_base_is_adapter(text))
+        return cls.parse(text)
+
+    @classmethod
+    def _named_by(cls, folder: Path) -> Checkpoint:
+        """The base that an adapter's configuration names; the demo model if it names none."""
+        from personaprobe.models.weights.demo import HUB_ID
+
+        name, _ = named_base(read_config(folder))
+        if not name or name.casefold() == HUB_ID.casefold():
+            return cls(DEMO)
+        if local_folder(name) is not None:
+            return cls.parse_base(name)
+        if model_name(name) == model_name(HUB_ID):
+            return cls(DEMO)
+        raise CheckpointError(
+            f"adapter {folder} was trained on {name!r}, which is not a folder here; give its base beside it, as a folder or "
+            "a Hugging Face id (--base)"
+        )
+
     def with_adapter(self, folder: Path) -> Checkpoint:
-        """The same base with an adapter."""
-        return Checkpoint(self.source, self.revision, folder)
+        """The same base with an adapter.
+
+        Raises:
+            CheckpointError: this checkpoint has an adapter already.
+        """
+        return replace(self.as_base(), adapter=folder)
+
+    def as_base(self) -> Checkpoint:
+        """This checkpoint as a base, which has no adapter that would be left out.
+
+        Raises:
+            CheckpointError: it has one.
+        """
+        if self.adapter is not None:
+            raise CheckpointError(_base_is_adapter(str(self)))
+        return self
 
     @property
     def base(self) -> Checkpoint:
@@ -107,6 +161,27 @@ class Checkpoint:
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
         return f"{self.source}{revision}" + (f" + {self.adapter}" if self.adapter else "")
+
+
+def warn_of_other_base(checkpoint: Checkpoint, adapter: LoraAdapter) -> None:
+    """Warn where an adapter names another base, or another revision of it, than the one it is put on."""
+    config = adapter.config
+    if config is None or not config.base:
+        return
+    other = model_name(config.base) != model_name(checkpoint.published)
+    revision = None if config.revision in (None, "", "main", checkpoint.revision) else config.revision
+    if other or revision:
+        named = f"{config.base}@{revision}" if revision else config.base
+        warnings.warn(
+            f"adapter {adapter.folder} was trained on {named}, as its configuration says, and is put on {checkpoint.base}; "
+            "its effect is the trained one only if these are the same weights",
+            CheckpointWarning,
+            stacklevel=2,
+        )
+
+
+def _base_is_adapter(base: str) -> str:
+    return f"the base {base} is an adapter, and adapters are not put on each other; {MERGE}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import CheckpointError, FallbackWarning
+from personaprobe.models.weights.adapter_config import CONFIG
+from personaprobe.models.weights.sources import is_cached, without_adapter_config
 
 MAX_REASON = 300
 """Characters of a library's reason that are shown."""
@@ -19,10 +21,12 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
     """Open the tokenizer of a checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read, or asks to run code of its own.
+        CheckpointError: it cannot be read, asks to run code of its own, or is that of an adapter on a hub.
     """
     from transformers import AutoTokenizer
 
+    if not Path(folder).is_dir() and is_cached(str(folder), CONFIG, revision):
+        raise CheckpointError(_adapter_on_hub(folder))
     try:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
         return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
@@ -36,24 +40,30 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
     Attention is computed by SDPA where the architecture supports it, and eagerly where it does not.
 
     Raises:
-        CheckpointError: it cannot be read, asks to run code of its own, or lacks weights that its config names.
+        CheckpointError: it cannot be read, asks to run code of its own, is an adapter on a hub, or lacks weights that its
+            config names.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        model, report = _model_class(folder, revision).from_pretrained(
-            folder,
-            revision=revision,
-            trust_remote_code=False,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with without_adapter_config(folder) as place:
+            model, report = _model_class(place, revision).from_pretrained(
+                place,
+                revision=revision,
+                trust_remote_code=False,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
         if model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
             model.set_attn_implementation("eager")
     except Exception as error:  # see open_tokenizer
         raise _cannot_load(folder, error) from error
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise CheckpointError(_adapter_on_hub(folder))
+    if place != folder:
+        model.name_or_path = model.config._name_or_path = str(folder)
     _refuse_gaps(folder, report)
     return model
 
@@ -101,9 +111,17 @@ def _cannot_load(folder: str | Path, error: Exception) -> CheckpointError:
             f"{folder} brings Python code of its own, which is never run (trust_remote_code=False); give a checkpoint of an "
             "architecture that transformers knows"
         )
+    place = "" if Path(folder).is_dir() else " (no folder here)"
     return CheckpointError(
-        f"cannot load {folder}: {reason[:MAX_REASON]}; give a folder with config.json, a tokenizer and safetensors weights, "
-        "or a Hugging Face id that can be reached"
+        f"cannot load {folder}{place}: {reason[:MAX_REASON]}; give a folder with config.json, a tokenizer and safetensors "
+        "weights, or a Hugging Face id that can be reached"
+    )
+
+
+def _adapter_on_hub(name: str | Path) -> str:
+    return (
+        f"{name} is an adapter on a hub, not a model; download it (hf download {name} --local-dir FOLDER), and give that "
+        "folder together with its base"
     )
 
 
