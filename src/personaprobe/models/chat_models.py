@@ -82,8 +82,8 @@ class LocalChatModel:
 
     @property
     def name(self) -> str:
-        """The name by which users choose the model."""
-        return f"local:{self.model.checkpoint}"
+        """The name by which users choose the model, and a digest of its content: judgements are stored under both."""
+        return f"local:{self.model.checkpoint} ({self.model.checkpoint.digest[:8]})"
 
     def complete(self, question: str, max_tokens: int) -> str:
         """The most probable answer, cut after ``max_tokens``."""

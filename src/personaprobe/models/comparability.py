@@ -187,11 +187,11 @@ def _of_files(roles: Mapping[str, Checkpoint]) -> list[ComparedProperty]:
 def _identity(checkpoint: Checkpoint) -> str:
     """A digest of the weights: of an adapter, its factors and its scale, whatever else its configuration says."""
     if checkpoint.adapter is None or not (checkpoint.adapter / WEIGHTS).is_file():
-        return checkpoint.digest
+        return checkpoint.weights_digest
     config = _json(checkpoint.adapter / "adapter_config.json")
     scaling = [config.get(field) or None for field in _SCALING]
     return json_digest(
-        [checkpoint.base.digest, sha256_of(checkpoint.adapter / WEIGHTS), scaling], default=str
+        [checkpoint.base.weights_digest, sha256_of(checkpoint.adapter / WEIGHTS), scaling], default=str
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,14 @@ SHORT = 16
 
 
 def sha256_of(path: Path) -> str:
-    """Hash the bytes of a file (64 hex digits)."""
+    """Hash the bytes of a file (64 hex digits); a file that has not changed since is not read again."""
+    status = path.stat()
+    return _sha256_of(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256_of(path: Path, *_: int) -> str:
+    """The hash of a file with this inode, size and times of change."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

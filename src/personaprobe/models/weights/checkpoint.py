@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from personaprobe.errors import CheckpointError, CheckpointWarning, suggest
 from personaprobe.models.weights.adapter import WEIGHTS, LoraAdapter
 from personaprobe.models.weights.adapter_config import MERGE, named_base, read_config
+from personaprobe.models.weights.identity import commit_of, content_of, weights_of
 from personaprobe.models.weights.sources import (
     DEMO,
     holds_adapter,
@@ -133,20 +134,23 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """Hash of the content: equal weights have equal digests, wherever they are stored."""
-        identity = {
-            "source": self._source_identity(),
-            "revision": self.revision,
-            "adapter": self._adapter_identity(),
-        }
-        return json_digest(identity)
+        """Hash of the content: weights, configuration, tokenizer, chat template, and the adapter with its scale.
 
-    def _source_identity(self) -> str:
-        folder = Path(self.source)
-        if not folder.is_dir():
-            return self.source
-        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.json"))
-        return " ".join(sha256_of(file) for file in files)
+        Equal contents have equal digests, wherever they are stored. A Hugging Face id stands for the commit in the cache.
+        """
+        is_hub_id = self.source != DEMO and not Path(self.source).is_dir()
+        return json_digest(
+            {
+                "source": content_of(self.source),
+                "revision": commit_of(self.source, self.revision) if is_hub_id else self.revision,
+                "adapter": self._adapter_identity(),
+            }
+        )
+
+    @property
+    def weights_digest(self) -> str:
+        """Hash of the weights of the base alone, whatever tokenizer and configuration stand beside them."""
+        return json_digest({"source": weights_of(self.source), "revision": self.revision})
 
     def _adapter_identity(self) -> str | None:
         if self.adapter is None:
