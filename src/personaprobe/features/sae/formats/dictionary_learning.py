@@ -17,6 +17,7 @@ from personaprobe.features.sae.formats.weight_files import (
     read_json,
     read_pickled_tensors,
     refuse_missing_keys,
+    refuse_other_shapes,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ TENSORS: Mapping[str, frozenset[str]] = {
     "GatedAutoEncoder": _LINEAR - {"encoder.bias"} | {"decoder_bias", "gate_bias", "mag_bias", "r_mag"},
 }
 """Tensors by class. The threshold of a TopK belongs to another way to encode that its class has and does not use."""
+
+ONE_THRESHOLD = ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
+"""Classes whose threshold is one number."""
+
+_WEIGHTS = {"encoder.weight", "decoder.weight", "W_enc", "W_dec"}
+_SCALARS = {"k", "threshold", "group_sizes"}
 
 HARMLESS = frozenset(
     {
@@ -99,7 +106,7 @@ def read_folder(folder: Path) -> Dictionary:
     trainer = config.nested("trainer")
     weights = read_pickled_tensors(folder / WEIGHTS)
     kind = trainer.get("dict_class")
-    if kind not in TENSORS:
+    if not isinstance(kind, str) or kind not in TENSORS:
         raise FeatureError(f"{folder} has class {kind!r}: {suggest(str(kind), tuple(TENSORS))}")
     _refuse_unknown(config, trainer)
     refuse_other_tensors(folder, weights, TENSORS[kind], kind)
@@ -111,6 +118,9 @@ def read_folder(folder: Path) -> Dictionary:
 
     def build() -> Dictionary:
         W_enc, W_dec = _matrices(folder, weights)
+        scalars = _SCALARS if kind in ONE_THRESHOLD else _SCALARS - {"threshold"}
+        vectors = {name: weights[name] for name in set(weights) - _WEIGHTS - scalars}
+        refuse_other_shapes(folder, W_enc, {"W_dec": W_dec, **vectors})
         activation, b_enc, b_dec, centred = _activation_and_biases(folder, kind, trainer, weights)
         card = {"model": trainer.get("lm_name"), "trainer": dict(trainer.values)}
         return Dictionary(site, W_enc, b_enc, W_dec, b_dec, activation, centred, folder.resolve().name, card)

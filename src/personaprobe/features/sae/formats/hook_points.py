@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import FeatureError, SiteError
+from personaprobe.errors import FeatureError
 from personaprobe.site import Site, Stream
 
 _STREAMS: dict[str, Stream] = {
@@ -18,7 +18,7 @@ _STREAMS: dict[str, Stream] = {
 }
 """Streams by the words for them; a module stands for its output, and a block for the residual stream after it."""
 
-_LAYER = r"(?P<layer>\d{1,4})"
+_LAYER = r"(?P<layer>[0-9]{1,4})"
 
 _SPELLINGS = [
     re.compile(pattern)
@@ -46,19 +46,6 @@ def site_of(spelling: str) -> Site | None:
     return None
 
 
-def layer_of(value: Any) -> int:
-    """A layer, as a number or as text.
-
-    Raises:
-        ValueError: neither.
-    """
-    if isinstance(value, str) and re.fullmatch(r"\d{1,4}", value):
-        return int(value)
-    if type(value) is int and value >= 0:
-        return value
-    raise ValueError(f"{value!r} is no layer")
-
-
 def agreed_site(folder: Path, hook_points: Mapping[str, Any], layers: Mapping[str, Any]) -> Site:
     """The site that all fields of a configuration name.
 
@@ -70,25 +57,13 @@ def agreed_site(folder: Path, hook_points: Mapping[str, Any], layers: Mapping[st
     Raises:
         FeatureError: no field is set, one is not known, or two disagree.
     """
-    sites: dict[str, Site] = {}
-    for name, spelling in hook_points.items():
-        if spelling not in (None, ""):
-            site = site_of(spelling) if isinstance(spelling, str) else None
-            if site is None:
-                raise FeatureError(
-                    f"{folder} was trained at {name} {str(spelling)[:80]!r}, which is no site we know: expected such as "
-                    "blocks.16.hook_resid_post, model.layers.16, model.layers.16.mlp or resid_post_layer_16"
-                )
-            sites[name] = site
+    sites = {
+        name: _named(folder, name, value) for name, value in hook_points.items() if value not in (None, "")
+    }
     stream = next(iter(sites.values())).stream if sites else "resid_post"
     for name, value in layers.items():
         if value is not None:
-            try:
-                sites[name] = Site(layer_of(value), stream)
-            except (ValueError, SiteError) as error:
-                raise FeatureError(
-                    f"{folder}: {name} is {str(value)[:40]!r}; give the 0-based block"
-                ) from error
+            sites[name] = Site(_layer(folder, name, value), stream)
     if not sites:
         raise FeatureError(
             f"{folder} does not say where it was trained: {' or '.join((*hook_points, *layers))} is missing"
@@ -97,3 +72,23 @@ def agreed_site(folder: Path, hook_points: Mapping[str, Any], layers: Mapping[st
         listed = ", ".join(f"{name} says {site}" for name, site in sites.items())
         raise FeatureError(f"{folder} was trained at one site, but {listed}; correct the configuration")
     return next(iter(sites.values()))
+
+
+def _named(folder: Path, name: str, spelling: Any) -> Site:
+    """The site that a field names."""
+    site = site_of(spelling) if isinstance(spelling, str) else None
+    if site is None:
+        raise FeatureError(
+            f"{folder} was trained at {name} {str(spelling)[:80]!r}, which is no site we know: expected such as "
+            "blocks.16.hook_resid_post, model.layers.16, model.layers.16.mlp or resid_post_layer_16"
+        )
+    return site
+
+
+def _layer(folder: Path, name: str, value: Any) -> int:
+    """The layer that a field holds, as a number or as text."""
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value):
+        return int(value)
+    raise FeatureError(f"{folder}: {name} is {str(value)[:40]!r}; give the 0-based number of the block")

@@ -63,7 +63,9 @@ class Options:
         Raises:
             KeyError: it is absent.
         """
-        value = self.values[name]
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
         if type(value) is not int or value < 1:
             raise self.error(name, "expected a whole number above 0")
         return value

@@ -27,6 +27,7 @@ from personaprobe.features.sae.formats.weight_files import (
     read_json,
     read_safetensors,
     refuse_missing_keys,
+    refuse_other_shapes,
 )
 from personaprobe.features.sae.row_layout import RowLayout
 from personaprobe.storage.files import write_atomically, write_text
@@ -186,6 +187,8 @@ def _activation_and_matrices(
         )
     refuse_other_tensors(folder, weights, TENSORS[name], name)
     W_enc, W_dec = matrix(folder, weights, "W_enc"), matrix(folder, weights, "W_dec")
+    of_latents = {key: weights[key] for key in TENSORS[name] - {"W_enc", "W_dec", "topk_threshold"}}
+    refuse_other_shapes(folder, W_enc, {"W_dec": W_dec, **of_latents})
     if name == "gated":
         gated = Gated(weights["b_gate"], weights["r_mag"].exp(), weights["b_mag"])
         return gated, weights["b_gate"], W_enc, W_dec

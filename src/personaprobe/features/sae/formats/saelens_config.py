@@ -189,7 +189,6 @@ HARMLESS = frozenset(
         *("l0_lambda", "jumprelu_init_threshold", "jumprelu_bandwidth", "jumprelu_sparsity_loss_mode"),
         *("jumprelu_tanh_scale", "jumprelu_ste_to_input", "pre_act_loss_coefficient", "target_l0"),
         *("matryoshka_widths", "matryoshka_steps", "use_matryoshka_aux_loss", "use_matryoshka_aux_losses"),
-        *("train_norm_factor", "d_sae_trained"),
     }
 )
 """Options that describe the training, and change nothing that a trained dictionary computes."""

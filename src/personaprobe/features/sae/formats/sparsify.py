@@ -14,6 +14,7 @@ from personaprobe.features.sae.formats.weight_files import (
     read_json,
     read_safetensors,
     refuse_missing_keys,
+    refuse_other_shapes,
 )
 
 WEIGHTS = "sae.safetensors"
@@ -46,6 +47,7 @@ def read_folder(folder: Path) -> Dictionary:
     def build() -> Dictionary:
         W_enc = matrix(folder, weights, "encoder.weight").T.contiguous()
         b_enc, W_dec, b_dec = weights["encoder.bias"], matrix(folder, weights, "W_dec"), weights["b_dec"]
+        refuse_other_shapes(folder, W_enc, {"W_dec": W_dec, "b_dec": b_dec, "encoder.bias": b_enc})
         card = {"config": dict(options.values)}
         activation = TopK(options.count("k"))
         return Dictionary(site, W_enc, b_enc, W_dec, b_dec, activation, name=name, card=card)
@@ -60,6 +62,7 @@ def _refuse_other_size(options: Options, dictionary: Dictionary) -> None:
     options.refuse_other_size(d_in=dictionary.d_model)
     if options.get("num_latents") not in (None, 0) or isinstance(options.get("num_latents"), bool):
         options.refuse_other_size(num_latents=dictionary.d_sae)
-    elif options.get("expansion_factor") is not None:
-        if options.count("expansion_factor") * dictionary.d_model != dictionary.d_sae:
-            raise options.error("expansion_factor", f"but the tensors have {dictionary.d_sae} latents")
+        return
+    factor = None if options.get("expansion_factor") is None else options.count("expansion_factor")
+    if factor is not None and factor * dictionary.d_model != dictionary.d_sae:
+        raise options.error("expansion_factor", f"but the tensors have {dictionary.d_sae} latents")

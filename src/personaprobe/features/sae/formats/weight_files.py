@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DECODER_BIASES = ("b_dec", "bias", "decoder_bias")
+"""Names of the decoder's bias in the formats that are read."""
+
 
 def refuse_missing_keys(folder: Path, build: Callable[[], T]) -> T:
     """Build a value from a folder's files; a missing key becomes an error that names the folder.
@@ -109,6 +112,27 @@ def matrix(folder: Path, weights: Mapping[str, Tensor], name: str) -> Tensor:
             f"{folder}: {name} has shape {tuple(weight.shape)}, expected a matrix that is not empty"
         )
     return weight
+
+
+def refuse_other_shapes(folder: Path, W_enc: Tensor, weights: Mapping[str, Tensor]) -> None:
+    """Raise for a weight whose shape does not fit the encoder.
+
+    Args:
+        folder: of the dictionary, for errors.
+        W_enc: ``(d_model, d_sae)``.
+        weights: ``W_dec`` and the decoder's bias by the names that formats give them, and vectors of one number a latent.
+
+    Raises:
+        FeatureError: names the first that does not fit.
+    """
+    d_model, d_sae = W_enc.shape
+    shapes = {"W_dec": (d_sae, d_model), **dict.fromkeys(DECODER_BIASES, (d_model,))}
+    for name, weight in weights.items():
+        expected = shapes.get(name, (d_sae,))
+        if tuple(weight.shape) != expected:
+            raise FeatureError(
+                f"{folder}: {name} has shape {tuple(weight.shape)}, but W_enc {(d_model, d_sae)} asks for {expected}"
+            )
 
 
 def one_threshold(folder: Path, threshold: Tensor, b_enc: Tensor) -> Tensor:
