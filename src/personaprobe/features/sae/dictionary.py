@@ -90,6 +90,16 @@ class Dictionary:
         """Number of latents."""
         return int(self.W_enc.shape[1])
 
+    @cached_property
+    def row_norms(self) -> Float[Tensor, "d_sae"]:
+        """Norms of the decoder rows, float32.
+
+        An activation times the norm is the length of what the latent writes. The scale of an activation alone is arbitrary:
+        an encoder twice as large with a decoder row half as long computes the same, so that latents are compared by the
+        product.
+        """
+        return self.W_dec.float().norm(dim=-1)
+
     def encode(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_sae"]:
         """Activations of all latents, in the dictionary's dtype.
 
