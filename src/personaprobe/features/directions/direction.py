@@ -172,7 +172,7 @@ class Direction:
             FeatureError: no such file, a pickle, truncated, not a direction, or with a value that no direction can have.
         """
         vector, described = read_direction(path)
-        calibrations = {layer: Calibration(*mark) for layer, mark in described["marks"].items()}
+        calibrations = {layer: Calibration(*pair) for layer, pair in described["calibrations"].items()}
         return cls(described["site"], vector, described["source"], calibrations)
 
     def __repr__(self) -> str:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 FORMAT = "personaprobe-direction-1"
 
-KEYS = {"format", "site", "source", "marks", "hook_name", "d_model"}
+CALIBRATIONS = "marks"
+"""Key of the calibrations in the metadata: a reference and a gap by layer."""
+
+KEYS = {"format", "site", "source", CALIBRATIONS, "hook_name", "d_model"}
 
 NORM_TOLERANCE = 0.01
 """How far from 1 the norm of a stored vector may be: one that was rounded to bfloat16 is within it."""
@@ -34,7 +37,7 @@ def write_direction(path: Path, vector: Float[Tensor, "d_model"], description: M
 
 
 def read_direction(path: Path) -> tuple[Float[Tensor, "d_model"], dict[str, Any]]:
-    """Read a vector and its description: ``site``, ``source``, and ``marks`` as pairs of numbers by layer.
+    """Read a vector and its description: ``site``, ``source``, and ``calibrations``, pairs of numbers by layer.
 
     Raises:
         FeatureError: no such file, a pickle, truncated, of another format, or with a value that a direction cannot have.
@@ -49,8 +52,8 @@ def read_direction(path: Path) -> tuple[Float[Tensor, "d_model"], dict[str, Any]
             raise ValueError(
                 f"d_model is {description['d_model']!r}, and the vector has {len(vector)} numbers"
             )
-        marks = {_layer(layer): _mark(layer, pair) for layer, pair in description["marks"].items()}
-        if site.layer in marks and marks[site.layer][1] == 0:
+        pairs = {_layer(text): _pair(text, pair) for text, pair in description[CALIBRATIONS].items()}
+        if site.layer in pairs and pairs[site.layer][1] == 0:
             raise ValueError(
                 f"the gap at its own layer {site.layer} is 0, so that nothing can be read along it"
             )
@@ -59,7 +62,7 @@ def read_direction(path: Path) -> tuple[Float[Tensor, "d_model"], dict[str, Any]
         raise FeatureError(
             f"{path} is not a direction this version reads ({reason}); save it again"
         ) from error
-    return vector, {"site": site, "source": description["source"], "marks": marks}
+    return vector, {"site": site, "source": description["source"], "calibrations": pairs}
 
 
 def _read(path: Path) -> tuple[Tensor, Any]:
@@ -112,8 +115,9 @@ def _refuse_unknown(description: Any) -> None:
     for key in ("site", "source"):
         if not isinstance(description[key], str):
             raise TypeError(f"{key} is {str(description[key])[:60]!r}, expected text")
-    if not isinstance(description["marks"], dict):
-        raise TypeError(f"marks is {str(description['marks'])[:60]!r}, expected pairs of numbers by layer")
+    if not isinstance(description[CALIBRATIONS], dict):
+        given = str(description[CALIBRATIONS])[:60]
+        raise TypeError(f"{CALIBRATIONS} is {given!r}, expected pairs of numbers by layer")
 
 
 def _layer(text: str) -> int:
@@ -122,9 +126,9 @@ def _layer(text: str) -> int:
     return int(text)
 
 
-def _mark(layer: str, pair: Any) -> tuple[float, float]:
+def _pair(layer: str, pair: Any) -> tuple[float, float]:
     """Reference and gap at a layer: two finite numbers."""
     is_pair = isinstance(pair, list) and len(pair) == 2
     if not is_pair or not all(type(number) in (int, float) and math.isfinite(number) for number in pair):
-        raise ValueError(f"the marks at layer {layer} are {str(pair)[:60]}, expected two finite numbers")
+        raise ValueError(f"the calibration at layer {layer} is {str(pair)[:60]}, expected two finite numbers")
     return float(pair[0]), float(pair[1])

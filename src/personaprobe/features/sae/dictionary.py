@@ -98,7 +98,8 @@ class Dictionary:
         an encoder twice as large with a decoder row half as long computes the same, so that latents are compared by the
         product.
         """
-        return self.W_dec.float().norm(dim=-1)
+        norms: Tensor = self.W_dec.float().norm(dim=-1)
+        return norms
 
     def encode(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_sae"]:
         """Activations of all latents, in the dictionary's dtype.

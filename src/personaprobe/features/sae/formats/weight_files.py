@@ -164,5 +164,5 @@ def _as_float32(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one short line."""
+    """The message of an error in one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
