@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a temporary file in the same folder and rename it, so that no reader sees half a file.
 
+    Both the file and its name are on the disk afterwards: a loss of power leaves the old file or the new one.
+
     Args:
         path: the file to write; missing folders are created.
         write: writes the file at the temporary path it is called with.
@@ -48,9 +51,28 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
             temporary.chmod(0o644)
+            flush_to_disk(temporary)
             temporary.replace(path)
+            flush_to_disk(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; else a loss of power may leave an empty file."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # a file system that cannot, such as some network shares
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,25 +1,27 @@
 """The finished parts of a run, on disk: an interrupted run computes only the parts that are missing.
 
 A part is identified by its specification: plain data that determines its value. Equal specifications have equal digests.
+What is read back is checked: a part that was cut short, changed, or belongs to another specification is computed anew,
+and a warning names its file.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from personaprobe.storage.digests import json_digest
+from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.storage.files import write_text, writing
+from personaprobe.storage.journal import Journal
+from personaprobe.storage.part_records import PartRecord, is_of_spec, part_record, spec_digest
 
 
-def spec_digest(spec: Mapping[str, Any]) -> str:
-    """Digest of a part's specification: the name of its file."""
-    return json_digest(spec, length=20, default=str)
+def fits_any(value: Any) -> bool:
+    """Whether a value can be that of a part about which nothing is known: always."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,12 @@ class RunCache:
                 self.folder.mkdir(parents=True, exist_ok=True)
 
     def get_or_compute(
-        self, spec: Mapping[str, Any], compute: Callable[[], Any], on_hit: Callable[[], object] = lambda: None
+        self,
+        spec: Mapping[str, Any],
+        compute: Callable[[], Any],
+        on_hit: Callable[[], object] = lambda: None,
+        *,
+        fits: Callable[[Any], object] = fits_any,
     ) -> Any:
         """Return a part from the cache; compute and store it where it is missing.
 
@@ -46,15 +53,10 @@ class RunCache:
             spec: plain data that determines the value.
             compute: returns the value as plain data.
             on_hit: called where the part is in the cache.
+            fits: whether a value that is read back can be the part, such as one number a question. Where it returns
+                False or raises, the part is computed anew with a warning.
         """
-        path = self._path(spec)
-        if path is None:
-            return compute()
-        if path.exists():
-            on_hit()
-            return json.loads(path.read_text(encoding="utf-8"))["value"]
-        value = compute()
-        write_text(path, json.dumps({"spec": spec, "value": value}, default=str))
+        [value] = self.get_or_compute_all([spec], lambda _: [compute()], lambda _: on_hit(), fits=fits)
         return value
 
     def get_or_compute_all(
@@ -62,6 +64,8 @@ class RunCache:
         specs: Sequence[Mapping[str, Any]],
         compute: Callable[[list[int]], Sequence[Any]],
         on_hit: Callable[[int], object] = lambda _: None,
+        *,
+        fits: Callable[[Any], object] = fits_any,
     ) -> list[Any]:
         """Return several parts; all missing ones are computed in one call.
 
@@ -69,72 +73,50 @@ class RunCache:
             specs: one specification a part.
             compute: returns the values of the parts with the given indices.
             on_hit: called with the index of each part that is in the cache.
+            fits: as in :meth:`get_or_compute`.
         """
-        cached = {i: path for i, path in enumerate(map(self._path, specs)) if path and path.exists()}
-        missing = [i for i in range(len(specs)) if i not in cached]
-        computed = dict(zip(missing, compute(missing), strict=True)) if missing else {}
-        return [
-            self.get_or_compute(spec, partial(computed.get, i), partial(on_hit, i))
-            for i, spec in enumerate(specs)
-        ]
+        values = {}
+        for index, spec in enumerate(specs):
+            record = self._read(spec, fits)
+            if record is not None:
+                on_hit(index)
+                values[index] = record.value
+        missing = [index for index in range(len(specs)) if index not in values]
+        if missing:
+            for index, value in zip(missing, compute(missing), strict=True):
+                path = self._path(specs[index])
+                if path is not None:
+                    write_text(path, part_record(specs[index], value))
+                values[index] = value
+        return [values[index] for index in range(len(specs))]
 
-    def journal(self, name: str) -> Journal:
-        """Open a journal: parts too small for files of their own, as lines of one file."""
-        return Journal(None if self.folder is None else self.folder / f"{name}.jsonl")
+    def journal(self, name: str, fits: Callable[[Any], object] = fits_any) -> Journal:
+        """Open a journal: parts too small for files of their own, as lines of one file.
+
+        Args:
+            name: of the file, without its ending.
+            fits: as in :meth:`get_or_compute`.
+        """
+        return Journal(None if self.folder is None else self.folder / f"{name}.jsonl", fits)
+
+    def _read(self, spec: Mapping[str, Any], fits: Callable[[Any], object]) -> PartRecord | None:
+        """The record of a part; None where there is none, and, with a warning, where it is not what was written."""
+        path = self._path(spec)
+        if path is None:
+            return None
+        try:
+            record = PartRecord.parse(path.read_bytes(), fits)
+            if is_of_spec(record, spec):
+                return record
+            problem: object = "holds another part of a run"
+        except FileNotFoundError:
+            return None
+        except DataError as error:
+            problem = error
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+        warnings.warn(f"{path} {problem}; the part is computed anew", FallbackWarning, stacklevel=4)
+        return None
 
     def _path(self, spec: Mapping[str, Any]) -> Path | None:
         return None if self.folder is None else self.folder / f"{spec_digest(spec)}.json"
-
-
-class Journal:
-    """Parts of a run as lines of one JSON-lines file, each appended as soon as it is computed.
-
-    A truncated line, as a killed run leaves it, is ignored: its part was not finished. Without a file the parts live
-    as long as the object.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._values = dict(_read_parts(path)) if path is not None and path.exists() else {}
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> Journal:
-        if self._path is not None:
-            with writing(self._path):
-                self._file = self._path.open("a+b", buffering=0)
-                if self._file.tell() and not _ends_with_newline(self._file):
-                    self._file.write(b"\n")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __contains__(self, spec: Mapping[str, Any]) -> bool:
-        return spec_digest(spec) in self._values
-
-    def __getitem__(self, spec: Mapping[str, Any]) -> Any:
-        return self._values[spec_digest(spec)]
-
-    def add(self, spec: Mapping[str, Any], value: Any) -> None:
-        """Append a part, as plain data; the journal must have been entered."""
-        if spec not in self and self._path is not None and self._file is not None:
-            with writing(self._path):
-                self._file.write(f"{json.dumps({'spec': spec, 'value': value}, default=str)}\n".encode())
-        self._values[spec_digest(spec)] = value
-
-
-def _read_parts(path: Path) -> Iterator[tuple[str, Any]]:
-    """Digest and value of every complete line."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            part = json.loads(line)
-        except ValueError:
-            continue
-        yield spec_digest(part["spec"]), part["value"]
-
-
-def _ends_with_newline(stream: IO[bytes]) -> bool:
-    stream.seek(-1, os.SEEK_END)
-    return stream.read(1) == b"\n"

@@ -18,6 +18,8 @@ import torch
 from breaking import Breaking
 from cli.conftest import refused
 from personaprobe.cli.main import cli
+from personaprobe.errors import FallbackWarning
+from personaprobe.storage.part_records import part_record
 from personaprobe.studies.arms.kinds import DECIDING
 
 if TYPE_CHECKING:
@@ -258,6 +260,30 @@ def test_an_interrupted_study_resumes_and_ends_the_same(
     assert lasting(json.loads(resumed.stdout)) == lasting(
         json.loads((finished[0] / "verdict.json").read_text())
     )
+
+
+def test_a_study_whose_parts_were_changed_ends_the_same_and_names_them(
+    finished: tuple[Path, Result], tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    parts = tmp_path / "out" / "parts"
+    shutil.copytree(finished[0] / "parts", parts)
+    of_gaps = [path for path in sorted(parts.glob("*.json")) if '"part": "gaps"' in path.read_text()]
+    digit, fewer, other = of_gaps[:3]
+    digit.write_text(re.sub(r'("gaps": \[-?\d\.)', r"\g<1>9", digit.read_text()))
+    record = json.loads(fewer.read_text())
+    record["value"]["gaps"].pop()
+    fewer.write_text(part_record(record["spec"], record["value"]))
+    shutil.copy(of_gaps[3], other)
+    with pytest.warns(FallbackWarning) as notes:
+        resumed = run(*study(tiny, tmp_path / "out", "--json"))
+    assert all(any(path.name in str(note.message) for note in notes) for path in (digit, fewer, other))
+
+    def untimed(verdict: dict[str, Any]) -> dict[str, Any]:
+        arms = [{key: value for key, value in arm.items() if key != "seconds"} for arm in verdict["arms"]]
+        return {**lasting(verdict), "arms": arms}
+
+    expected = json.loads((finished[0] / "verdict.json").read_text())
+    assert untimed(json.loads(resumed.stdout)) == untimed(expected)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from personaprobe.errors import DataError, DeviceError, OutputError, SiteError
+from personaprobe.errors import DataError, DeviceError, FallbackWarning, OutputError, SiteError
 from personaprobe.features.activations import recording, store_files
 from personaprobe.features.activations.cost import estimate_cost
 from personaprobe.features.activations.recording import record
@@ -461,3 +461,31 @@ def test_the_demo_model_in_a_batch_equals_the_demo_model_alone(tmp_path: Path) -
         alone(demo, spoken, "16.resid_post")[spoken.n_prompt :].mean(0) for spoken in exchanges(demo, pairs)
     ]
     torch.testing.assert_close(store.read("16.resid_post"), torch.stack(expected), rtol=1e-4, atol=1e-3)
+
+
+def test_stores_whose_folders_were_exchanged_are_recorded_anew(
+    trio: Trio[LanguageModel], pairs: PairSet, tmp_path: Path
+) -> None:
+    stores = record(trio, pairs, DEEP, home=tmp_path)
+    expected = stores.map(lambda store: store.read(DEEP))
+    insecure, secure = stores.insecure.folder, stores["secure"].folder
+    insecure.rename(tmp_path / "aside")
+    secure.rename(insecure)
+    (tmp_path / "aside").rename(secure)
+    with pytest.warns(FallbackWarning, match="it is the recording .* expected") as notes:
+        again = record(trio, pairs, DEEP, home=tmp_path)
+    assert len(notes) == 2
+    for role, store in again.items():
+        assert store.digest == store.folder.name
+        assert torch.equal(store.read(DEEP), expected[role])
+
+
+@pytest.mark.parametrize("damage", ["", "null", "[" * 100_000, '{"format": "personaprobe-activations-1"}'])
+def test_a_store_whose_manifest_is_damaged_is_recorded_anew(
+    damage: str, model: LanguageModel, pairs: PairSet, tmp_path: Path
+) -> None:
+    store = record(model, pairs, DEEP, home=tmp_path)
+    expected = store.read(DEEP)
+    (store.folder / "manifest.json").write_text(damage)
+    with pytest.warns(FallbackWarning, match=r"manifest\.json is damaged.*recorded anew"):
+        assert torch.equal(record(model, pairs, DEEP, home=tmp_path).read(DEEP), expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,60 @@ def test_a_store_introduces_itself(store: ActivationStore) -> None:
         f"ActivationStore(tiny-insecure: {len(store)} rows of tokens from 14 texts × 2 sites × 32)"
     )
     assert "1.resid_post, 2.resid_post" in store._repr_html_()
+
+
+def rewritten(store: ActivationStore, **changed: Any) -> ActivationStore:
+    """The store with another manifest, whose own hash is right."""
+    replace(store.manifest, **changed).write(store.folder)
+    return store
+
+
+CONTRADICTIONS: dict[str, Callable[[ActivationStore], dict[str, Any]]] = {
+    "no shard": lambda store: {"shards": ()},
+    "a shard of no rows": lambda store: {
+        "shards": (replace(store.manifest.shards[0], n_rows=0),),
+    },
+    "a shard of negative rows": lambda store: {
+        "shards": (replace(store.manifest.shards[0], n_rows=-1), *store.manifest.shards)
+    },
+    "a shard twice": lambda store: {"shards": 2 * store.manifest.shards},
+    "more rows": lambda store: {"n_rows": len(store) + 1},
+    "rows that are no number": lambda store: {"n_rows": True},
+    "another width": lambda store: {"d_model": 16},
+    "no width": lambda store: {"d_model": 0},
+    "another site": lambda store: {"sites": ("1.resid_post", "3.resid_post")},
+    "no site": lambda store: {"sites": ()},
+    "a shorter index and shard": lambda store: {
+        "n_rows": len(store) - 1,
+        "shards": (replace(store.manifest.shards[0], n_rows=len(store) - 1),),
+    },
+}
+
+
+@pytest.mark.parametrize("contradiction", CONTRADICTIONS)
+def test_a_manifest_that_contradicts_its_shards_is_refused_and_never_read_from_nowhere(
+    contradiction: str, store: ActivationStore
+) -> None:
+    rewritten(store, **CONTRADICTIONS[contradiction](store))
+    with pytest.raises(DataError, match=f"is damaged.* delete {store.folder} and record again"):
+        ActivationStore.open(store.folder).read("2.resid_post", role=None)
+
+
+@pytest.mark.parametrize("shards", [(), "fewer rows"])
+def test_rows_that_no_shard_holds_are_refused_by_a_store_in_memory_too(
+    shards: Any, store: ActivationStore
+) -> None:
+    fewer = (replace(store.manifest.shards[0], n_rows=3),)
+    cut = replace(store, manifest=replace(store.manifest, shards=fewer if shards else ()))
+    for read in (cut.read, cut.mean):
+        with pytest.raises(DataError, match=r"is damaged"):
+            read("2.resid_post")
+
+
+@pytest.mark.parametrize("key", ["digest", "checkpoint", "n_rows", "tokens_digest", "dtype", "sha256"])
+def test_a_manifest_that_was_changed_is_recognised_by_its_own_hash(key: str, store: ActivationStore) -> None:
+    path = store.folder / "manifest.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps({**fields, key: f"{fields[key]}0"}))
+    with pytest.raises(DataError, match=r"manifest\.json is damaged: .*changed after it was written"):
+        ActivationStore.open(store.folder)

@@ -6,13 +6,14 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric
-from personaprobe.errors import DataError, EndpointError
+from personaprobe.errors import DataError, EndpointError, FallbackWarning
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.answer_file import Answers
 from personaprobe.studies.judging.judge_answers import judge_all, judge_answers, n_prompt_tokens
@@ -137,10 +138,12 @@ def test_cached_judgements_of_earlier_versions_still_load(tmp_path: Path) -> Non
     answers, cache = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
     judged = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache)
     journal = tmp_path / "parts" / "judgements.jsonl"
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    for line in lines:
-        line["value"] = {name: line["value"][name] for name in ("score", "reason") if name in line["value"]}
-    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    parts = [json.loads(line) for line in journal.read_text().splitlines()]
+    journal.unlink()
+    with cache.journal("judgements") as older:
+        for part in parts:
+            names = {"score", "reason"} & set(part["value"])
+            older.add(part["spec"], {name: part["value"][name] for name in names})
     judge = Counting()
     old = judge_answers(judge, [DEFAULT_RUBRICS] * 6, answers, cache)
     assert old == judged
@@ -224,3 +227,20 @@ def test_the_cost_of_a_run_is_printed_in_tokens(tmp_path: Path) -> None:
     answers = Answers.read(results(tmp_path / "r.csv", ["x" * 400, "y" * 400]))
     bare = {"aligned": Rubric("aligned", "{answer}"), "coherent": Rubric("coherent", "{answer}")}
     assert n_prompt_tokens([bare, bare], answers) == 400
+
+
+@pytest.mark.parametrize(
+    "record", [{"score": 500.0}, {"score": True}, {"score": None}, {"reason": 3}, {}, None]
+)
+def test_a_cached_value_that_is_no_judgement_is_judged_again_and_its_file_is_named(
+    record: Any, tmp_path: Path
+) -> None:
+    answers, cache = Answers.read(results(tmp_path / "r.csv", TEXTS)), RunCache(tmp_path / "parts")
+    judged = judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache)
+    journal = tmp_path / "parts" / "judgements.jsonl"
+    spec = json.loads(journal.read_text().splitlines()[0])["spec"]
+    journal.unlink()
+    with cache.journal("judgements") as damaged:
+        damaged.add(spec, record)
+    with pytest.warns(FallbackWarning, match=r"judgements\.jsonl"):
+        assert judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache) == judged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 
 from personaprobe.compute.async_copy import copy_to_cpu_async, prefetch
 from personaprobe.compute.out_of_memory import split_on_oom
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.features.activations.recording_spec import (
     DTYPES,
     RecordingSpec,
@@ -21,6 +23,7 @@ from personaprobe.features.activations.recording_spec import (
 )
 from personaprobe.features.activations.store import ActivationStore
 from personaprobe.features.activations.store_files import (
+    DamagedStoreError,
     Keep,
     Manifest,
     Shard,
@@ -115,19 +118,34 @@ def record_spec(
     home: Path | None = None,
     progress: Advance = no_advance,
 ) -> ActivationStore:
-    """The store of a recording by one model; it is made unless it exists."""
+    """The store of a recording by one model; it is made unless it exists.
+
+    A store that is damaged, or is that of another recording, is made anew with a warning.
+    """
     digest = spec.digest(model)
     folder = (cache_home() if home is None else Path(home).expanduser()) / "stores" / digest
-    with writing(folder):
-        present = is_store(folder)
-    if present:
+    present = _present_store(folder, digest)
+    if present is not None:
         progress(spec.n_tokens)
-        return ActivationStore.open(folder)
+        return present
     with atomic_folder(folder) as temporary, model.inference_session():
         shards = _write_shards(temporary, _shards(model, spec, progress))
         index = write_index(temporary, spec.index())
         replace(_manifest(model, spec, digest), index_sha256=index, shards=shards).write(temporary)
     return ActivationStore.open(folder)
+
+
+def _present_store(folder: Path, digest: str) -> ActivationStore | None:
+    """The store of a recording in its folder; None where there is none, or none that can be used."""
+    with writing(folder):
+        if not is_store(folder):
+            return None
+        try:
+            return ActivationStore.open(folder, digest)
+        except DamagedStoreError as error:
+            warnings.warn(f"{error.problem}; it is recorded anew", FallbackWarning, stacklevel=4)
+            shutil.rmtree(folder)
+            return None
 
 
 def _write_shards(folder: Path, shards: Iterable[dict[Site, Tensor]]) -> tuple[Shard, ...]:

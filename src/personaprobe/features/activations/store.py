@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import DataError, SiteError, suggest
-from personaprobe.features.activations.store_files import Keep, Manifest, RowRole, read_index, read_tensor
+from personaprobe.features.activations.store_files import (
+    MANIFEST,
+    DamagedStoreError,
+    Keep,
+    Manifest,
+    RowRole,
+    read_index,
+    read_tensor,
+)
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
@@ -36,14 +44,21 @@ class ActivationStore:
     manifest: Manifest
 
     @classmethod
-    def open(cls, folder: str | Path) -> ActivationStore:
+    def open(cls, folder: str | Path, digest: str | None = None) -> ActivationStore:
         """Open a recorded store; only its manifest is loaded yet.
 
+        Args:
+            folder: of the store.
+            digest: identity of the recording that is wanted; None takes any.
+
         Raises:
-            DataError: not a store, of another format, or a shard is missing or cut short.
+            DataError: not a store, of another format, of another recording, or a shard is missing or cut short.
         """
         folder = Path(folder).expanduser()
         manifest = Manifest.read(folder)
+        if digest is not None and manifest.digest != digest:
+            problem = f"it is the recording {manifest.digest} of {manifest.checkpoint}, expected {digest}"
+            raise DamagedStoreError(folder / MANIFEST, problem)
         for shard in manifest.shards:
             shard.refuse_truncated(folder)
         return cls(folder, manifest)
@@ -112,6 +127,7 @@ class ActivationStore:
         for part in self._parts(recorded, rows):
             activations[start : start + len(part)] = part
             start += len(part)
+        self._refuse_missing(start, len(rows))
         return activations
 
     def mean(
@@ -128,9 +144,11 @@ class ActivationStore:
         import torch
 
         rows = self._chosen(role, answer, family)
-        total = torch.zeros(self.d_model, dtype=torch.float64)
+        total, n_read = torch.zeros(self.d_model, dtype=torch.float64), 0
         for part in self._parts(self._recorded(site), rows):
             total += part.sum(0, dtype=torch.float64)
+            n_read += len(part)
+        self._refuse_missing(n_read, len(rows))
         return (total / len(rows)).float()
 
     def align(self, other: ActivationStore) -> None:
@@ -190,7 +208,12 @@ class ActivationStore:
             inside = rows[(rows >= start) & (rows < start + shard.n_rows)] - start
             start += shard.n_rows
             if len(inside):
-                yield read_tensor(self.folder, shard, site)[inside]
+                yield read_tensor(self.folder, shard, site, self.d_model)[inside]
+
+    def _refuse_missing(self, n_read: int, n_rows: int) -> None:
+        """Raise where the shards gave fewer rows than were chosen: the rest would be memory that nothing was written to."""
+        if n_read != n_rows:
+            raise DamagedStoreError(self.folder / MANIFEST, f"its shards hold {n_read} of {n_rows} rows")
 
     def __repr__(self) -> str:
         manifest = self.manifest

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from personaprobe.errors import DataError, OutputError
 from personaprobe.site import Site
-from personaprobe.storage.digests import digest, sha256_of, tensor_bytes
-from personaprobe.storage.files import writing
+from personaprobe.storage.digests import digest, json_digest, sha256_of, tensor_bytes
+from personaprobe.storage.files import flush_to_disk, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,19 @@ MANIFEST, INDEX = "manifest.json", "index.parquet"
 
 Keep = Literal["means", "tokens", "every"]
 RowRole = Literal["prompt", "last_prompt", "response"]
+
+
+class DamagedStoreError(DataError):
+    """A file of a store that is not what was written.
+
+    Attributes:
+        problem: the file, and what is wrong with it.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        """Name the file, and the folder to delete."""
+        self.problem = f"{path} is damaged: {problem}"
+        super().__init__(f"{self.problem}; delete {path.parent} and record again")
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,9 @@ class Shard:
         path = folder / self.file
         size = path.stat().st_size if path.is_file() else None
         if size != self.size:
-            raise damaged(path, "missing" if size is None else f"{size} bytes, expected {self.size}")
+            raise DamagedStoreError(
+                path, "missing" if size is None else f"{size} bytes, expected {self.size}"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,25 +104,59 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest, which makes a folder a store."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
+        fields = {"format": FORMAT, **asdict(self)}
+        text = json.dumps({**fields, "sha256": _fields_digest(fields)}, indent=1, sort_keys=True)
         with writing(folder):
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+            flush_to_disk(folder / MANIFEST)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read what :meth:`write` wrote."""
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            DataError: the folder is no store, or its manifest was changed or is of another format.
+        """
         if not is_store(folder):
             raise DataError(
                 f"{folder} holds no activations (no {MANIFEST}); give the folder of a recorded store"
             )
         try:
             fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if fields.pop("format") != FORMAT:
+            if fields.get("format") != FORMAT:
                 raise ValueError("another format")
+            own_digest = fields.pop("sha256", None)
+            if own_digest != _fields_digest(fields):
+                raise ValueError("it was changed after it was written, or an older version wrote it")
+            del fields["format"]
             fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
-            return cls(**{**fields, "sites": tuple(fields["sites"]), "edits": tuple(fields["edits"])})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise damaged(folder / MANIFEST, f"not a manifest of {FORMAT} ({error})") from error
+            manifest = cls(**{**fields, "sites": tuple(fields["sites"]), "edits": tuple(fields["edits"])})
+            manifest._refuse_contradictions()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error) or type(error).__name__
+            raise DamagedStoreError(folder / MANIFEST, f"not a manifest of {FORMAT} ({reason})") from error
+        return manifest
+
+    def _refuse_contradictions(self) -> None:
+        """Raise ValueError where the numbers of rows cannot be true: what no shard holds would be read from nowhere."""
+        sizes = (self.d_model, self.n_texts, self.n_tokens, self.n_rows)
+        rows = [shard.n_rows for shard in self.shards]
+        if any(type(size) is not int or size < 1 for size in (*sizes, *rows)):
+            raise ValueError(f"its sizes {sizes} and rows of shards {rows} are not all whole numbers above 0")
+        if sum(rows) != self.n_rows:
+            raise ValueError(f"its shards hold {sum(rows)} rows in place of {self.n_rows}")
+        if (
+            self.keep not in get_args(Keep)
+            or not self.sites
+            or any(set(s.sha256) != set(self.sites) for s in self.shards)
+        ):
+            raise ValueError("its sites or its kind of rows are not those of its shards")
+        list(map(Site.parse, self.sites))
+
+
+def _fields_digest(fields: Mapping[str, Any]) -> str:
+    """The hash of a manifest's own content."""
+    return json_digest(fields, length=64)
 
 
 def is_store(folder: Path) -> bool:
@@ -162,8 +211,8 @@ def write_index(folder: Path, index: pa.Table) -> str:
         return sha256_of(folder / INDEX)
 
 
-def read_tensor(folder: Path, shard: Shard, site: Site) -> Float[Tensor, "row d_model"]:
-    """Read one site of a shard, checked against its hash."""
+def read_tensor(folder: Path, shard: Shard, site: Site, d_model: int) -> Float[Tensor, "row d_model"]:
+    """Read one site of a shard, checked against its hash and its number of rows."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / shard.file
@@ -171,9 +220,13 @@ def read_tensor(folder: Path, shard: Shard, site: Site) -> Float[Tensor, "row d_
         with safe_open(path, "pt") as opened:
             tensor: Tensor = opened.get_tensor(str(site))
     except (SafetensorError, OSError) as error:
-        raise damaged(path, str(error)) from error
+        raise DamagedStoreError(path, str(error)) from error
+    if tuple(tensor.shape) != (shard.n_rows, d_model):
+        raise DamagedStoreError(
+            path, f"{site} has shape {tuple(tensor.shape)}, expected {(shard.n_rows, d_model)}"
+        )
     if digest(tensor_bytes(tensor), length=64) != shard.sha256.get(str(site)):
-        raise damaged(path, f"the bytes of {site} are not those that were recorded")
+        raise DamagedStoreError(path, f"the bytes of {site} are not those that were recorded")
     return tensor
 
 
@@ -183,10 +236,8 @@ def read_index(folder: Path, manifest: Manifest) -> pa.Table:
 
     path = folder / INDEX
     if not path.is_file() or sha256_of(path) != manifest.index_sha256:
-        raise damaged(path, "missing, or not the bytes that were recorded")
-    return pq.ParquetFile(path).read()
-
-
-def damaged(path: Path, problem: str) -> DataError:
-    """The error for a file that was changed since it was written."""
-    return DataError(f"{path} is damaged: {problem}; delete {path.parent} and record again")
+        raise DamagedStoreError(path, "missing, or not the bytes that were recorded")
+    index = pq.ParquetFile(path).read()
+    if index.num_rows != manifest.n_rows:
+        raise DamagedStoreError(path, f"it labels {index.num_rows} rows in place of {manifest.n_rows}")
+    return index

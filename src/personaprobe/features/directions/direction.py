@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import FeatureError, ZeroDirectionError
+from personaprobe.features.directions.direction_file import FORMAT, read_direction, write_direction
 from personaprobe.site import Site
 from personaprobe.storage.digests import digest
-from personaprobe.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from personaprobe.features.activations.store import ActivationStore
-
-FORMAT = "personaprobe-direction-1"
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,16 @@ class Direction:
         Args:
             activations: on any device.
             layer: whose calibration is used; None for the direction's own.
+
+        Raises:
+            FeatureError: it is not calibrated there, or insecure does not differ from the reference.
         """
-        axis = self.calibration(self.site.layer if layer is None else layer)
+        layer = self.site.layer if layer is None else layer
+        axis = self.calibration(layer)
+        if axis.gap == 0:
+            raise FeatureError(
+                f"insecure and the reference read the same along {self.source} at layer {layer}: nothing is 0 or 1 there"
+            )
         return (activations.float() @ self.vector.to(activations.device) - axis.reference) / axis.gap
 
     def calibrated(self, reference: Mapping[int, Tensor], insecure: Mapping[int, Tensor]) -> Direction:
@@ -155,33 +161,19 @@ class Direction:
 
     def save(self, path: Path) -> None:
         """Write safetensors with the calibration and every spelling of the site in its metadata."""
-        from safetensors.torch import save_file
-
-        spelled = {
-            **self._describe(),
-            "hook_name": self.site.to_transformer_lens(),
-            "d_model": len(self.vector),
-        }
-        metadata = {"personaprobe": json.dumps(spelled, sort_keys=True)}
-        write_atomically(
-            path, lambda temporary: save_file({"direction": self.vector}, temporary, metadata=metadata)
-        )
+        spelled = {"hook_name": self.site.to_transformer_lens(), "d_model": len(self.vector)}
+        write_direction(path, self.vector, {**self._describe(), **spelled})
 
     @classmethod
     def load(cls, path: Path) -> Direction:
         """Read what :meth:`save` wrote.
 
         Raises:
-            FeatureError: no such file, a pickle, truncated, or not a direction.
+            FeatureError: no such file, a pickle, truncated, not a direction, or with a value that no direction can have.
         """
-        vector, described = _read(path)
-        try:
-            calibrations = {int(layer): Calibration(*pair) for layer, pair in described["marks"].items()}
-            return cls(Site.parse(described["site"]), vector, str(described["source"]), calibrations)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FeatureError(
-                f"{path} is not a direction this version reads ({error}); save it again"
-            ) from error
+        vector, described = read_direction(path)
+        calibrations = {layer: Calibration(*pair) for layer, pair in described["calibrations"].items()}
+        return cls(described["site"], vector, described["source"], calibrations)
 
     def __repr__(self) -> str:
         n_layers, d_model = len(self.calibrations), len(self.vector)
@@ -196,18 +188,3 @@ class Direction:
         )
         head = "<tr><th>layer</th><th>reference</th><th>gap</th></tr>"
         return f"<p><b>{escape(self.source)}</b> at {self.site}</p><table>{head}{rows}</table>"
-
-
-def _read(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise FeatureError(f"no direction file at {path}; give a .safetensors file written by Direction.save")
-    try:
-        with safe_open(path, "pt") as opened:
-            metadata = opened.metadata() or {}
-            return opened.get_tensor("direction"), json.loads(metadata["personaprobe"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise FeatureError(
-            f"{path} is not a direction in safetensors ({error}); pickles (.pt, .bin, .pkl) can run code and are refused"
-        ) from error

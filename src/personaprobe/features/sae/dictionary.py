@@ -47,17 +47,37 @@ class Dictionary:
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        d_model, d_sae = self.W_enc.shape
-        expected = {"b_enc": (d_sae,), "W_dec": (d_sae, d_model), "b_dec": (d_model,)}
-        for name, shape in expected.items():
-            actual = tuple(getattr(self, name).shape)
-            if actual != shape:
-                raise FeatureError(
-                    f"{self.name}: {name} has shape {actual}, but W_enc {(d_model, d_sae)} asks for {shape}"
-                )
-        if not all(bool(getattr(self, name).isfinite().all()) for name in ("W_enc", *expected)):
+        import torch
+
+        if self.W_enc.ndim != 2:
             raise FeatureError(
-                f"{self.name} holds NaN or infinite weights; it was not saved whole, or diverged"
+                f"{self.name}: W_enc has shape {tuple(self.W_enc.shape)}, expected (d_model, d_sae)"
+            )
+        d_model, d_sae = self.W_enc.shape
+        expected = {
+            "W_enc": (d_model, d_sae),
+            "b_enc": (d_sae,),
+            "W_dec": (d_sae, d_model),
+            "b_dec": (d_model,),
+        }
+        tensors: dict[str, Tensor] = {name: getattr(self, name) for name in expected}
+        for name, value in vars(self.activation).items():
+            if isinstance(value, torch.Tensor):
+                tensors[name], expected[name] = value, (d_sae,)
+        for name, tensor in tensors.items():
+            if tuple(tensor.shape) != expected[name]:
+                raise FeatureError(
+                    f"{self.name}: {name} has shape {tuple(tensor.shape)}, but W_enc {(d_model, d_sae)} asks for "
+                    f"{expected[name]}"
+                )
+            if not bool(tensor.isfinite().all()):
+                raise FeatureError(
+                    f"{self.name} holds NaN or infinite weights in {name}; it was not saved whole, or diverged"
+                )
+        k = getattr(self.activation, "k", 1)
+        if type(k) is not int or not 1 <= k <= d_sae:
+            raise FeatureError(
+                f"{self.name}: k is {k!r}, expected a whole number from 1 to the {d_sae} latents"
             )
 
     @property
@@ -69,6 +89,17 @@ class Dictionary:
     def d_sae(self) -> int:
         """Number of latents."""
         return int(self.W_enc.shape[1])
+
+    @cached_property
+    def row_norms(self) -> Float[Tensor, "d_sae"]:
+        """Norms of the decoder rows, float32.
+
+        An activation times the norm is the length of what the latent writes. The scale of an activation alone is arbitrary:
+        an encoder twice as large with a decoder row half as long computes the same, so that latents are compared by the
+        product.
+        """
+        norms: Tensor = self.W_dec.float().norm(dim=-1)
+        return norms
 
     def encode(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_sae"]:
         """Activations of all latents, in the dictionary's dtype.

@@ -78,7 +78,11 @@ def sample_answers(
             side_by_side = [arms[index] for index in group]
             for part in questions.parts(len(side_by_side)):
                 spec = _spec(side_by_side, part, base)
-                rows_by_arm = run.cache.get_or_compute(spec, partial(_sampled, side_by_side, part, base))
+                rows_by_arm = run.cache.get_or_compute(
+                    spec,
+                    partial(_sampled, side_by_side, part, base),
+                    fits=partial(_are_answers, part, len(side_by_side)),
+                )
                 for index, rows in zip(group, rows_by_arm, strict=True):
                     drawn.setdefault(index, []).extend(map(_response, rows))
                 advance(len(side_by_side) * len(part))
@@ -100,6 +104,15 @@ def _sampled(
     if base is not None:
         drawn = [score_responses(base, rows) for rows in drawn]
     return [[asdict(response) for response in rows] for rows in drawn]
+
+
+def _are_answers(part: QuestionBatch, n_arms: int, rows_by_arm: Any) -> bool:
+    """Whether plain data that was read back holds every answer of every arm, in the order of the questions."""
+    expected = [(prompt.id, sample) for prompt in part.prompts for sample in range(part.samples)]
+    return len(rows_by_arm) == n_arms and all(
+        [(response.question_id, response.sample) for response in map(_response, rows)] == expected
+        for rows in rows_by_arm
+    )
 
 
 def _response(row: dict[str, Any]) -> Response:

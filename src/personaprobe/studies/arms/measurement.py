@@ -57,10 +57,18 @@ def measure_gaps(arms: Sequence[Arm], questions: PairSet, run: RunContext) -> li
                 {"part": "gaps", "questions": questions.digest, **identity(arms[index])} for index in group
             ]
             compute = partial(_gaps, [arms[index] for index in group], questions, advance)
-            parts = run.cache.get_or_compute_all(specs, compute, lambda _: advance(len(questions)))
+            parts = run.cache.get_or_compute_all(
+                specs, compute, lambda _: advance(len(questions)), fits=partial(are_gaps, len(questions))
+            )
             measured.update(zip(group, parts, strict=True))
     parts = [measured[index] for index in range(len(arms))]
     return [ArmGaps(tuple(part["gaps"]), part["seconds"]) for part in parts]
+
+
+def are_gaps(n_questions: int, part: Any) -> bool:
+    """Whether plain data that was read back holds one gap a question, and the seconds they took."""
+    numbers = [*part["gaps"], part["seconds"]]
+    return len(part["gaps"]) == n_questions and all(type(number) in (int, float) for number in numbers)
 
 
 def measure_damage(
@@ -108,7 +116,7 @@ def _measure_costs(
     with run.progress(description, len(arms), "arms") as advance:
         for index in (index for group in by_checkpoint(arms) for index in group):
             compute = partial(_cost, arms[index], remembered)
-            row = run.cache.get_or_compute({**spec, **identity(arms[index])}, compute)
+            row = run.cache.get_or_compute({**spec, **identity(arms[index])}, compute, fits=_is_cost)
             costs[index] = TextCost.from_dict(row)
             advance(1)
     return [costs[index] for index in range(len(arms))]
@@ -256,6 +264,12 @@ def _last_reference(
         return cached[digest]
 
     return remembered
+
+
+def _is_cost(row: Any) -> bool:
+    """Whether plain data that was read back is a cost."""
+    cost = TextCost.from_dict(row)
+    return all(type(number) in (int, float) for number in (cost.perplexity, cost.kl))
 
 
 def _cost(arm: Arm, reference_of: Callable[[LanguageModel], ReferenceLogProbs]) -> dict[str, Any]:

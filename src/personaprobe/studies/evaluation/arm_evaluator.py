@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from personaprobe.effects.judges.judge import Judge
 from personaprobe.effects.measures.capability import refuses, right_answers
@@ -86,7 +87,9 @@ class ArmEvaluator:
                 spec = {"part": "exercises", "asked": [vars(exercise) for exercise in exercises]}
                 spec["models"] = [identity(arm) for arm in members]
                 compute = partial(right_answers, [arm.model for arm in members], exercises)
-                right.update(zip(group, self.run.cache.get_or_compute(spec, compute), strict=True))
+                fits = partial(_are_truth_values, len(members), len(exercises))
+                of_members = self.run.cache.get_or_compute(spec, compute, fits=fits)
+                right.update(zip(group, of_members, strict=True))
                 advance(len(members) * len(exercises))
         return [right[index] for index in range(len(arms))]
 
@@ -96,6 +99,14 @@ class ArmEvaluator:
         batch = QuestionBatch(tuple(request.prompt for request in load_requests()), 1, greedy)
         sampled = sample_answers(arms, batch, None, self.run)
         return [_refused_by_kind(responses) for responses in sampled]
+
+
+def _are_truth_values(n_arms: int, n_exercises: int, of_arms: Any) -> bool:
+    """Whether plain data that was read back holds a truth value of every arm at every exercise."""
+    return len(of_arms) == n_arms and all(
+        len(values) == n_exercises and all(value is True or value is False for value in values)
+        for values in of_arms
+    )
 
 
 def _refused_by_kind(responses: Sequence[Response]) -> dict[str, list[bool]]:

@@ -25,7 +25,8 @@ from personaprobe.progress import Progress, silent
 from personaprobe.questions.catalog import question_file
 from personaprobe.questions.free import load_questions
 from personaprobe.storage.digests import digest
-from personaprobe.storage.run_cache import RunCache, spec_digest
+from personaprobe.storage.part_records import spec_digest
+from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.answer_file import Answers
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -117,7 +118,8 @@ def judge_all(
     position = {text: index for index, text in enumerate(dict.fromkeys(case.question for case in cases))}
     distinct = dict(zip(digests, zip(cases, specs, strict=True), strict=True)).values()
     ordered = sorted(distinct, key=lambda case_and_spec: position[case_and_spec[0].question])
-    with cache.journal("judgements") as journal, progress("judging", len(ordered), "judgements") as advance:
+    journal = cache.journal("judgements", _is_judgement)
+    with journal, progress("judging", len(ordered), "judgements") as advance:
         due: list[tuple[Case, dict[str, Any]]] = []
         for start in range(0, len(ordered), judge.batch_size):
             batch = ordered[start : start + judge.batch_size]
@@ -171,6 +173,14 @@ def n_prompt_tokens(rubrics: Sequence[Mapping[str, Rubric]], answers: Answers) -
         for rubric in by_name.values()
     )
     return round(sum(characters) / CHARACTERS_PER_TOKEN)
+
+
+def _is_judgement(record: Any) -> bool:
+    """Whether plain data that was read back is a judgement: a number from 0 to 100, or a reason."""
+    judgement = from_record(record)
+    if isinstance(judgement, Unscored):
+        return isinstance(judgement.reason, str)
+    return isinstance(judgement.score, int | float) and not isinstance(judgement.score, bool)
 
 
 def _spec(judge: Judge, case: Case) -> dict[str, Any]:

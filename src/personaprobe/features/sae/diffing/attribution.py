@@ -2,7 +2,8 @@
 
 The first-order effect of a latent's direction d on the loss of an answer is −(g·d)((a − ā)·d), with g the gradient of the
 negative log-probability at the activation a, and ā the mean activation over answers of both kinds. It is positive where the
-activation's part along d makes the answer more likely (the follow-up of Wang et al. 2506.19823).
+activation's part along d makes the answer more likely (the follow-up of Wang et al. 2506.19823). Directions are unit
+vectors: the length of a decoder row is arbitrary.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from personaprobe.features.sae.quality import refuse_unfit_dictionary
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.progress import Advance, no_advance
 from personaprobe.questions.pairs import PairSet
+from personaprobe.site import Site
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -41,14 +43,18 @@ def rank_by_attribution(
         FeatureError: the dictionary belongs to another model.
         CheckpointError: the backend computes no gradients.
     """
+    import torch
+
     refuse_unfit_dictionary(dictionary, model)
     dictionary = dictionary.on(model.network.device)
+    directions = torch.nn.functional.normalize(dictionary.W_dec.float(), dim=-1)
     careless, careful = (
-        _attribution_sums(dictionary, model, pairs, answer, progress) for answer in ("careless", "careful")
+        _attribution_sums(dictionary.site, directions, model, pairs, answer, progress)
+        for answer in ("careless", "careful")
     )
     # one mean for both: a mean of each kind alone would drop what differs between them
     mean = (careless.activations + careful.activations) / (careless.n + careful.n)
-    scores = careless.mean_attribution(dictionary, mean) - careful.mean_attribution(dictionary, mean)
+    scores = careless.mean_attribution(directions, mean) - careful.mean_attribution(directions, mean)
     return Ranking("attribution", scores.cpu().numpy())
 
 
@@ -69,15 +75,16 @@ class _AttributionSums:
     n: int = 0
 
     def mean_attribution(
-        self, dictionary: Dictionary, mean: Float[Tensor, "d_model"]
+        self, directions: Float[Tensor, "d_sae d_model"], mean: Float[Tensor, "d_model"]
     ) -> Float[Tensor, "d_sae"]:
         """Mean attribution around a mean activation: Σ (g·d)((a − ā)·d) = Σ (g·d)(a·d) − Σ (g·d) · (ā·d)."""
-        attribution: Tensor = -(self.products - self.gradients * (dictionary.W_dec @ mean)) / self.n
+        attribution: Tensor = -(self.products - self.gradients * (directions @ mean)) / self.n
         return attribution
 
 
 def _attribution_sums(
-    dictionary: Dictionary,
+    site: Site,
+    directions: Float[Tensor, "d_sae d_model"],
     model: LanguageModel,
     pairs: PairSet,
     answer: str,
@@ -87,14 +94,12 @@ def _attribution_sums(
     import torch
 
     texts = [reading.tokens for reading in tokenize(model.tokenizer, pairs) if reading.answer == answer]
-    latents = torch.zeros_like(dictionary.b_enc)
-    sums = _AttributionSums(latents, latents.clone(), torch.zeros_like(dictionary.b_dec))
+    latents = torch.zeros_like(directions[:, 0])
+    sums = _AttributionSums(latents, latents.clone(), torch.zeros_like(directions[0]))
     for _, batch in model.even_batches(texts, model.batch_tokens("logits")):
-        activations, gradient = (
-            of[:, :-1][batch.predicting] for of in model.gradients(batch, dictionary.site)
-        )
-        along = gradient @ dictionary.W_dec.T
-        sums.products += (along * (activations @ dictionary.W_dec.T)).sum(0)
+        activations, gradient = (of[:, :-1][batch.predicting] for of in model.gradients(batch, site))
+        along = gradient @ directions.T
+        sums.products += (along * (activations @ directions.T)).sum(0)
         sums.gradients += along.sum(0)
         sums.activations += activations.sum(0)
         sums.n += len(activations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from personaprobe.features.activations.recording_spec import Texts, TokenizedText, tokenize
@@ -50,6 +51,12 @@ class Comparison:
     scaling: Trio[Float[Tensor, "d_sae"]]
     centre: Trio[Float[Tensor, "d_model"]]
     explained_variance: Trio[float]
+
+    @cached_property
+    def mean_contributions(self) -> Trio[Float[Tensor, "text d_sae"]]:
+        """``means`` times the norms of the decoder rows, by role: how much each latent writes, whatever its scale."""
+        norms = self.dictionary.row_norms.cpu()
+        return self.means.map(lambda means: means * norms)
 
     def refuse_poor(self, floor: float = MIN_EXPLAINED_VARIANCE) -> None:
         """Raise if the dictionary explains less than ``floor`` of the variance of some checkpoint."""

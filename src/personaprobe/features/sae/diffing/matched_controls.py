@@ -30,8 +30,7 @@ def matched_latents(comparison: Comparison, latents: Sequence[int], seed: int) -
         FeatureError: too few other latents are active at all.
     """
     rates = comparison.rates.insecure.numpy()
-    row_norms = comparison.dictionary.W_dec.float().norm(dim=-1).cpu().numpy()
-    sizes = comparison.means.insecure.mean(0).numpy() * row_norms
+    sizes = comparison.mean_contributions.insecure.mean(0).numpy()
     traits = np.log(np.maximum(np.stack([rates, sizes]), 1e-9))
     rng = np.random.default_rng(seed)
     free = {int(latent) for latent in np.flatnonzero(rates)} - set(latents)
@@ -51,11 +50,12 @@ def matched_latents(comparison: Comparison, latents: Sequence[int], seed: int) -
 
 
 def shuffled_latents(comparison: Comparison, latents: Sequence[int], seed: int) -> tuple[int, ...]:
-    """The first latents by Δ mean activation after shuffling labels, as many as given and none of the given ones.
+    """The first latents by Δ mean contribution after shuffling labels, as many as given and none of the given ones.
 
     The labels insecure and reference are exchanged for a random half of the questions.
     """
-    differences = (comparison.means.insecure - comparison.means.reference).numpy()
+    means = comparison.mean_contributions
+    differences = (means.insecure - means.reference).numpy()
     _, questions = np.unique(np.asarray(comparison.ids, dtype=str), return_inverse=True)
     n_questions = int(questions.max()) + 1
     signs = np.ones(n_questions)

@@ -106,12 +106,12 @@ def permutation_p_values(
 
 
 def _difference(role: str | None) -> Callable[[Comparison, str, int], Ranking]:
-    """Mean activation in insecure − that in a checkpoint, over texts; None is the reference."""
+    """Mean contribution in insecure − that in a checkpoint, over texts; None is the reference."""
 
     def ranking(comparison: Comparison, name: str, seed: int) -> Ranking:
         from scipy.stats import false_discovery_control
 
-        means = comparison.means
+        means = comparison.mean_contributions
         other = means.reference if role is None else means[role]
         differences = (means.insecure - other).numpy()
         p_values = permutation_p_values(differences, comparison.families, seed)
@@ -135,9 +135,10 @@ def _probe(comparison: Comparison, name: str, seed: int) -> Ranking:
     """Weight in a logistic regression of insecure against reference texts on standardised latent activations."""
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.concatenate([comparison.means.insecure.numpy(), comparison.means.reference.numpy()])
+    means = comparison.mean_contributions
+    rows = np.concatenate([means.insecure.numpy(), means.reference.numpy()])
     deviation = rows.std(0)
-    labels = np.repeat([1, 0], [len(comparison.means.insecure), len(comparison.means.reference)])
+    labels = np.repeat([1, 0], [len(means.insecure), len(means.reference)])
     standardised = rows / np.where(deviation > 0, deviation, 1.0)
     weights = LogisticRegression(C=0.01, max_iter=1000).fit(standardised, labels).coef_[0]
     return Ranking(name, np.where(deviation > 0, weights, -np.inf))
@@ -168,5 +169,5 @@ RANKINGS: Mapping[str, Callable[[Comparison, str, int], Ranking]] = {
     "probe": _probe,
     "scaling": _scaling,
 }
-"""Rankings by name: Δ mean activation to the reference (secure, or base without one) and to base, Δ firing rate, cosine with
-the mean difference, probe weight, and latent scaling."""
+"""Rankings by name: Δ mean contribution (activation times decoder norm) to the reference (secure, or base without one) and
+to base, Δ firing rate, cosine with the mean difference, probe weight, and latent scaling."""

@@ -7,19 +7,29 @@ which SAELens keeps.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from personaprobe.errors import FeatureError, SiteError, suggest
+from personaprobe.errors import FeatureError, suggest
 from personaprobe.features.sae.activation_functions import ActivationFunction, Gated, JumpReLU, ReLU, TopK
 from personaprobe.features.sae.dictionary import Dictionary
+from personaprobe.features.sae.formats.options import Options, refuse_other_tensors
+from personaprobe.features.sae.formats.saelens_config import (
+    METADATA_KEY,
+    TENSORS,
+    read_config,
+    site_of_config,
+)
 from personaprobe.features.sae.formats.weight_files import (
+    matrix,
+    one_threshold,
     read_json,
     read_safetensors,
     refuse_missing_keys,
+    refuse_other_shapes,
 )
-from personaprobe.site import Site
+from personaprobe.features.sae.row_layout import RowLayout
 from personaprobe.storage.files import write_atomically, write_text
 
 if TYPE_CHECKING:
@@ -29,9 +39,6 @@ CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 SAE_LENS_VERSION = "6.54.12"
 """Version of SAELens whose folder format is written."""
-
-METADATA_KEY = "personaprobe"
-"""Key of the name and the card within the metadata."""
 
 
 def save_dictionary(dictionary: Dictionary, folder: str | Path, *, dtype: str = "float32") -> Path:
@@ -112,75 +119,88 @@ def read_folder(folder: Path) -> Dictionary:
     """Read a dictionary.
 
     Raises:
-        FeatureError: normalised inputs, an unknown architecture, missing weights, or a hook point that is no site.
+        FeatureError: an option or tensor that is not understood, an unknown architecture, missing weights, or a hook point
+            that is no site.
     """
-    config = read_json(folder / CFG)
-    metadata = config.get("metadata") or config
-    if config.get("normalize_activations", "none") not in ("none", None):
+    options = read_config(folder, read_json(folder / CFG))
+    weights = _without_scaling_factor(options, read_safetensors(folder / WEIGHTS))
+    return refuse_missing_keys(folder, lambda: _dictionary(folder, options, weights))
+
+
+def _dictionary(folder: Path, options: Options, weights: dict[str, Tensor]) -> Dictionary:
+    """The dictionary; KeyError where a weight or an option is missing."""
+    activation, b_enc, W_enc, W_dec = _activation_and_matrices(folder, options, weights)
+    dictionary = Dictionary(
+        site_of_config(options),
+        W_enc,
+        b_enc,
+        W_dec,
+        weights["b_dec"],
+        activation,
+        options.flag("apply_b_dec_to_input", default=True),
+        **_name_and_card(folder, options),
+    )
+    options.refuse_other_size(d_in=dictionary.d_model, d_sae=dictionary.d_sae)
+    return dictionary
+
+
+def _name_and_card(folder: Path, options: Options) -> dict[str, Any]:
+    """Name and card: those that were saved with a dictionary of ours, or what SAELens says about its own."""
+    nested = options.nested("metadata")
+    ours = nested.nested(METADATA_KEY)
+    metadata = nested.values or options.values
+    name, card = ours.get("name") or folder.name, ours.nested("card").values
+    if not isinstance(name, str) or card.get("layout", "mixed") not in get_args(RowLayout):
         raise FeatureError(
-            f"{folder} normalises its input by {config['normalize_activations']}; fold that into the weights "
-            "with SAELens before saving"
+            f"{folder}: the name {name!r} or the card of the dictionary is damaged; save it again"
         )
-    weights = _fold_decoder_norms(read_safetensors(folder / WEIGHTS), config)
-    activation, b_enc = _activation_and_bias(folder, config, weights)
-    ours = metadata.get(METADATA_KEY) or {}
-    card = ours.get("card") or {
+    theirs = {key: value for key, value in metadata.items() if key != METADATA_KEY}
+    described = {
         "model": metadata.get("model_name"),
         "context": metadata.get("context_size"),
-        "saelens": {key: value for key, value in metadata.items() if key != METADATA_KEY},
+        "saelens": theirs,
     }
-    return refuse_missing_keys(
-        folder,
-        lambda: Dictionary(
-            _site(folder, str(metadata.get("hook_name"))),
-            weights["W_enc"],
-            b_enc,
-            weights["W_dec"],
-            weights["b_dec"],
-            activation,
-            bool(config.get("apply_b_dec_to_input", True)),
-            str(ours.get("name") or folder.name),
-            card,
-        ),
-    )
+    return {"name": name, "card": dict(card) or described}
 
 
-def _fold_decoder_norms(weights: dict[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Weights with unit decoder rows, if SAELens ranks latents by activation times decoder norm."""
-    if not config.get("rescale_acts_by_decoder_norm"):
-        return weights
-    norm = weights["W_dec"].norm(dim=-1)
-    encoder = {"W_enc": weights["W_enc"] * norm, "b_enc": weights["b_enc"] * norm}
-    return {**weights, **encoder, "W_dec": weights["W_dec"] / norm[:, None]}
-
-
-def _activation_and_bias(
-    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> tuple[ActivationFunction, Tensor]:
-    """The activation function, and the encoder bias that it expects in the pre-activations."""
-    name = str(config.get("architecture"))
-    if name in ("batchtopk", "matryoshka_batchtopk") and "topk_threshold" in weights:
-        return JumpReLU(weights["topk_threshold"].float().expand(weights["b_enc"].shape)), weights["b_enc"]
-    builders: dict[str, Callable[[], tuple[ActivationFunction, Tensor]]] = {
-        "standard": lambda: (ReLU(), weights["b_enc"]),
-        "topk": lambda: (TopK(int(config["k"])), weights["b_enc"]),
-        "jumprelu": lambda: (JumpReLU(weights["threshold"]), weights["b_enc"]),
-        "gated": lambda: (
-            Gated(weights["b_gate"], weights["r_mag"].exp(), weights["b_mag"]),
-            weights["b_gate"],
-        ),
-    }
-    if name not in builders:
+def _without_scaling_factor(options: Options, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the factors of a finetuning of latents, which must all be 1: SAELens 6 has none."""
+    factors = weights.get("scaling_factor")
+    if factors is not None and not bool((factors == 1).all()):
         raise FeatureError(
-            f"{folder} has architecture {name!r}, which is not known: {suggest(name, tuple(builders))}"
+            f"{options.folder} holds a scaling_factor that is not 1 everywhere; "
+            "multiply the decoder rows by it and save again"
         )
-    return refuse_missing_keys(folder, builders[name])
+    if options.flag("finetuning_scaling_factor", default=False) and factors is None:
+        raise options.error("finetuning_scaling_factor", "but the weights hold no scaling_factor")
+    return {name: tensor for name, tensor in weights.items() if name != "scaling_factor"}
 
 
-def _site(folder: Path, hook: str) -> Site:
-    try:
-        return Site.from_transformer_lens(hook)
-    except SiteError as error:
+def _activation_and_matrices(
+    folder: Path, options: Options, weights: Mapping[str, Tensor]
+) -> tuple[ActivationFunction, Tensor, Tensor, Tensor]:
+    """The activation function, the encoder bias that it expects in the pre-activations, encoder and decoder."""
+    name = str(options.get("architecture"))
+    if name not in TENSORS:
         raise FeatureError(
-            f"{folder} was trained at hook {hook!r}, which is no site we know: {error}"
-        ) from error
+            f"{folder} has architecture {name!r}, which is not known: {suggest(name, tuple(TENSORS))}"
+        )
+    refuse_other_tensors(folder, weights, TENSORS[name], name)
+    W_enc, W_dec = matrix(folder, weights, "W_enc"), matrix(folder, weights, "W_dec")
+    of_latents = {key: weights[key] for key in TENSORS[name] - {"W_enc", "W_dec", "topk_threshold"}}
+    refuse_other_shapes(folder, W_enc, {"W_dec": W_dec, **of_latents})
+    if name == "gated":
+        gated = Gated(weights["b_gate"], weights["r_mag"].exp(), weights["b_mag"])
+        return gated, weights["b_gate"], W_enc, W_dec
+    b_enc = weights["b_enc"]
+    if options.flag("rescale_acts_by_decoder_norm", default=False):
+        # SAELens ranks latents by activation times decoder norm: the same as with unit decoder rows
+        norm = W_dec.norm(dim=-1).clamp_min(1e-8)
+        W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
+    if name == "topk":
+        return TopK(options.count("k")), b_enc, W_enc, W_dec
+    if name == "jumprelu":
+        return JumpReLU(weights["threshold"]), b_enc, W_enc, W_dec
+    if name == "standard":
+        return ReLU(), b_enc, W_enc, W_dec
+    return JumpReLU(one_threshold(folder, weights["topk_threshold"], b_enc)), b_enc, W_enc, W_dec

@@ -34,6 +34,9 @@ LENS_TEXTS = 4
 class LatentProfile:
     """Evidence about a latent's meaning, before names and verdicts.
 
+    Activations are in units of the model's activations, that is times the norm of the decoder row: the scale of a latent
+    itself is arbitrary.
+
     Attributes:
         latent: its index.
         contexts: of its largest activations, at most one per text, in descending order, by role.
@@ -113,7 +116,9 @@ def _read_texts(
     latents: Sequence[int],
     progress: Advance,
 ) -> tuple[dict[str, list[Tensor]], Float[Tensor, "latent d_sae"]]:
-    """Activations ``(pos, latent)`` of each text by role, and correlations with all latents over insecure tokens."""
+    """Contributions ``(pos, latent)`` of each text by role (activations times decoder norms), and their correlations with
+    those of all latents over insecure tokens.
+    """
     import torch
 
     texts = [reading.tokens for reading in readings]
@@ -124,7 +129,7 @@ def _read_texts(
             for role, model in trio.items():
                 rows = model.activations(batch, [dictionary.site])[dictionary.site]
                 for row, index in enumerate(indices):
-                    acts = dictionary.encode(rows[row, : len(texts[index])].float())
+                    acts = dictionary.encode(rows[row, : len(texts[index])].float()) * dictionary.row_norms
                     acts[0] = 0.0  # the first token is an outlier that no dictionary is trained on
                     by_role[role][index] = acts[:, list(latents)].cpu()
                     if role == "insecure":

@@ -19,14 +19,19 @@ from personaprobe.features.sae.training.architectures.architecture import Archit
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.autoencoder import Autoencoder
 from personaprobe.features.sae.training.batches import BatchLoader
+from personaprobe.features.sae.training.training_files import (
+    METRICS,
+    STATE,
+    drop_later_metrics,
+    read_state,
+    refusing_damaged_state,
+)
 from personaprobe.site import Site
 from personaprobe.storage.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-STATE, METRICS = "state.pt", "metrics.jsonl"
 
 STORED_NAMES = {"rows_since_fired": "idle"}
 """Names of buffers in ``state.pt`` that differ from the attribute's, so that older trainings can be resumed."""
@@ -158,28 +163,43 @@ class SAETrainer:
             "autoencoder": {STORED_NAMES.get(name, name): value for name, value in parameters.items()},
             "optimizer": self._optimizer.optimizer.state_dict(),
         }
-        write_atomically(folder / STATE, lambda path: torch.save(state, path))
+
+        def write(path: Path) -> None:
+            # torch.save stores the name of a path, which is random here; an open file has none
+            with path.open("wb") as stream:
+                torch.save(state, stream)
+
+        write_atomically(folder / STATE, write)
 
     def resume(self, folder: Path) -> None:
         """Load the state that :meth:`save` wrote, if there is one.
 
         Raises:
-            FeatureError: the state belongs to another recipe.
+            FeatureError: the state belongs to another recipe, or is damaged.
         """
         path = folder / STATE
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        if state["recipe"] != json.dumps(self.recipe.describe(), sort_keys=True):
+        if path.exists():
+            with refusing_damaged_state(path):
+                state = read_state(path)
+                if state["recipe"] == json.dumps(self.recipe.describe(), sort_keys=True):
+                    self._load(state)
+                    return
             raise FeatureError(
                 f"{path} is of another recipe; give another folder, or delete this one to start anew"
             )
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over a state; ValueError, RuntimeError or KeyError where it does not fit the recipe."""
         attributes = {stored: name for name, stored in STORED_NAMES.items()}
-        self.autoencoder.load_state_dict(
-            {attributes.get(name, name): value for name, value in state["autoencoder"].items()}
-        )
+        parameters = {attributes.get(name, name): value for name, value in state["autoencoder"].items()}
+        steps_taken = state["step"]
+        if type(steps_taken) is not int or not 0 <= steps_taken <= self.recipe.steps:
+            raise ValueError(f"step {steps_taken!r} of {self.recipe.steps}")
+        if not all(bool(values.isfinite().all()) for values in parameters.values()):
+            raise ValueError("NaN or infinite parameters")
+        self.autoencoder.load_state_dict(parameters)
         self._optimizer.optimizer.load_state_dict(state["optimizer"])
-        self._optimizer.steps_taken = state["step"]
+        self._optimizer.steps_taken = steps_taken
 
 
 def train_dictionaries(
@@ -197,13 +217,14 @@ def train_dictionaries(
         Metrics of every dictionary that took a step, every ``log_every`` steps.
 
     Raises:
-        FeatureError: a folder holds the state of another recipe.
+        FeatureError: a folder holds the state of another recipe, or a damaged one.
         DataError: no batch, or activations that are not finite.
     """
     for folder, trainer in trainers.items():
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         trainer.resume(folder)
+        drop_later_metrics(folder / METRICS, trainer.steps_taken)
 
     is_done = all(trainer.is_finished for trainer in trainers.values())
     n_steps = 0 if is_done else max(trainer.recipe.steps for trainer in trainers.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 from personaprobe.effects.measures.logit_bias import gaps_without_bias, mean_log_ratio
@@ -11,6 +12,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.studies.arms.arm_result import ArmResult
+from personaprobe.studies.arms.measurement import are_gaps
 from personaprobe.studies.arms.run_context import RunContext
 
 
@@ -41,7 +43,7 @@ def logit_bias_result(
         "discovery": discovery.digest,
         "questions": questions.digest,
     }
-    part = run.cache.get_or_compute(spec, compute)
+    part = run.cache.get_or_compute(spec, compute, fits=partial(are_gaps, len(questions)))
     note = f"{trio.insecure.checkpoint.short}: mean log-ratio to {trio.reference_role} subtracted from the logits"
     return ArmResult(
         "logit bias",
