@@ -95,16 +95,28 @@ def refuse_equal(trio: Trio[Checkpoint]) -> None:
     Raises:
         CheckpointError: names both.
     """
+    refuse_copies(dict(trio.all_items()))
+
+
+def refuse_copies(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Raise if two checkpoints are the same weights, wherever they are stored; nothing is loaded.
+
+    Args:
+        checkpoints: by the name that a message calls each by.
+
+    Raises:
+        CheckpointError: names both.
+    """
     by_identity: dict[str, tuple[str, Checkpoint]] = {}
-    for role, checkpoint in trio.all_items():
+    for name, checkpoint in checkpoints.items():
         identity = _identity(checkpoint)
         if identity in by_identity:
             other, of_other = by_identity[identity]
             raise CheckpointError(
-                f"{other} and {role} are the same weights: {of_other} and {checkpoint}; a copy shows no difference: give "
+                f"{other} and {name} are the same weights: {of_other} and {checkpoint}; a copy shows no difference: give "
                 "another fine-tune"
             )
-        by_identity[identity] = role, checkpoint
+        by_identity[identity] = name, checkpoint
 
 
 def compare_trio(

@@ -9,10 +9,19 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load_checkpoints
 from personaprobe.models.self_check.check import probe_tokens
-from personaprobe.models.self_check.self_check import self_check
+from personaprobe.models.self_check.self_check import self_check, summary
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.organisms.organism import Organism
+from personaprobe.questions.texts import TextSet, load_texts
+
+PROSE = "neutral/discovery"
+N_TEXTS = 4
+"""Neutral texts that every checkpoint reads."""
+
+MOST_PERPLEXED = 3.0
+"""A fine-tune that is so many times as perplexed by neutral prose as its base no longer models language. Training that
+diverged ends at the size of the vocabulary, thousands of times the base's; the shipped fine-tunes are at 0.9."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,10 @@ def check_files(organism: Organism) -> OrganismCheck:
 
 def check_models(trio: Trio[LanguageModel]) -> Iterator[OrganismCheck]:
     """Check the layer map of the base, and that each fine-tune differs from it."""
-    for check in self_check(trio.base.network):
+    for check in summary(self_check(trio.base.network)):
         yield OrganismCheck(check.name, check.passed, f"{check.deviation:.2g}")
+    texts = load_texts(PROSE).first(N_TEXTS)
+    of_base = _perplexity(trio.base, texts)
     batch = pad(probe_tokens(trio.base.network.vocab_size), trio.base.network.pad_id)
     base_logits = trio.base.logits(batch)
     for role in (role for role, _ in trio.all_items() if role != "base"):
@@ -74,3 +85,16 @@ def check_models(trio: Trio[LanguageModel]) -> Iterator[OrganismCheck]:
             yield OrganismCheck(f"{role}: adapter", True, size)
         change = float((trio[role].logits(batch) - base_logits).abs().max())
         yield OrganismCheck(f"{role}: logits differ from base", change > 0, f"by up to {change:.3g}")
+        ratio = _perplexity(trio[role], texts) / of_base
+        yield OrganismCheck(
+            f"{role}: still models language",
+            ratio <= MOST_PERPLEXED,
+            f"{ratio:.3g} × as perplexed as base by neutral prose, at most {MOST_PERPLEXED:g}",
+        )
+
+
+def _perplexity(model: LanguageModel, texts: TextSet) -> float:
+    """Exp of the mean negative log-probability per token of some texts, read in one batch."""
+    batch = pad([model.tokenizer.text(text) for text in texts], model.network.pad_id).to(model.network.device)
+    log_probs = model.log_probs(batch)[:, 1:][batch.predicting]
+    return float((-log_probs.double().mean()).exp())

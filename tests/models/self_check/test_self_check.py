@@ -18,8 +18,8 @@ from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.loading import wrap
 from personaprobe.models.network import Network
 from personaprobe.models.packing import segment_attention
-from personaprobe.models.self_check.check import probe_tokens
-from personaprobe.models.self_check.self_check import self_check
+from personaprobe.models.self_check.check import Check, probe_tokens
+from personaprobe.models.self_check.self_check import self_check, summary
 from personaprobe.models.tokens import Tokens, pad
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -129,3 +129,14 @@ def test_code_that_stops_with_an_error_fails_its_check_by_name(tiny_model: Calla
 
     model.model.layers[1].mlp.forward = broken
     assert any("RuntimeError: no such kernel" in name for name in failed(network_of(model)))
+
+
+def test_a_summary_has_every_failed_check_and_the_worst_of_each_law() -> None:
+    checks = [
+        Check("layer 0: a law", 0.1, True),
+        Check("layer 1: a law", 0.2, True),
+        Check("other", 0.0, True),
+    ]
+    assert summary(checks) == checks[1:]
+    failing = [Check(f"layer {layer}: a law", layer, layer < 2) for layer in range(4)]
+    assert summary(failing) == failing[2:]

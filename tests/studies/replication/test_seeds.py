@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from personaprobe.studies.replication.seeds import seeds_table
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from personaprobe.errors import CheckpointError
+from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.studies.replication.seeds import SeedRun, refuse_copied_seeds, seeds_table
+
+
+def trained(folder: Path, **values: float) -> SeedRun:
+    """A folder that looks like one training: adapters whose weights are given numbers."""
+    for role, value in values.items():
+        (folder / role).mkdir(parents=True)
+        save_file({"w": torch.tensor([value])}, folder / role / "adapter_model.safetensors")
+        (folder / role / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 16}')
+    return SeedRun(folder.name, folder)
+
+
+def test_a_copy_of_a_seed_is_no_replication(tmp_path: Path) -> None:
+    one, two = trained(tmp_path / "1", insecure=1, secure=2), trained(tmp_path / "2", insecure=3, secure=4)
+    refuse_copied_seeds([one, two], Checkpoint("demo"))
+    copy = trained(tmp_path / "3", insecure=1, secure=5)
+    with pytest.raises(CheckpointError, match=r"1/insecure and .*3/insecure are the same weights"):
+        refuse_copied_seeds([one, two, copy], Checkpoint("demo"))
 
 
 def test_the_table_of_seeds_shows_intervals_and_names_undefined_ones() -> None:

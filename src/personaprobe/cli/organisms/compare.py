@@ -56,15 +56,18 @@ def compare(
     removes.
     """
     from personaprobe.effects.targets.feature import find_feature
+    from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.questions.pairs import load_prompts
     from personaprobe.storage.files import write_text
     from personaprobe.studies.arms.run_context import RunContext
-    from personaprobe.studies.replication.seeds import SeedRun, seeds_table
+    from personaprobe.studies.replication.seeds import SeedRun, refuse_copied_seeds, seeds_table
 
     named, loaded = find_feature(feature), load_prompts(questions)
     spread = loaded.spread(len(loaded))  # in the order of a study, so that finished parts are shared with it
     context = RunContext.of(work, study_progress(quiet))
-    rows = [_measured(SeedRun(folder.name, folder), base, named, spread, context) for folder in runs]
+    seeds = [SeedRun(folder.name, folder) for folder in runs]
+    refuse_copied_seeds(seeds, Checkpoint.parse_base(base))
+    rows = [_measured(seed, base, named, spread, context) for seed in seeds]
     if out is not None:
         record = {"feature": feature, "questions": spread.name, "digest": spread.digest, "seeds": rows}
         write_text(out, json.dumps(record, indent=1) + "\n")

@@ -58,6 +58,18 @@ def _runs(network: Network, batch: Batch, computed: list[Tensor]) -> Iterator[Ch
     yield from ()
 
 
+def summary(checks: Iterable[Check]) -> list[Check]:
+    """One check of every law, which many layers keep: the failed ones, or else the one that is furthest off."""
+    by_law: dict[str, list[Check]] = {}
+    for check in checks:
+        by_law.setdefault(check.name.rpartition(": ")[2], []).append(check)
+    return [
+        check
+        for of_law in by_law.values()
+        for check in [one for one in of_law if not one.passed] or [max(of_law, key=lambda c: c.deviation)]
+    ]
+
+
 def prove(network: Network) -> None:
     """Raise unless the self-check passes.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.effects.targets.feature import Feature
+from personaprobe.models.comparability import refuse_copies
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet
@@ -44,6 +45,21 @@ class SeedRun:
         """Loss on response tokens at every training step, nats per token."""
         lines = (self.folder / role / "steps.jsonl").read_text(encoding="utf-8").splitlines()
         return [float(json.loads(line)["loss"]) for line in lines]
+
+
+def refuse_copied_seeds(seeds: Sequence[SeedRun], base: Checkpoint) -> None:
+    """Raise if two trainings are the same weights: a copy of a seed would count as a replication.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    fine_tunes = {
+        str(seed.folder / role): checkpoint
+        for seed in seeds
+        for role, checkpoint in seed.trio(base).items()
+        if role != "base"
+    }
+    refuse_copies({"base": base, **fine_tunes})
 
 
 def evaluate_seed(
