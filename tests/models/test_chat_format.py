@@ -224,6 +224,44 @@ def test_a_template_that_does_not_continue_its_own_prompt_is_refused_with_what_i
         chat.exchange("Is it?", "yes")
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "hello",
+        "{{ messages[0].role }}",
+        "{% for m in messages %}{{ m.role }}: {{ m.content | length }}\n{% endfor %}",
+    ],
+)
+def test_a_template_that_leaves_the_question_out_is_refused(template: str) -> None:
+    with pytest.raises(CheckpointError, match=r"leaves the question out|ids of an\s*answer are unknown"):
+        ChatTokenizer(tokenizer(template, "</s>")).prompt("Is it?")
+
+
+def test_a_template_that_writes_the_first_message_alone_gets_the_system_text_before_the_question() -> None:
+    first = (
+        "<s>{{ messages[0].content }} [/INST]"
+        "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}</s>{% endif %}{% endfor %}"
+    )
+    chat = ChatTokenizer(tokenizer(first, "</s>"))
+    with pytest.warns(FallbackWarning, match="stands before the question"):
+        prompt = chat.hf.decode(chat.prompt("Is it?", "Be brief.").ids)
+    assert "Be brief.\n\nIs it?" in prompt
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('no') }}",
+        "{% for m in messages %}",
+        "{{ messages.__class__.__mro__ }}{{ messages[5].content }}",
+        "{{ 1 / 0 }}",
+    ],
+)
+def test_a_template_that_cannot_be_rendered_is_one_line(template: str) -> None:
+    with pytest.raises(CheckpointError, match="the chat template cannot be rendered"):
+        ChatTokenizer(tokenizer(template, "</s>")).prompt("Is it?")
+
+
 @pytest.mark.parametrize("add_eos", [False, True])
 def test_without_a_template_the_answer_follows_a_blank_and_the_prompt_has_no_end(add_eos: bool) -> None:
     chat = ChatTokenizer(tokenizer(None, "</s>", add_eos=add_eos))

@@ -19,6 +19,9 @@ PROBES = ("yes", "Yes, it is.\n\nBut wait a day", "3 things: naïve ✓")
 MARK = "Answer as Q7391 would."
 """A system text that no template contains by itself."""
 
+MARKED_QUESTION = "Is it safe in Q8264?"
+"""A question that no template contains by itself."""
+
 OPEN, CLOSE = "<think>", "</think>"
 """Marks around a thought, as thinking models write them."""
 
@@ -56,10 +59,20 @@ def render(
         messages: roles with contents.
         prompt: whether the beginning of the assistant's next answer follows.
         thinks: whether a template that offers a choice lets the model think before it answers.
+
+    Raises:
+        CheckpointError: the template cannot be rendered.
     """
-    encoded = hf.apply_chat_template(
-        list(messages), add_generation_prompt=prompt, return_dict=True, enable_thinking=thinks
-    )
+    try:
+        encoded = hf.apply_chat_template(
+            list(messages), add_generation_prompt=prompt, return_dict=True, enable_thinking=thinks
+        )
+    except Exception as error:  # a template is a program: it stops with any error it likes
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the chat template cannot be rendered ({type(error).__name__}: {reason}); give the tokenizer a template that "
+            "transformers renders"
+        ) from error
     return list(encoded["input_ids"])
 
 
@@ -80,10 +93,15 @@ def read_format(hf: Any, template: str, thinks: bool = False) -> ChatFormat:
         thinks: as in :func:`render`.
 
     Raises:
-        CheckpointError: the template, with an answer, does not begin as it does before one, so that no ids are those of the
-            answer.
+        CheckpointError: the template cannot be rendered, or leaves the question out; or, with an answer, it does not begin
+            as it does before one, so that no ids are those of the answer.
     """
     start = render(hf, exchange(QUESTION), prompt=True, thinks=thinks)
+    if not _holds(hf, exchange(MARKED_QUESTION), (MARKED_QUESTION,), thinks):
+        raise CheckpointError(
+            "the chat template leaves the question out of the prompt, so that every question would be the same; give the "
+            "tokenizer a template that writes what the user says"
+        )
     rests = []
     for probe in PROBES:
         whole = render(hf, exchange(QUESTION, probe), prompt=False, thinks=thinks)
@@ -138,15 +156,19 @@ def end_of_sequence(hf: Any) -> int:
 
 
 def _takes_system(hf: Any, thinks: bool) -> bool:
-    """Whether system text appears in what the template renders; some templates drop it, others raise."""
-    messages = exchange(QUESTION, system=MARK)
+    """Whether system text and the question after it appear in what the template renders; some templates drop either."""
+    return _holds(hf, exchange(MARKED_QUESTION, system=MARK), (MARK, MARKED_QUESTION), thinks)
+
+
+def _holds(hf: Any, messages: Sequence[Mapping[str, str]], texts: Sequence[str], thinks: bool) -> bool:
+    """Whether the prompt that a template renders for some messages holds some texts."""
     try:
-        text = hf.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, enable_thinking=thinks
+        prompt = hf.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False, enable_thinking=thinks
         )
     except Exception:  # templates raise by themselves, and jinja2 in many ways
         return False
-    return MARK in text
+    return all(text in prompt for text in texts)
 
 
 def without_thought(text: str) -> str | None:

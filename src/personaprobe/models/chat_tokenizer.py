@@ -74,6 +74,7 @@ class ChatTokenizer:
         system = self.system if system is None else system
         if self.hf.chat_template is None:
             return Tokens.prompt(self._plain_ids(_dialogue(question, system)))
+        self.format  # noqa: B018  # a template that leaves the question out is refused, whatever is asked first
         return Tokens.prompt(
             render(self.hf, self._messages(question, system), prompt=True, thinks=self.thinks)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from personaprobe.errors import CheckpointError
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.massive_tokens import MassiveToken, is_massive
 from personaprobe.models.network import Network
@@ -29,11 +30,9 @@ def find_massive_tokens(network: Network, tokenizer: ChatTokenizer) -> tuple[Mas
         network: runs without edits.
         tokenizer: of the same model.
     """
-    from jinja2 import TemplateError
-
     rows = [tokenizer.text(DOCUMENT)]
     # a chat template that cannot be rendered is reported when a question is tokenised
-    with suppress(TemplateError):
+    with suppress(CheckpointError):
         rows.append(tokenizer.exchange(QUESTION, ANSWER))
     batch = pad(rows, network.pad_id).to(network.device)
     sites = [Site(layer, "resid_post") for layer in range(network.n_layers)]
