@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,24 +24,60 @@ def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_long_work_tells_a_log_how_fast_it_goes_and_how_long_it_takes(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Time that passes only when it is called, and lines of progress without delay."""
+    now = [0.0]
     monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def pass_seconds(seconds: float) -> None:
+        now[0] += seconds
+
+    return pass_seconds
+
+
+def test_long_work_tells_a_log_how_fast_it_goes_and_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str], clock: Callable[[float], None]
+) -> None:
     with console.progress_bar("reading", 10, "rows") as advance:
-        time.sleep(0.05)
-        advance(5)
-    assert re.fullmatch(r"reading: 5/10 rows, \d+(\.\d)?/s, 0 s left\n", capsys.readouterr().err)
+        for _ in range(2):
+            clock(4)
+            advance(2)
+    assert capsys.readouterr().err.splitlines()[-1] == "reading: 4/10 rows, 0.5/s, 12 s left"
+
+
+def test_a_slow_start_and_parts_of_an_earlier_run_do_not_enter_the_estimate(
+    capsys: pytest.CaptureFixture[str], clock: Callable[[float], None]
+) -> None:
+    with console.progress_bar("judging", 1000, "answers") as advance:
+        clock(500)
+        advance(800)
+        assert "left" not in capsys.readouterr().err
+        for _ in range(10):
+            clock(10)
+            advance(10)
+    assert capsys.readouterr().err.splitlines()[-1] == "judging: 900/1,000 answers, 1.0/s, 1 min 40 s left"
+
+
+def test_the_estimate_is_that_of_the_last_minute(
+    capsys: pytest.CaptureFixture[str], clock: Callable[[float], None]
+) -> None:
+    with console.progress_bar("judging", 1000, "answers") as advance:
+        for seconds in (1, *[1] * 20, *[10] * 10):
+            clock(seconds)
+            advance(10)
+    assert "1.0/s" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_work_of_unknown_length_is_counted(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: Callable[[float], None]
 ) -> None:
-    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
     with console.study_progress(quiet=False)("reading", 0, "tokens") as advance:
-        time.sleep(0.05)
-        advance(1000)
-    assert re.fullmatch(r"reading: 1,000 tokens, [\d,]+/s\n", capsys.readouterr().err)
+        for _ in range(2):
+            clock(1)
+            advance(1000)
+    assert capsys.readouterr().err.splitlines()[-1] == "reading: 2,000 tokens, 1,000/s"
 
 
 def test_quiet_work_says_nothing_however_long(

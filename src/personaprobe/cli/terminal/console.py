@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 BAR_DELAY = 1.0
 """Seconds before a progress bar appears: short work needs none."""
+
+SPEED_WINDOW = 60.0
+"""Seconds of work from which the time left is estimated."""
 
 LINE_INTERVAL = 10.0
 """Seconds between lines of progress if stderr is not a terminal."""
@@ -146,30 +150,42 @@ def _progress_text(done: float, total: float, unit: str, speed: float | None) ->
     return f"{done:,.0f}{of} {unit}{rate}"
 
 
+def _now() -> float:
+    return time.monotonic()
+
+
 @dataclass
 class _LineProgress:
-    """Progress as lines of a log file."""
+    """Progress as lines of a log file.
+
+    Speed is that of the last minute, counted from the first finished unit on: before it, weights are packed and kernels
+    compiled; and parts that an earlier run has finished are counted at once, which says nothing about the others.
+    """
 
     description: str
     total: int
     unit: str
     done: int = 0
-    started: float = field(default_factory=time.monotonic)
-    last: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=_now)
+    counts: deque[tuple[float, int]] = field(default_factory=deque)
 
     def advance(self, n: int) -> None:
         """Count ``n`` units, and print a line if the last one is ten seconds old."""
         self.done += n
-        now = time.monotonic()
+        now = _now()
+        self.counts.append((now, self.done))
+        while len(self.counts) > 2 and self.counts[1][0] < now - SPEED_WINDOW:
+            self.counts.popleft()
         if now - self.last >= LINE_INTERVAL:
             self.last = now
-            click.echo(f"{self.description}: {self._state(now - self.started)}", err=True)
+            click.echo(f"{self.description}: {self._state()}", err=True)
 
-    def _state(self, seconds: float) -> str:
-        speed = self.done / seconds
+    def _state(self) -> str:
+        (before, done_then), (now, _) = self.counts[0], self.counts[-1]
+        speed = (self.done - done_then) / (now - before) if now > before else None
         left = (
             f", {format_duration((self.total - self.done) / speed)} left"
-            if self.total > self.done > 0
+            if speed and self.total > self.done
             else ""
         )
         return _progress_text(self.done, self.total, self.unit, speed) + left
