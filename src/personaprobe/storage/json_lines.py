@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, one_line, shortened
+from personaprobe.storage.json_files import parse_json
+from personaprobe.storage.opening import ErrorClass, read_lines
+
+__all__ = ["read_lines", "read_objects"]
 
 
-def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_objects(
+    path: Path, error: ErrorClass = DataError, *, nonfinite: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every object of a JSON-lines file with its place (``path:line``); blank lines are skipped.
 
-    Raises:
-        DataError: the file is not UTF-8 text, or a line is not a JSON object.
-    """
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            place = f"{path}:{number}"
-            try:
-                yield place, dict(json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{place} is not a JSON object: {line.strip()[:60]!r}") from error
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file with their line ends; a name that ends in ``.gz`` is decompressed.
+    Args:
+        path: of the file; one whose name ends in ``.gz`` is unpacked.
+        error: the class to raise.
+        nonfinite: whether NaN and Infinity are allowed.
 
     Raises:
-        DataError: the file is not UTF-8 text, or a broken gzip file.
+        PersonaProbeError: of the class ``error``: the file cannot be read, or a line is not a JSON object; names the line.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            yield from lines
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(
-            f"{path} is not UTF-8 text ({error}); give JSON lines or plain text, gzipped or not"
-        ) from error
+    for number, line in enumerate(read_lines(path, error), 1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        advice = _advice(line, number)
+        value = parse_json(line, place, error, nonfinite=nonfinite, advice=advice, kind="a JSON object")
+        if not isinstance(value, dict):
+            raise error(f"{one_line(place)} is not a JSON object: {shortened(line.strip(), 60)}; {advice}")
+        yield place, value
+
+
+def _advice(line: str, number: int) -> str:
+    whole = number == 1 and line.lstrip()[:1] in ("[", "{") and line.count("{") != line.count("}")
+    array = number == 1 and line.lstrip().startswith("[")
+    return (
+        "write one object a line, without the brackets of a list"
+        if whole or array
+        else "write one object a line"
+    )
