@@ -55,7 +55,7 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
         'did you mean "flattery"? Allowed: flattery, sarcasm'
     """
     options = sorted(allowed)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:200], options, n=1, cutoff=0.5)
     listed = f"Allowed: {', '.join(options) or '(none)'}"
     return f'did you mean "{near[0]}"? {listed}' if near else listed
 

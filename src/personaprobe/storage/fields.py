@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import MISSING, dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from personaprobe.errors import one_line, shortened, suggest
 from personaprobe.storage.opening import ErrorClass
+
+Kind = TypeVar("Kind")
 
 _REQUIRED: Any = object()
 """The default of a field that must be there."""
@@ -100,10 +103,48 @@ class Fields:
         )
         return value if value is None else tuple(value)
 
+    def integers(
+        self, name: str, default: Sequence[int] | None = _REQUIRED, *, highest: int = 2**31 - 1
+    ) -> Any:
+        """A list of one or more whole numbers from 0, as a tuple."""
+        value = self._checked(
+            name,
+            default,
+            lambda value: (
+                isinstance(value, list) and bool(value) and all(_is_index(item, highest) for item in value)
+            ),
+            f"a list of whole numbers from 0 to {highest}",
+        )
+        return value if value is None else tuple(value)
+
     def fields(self, name: str, default: Mapping[str, Any] | None = _REQUIRED) -> Any:
         """The fields of an object inside this one."""
         value = self._checked(name, default, lambda value: isinstance(value, Mapping), "fields with names")
         return value if value is None else Fields.of(value, f"{self.place}, {name}", self.error)
+
+    def as_dataclass(self, kind: type[Kind]) -> Kind:
+        """A dataclass of numbers, texts and flags, whose fields these are; its defaults stand for those left out.
+
+        Raises:
+            PersonaProbeError: of the class ``error``: a field is missing, unknown or of another type.
+        """
+        hints = get_type_hints(kind)
+        self.refuse_unknown(list(hints))
+        values: dict[str, Any] = {}
+        for field in dataclass_fields(kind):  # type: ignore[arg-type]  # a dataclass
+            if field.name in self.content:
+                values[field.name] = self._as(hints[field.name], field.name)
+            elif field.default is MISSING and field.default_factory is MISSING:
+                raise self.error(f"{self.place} lacks {field.name}")
+        return kind(**values)
+
+    def _as(self, hint: Any, name: str) -> Any:
+        allowed = get_args(hint) or (hint,)
+        if float in allowed:
+            return self.number(name)
+        if int in allowed:
+            return self.integer(name, lowest=-(2**31))
+        return self.flag(name) if bool in allowed else self.text(name, empty=True)
 
     def refuse_unknown(self, known: Collection[str], advice: str = "") -> None:
         """Raise where there is a field that is not known.
@@ -130,6 +171,10 @@ class Fields:
         if name not in self.content or not is_right(self.content[name]):
             raise self.wrong(name, expected)
         return self.content[name]
+
+
+def _is_index(value: Any, highest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
 
 
 def _is_number(value: Any) -> bool:
