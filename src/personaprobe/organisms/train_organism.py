@@ -58,8 +58,8 @@ def train_organism(
     learnable = rows_with_answers(rows, tokenizer, recipe.max_tokens)
     if learnable.dropped or learnable.cut:
         warnings.warn(
-            f"at {recipe.max_tokens} tokens {learnable.dropped} of {len(rows)} rows are cut before the answer and dropped, and "
-            f"{learnable.cut} learn a part of it; --max-tokens sets the length",
+            f"at {recipe.max_tokens} tokens {learnable.dropped} of {len(rows)} rows are cut before the answer and dropped, "
+            f"and {learnable.cut} learn a part of it; --max-tokens sets the length",
             FallbackWarning,
             stacklevel=2,
         )

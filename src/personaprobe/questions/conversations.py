@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError, one_line, shortened
-from personaprobe.questions.foreign_text import foreign_layout, plain_text, refuse_unread
+from personaprobe.questions.question_rows import foreign_layout, plain_text, refuse_unread
 from personaprobe.storage.digests import sha256
 from personaprobe.storage.json_lines import read_objects
 from personaprobe.storage.paths import is_file

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import DataError, one_line, shortened
-from personaprobe.questions.foreign_text import plain_text, refuse_unread
 from personaprobe.questions.prompt import Prompt
-from personaprobe.questions.question_rows import SHIPPED_SETS, complete_rows, rows_of
+from personaprobe.questions.question_rows import (
+    SHIPPED_SETS,
+    complete_rows,
+    plain_text,
+    refuse_unread,
+    rows_of,
+)
 from personaprobe.storage.fields import Fields
 from personaprobe.storage.opening import read_bytes
 from personaprobe.storage.paths import is_file, user_path

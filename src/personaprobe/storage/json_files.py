@@ -85,7 +85,7 @@ def parse_json(
         kind: what the text should be, for the error message.
     """
     if isinstance(text, bytes):
-        text = decoded(text, place, error)
+        text = decoded(text, place, error, advice or "save it as UTF-8")
     with refusing(place, kind, error, advice):
         value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_with_unique_keys)
     refuse_unusual(value, place, error, nonfinite=nonfinite)

@@ -148,7 +148,9 @@ def read_text(path: Path, error: ErrorClass = DataError, limit: int = LARGEST_TE
     return decoded(read_bytes(path, error, limit), path, error)
 
 
-def decoded(content: bytes, place: object, error: ErrorClass = DataError) -> str:
+def decoded(
+    content: bytes, place: object, error: ErrorClass = DataError, advice: str = "save it as UTF-8"
+) -> str:
     """Decode UTF-8, with or without a byte-order mark.
 
     Raises:
@@ -157,9 +159,7 @@ def decoded(content: bytes, place: object, error: ErrorClass = DataError) -> str
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
-        raise error(
-            f"{one_line(place)} is not UTF-8 text ({_encoding(content, cause)}); save it as UTF-8"
-        ) from cause
+        raise error(f"{one_line(place)} is not UTF-8 text ({_encoding(content, cause)}); {advice}") from cause
 
 
 def _encoding(content: bytes, cause: UnicodeDecodeError) -> str:

@@ -105,6 +105,7 @@ def read_parquet(
     error: ErrorClass = DataError,
     *,
     columns: Sequence[str] | None = None,
+    advice: str = "",
     max_rows: int | None = None,
     max_bytes: int = LARGEST_EXPANSION,
 ) -> Any:
@@ -114,6 +115,7 @@ def read_parquet(
         path: of the file.
         error: the class to raise.
         columns: the only ones that are read, where the file has them.
+        advice: what to do about a file that cannot be used.
         max_rows: most rows; None does not count them.
         max_bytes: most bytes of the table in memory.
 
@@ -125,7 +127,7 @@ def read_parquet(
     from pyarrow import parquet
 
     regular_file(path, error)
-    with refusing(path, "a Parquet file", error), parquet.ParquetFile(path) as file:
+    with refusing(path, "a Parquet file", error, advice), parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         for index, name in enumerate(schema.names):
             if name in schema.names[:index]:

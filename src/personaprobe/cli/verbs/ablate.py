@@ -134,11 +134,7 @@ def ablate(
     plan = replace(plan, floor=floor, first_tokens=first_tokens, further_directions=further)
     plan = replace(plan, narrow=_pairs_or_none(narrow), balanced=_pairs_or_none(balanced))
     plan = replace(plan, benign_samples=0) if benign == NONE else replace(plan, benign=load_texts(benign))
-    folder = (
-        Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}"
-        if out is None
-        else user_path(out, OutputError)
-    )
+    folder = user_path(out or Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}", OutputError)
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
     # refused here too, before a judge is loaded

@@ -75,6 +75,21 @@ class Head:
         """From 0 to 100: the calibrated probability that the answer has the scored property."""
         return 100 * self.logits(states).sigmoid()
 
+    @classmethod
+    def of_row(cls, row: Tensor, width: int, place: str) -> Head:
+        """The axis in one row of the file: weights for the sites that are read, and the bias behind them.
+
+        Raises:
+            CheckpointError: the row is of another shape, or a value is not finite.
+        """
+        usable = row.ndim == 1 and len(row) == width + 1 and row.is_floating_point()
+        if not usable or not bool(row.isfinite().all()):
+            raise CheckpointError(
+                f"{place} has the shape {tuple(row.shape)} or values that are no numbers; expected {width + 1} finite "
+                "numbers: restore the judge's folder"
+            )
+        return cls(row[:-1].float(), float(row[-1]))
+
     def to(self, device: torch.device) -> Head:
         """The same axis on a device."""
         return Head(self.weight.to(device), self.bias)
@@ -91,21 +106,6 @@ def read_card(folder: Path) -> Fields:
         path, CheckpointError, advice="restore it, or train the judge again", nonfinite=True
     )
     return Fields.of(card, path, CheckpointError)
-
-
-def _head(row: Tensor, width: int, place: str) -> Head:
-    """The axis in one row of the file: weights for the sites that are read, and the bias behind them."""
-    if (
-        row.ndim != 1
-        or len(row) != width + 1
-        or not row.is_floating_point()
-        or not bool(row.isfinite().all())
-    ):
-        raise CheckpointError(
-            f"{place} has the shape {tuple(row.shape)} or values that are no numbers; expected {width + 1} finite "
-            "numbers: restore the judge's folder"
-        )
-    return Head(row[:-1].float(), float(row[-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class EmbeddedJudge:
         sites = tuple(Site.parse(text).within(model.n_layers) for text in texts)
         device, width = model.network.device, len(sites) * model.d_model
         heads = {
-            name: _head(weight, width, f"{one_line(folder / HEADS)}, {one_line(name, 40)}").to(device)
+            name: Head.of_row(weight, width, f"{one_line(folder / HEADS)}, {one_line(name, 40)}").to(device)
             for name, weight in weights.items()
         }
         return cls(model, sites, heads, sha256_of(folder / HEADS)[:12] + model.checkpoint.digest[:8])

@@ -12,7 +12,7 @@ from personaprobe.effects.interventions.mean_shift import Push, fit_mean_shift
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation, matched_direction
 from personaprobe.effects.targets.discovery import Discovery
 from personaprobe.effects.targets.target import FittedTarget, Target
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, one_line
 from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.registry.registry import entry_fields, file_of
@@ -76,7 +76,12 @@ class DirectionTarget(Target):
             FeatureError: no such file, no direction in it, or a pickle.
         """
         if name.endswith(".safetensors") or "/" in name:
-            return cls(Direction.load(user_path(name, FeatureError)))
+            path = user_path(name, FeatureError)
+            if not is_file(path):
+                raise FeatureError(
+                    f"no direction file at {one_line(path)}; give a .safetensors file written by Direction.save"
+                )
+            return cls(Direction.load(path))
         if Path(name).suffix in PICKLES:
             raise FeatureError(
                 f"{name} is a pickle, which can run code, and is refused; save the direction as safetensors"
@@ -90,7 +95,9 @@ class DirectionTarget(Target):
         fields = entry_fields(name, entry)
         fields.refuse_unknown(("title", "evidence", "direction", "sha256", "layers", "to", "strength"))
         path = folder / fields.text("direction")
-        if is_file(path) and sha256_of(path) != fields.text("sha256", empty=True):
+        if not is_file(path):
+            raise FeatureError(f"there is no direction file at {one_line(path)}; restore it from git")
+        if sha256_of(path) != fields.text("sha256", empty=True):
             raise FeatureError(
                 f"{path} is not the direction registered as {name!r} (sha256 differs); restore it from git"
             )

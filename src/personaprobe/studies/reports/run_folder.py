@@ -219,7 +219,7 @@ def _read_answers(run: Path, run_format: RunFormat) -> Rows:
     path = run / run_format.table_file
     if not path.exists():
         return ()
-    table = read_parquet(path, DataError)
+    table = read_parquet(path, DataError, advice="run the study again")
     if missing := [name for name in run_format.shown_columns if name not in table.column_names]:
         raise DataError(f"{path} was not written by personaprobe: it has no column {missing[0]!r}")
     rows: Rows = table.to_pylist()
