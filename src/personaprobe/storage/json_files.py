@@ -87,7 +87,7 @@ def parse_json(
     if isinstance(text, bytes):
         text = decoded(text, place, error, advice or "save it as UTF-8")
     with refusing(place, kind, error, advice):
-        value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_with_unique_keys)
+        value = _DECODER.decode(text.removeprefix("\ufeff"))
     refuse_unusual(value, place, error, nonfinite=nonfinite)
     return value
 
@@ -99,3 +99,6 @@ def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for index, name in enumerate(names) if name in names[:index])
         raise ValueError(f"it repeats the key {shortened(repeated)}")
     return content
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_with_unique_keys)

@@ -41,18 +41,20 @@ def refuse_unusual(
     Raises:
         PersonaProbeError: of the class ``error``; names the field.
     """
-    pending: list[tuple[Any, _Path, int]] = [(value, (), 1)]
+    if problem := _problem(value, nonfinite):
+        raise error(f"{one_line(place)} {problem}")
+    pending: list[tuple[Any, _Path, int]] = [(value, (), 1)] if isinstance(value, dict | list) else []
     while pending:
         item, path, depth = pending.pop()
-        if isinstance(item, dict | list):
-            if depth > DEEPEST:
-                raise error(f"{one_line(place)} is nested more than {DEEPEST} levels deep; give flatter data")
-            pending += ((inner, (path, key), depth + 1) for key, inner in _items(item))
-            problem = _problem_of_keys(item) if isinstance(item, dict) else None
-        else:
-            problem = _problem(item, nonfinite)
-        if problem:
-            raise error(f"{one_line(place)}{_spelled(path)} {problem}")
+        if depth > DEEPEST:
+            raise error(f"{one_line(place)} is nested more than {DEEPEST} levels deep; give flatter data")
+        for key, inner in _items(item):
+            if isinstance(inner, dict | list):
+                pending.append((inner, (path, key), depth + 1))
+            elif problem := _problem(inner, nonfinite):
+                raise error(f"{one_line(place)}{_spelled((path, key))} {problem}")
+            if isinstance(key, str) and (problem := _problem_of_text(key)):
+                raise error(f"{one_line(place)}{_spelled(path)} {problem}")
 
 
 _Path = tuple[Any, ...]
@@ -81,10 +83,6 @@ def _problem_of_text(text: str) -> str | None:
     except UnicodeEncodeError:
         return f"holds half a character (an unpaired surrogate): {shortened(text)}; give whole characters"
     return None
-
-
-def _problem_of_keys(value: dict[Any, Any]) -> str | None:
-    return next(filter(None, (_problem_of_text(key) for key in value if isinstance(key, str))), None)
 
 
 def _spelled(path: _Path) -> str:
