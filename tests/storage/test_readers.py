@@ -209,6 +209,16 @@ def test_a_gzipped_text_of_ordinary_language_is_read_whole(tmp_path: Path) -> No
     assert sum(1 for _ in read_objects(path)) == len(rows)
 
 
+@pytest.mark.parametrize("content", [b"x" * 60_000_000, b"word after word\n" * 4_000_000])
+def test_a_gzip_file_that_unpacks_as_no_text_does_is_refused_before_it_is_unpacked(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "rows.json.gz"
+    path.write_bytes(gzip.compress(content, 9))
+    with pytest.raises(EndpointError, match="unpacks to more than 100 times its size"):
+        read_json(path, EndpointError)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
