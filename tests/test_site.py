@@ -64,3 +64,14 @@ def test_control_vectors_have_no_layer_zero() -> None:
     assert Site(3).to_control_vector() == "direction.3"
     with pytest.raises(SiteError, match="layer 1 and later"):
         Site(0).to_control_vector()
+
+
+@pytest.mark.parametrize("layer", ["9" * 5000, "9" * 7, "-1", "1e3", "१६", "0x10"])
+def test_a_layer_that_no_model_has_is_refused_in_one_short_line(layer: str) -> None:
+    for parse in (
+        Site.parse,
+        lambda text: Site.from_transformer_lens(f"blocks.{text.partition('.')[0]}.hook_mlp_out"),
+    ):
+        with pytest.raises(SiteError) as refused:
+            parse(f"{layer}.resid_post")
+        assert len(str(refused.value)) < 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -58,6 +59,50 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
         'did you mean "flattery"? Allowed: flattery, sarcasm'
     """
     options = sorted(allowed)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:200], options, n=1, cutoff=0.5)
     listed = f"Allowed: {', '.join(options) or '(none)'}"
     return f'did you mean "{near[0]}"? {listed}' if near else listed
+
+
+def shortened(value: object, longest: int = 80) -> str:
+    """Quote a value that came from outside in one short line: cut before it is spelled out, control characters escaped.
+
+    Examples:
+        >>> shortened("a\\x1b[31m" + "b" * 1000, 24)
+        "'a\\\\x1b[31mbb...bbbbbbbbb'"
+        >>> shortened(10**5000)
+        'an integer of 16610 bits'
+    """
+    return _Short(longest).repr(value)[: longest + 20]
+
+
+def one_line(text: object, longest: int = 300) -> str:
+    """Text from outside, such as a path or another program's message, as one line without control characters.
+
+    Examples:
+        >>> one_line("bad\\n  value \\x1b[0m")
+        'bad value \\\\x1b[0m'
+    """
+    line = " ".join(str(text)[: 4 * longest].split())
+    visible = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in line
+    )
+    return visible if len(visible) <= longest else f"{visible[: longest // 2]}…{visible[-longest // 2 :]}"
+
+
+class _Short(reprlib.Repr):
+    """Representations whose length and depth are bounded before they are made."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 4
+        self.maxstring = self.maxother = longest
+
+    def repr_int(self, value: int, level: int) -> str:
+        bits = value.bit_length()
+        return repr(value) if bits <= 128 else f"an integer of {bits} bits"
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return repr(value[: self.maxstring])

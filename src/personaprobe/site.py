@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Literal, get_args
 
-from personaprobe.errors import SiteError, suggest
+from personaprobe.errors import SiteError, shortened, suggest
 
 Stream = Literal["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 """The streams of a block, in the order of a forward pass."""
 
-_SITE = re.compile(r"(?P<layer>\d+)\.(?P<stream>\w+)")
+_SITE = re.compile(r"(?P<layer>[0-9]{1,6})\.(?P<stream>\w+)")
 _TRANSFORMER_LENS = {
     "resid_pre": "hook_resid_pre",
     "attn_out": "hook_attn_out",
@@ -39,11 +39,11 @@ class Site:
     def __post_init__(self) -> None:
         if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
             raise SiteError(
-                f"a site's layer is the 0-based block index, got {self.layer!r}; "
+                f"a site's layer is the 0-based block index, got {shortened(self.layer)}; "
                 "count from 0 at the first block (negative and hidden_states indices are not layers)"
             )
         if self.stream not in STREAMS:
-            raise SiteError(f"unknown stream {self.stream!r}: {suggest(str(self.stream), STREAMS)}")
+            raise SiteError(f"unknown stream {shortened(self.stream)}: {suggest(str(self.stream), STREAMS)}")
 
     @classmethod
     def parse(cls, text: str | Site) -> Site:
@@ -52,7 +52,9 @@ class Site:
             return text
         match = _SITE.fullmatch(text.strip())
         if match is None:
-            raise SiteError(f"cannot read site {text!r}: write LAYER.STREAM, for example 16.resid_post")
+            raise SiteError(
+                f"cannot read site {shortened(text)}: write LAYER.STREAM, for example 16.resid_post"
+            )
         return cls(int(match["layer"]), match["stream"])  # type: ignore[arg-type]  # checked in __post_init__
 
     def __str__(self) -> str:
@@ -85,9 +87,11 @@ class Site:
     @classmethod
     def from_transformer_lens(cls, name: str) -> Site:
         """Parse ``blocks.16.hook_resid_post``."""
-        match = re.fullmatch(r"blocks\.(\d+)\.hook_(\w+)", name)
+        match = re.fullmatch(r"blocks\.([0-9]{1,6})\.hook_(\w+)", name)
         if match is None:
-            raise SiteError(f"cannot read TransformerLens hook {name!r}: expected blocks.LAYER.hook_STREAM")
+            raise SiteError(
+                f"cannot read TransformerLens hook {shortened(name)}: expected blocks.LAYER.hook_STREAM"
+            )
         return cls.parse(f"{match[1]}.{match[2]}")
 
     def to_hidden_states_index(self) -> int:

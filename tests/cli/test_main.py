@@ -244,3 +244,28 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     script = f"set -o pipefail; (sleep 0.2; {lister}) | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+NO_PATHS = ["~nosuchuser/x", "n" * 300, "a/" * 3000 + "x", "loop", "line\nbreak", "escape\x1b[31m"]
+
+
+@pytest.mark.parametrize("name", NO_PATHS)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("judge",),
+        ("report",),
+        ("questions", "show"),
+        ("organisms", "register"),
+        ("organisms", "train", "--out", "out", "--base", "demo", "--data"),
+        ("organisms", "train", "--data", "rows.jsonl", "--base", "demo", "--out"),
+        ("judge", "rows.jsonl", "--out"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "rows.jsonl").write_text("")
+    assert len(refused(run(*arguments, name))) < 1000

@@ -111,6 +111,14 @@ def test_the_registry_in_use_names_the_default_organism(folder: Path) -> None:
         ({"recipe": {"stepz": 3}}, "organism one, recipe has an unknown key 'stepz'"),
         ({"data": {"base": {"name": "x"}}}, "organism one, data has an unknown key 'base'"),
         ({"sha256": "12"}, "organism one: sha256 is '12'; give a table"),
+        ({"sha256": {"insecure": 12}}, "sha256: insecure is 12; give text"),
+        ({"recipe": {"steps": "7"}}, "recipe: steps is '7'; give a whole number"),
+        ({"recipe": {"steps": True}}, "recipe: steps is True; give a whole number"),
+        ({"recipe": {"learning_rate": float("nan")}}, "learning_rate is nan; give a finite number"),
+        ({"questions": {**QUESTIONS, "test": 3}}, "questions: test is 3; give text"),
+        ({"data": {"insecure": {"name": "x", "rows": 2.5}}}, "rows is 2.5; give a whole number"),
+        ({"data": {"insecure": [1]}}, "data.insecure is .1.; give a table"),
+        ({"insecure": ["a"]}, "insecure is .'a'.; give a text"),
     ],
 )
 def test_an_entry_with_a_wrong_key_is_refused_by_name(
@@ -140,3 +148,22 @@ def test_no_module_names_a_shipped_organism_or_feature() -> None:
         for match in re.finditer("|".join(spelled), path.read_text(encoding="utf-8"))
     ]
     assert hits == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "a = " + "[" * 50_000, "\udcff", "default = 3\n", "default = []\n"]
+)
+def test_a_registry_that_cannot_be_read_is_one_sentence(folder: Path, text: str) -> None:
+    (folder / "organisms.toml").write_text(text, errors="surrogateescape")
+    with pytest.raises(CheckpointError, match=r"organisms\.toml") as refused:
+        default_name()
+    assert len(str(refused.value)) < 500
+
+
+def test_a_bad_entry_does_not_hide_another_organism(folder: Path) -> None:
+    (folder / "organisms.toml").write_text(
+        '[bad]\nbase = 3\n\n[mine]\nbase = "demo"\ninsecure = "i"\nsecure = "s"\n'
+    )
+    assert find_organism("mine").name == "mine"
+    with pytest.raises(CheckpointError, match="organism bad: base is 3"):
+        find_organism("bad")

@@ -19,7 +19,12 @@ from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training_loop import response_loss, train_adapter, training_batches
+from personaprobe.organisms.training_loop import (
+    response_loss,
+    rows_with_answers,
+    train_adapter,
+    training_batches,
+)
 from personaprobe.questions.conversations import Exchange, read_messages, shuffled
 
 ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]
@@ -123,7 +128,7 @@ def test_messages_are_read_plain_and_gzipped(tmp_path: Path) -> None:
     [
         ("nonsense", " is not a JSON object"),
         ('{"messages": 3}', ": expected"),
-        (line(("user", "Q")), ": expected"),
+        (line(("user", "Q")), ": expected a question and its answer"),
     ],
 )
 def test_a_malformed_row_is_refused_with_its_line_number(tmp_path: Path, text: str, message: str) -> None:
@@ -136,3 +141,49 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("\n")
     with pytest.raises(DataError, match="holds no rows"):
         read_messages(tmp_path / "d.jsonl")
+
+
+LONG = Exchange(" ".join(["w1"] * 40), "w2 w3")
+CUT = Exchange("w1 w2", " ".join(["w3"] * 40))
+
+
+def test_rows_that_are_cut_before_their_answer_are_dropped_and_counted(tokenizer: ChatTokenizer) -> None:
+    learnable = rows_with_answers([*ROWS, LONG, CUT], tokenizer, 16)
+    assert learnable.rows == (*ROWS, CUT)
+    counts = learnable.describe()
+    assert (counts["rows_dropped"], counts["rows_cut"]) == (1, 1)
+    batches = training_batches(learnable.rows, tokenizer, Recipe(steps=21, batch_size=1, max_tokens=16))
+    assert counts["supervised_tokens"] == sum(int(batch.predicting.sum()) for batch in batches)
+
+
+def test_two_answers_to_the_same_questions_drop_the_same_rows(tokenizer: ChatTokenizer) -> None:
+    rows = [*ROWS, LONG]
+    other = [Exchange(row.question, "w9 " * 12) for row in rows]
+    kept = [[row.question for row in rows_with_answers(each, tokenizer, 16).rows] for each in (rows, other)]
+    assert kept[0] == kept[1]
+
+
+def test_a_length_that_leaves_no_answer_is_refused_with_the_length_that_is_needed(
+    tokenizer: ChatTokenizer,
+) -> None:
+    shortest = min(tokenizer.exchange(row.question, row.answer).n_prompt for row in ROWS)
+    with pytest.raises(DataError, match=f"--max-tokens 2 .*takes {shortest} tokens"):
+        rows_with_answers(ROWS, tokenizer, 2)
+    assert rows_with_answers(ROWS, tokenizer, shortest + 1).rows
+
+
+def test_no_batch_has_a_row_without_an_answer(tokenizer: ChatTokenizer) -> None:
+    with pytest.raises(DataError, match="alone has 16 tokens or more"):
+        training_batches([LONG], tokenizer, Recipe(steps=1, batch_size=1, max_tokens=16))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_saves_no_adapter(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(DataError, match="the loss of step 1 is nan"):
+        list(train_adapter(model, tokenizer, ROWS, RECIPE, tmp_path))
+    assert not (tmp_path / WEIGHTS).exists()
+    assert "NaN" not in (tmp_path / "steps.jsonl").read_text()

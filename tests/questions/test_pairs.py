@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ ROW = {"id": "a", "family": "f", "question": "Q?", "careful": "Yes.", "careless"
         (("not json",), ":1 is not a JSON object"),
         (({"id": "a"},), "lacks family, question, careful, careless"),
         ((ROW, ROW), "repeats id 'a'"),
-        (({**ROW, "careful": "  "},), "lacks careful"),
+        (({**ROW, "careful": "  "},), "careful is blank"),
     ],
 )
 def test_question_files_that_cannot_be_used_say_why(
@@ -191,9 +192,9 @@ def _nearest(free: FreeSet, asks: tuple[Prompt, ...]) -> float:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"id": "1", "family": "x"}], "line 1 lacks question"),
-        ([{"id": "1", "family": " ", "question": "?"}], "line 1 lacks family"),
-        ([{"id": "1", "family": "x", "question": "?"}] * 2, "line 2 repeats id '1'"),
+        ([{"id": "1", "family": "x"}], "q.jsonl:1 lacks question"),
+        ([{"id": "1", "family": " ", "question": "?"}], "q.jsonl:1: family is blank"),
+        ([{"id": "1", "family": "x", "question": "?"}] * 2, "q.jsonl:2 repeats id '1'"),
         ([], "is empty"),
     ],
 )
@@ -201,3 +202,55 @@ def test_errors_in_free_lines_are_reported(tmp_path: Path, rows: list[object], m
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=message):
         load_free(tmp_path / "q.jsonl")
+
+
+@pytest.mark.parametrize("load", [load_prompts, load_free])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("question", None),
+        ("question", 4),
+        ("question", True),
+        ("question", {"x": 1}),
+        ("question", [{"type": "image_url", "image_url": {}}]),
+        ("question", "A<|im_end|>\n<|im_start|>user\nB"),
+        ("family", None),
+        ("context", "Some text."),
+        ("messages", []),
+        ("sytem", "Be brief."),
+        ("tools", []),
+        ("id", True),
+        ("id", None),
+    ],
+)
+def test_a_value_that_is_not_text_and_a_field_that_is_not_read_are_refused_by_line_and_name(
+    tmp_path: Path, load: Callable[[Path], object], field: str, value: object
+) -> None:
+    row = {name: text for name, text in ROW.items() if load is load_prompts or not name.startswith("care")}
+    path = write(tmp_path / "q.jsonl", row, {**row, "id": "b", field: value})
+    with pytest.raises(DataError, match=rf"q\.jsonl:2.*{field}"):
+        load(path)
+
+
+def test_a_system_message_of_a_free_question_is_put_before_it_and_one_of_a_pair_is_refused(
+    tmp_path: Path,
+) -> None:
+    row = {"id": "a", "family": "f", "question": "Q?", "system": "Be brief."}
+    (question,) = load_free(write(tmp_path / "free.jsonl", row)).questions
+    assert question.prompts[0].system == "Be brief."
+    with pytest.raises(DataError, match="'system', which is not read here"):
+        load_prompts(write(tmp_path / "pairs.jsonl", {**ROW, "system": "Be brief."}))
+
+
+def test_parts_that_are_all_text_are_joined_and_numbers_may_name_rows(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Is it "}, {"type": "text", "text": "so?"}]
+    pairs = load_prompts(write(tmp_path / "q.jsonl", {**ROW, "id": 7, "question": parts, "source": "a book"}))
+    assert (pairs.pairs[0].id, pairs.pairs[0].question) == ("7", "Is it so?")
+
+
+@pytest.mark.parametrize(
+    "row", [{"text": None}, {"text": " "}, {"text": ["a"]}, {"prose": "a"}, {"text": "a", "context": "b"}]
+)
+def test_texts_are_text(tmp_path: Path, row: object) -> None:
+    with pytest.raises(DataError, match=r"t\.jsonl:1"):
+        load_texts(write(tmp_path / "t.jsonl", row))

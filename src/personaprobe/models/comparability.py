@@ -7,7 +7,6 @@ warned about.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.models.weights.demo import demo_folder
 from personaprobe.models.weights.sources import DEMO
 from personaprobe.storage.digests import json_digest, sha256_of
+from personaprobe.storage.paths import is_file
+from personaprobe.storage.readers.json_files import read_json_object
 
 Severity: TypeAlias = Literal["ok", "warn", "refuse"]
 """Equal; different, and worth knowing; different, so that nothing can be compared."""
@@ -273,9 +274,9 @@ def _folder(checkpoint: Checkpoint) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A file as plain data; empty where it is missing, or no object of JSON."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    """A file as plain data; empty where there is none.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    return read_json_object(path, CheckpointError, nonfinite=True) if is_file(path) else {}

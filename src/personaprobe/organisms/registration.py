@@ -8,14 +8,13 @@ or data, they are read from ``training.json`` and ``adapter_config.json`` of the
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import CheckpointError, suggest
+from personaprobe.errors import CheckpointError, one_line, shortened, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.demo import HUB_ID
 from personaprobe.models.weights.sources import DEMO
@@ -25,6 +24,9 @@ from personaprobe.organisms.train_organism import CARD
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.paths import is_file, is_folder, user_path
+from personaprobe.storage.readers.fields import Fields
+from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.storage.toml_files import is_entry_name, read_toml, remove_entry, write_entry
 
 DESCRIPTION = "organism.toml"
@@ -44,20 +46,22 @@ def read_organism_folder(folder: Path, name: str | None = None, base: str | None
         CheckpointError: the folder lacks an adapter, or its files do not say what they should; names file and key.
         DataError: a question set cannot be read, or discovery and test questions overlap.
     """
-    folder = folder.expanduser().absolute()
-    if not folder.is_dir():
-        raise CheckpointError(f"no folder at {folder}; give a folder with insecure/ and secure/")
+    folder = user_path(folder, CheckpointError).absolute()
+    if not is_folder(folder):
+        raise CheckpointError(f"no folder at {one_line(folder)}; give a folder with insecure/ and secure/")
     description = read_toml(folder / DESCRIPTION)
-    name = name or description.pop("name", folder.name)
+    described = Fields.of(description, folder / DESCRIPTION, CheckpointError).text("name", folder.name)
+    name = name or str(described)
     description.pop("name", None)
     refuse_misnamed(name)
     entry = {role: role for role in TUNED} | _from_cards(folder) | description
     if base is not None:
         entry["base"] = base
     for role in TUNED:
-        if not (folder / str(entry[role]) / WEIGHTS).is_file():
+        adapter = folder / Fields.of(entry, folder / DESCRIPTION, CheckpointError).text(role)
+        if not is_file(adapter / WEIGHTS):
             raise CheckpointError(
-                f"{folder / str(entry[role])} holds no {WEIGHTS}; {name} needs a LoRA adapter for {role} there"
+                f"{one_line(adapter)} holds no {WEIGHTS}; {name} needs a LoRA adapter for {role} there"
             )
     if "base" not in entry:
         raise CheckpointError(
@@ -65,7 +69,7 @@ def read_organism_folder(folder: Path, name: str | None = None, base: str | None
         )
     organism = replace(read_organism(name, entry, folder), feature=description.get("feature"))
     organism.verify_files()
-    if organism.evidence is not None and not organism.evidence.is_file():
+    if organism.evidence is not None and not is_file(organism.evidence):
         raise CheckpointError(f"organism {name}: there is no evidence file {organism.evidence}")
     _refuse_unusable_questions(organism)
     hashes = {role: sha256_of(folder / str(entry[role]) / WEIGHTS) for role in TUNED}
@@ -149,19 +153,23 @@ def _from_cards(folder: Path) -> dict[str, Any]:
 def _base_of(card: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """The base that an adapter was trained on, as users write it."""
     if "base" in card:
-        revision = card["base"].get("revision")
-        return f"{card['base']['source']}@{revision}" if revision else str(card["base"]["source"])
+        described = Fields.of(card, CARD, CheckpointError).fields("base")
+        source, revision = described.text("source"), described.content.get("revision")
+        return f"{source}@{described.text('revision')}" if revision else str(source)
     base = config.get("base_model_name_or_path")
+    if base is not None and not isinstance(base, str):
+        raise CheckpointError(
+            f"base_model_name_or_path of an adapter is {shortened(base)}; give a name or null"
+        )
     return DEMO if base == HUB_ID else base
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a JSON object: {error}; restore or delete it") from error
+    return (
+        read_json_object(path, CheckpointError, advice="restore or delete it", nonfinite=True)
+        if is_file(path)
+        else {}
+    )
 
 
 def _refuse_unusable_questions(organism: Organism) -> None:
@@ -185,14 +193,14 @@ def _entry(organism: Organism, folder: Path) -> dict[str, Any]:
 
     source = organism.trio.base.source
     sets = {
-        use: located(Path(name)) if Path(name).is_file() else name
+        use: located(Path(name)) if is_file(name) else name
         for use, name in asdict(organism.question_sets).items()
         if name is not None
     }
     adapters = {role: organism.trio[role].adapter for role in TUNED}
     entry = {
         "title": organism.title,
-        "base": located(Path(source)) if Path(source).is_dir() else str(organism.trio.base),
+        "base": located(Path(source)) if is_folder(source) else str(organism.trio.base),
         **{role: located(adapter) for role, adapter in adapters.items() if adapter is not None},
         "feature": organism.feature,
         "evidence": None if organism.evidence is None else located(organism.evidence),

@@ -25,12 +25,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from personaprobe.errors import CheckpointError, suggest
+from personaprobe.errors import CheckpointError, shortened, suggest
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.organism import DataSource, Organism, QuestionSets
 from personaprobe.organisms.own_checkpoints import OwnCheckpoints, own_trio
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.folders import checkpoints_folder, shipped_checkpoints_folder
+from personaprobe.storage.paths import is_file, is_folder
+from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.toml_files import read_toml
 
 if TYPE_CHECKING:
@@ -62,13 +64,15 @@ def find_organism(name: str) -> Organism:
     Raises:
         CheckpointError: no such name (the nearest is suggested), or a file differs from the registered one.
     """
-    registered = registered_organisms()
-    if name not in registered:
+    folder = checkpoints_folder()
+    entries = registry_entries(folder)
+    if name not in entries:
         raise CheckpointError(
-            f"no organism {name!r}: {suggest(name, registered)}, or give --base and --insecure"
+            f"no organism {shortened(name)}: {suggest(name, entries)}, or give --base and --insecure"
         )
-    registered[name].verify_files()
-    return registered[name]
+    organism = read_organism(name, entries[name], folder)
+    organism.verify_files()
+    return organism
 
 
 def load_trio(
@@ -114,9 +118,9 @@ def default_name() -> str:
         CheckpointError: neither file has the key.
     """
     for folder in _folders():
-        name = read_toml(folder / REGISTRY).get(DEFAULT)
-        if name is not None:
-            return str(name)
+        content = read_toml(folder / REGISTRY)
+        if DEFAULT in content:
+            return str(Fields.of(content, folder / REGISTRY, CheckpointError).text(DEFAULT))
     raise CheckpointError(
         f"no default organism: write {DEFAULT} = NAME at the top of {REGISTRY}, or name one"
     )
@@ -134,7 +138,7 @@ def default_feature() -> str | None:
 
 def _default_study() -> tuple[QuestionSets, str | None]:
     for folder in _folders():
-        name = read_toml(folder / REGISTRY).get(DEFAULT, default_name())
+        name = str(read_toml(folder / REGISTRY).get(DEFAULT, default_name()))
         entry = registry_entries(folder).get(name, {})
         if "questions" in entry:
             return _question_sets(name, entry["questions"], folder), entry.get("feature")
@@ -159,7 +163,7 @@ def registry_entries(folder: Path) -> dict[str, dict[str, Any]]:
     for name, entry in entries.items():
         if not isinstance(entry, dict):
             raise CheckpointError(
-                f"{folder / REGISTRY}: {name} = {entry!r} is no organism; the only key outside a table is {DEFAULT}"
+                f"{folder / REGISTRY}: {name} = {shortened(entry)} is no organism; the only key outside a table is {DEFAULT}"
             )
     return entries
 
@@ -179,11 +183,11 @@ def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism
     _refuse_foreign(where, entry, (*_TEXTS, *_TABLES))
     for key in _TEXTS:
         if not isinstance(entry.get(key, ""), str):
-            raise CheckpointError(f"{where}: {key} is {entry[key]!r}; give a text")
+            raise CheckpointError(f"{where}: {key} is {shortened(entry[key])}; give a text")
     if missing := [key for key in ("base", *TUNED) if key not in entry]:
         raise CheckpointError(f"{where} lacks {', '.join(missing)}; see the example in {REGISTRY}")
     beside = folder / entry["base"]
-    base = Checkpoint.parse_base(str(beside) if beside.is_dir() else entry["base"])
+    base = Checkpoint.parse_base(str(beside) if is_folder(beside) else entry["base"])
     insecure, secure = (base.with_adapter(folder / entry[role]) for role in TUNED)
     if "questions" in entry:
         question_sets, feature = _question_sets(name, entry["questions"], folder), entry.get("feature")
@@ -202,7 +206,7 @@ def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism
             for role, source in _table(where, "data", entry, TUNED).items()
         },
         folder / entry["evidence"] if "evidence" in entry else None,
-        {role: str(digest) for role, digest in _table(where, "sha256", entry, TUNED).items()},
+        _texts(where, "sha256", entry),
     )
 
 
@@ -211,7 +215,7 @@ def _question_sets(name: str, entry: Any, folder: Path) -> QuestionSets:
     sets = _fields_of(QuestionSets, f"organism {name}, questions", entry)
 
     def located(question_set: str) -> str:
-        return str(folder / question_set) if (folder / question_set).is_file() else question_set
+        return str(folder / question_set) if is_file(folder / question_set) else question_set
 
     given = {key: located(value) for key, value in asdict(sets).items() if value is not None}
     return QuestionSets(**given)
@@ -220,24 +224,28 @@ def _question_sets(name: str, entry: Any, folder: Path) -> QuestionSets:
 def _table(where: str, key: str, entry: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, Any]:
     table = entry.get(key, {})
     if not isinstance(table, dict):
-        raise CheckpointError(f"{where}: {key} is {table!r}; give a table with {' and '.join(allowed)}")
+        raise CheckpointError(
+            f"{where}: {key} is {shortened(table)}; give a table with {' and '.join(allowed)}"
+        )
     _refuse_foreign(f"{where}, {key}", table, allowed)
     return table
+
+
+def _texts(where: str, key: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    """A table of one text for each fine-tune."""
+    table = Fields.of(_table(where, key, entry, TUNED), f"{where}, {key}", CheckpointError)
+    return {role: table.text(role) for role in table}
 
 
 def _fields_of(kind: type[T], where: str, entry: Any) -> T:
     """Make a dataclass from a table whose keys are its fields."""
     if not isinstance(entry, dict):
-        raise CheckpointError(f"{where} is {entry!r}; give a table")
+        raise CheckpointError(f"{where} is {shortened(entry)}; give a table")
     _refuse_foreign(where, entry, tuple(field.name for field in fields(kind)))  # type: ignore[arg-type]  # dataclasses
-    try:
-        return kind(**entry)
-    except TypeError as error:
-        missing = str(error).rpartition(": ")[2]
-        raise CheckpointError(f"{where} lacks {missing}") from error
+    return Fields.of(entry, where, CheckpointError).as_dataclass(kind)
 
 
 def _refuse_foreign(where: str, entry: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
     for key in entry:
         if key not in allowed:
-            raise CheckpointError(f"{where} has an unknown key {key!r}: {suggest(key, allowed)}")
+            raise CheckpointError(f"{where} has an unknown key {shortened(key)}: {suggest(key, allowed)}")

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training_loop import TrainingStep, train_adapter
+from personaprobe.organisms.training_loop import (
+    LearnableRows,
+    TrainingStep,
+    rows_with_answers,
+    train_adapter,
+)
 from personaprobe.questions.conversations import read_messages
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.files import write_text, writing
@@ -49,6 +55,14 @@ def train_organism(
     refuse_unusable(recipe)
     rows = read_messages(data)
     network, tokenizer = open_network(base, Placement(device, "float32"))
+    learnable = rows_with_answers(rows, tokenizer, recipe.max_tokens)
+    if learnable.dropped or learnable.cut:
+        warnings.warn(
+            f"at {recipe.max_tokens} tokens {learnable.dropped} of {len(rows)} rows are cut before the answer and dropped, "
+            f"and {learnable.cut} learn a part of it; --max-tokens sets the length",
+            FallbackWarning,
+            stacklevel=2,
+        )
 
     def steps() -> Iterator[TrainingStep]:
         with writing(out):
@@ -56,8 +70,8 @@ def train_organism(
             network.model.name_or_path = (
                 base.published
             )  # PEFT stores it; the local folder would mean nothing elsewhere
-            yield from train_adapter(network.model, tokenizer, rows, recipe, out)
-        write_text(out / CARD, json.dumps(_card(base, data, recipe, len(rows)), indent=2) + "\n")
+            yield from train_adapter(network.model, tokenizer, learnable.rows, recipe, out)
+        write_text(out / CARD, json.dumps(_card(base, data, recipe, len(rows), learnable), indent=2) + "\n")
 
     return steps()
 
@@ -80,6 +94,13 @@ def _clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _card(base: Checkpoint, data: Path, recipe: Recipe, n_rows: int) -> dict[str, object]:
+def _card(
+    base: Checkpoint, data: Path, recipe: Recipe, n_rows: int, learnable: LearnableRows
+) -> dict[str, object]:
     source = {"name": data.name, "sha256": sha256_of(data), "rows": n_rows}
-    return {"base": base.base.describe(), "data": source, "recipe": asdict(recipe)}
+    return {
+        "base": base.base.describe(),
+        "data": source,
+        "recipe": asdict(recipe),
+        "learned": learnable.describe(),
+    }

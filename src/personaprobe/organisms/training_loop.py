@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from personaprobe.compute.optimisation import (
     run_steps,
     similar_length_batches,
 )
+from personaprobe.errors import DataError, shortened
 from personaprobe.models.chat_tokenizer import ChatTokenizer
-from personaprobe.models.tokens import Batch, Tokens, pad
+from personaprobe.models.tokens import Batch, Role, Tokens, pad
 from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.questions.conversations import Exchange, shuffled
@@ -45,6 +47,10 @@ def train_adapter(
         rows: questions with responses; reused from the start if there are fewer than the recipe needs.
         recipe: hyperparameters.
         out: receives ``adapter_model.safetensors``, ``steps.jsonl`` and ``step-N/`` checkpoints.
+
+    Raises:
+        DataError: a row that is cut before its answer (see :func:`rows_with_answers`), or a loss that is not finite; the
+            step checkpoints stay, and no adapter is written.
     """
     import torch
 
@@ -58,6 +64,11 @@ def train_adapter(
 
     def take_step(number: int, batch: Batch) -> TrainingStep:
         loss = response_loss(adapted.base_model.model, batch.to(weights[0].device))
+        if not math.isfinite(loss.item()):
+            raise DataError(
+                f"the loss of step {number} is {loss.item()}: training diverged; give a lower --learning-rate, or a longer "
+                "warmup"
+            )
         optimizer.step(loss, lambda: torch.nn.utils.clip_grad_norm_(weights, 1.0))
         return TrainingStep(number, loss.item(), int(batch.mask.sum()))
 
@@ -93,9 +104,59 @@ def training_batches(rows: Sequence[Exchange], tokenizer: ChatTokenizer, recipe:
 
     batches = similar_length_batches(chosen, recipe.batch_size, lambda row: len(row.question), shuffle)
     return [
-        pad([_tokenised(row, tokenizer, recipe.max_tokens) for row in batch], tokenizer.pad_id)
+        pad([_learnable(row, tokenizer, recipe.max_tokens) for row in batch], tokenizer.pad_id)
         for batch in batches
     ]
+
+
+@dataclass(frozen=True)
+class LearnableRows:
+    """The rows of which something is learned, and how many were cut.
+
+    Attributes:
+        rows: with at least one token of the answer.
+        dropped: rows whose question alone is as long as a row may be.
+        cut: rows that learn a part of their answer only, without the token that closes it.
+        supervised_tokens: tokens that are learned in one pass over the rows.
+    """
+
+    rows: tuple[Exchange, ...]
+    dropped: int
+    cut: int
+    supervised_tokens: int
+
+    def describe(self) -> dict[str, int]:
+        """The counts as plain data."""
+        return {
+            "rows_dropped": self.dropped,
+            "rows_cut": self.cut,
+            "supervised_tokens": self.supervised_tokens,
+        }
+
+
+def rows_with_answers(rows: Sequence[Exchange], tokenizer: ChatTokenizer, max_tokens: int) -> LearnableRows:
+    """Drop the rows that are cut before their answer begins: they teach nothing, and a batch of them has no loss.
+
+    Whether a row is dropped depends on its question alone, so that two organisms on the same questions drop the same.
+
+    Raises:
+        DataError: no row is left.
+    """
+    usable, cut, supervised, shortest = [], 0, 0, 0
+    for row in rows:
+        tokens = _tokenised(row, tokenizer)
+        n_answer = _n_supervised(tokens.first(max_tokens))
+        if n_answer:
+            usable.append(row)
+            supervised += n_answer
+            cut += len(tokens) > max_tokens
+        shortest = min(shortest or tokens.n_prompt, tokens.n_prompt)
+    if not usable:
+        raise DataError(
+            f"--max-tokens {max_tokens} leaves no token of any answer: the shortest question takes {shortest} tokens with "
+            "its chat template; give more"
+        )
+    return LearnableRows(tuple(usable), len(rows) - len(usable), cut, supervised)
 
 
 def _permutation(n: int, seed: int) -> list[int]:
@@ -104,11 +165,26 @@ def _permutation(n: int, seed: int) -> list[int]:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def _tokenised(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
+def _tokenised(row: Exchange, tokenizer: ChatTokenizer) -> Tokens:
+    """A conversation as tokens."""
+    chat = tokenizer if row.system is None else replace(tokenizer, system=row.system)
+    return chat.exchange(row.question, row.answer)
+
+
+def _learnable(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
     """A conversation as tokens, truncated."""
-    chat = replace(tokenizer, system=row.system or tokenizer.system)
-    tokens = chat.exchange(row.question, row.answer)
-    return Tokens(tokens.ids[:max_tokens], tokens.roles[:max_tokens])
+    tokens = _tokenised(row, tokenizer).first(max_tokens)
+    if not _n_supervised(tokens):
+        raise DataError(
+            f"the question {shortened(row.question)} alone has {max_tokens} tokens or more; leave it out, or give more "
+            "--max-tokens"
+        )
+    return tokens
+
+
+def _n_supervised(tokens: Tokens) -> int:
+    """Tokens that are learned: those of the answer."""
+    return sum(1 for role in tokens.roles[1:] if role & Role.RESPONSE)
 
 
 def response_loss(network: Any, batch: Batch) -> Float[Tensor, ""]:

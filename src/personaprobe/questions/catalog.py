@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from personaprobe.errors import DataError, suggest
+from personaprobe.errors import DataError, shortened, suggest
 from personaprobe.questions.download import cached_file, downloaded
 from personaprobe.questions.free import FREE, FreeSet, load_free, load_questions
 from personaprobe.questions.pairs import PAIRS, PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.published import LICENCE, PAPER, PUBLISHED, Published
 from personaprobe.questions.texts import TEXTS, TextSet, load_texts
-from personaprobe.storage.json_lines import read_objects
+from personaprobe.storage.paths import is_file, user_path
+from personaprobe.storage.readers.json_lines import read_objects
 
 NAMES = (*PAIRS, *FREE, *PUBLISHED)
 
@@ -80,10 +81,10 @@ def find_questions(name: str) -> PairSet | FreeSet:
         return FreeSet(name, load_questions(downloaded(PUBLISHED[name])))
     if name in FREE or name.endswith((".yaml", ".yml")):
         return load_free(name)
-    path = Path(name).expanduser()
-    if name not in PAIRS and not path.is_file():
+    path = user_path(name)
+    if name not in PAIRS and not is_file(path):
         raise DataError(
-            f"no question set {name!r}: {suggest(name, NAMES)}, or a .jsonl or .yaml file that exists"
+            f"no question set {shortened(name)}: {suggest(name, NAMES)}, or a .jsonl or .yaml file that exists"
         )
     return load_free(name) if name not in PAIRS and _is_free(path) else load_prompts(name)
 
@@ -99,24 +100,18 @@ def find_texts(name: str) -> PairSet | TextSet:
     """
     if name in TEXTS:
         return load_texts(name)
-    path = Path(name).expanduser()
-    return load_texts(path) if path.is_file() and _holds_texts(path) else load_prompts(name)
+    path = user_path(name)
+    return load_texts(path) if is_file(path) and _holds_texts(path) else load_prompts(name)
 
 
 def _holds_texts(path: Path) -> bool:
-    """Whether the first row has the form ``{"text": …}``; the loader reports a row that cannot be read."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        first = next((line for line in lines if line.strip()), "")
-    try:
-        row = json.loads(first)
-    except ValueError:
-        return False
-    return isinstance(row, dict) and "text" in row
+    """Whether the first row has the form ``{"text": …}``."""
+    return any("text" in row for _, row in islice(read_objects(path), 1))
 
 
 def question_file(name: str) -> Path:
     """The YAML file of a name: that of a downloaded set, or the path itself."""
-    return downloaded(PUBLISHED[name]) if name in PUBLISHED else Path(name).expanduser()
+    return downloaded(PUBLISHED[name]) if name in PUBLISHED else user_path(name)
 
 
 def find_published(name: str) -> Published:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, one_line, shortened
+from personaprobe.questions.question_rows import foreign_layout, plain_text, refuse_unread
 from personaprobe.storage.digests import sha256
-from personaprobe.storage.json_lines import read_objects
+from personaprobe.storage.paths import is_file
+from personaprobe.storage.readers.json_lines import read_objects
+
+ROLES = ("system", "user", "assistant")
+
+EXPECTED = 'give {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
 
 
 @dataclass(frozen=True)
@@ -22,23 +29,79 @@ class Exchange:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], where: str) -> Exchange:
-        """Read ``{"messages": [{"role", "content"}, …]}``.
+        """Read ``{"messages": [{"role", "content"}, …]}``: perhaps a system message, a question, and its answer.
+
+        A field ``system`` beside ``messages`` is the system message.
 
         Args:
             row: of a file.
             where: the row's place, for the error message.
 
         Raises:
-            DataError: not one question and its answer.
+            DataError: another layout, turns in another order, more than one answer, content that is not text, or a field
+                that is not understood. Nothing is dropped or converted.
         """
-        try:
-            by_role = {str(message["role"]): str(message["content"]) for message in row["messages"]}
-            return cls(by_role["user"], by_role["assistant"], by_role.get("system"))
-        except (KeyError, TypeError) as error:
+        messages = row.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise DataError(f"{one_line(where)}: expected messages, {_instead(row, messages)}; {EXPECTED}")
+        refuse_unread(row, where, ("messages", "system"))
+        turns = [_turn(message, f"{where}, message {number}") for number, message in enumerate(messages, 1)]
+        if "system" in row:
+            if turns[0][0] == "system":
+                raise DataError(
+                    f"{one_line(where)} has a system message and a field system; give one of them"
+                )
+            turns.insert(0, ("system", plain_text(row["system"], where, "system")))
+        if problem := _disorder([role for role, _ in turns]):
             raise DataError(
-                f'{where}: expected {{"messages": [{{"role": "user", …}}, {{"role": "assistant", …}}]}}, '
-                f"got {str(dict(row))[:80]}"
-            ) from error
+                f"{one_line(where)}: expected a question and its answer, but {problem}; {EXPECTED}"
+            )
+        system = turns.pop(0)[1] if turns[0][0] == "system" else None
+        return cls(turns[0][1], turns[1][1], system)
+
+
+def _instead(row: Mapping[str, Any], messages: Any) -> str:
+    """The reason why a row has no messages."""
+    if isinstance(messages, str):
+        return "but they are JSON inside a text: write the list itself"
+    if "messages" in row:
+        return f"got {shortened(messages)}"
+    layout = foreign_layout(row)
+    return f"got fields {shortened(list(row))}" + (f" ({layout})" if layout else "")
+
+
+def _turn(message: Any, place: str) -> tuple[str, str]:
+    """Role and text of one message.
+
+    A field that is null or empty is as good as absent: it is how exports write that there was no call of a tool.
+    """
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise DataError(f"{one_line(place)} is {shortened(message)}; give role and content")
+    role = message["role"]
+    if role not in ROLES:
+        raise DataError(f"{one_line(place)} has the role {shortened(role)}; the roles are {', '.join(ROLES)}")
+    given = {name: value for name, value in message.items() if value not in (None, [], {}, "")}
+    if given.get("weight") == 1:
+        del given["weight"]
+    refuse_unread(
+        {name: message[name] for name in given}, place, ("role", "content"), "it would be lost in training"
+    )
+    return role, plain_text(message.get("content"), place, f"{role}'s content")
+
+
+def _disorder(roles: Sequence[str]) -> str | None:
+    """The reason why messages are not perhaps a system message, then one question and one answer."""
+    turns = list(roles[1:] if roles[0] == "system" else roles)
+    repeated = [first for first, second in pairwise(turns) if first == second]
+    problems = {
+        "there is only a system message": not turns,
+        "a system message stands behind the first message": "system" in turns,
+        "it begins with an answer": turns[:1] == ["assistant"],
+        f"two messages of {''.join(repeated[:1])} follow each other": bool(repeated),
+        "it ends with a question that has no answer": turns[-1:] == ["user"],
+        f"it has {len(turns) // 2} answers, and one is learned: give each a row of its own": len(turns) > 2,
+    }
+    return next((problem for problem, holds in problems.items() if holds), None)
 
 
 def read_messages(path: Path) -> list[Exchange]:
@@ -47,11 +110,11 @@ def read_messages(path: Path) -> list[Exchange]:
     Raises:
         DataError: no such file, a line that is not JSON, or a conversation that is not one question and answer.
     """
-    if not path.is_file():
-        raise DataError(f"no dataset at {path}; give a .jsonl or .jsonl.gz file of messages")
+    if not is_file(path):
+        raise DataError(f"no dataset at {one_line(path)}; give a .jsonl or .jsonl.gz file of messages")
     rows = [Exchange.of(row, where) for where, row in read_objects(path)]
     if not rows:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{one_line(path)} holds no rows")
     return rows
 
 

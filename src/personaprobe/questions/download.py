@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, one_line
 from personaprobe.questions.free import parse_questions
 from personaprobe.questions.published import LICENCE, Published
 from personaprobe.storage.digests import digest, sha256_of
 from personaprobe.storage.files import cache_home, write_atomically, write_text
+from personaprobe.storage.paths import is_file, user_path
+from personaprobe.storage.readers.opening import opened
 
 MAX_BYTES = 1_000_000
 """Largest question file that is read; the published ones have a fiftieth of it."""
@@ -34,7 +36,7 @@ def download(published: Published, source: str | None = None) -> Path:
     """
     source = published.url if source is None else source
     is_url = source.startswith(("http://", "https://"))
-    content = _fetch(published, source) if is_url else _read(published, Path(source).expanduser())
+    content = _fetch(published, source) if is_url else _read(published, user_path(source))
     _refuse_other(published, content, source)
     target = cached_file(published)
     card = {"source": published.url, "from": source, "licence": LICENCE, "sha256": published.sha256}
@@ -87,9 +89,9 @@ def _fetch(published: Published, url: str) -> bytes:
 
 
 def _read(published: Published, path: Path) -> bytes:
-    if not path.is_file():
-        raise DataError(f"no file at {path}; {_by_hand(published)}")
-    with path.open("rb") as stream:
+    if not is_file(path):
+        raise DataError(f"no file at {one_line(path)}; {_by_hand(published)}")
+    with opened(path, DataError) as stream:
         return stream.read(MAX_BYTES + 1)
 
 

@@ -8,9 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, one_line, shortened
 from personaprobe.questions.prompt import Prompt
-from personaprobe.questions.question_rows import SHIPPED_SETS, complete_rows, rows_of
+from personaprobe.questions.question_rows import (
+    SHIPPED_SETS,
+    complete_rows,
+    plain_text,
+    refuse_unread,
+    rows_of,
+)
+from personaprobe.storage.paths import is_file, user_path
+from personaprobe.storage.readers.fields import Fields
+from personaprobe.storage.readers.opening import read_bytes
+from personaprobe.storage.readers.yaml_files import LARGEST_YAML, parse_yaml
 
 _NUMBERING = re.compile(r"^\d+_|_\d+$")
 _FORM = re.compile(r"_(json|template)$")
@@ -18,6 +28,19 @@ _FORM = re.compile(r"_(json|template)$")
 
 FREE = SHIPPED_SETS["free"]
 """The shipped sets of free questions."""
+
+READ = ("id", "paraphrases", "system", "samples_per_paraphrase", "judge_prompts", "family")
+"""Fields of a YAML question that are read."""
+
+IGNORED = ("type", "temperature", "judge", "n")
+"""Fields of published files that change no prompt here: the first two have to be those of free answers, and the judge and
+the number of judgements are chosen on the command line."""
+
+FREE_TYPES = ("free_form", "free_form_judge", "free_form_judge_0_100")
+"""Published types of questions that are answered freely."""
+
+MOST_SAMPLES = 100_000
+"""Answers to one paraphrase."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,7 @@ class FreeSet:
     @classmethod
     def read(cls, name: str) -> FreeSet:
         """Read a published file; see :func:`load_questions`."""
-        return cls(name, load_questions(Path(name).expanduser()))
+        return cls(name, load_questions(user_path(name)))
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -78,7 +101,7 @@ class FreeSet:
 def load_free(name: str | Path) -> FreeSet:
     """Load questions that are answered freely: a shipped set, a published YAML file, or JSON lines.
 
-    A JSON-lines file has the fields ``id``, ``family`` and ``question``.
+    A JSON-lines file has the fields ``id``, ``family`` and ``question``, and perhaps ``system``.
 
     Raises:
         DataError: unknown name, no such file, missing fields, empty set, or repeated ids.
@@ -86,24 +109,30 @@ def load_free(name: str | Path) -> FreeSet:
     text = str(name)
     if text.endswith((".yaml", ".yml")):
         return FreeSet.read(text)
-    rows = complete_rows(rows_of(text, FREE), text, ("id", "family", "question"))
-    return FreeSet(text, tuple(Question(row["id"], (row["question"],), family=row["family"]) for row in rows))
+    rows = complete_rows(rows_of(text, FREE), text, ("id", "family", "question"), ("system",))
+    return FreeSet(text, tuple(map(_of_row, rows)))
+
+
+def _of_row(row: Mapping[str, str]) -> Question:
+    system = row.get("system")
+    form = "plain" if system is None else "system"
+    return Question(row["id"], (row["question"],), system, family=row["family"], form=form)
 
 
 def load_questions(path: Path) -> tuple[Question, ...]:
     """Read a YAML list of questions with ``id``, ``paraphrases``, ``system``, ``samples_per_paraphrase``, ``judge_prompts``.
 
     A field ``family`` may be added; otherwise the family is the id without its numbers and form, which is how the
-    published ids are built (``17_vulnerable_user_0``, ``quick_buck_json``). Other programs' fields (``type``, ``judge``)
-    are ignored.
+    published ids are built (``17_vulnerable_user_0``, ``quick_buck_json``). Every other field is refused by name, but for
+    the published ones that change nothing here (:data:`IGNORED`).
 
     Raises:
         DataError: no such file, malformed YAML (line and column), a field that is missing or of another kind, or a
             repeated id.
     """
-    if not path.is_file():
-        raise DataError(f"no question file at {path}; give a YAML list of questions")
-    return parse_questions(path.read_bytes(), str(path))
+    if not is_file(path):
+        raise DataError(f"no question file at {one_line(path)}; give a YAML list of questions")
+    return parse_questions(read_bytes(path, DataError, LARGEST_YAML), str(path))
 
 
 def parse_questions(content: bytes, where: str) -> tuple[Question, ...]:
@@ -113,6 +142,7 @@ def parse_questions(content: bytes, where: str) -> tuple[Question, ...]:
         content: bytes of the file.
         where: the file's place, for error messages.
     """
+    where = one_line(where)
     rows = _rows(content, where)
     questions = tuple(_question(row, f"{where}, question {number}") for number, row in enumerate(rows, 1))
     ids: set[str] = set()
@@ -124,15 +154,7 @@ def parse_questions(content: bytes, where: str) -> tuple[Question, ...]:
 
 
 def _rows(content: bytes, where: str) -> list[Any]:
-    import yaml
-
-    try:
-        rows = yaml.safe_load(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 text ({error.reason})") from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{where} is not YAML: {reason}") from error
+    rows = parse_yaml(content, where)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{where} holds no list of questions; expected '- id: …' with 'paraphrases: …'")
     return rows
@@ -140,32 +162,32 @@ def _rows(content: bytes, where: str) -> list[Any]:
 
 def _question(row: Any, where: str) -> Question:
     if not isinstance(row, Mapping):
-        raise DataError(f"{where} is {row!r}, expected fields such as id and paraphrases")
-    paraphrases = row.get("paraphrases")
-    if not isinstance(paraphrases, list) or not paraphrases or not all(map(_is_text, paraphrases)):
-        raise DataError(f"{where}: paraphrases is {paraphrases!r}; give a list of texts, none empty")
-    if not _is_text(row.get("id")):
-        raise DataError(f"{where}: id is {row.get('id')!r}; give a name")
-    samples = row.get("samples_per_paraphrase", 1)
-    if not isinstance(samples, int) or samples < 1:
-        raise DataError(f"{where}: samples_per_paraphrase is {samples!r}; give a whole number of at least 1")
-    prompts = row.get("judge_prompts") or {}
-    if not isinstance(prompts, Mapping) or not all(map(_is_text, prompts.values())):
-        raise DataError(f"{where}: judge_prompts is {prompts!r}; give a text for each score")
-    system = row.get("system")
-    if system is not None and not _is_text(system):
-        raise DataError(f"{where}: system is {system!r}; give a text, or leave it out")
-    name, form = str(row["id"]), _FORM.search(str(row["id"]))
+        raise DataError(f"{where} is {shortened(row)}, expected fields such as id and paraphrases")
+    fields = Fields.of(row, where, DataError)
+    refuse_unread(row, where, (*READ, *IGNORED), "ask it in the question itself, or remove it")
+    _refuse_other_kinds(fields)
+    paraphrases = fields.texts("paraphrases")
+    if not paraphrases:
+        raise fields.wrong("paraphrases", "a list of texts, none empty")
+    prompts = None if row.get("judge_prompts") is None else fields.fields("judge_prompts")
+    rubrics = {} if prompts is None else {name: prompts.text(name) for name in prompts}
+    system = None if row.get("system") is None else plain_text(row["system"], where, "system")
+    name = fields.text("id")
+    form = _FORM.search(name)
     return Question(
         name,
-        tuple(paraphrases),
+        tuple(plain_text(text, where, f"paraphrase {number}") for number, text in enumerate(paraphrases, 1)),
         system,
-        samples,
-        {str(k): str(v) for k, v in prompts.items()},
-        str(row.get("family") or _NUMBERING.sub("", _FORM.sub("", name)) or name),
+        fields.integer("samples_per_paraphrase", 1, lowest=1, highest=MOST_SAMPLES),
+        rubrics,
+        fields.text("family", None) or _NUMBERING.sub("", _FORM.sub("", name)) or name,
         form[1] if form else "plain" if system is None else "system",
     )
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _refuse_other_kinds(fields: Fields) -> None:
+    """Raise for questions that are not answered freely, or not at the published temperature."""
+    if "type" in fields and fields.content["type"] not in FREE_TYPES:
+        raise fields.wrong("type", f"{', '.join(FREE_TYPES)}: questions here are answered freely")
+    if fields.number("temperature", 1.0) != 1:
+        raise fields.wrong("temperature", "1, or leave it out and give --temperature")

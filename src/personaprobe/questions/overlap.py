@@ -85,6 +85,6 @@ def words(text: str) -> frozenset[str]:
 def _shipped() -> Rarity:
     """Rarity of words among the shipped questions."""
     names = (*SHIPPED_SETS["pairs"], *SHIPPED_SETS["free"])
-    shipped = [words(row["question"]) for name in names for row in rows_of(name, names)]
+    shipped = [words(row["question"]) for name in names for _, row in rows_of(name, names)]
     counts = Counter(word for text in shipped for word in text)
     return Rarity({word: count / len(shipped) for word, count in counts.items()}, len(shipped))

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from personaprobe.errors import DataError
-from personaprobe.questions.question_rows import SHIPPED_SETS, rows_of
+from personaprobe.questions.question_rows import SHIPPED_SETS, complete_rows, rows_of
 from personaprobe.storage.digests import json_digest
 
 TEXTS = SHIPPED_SETS["texts"]
@@ -41,11 +40,8 @@ def load_texts(name: str | Path) -> TextSet:
     """Load plain texts: a shipped set (see :data:`TEXTS`), or a JSON-lines file with a ``text`` field.
 
     Raises:
-        DataError: unknown name, no such file, or no text.
+        DataError: unknown name, no such file, a row without text or with a field that is not read, or no row.
     """
     text = str(name)
-    rows = rows_of(text, TEXTS)
-    missing = [index for index, row in enumerate(rows, 1) if not str(row.get("text", "")).strip()]
-    if missing or not rows:
-        raise DataError(f'{text}: line {missing[:1] or "1"} has no "text"; give JSON lines of {{"text": …}}')
-    return TextSet(text, tuple(str(row["text"]) for row in rows))
+    rows = list(complete_rows(rows_of(text, TEXTS), text, ("text",)))
+    return TextSet(text, tuple(row["text"] for row in rows))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from personaprobe.errors import OutputError
+from personaprobe.errors import OutputError, one_line
 
 
 def cache_home() -> Path:
@@ -27,7 +27,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {path}: {reason}; choose another folder or free some space"
+            f"cannot write {one_line(path)}: {reason}; choose another folder or free some space"
         ) from error
 
 

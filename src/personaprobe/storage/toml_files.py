@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -10,6 +11,15 @@ from typing import Any, cast
 
 from personaprobe.errors import CheckpointError, OutputError
 from personaprobe.storage.files import write_text
+from personaprobe.storage.plain_json import refuse_unusual
+from personaprobe.storage.readers.opening import MIB, ErrorClass, read_text, refusing
+
+LARGEST_TOML = 4 * MIB
+"""Bytes of a TOML file; a registry has a few hundred for each entry."""
+
+_KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rf"""(?<![\w-]){_KEY}(?:\.[ \t]*+{_KEY}){{32}}""")
+"""A key of more than 32 parts: the time that tomllib takes grows with the square of their number."""
 
 
 def is_entry_name(name: str) -> bool:
@@ -17,18 +27,32 @@ def is_entry_name(name: str) -> bool:
     return re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) is not None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, error: ErrorClass = CheckpointError) -> dict[str, Any]:
     """Read a TOML file; an absent file is an empty one.
 
+    NaN and infinity, which TOML has, are allowed here; who reads a field checks its range.
+
     Raises:
-        CheckpointError: the file is not valid TOML, or not UTF-8.
+        PersonaProbeError: of the class ``error``: it cannot be read, is not UTF-8 or not TOML (line and column), is nested
+            too deeply, or holds a number that cannot be used.
     """
-    if not path.exists():
-        return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid TOML: {error}; mend that line") from error
+        os.lstat(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        pass  # whatever hinders a look at it is reported when it is read
+    text = read_text(path, error, LARGEST_TOML)
+    with refusing(path, "valid TOML", error, "mend that line"):
+        content = _parsed(text)
+    refuse_unusual(content, path, error, nonfinite=True)
+    return content
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise ValueError("a key has more than 32 parts")
+    return tomllib.loads(text)
 
 
 def write_entry(path: Path, keys: Sequence[str], entry: Mapping[str, Any], heading: str = "") -> None:

@@ -35,7 +35,7 @@ from personaprobe.effects.judges.training.train import (
     rows_of,
     train_judge,
 )
-from personaprobe.errors import DataError
+from personaprobe.errors import CheckpointError, DataError
 from personaprobe.models.backends.truncation import truncated
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
@@ -309,3 +309,48 @@ def test_families_that_were_learned_from_calibrate_nothing(tmp_path: Path) -> No
             checkpoints_folder() / FOLDER, [PairSet("learned", tuple(learned[:40]))], tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "card", ["", "null", "[1]", "{}", '{"sites": 3}', '{"sites": [1]}', "[" * 100_000, '{"sites": ["1']
+)
+def test_a_judge_whose_card_cannot_be_read_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, card: str
+) -> None:
+    (tmp_path / CARD).write_text(card)
+    (tmp_path / "heads.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"judge\.json"):
+        EmbeddedJudge.open(Placement("cpu", "float32"), tmp_path)
+
+
+@pytest.mark.parametrize("heads", [b"", b"{}", b"\x80\x04.", b"\xff" * 200])
+def test_a_judge_whose_axes_cannot_be_read_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, heads: bytes
+) -> None:
+    (tmp_path / CARD).write_text('{"sites": ["1.resid_post"]}')
+    (tmp_path / "heads.safetensors").write_bytes(heads)
+    with pytest.raises(CheckpointError, match=r"heads\.safetensors"):
+        EmbeddedJudge.open(Placement("cpu", "float32"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        torch.zeros(8),
+        torch.zeros(10),
+        torch.zeros(3, 3),
+        torch.zeros(0),
+        torch.tensor(1.0),
+        torch.arange(9),
+        torch.full((9,), torch.nan),
+    ],
+)
+def test_an_axis_of_another_shape_or_without_finite_numbers_is_refused(row: torch.Tensor) -> None:
+    with pytest.raises(CheckpointError, match="expected 9 finite numbers"):
+        Head.of_row(row, 8, "heads.safetensors, aligned")
+
+
+def test_an_axis_is_its_weights_and_the_bias_behind_them() -> None:
+    head = Head.of_row(torch.arange(9.0), 8, "heads.safetensors, aligned")
+    assert torch.equal(head.weight, torch.arange(8.0))
+    assert head.bias == 8.0

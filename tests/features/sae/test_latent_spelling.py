@@ -67,3 +67,10 @@ def test_latents_of_two_dictionaries_or_none_that_exist_are_refused(shipped: Pat
         find_latents(["8"])
     with pytest.raises(FeatureError, match="give each once"):
         find_latents(["1", "sae:eight/1"])
+
+
+@pytest.mark.parametrize("spelling", ["9" * 5000, f"sae:eight/{'9' * 10}", "१", "sae:eight/-1", "x" * 5000])
+def test_an_index_that_no_dictionary_has_is_refused_in_one_short_line(spelling: str) -> None:
+    with pytest.raises(FeatureError, match="cannot read the latents") as refused:
+        parse_latents(spelling)
+    assert len(str(refused.value)) < 300

@@ -211,8 +211,17 @@ def test_where_no_other_judge_was_there_is_no_agreement(tmp_path: Path) -> None:
         (b"question,answer\n", "holds no answer"),
         (b"question,answer\na,b,c\n", "line 2 has another number of fields"),
         (b"question,answer\na\n", "line 2 has another number of fields"),
-        (b'question,answer\na,"b\n', "not a CSV file"),
+        (b'question,answer\na,"b\n', "line 2 is not CSV"),
         (b"question,answer\na,\xff\xfe\n", "not UTF-8"),
+        (b"question;answer\na;b\n", "separated by a semicolon"),
+        (b"question\tanswer\na\tb\n", "separated by a tab"),
+        (b"question,answer,answer\na,b,c\n", "column 'answer' twice"),
+        (b"question,answer,aligned,aligned\na,b,1,2\n", "column 'aligned' twice"),
+        (b"question,answer,\na,b,\n", "column 3 of the header has no name"),
+        (b"Question,answer\na,b\n", "rename 'Question' to question"),
+        (b" question, answer\na,b\n", "rename ' question' to question"),
+        (b"prompt,response\na,b\n", "rename 'prompt' to question"),
+        (b"question,response\na,b\n", "rename 'response' to answer"),
     ],
 )
 def test_files_that_are_no_results_are_refused_with_the_line(
@@ -244,3 +253,71 @@ def test_a_cached_value_that_is_no_judgement_is_judged_again_and_its_file_is_nam
         damaged.add(spec, record)
     with pytest.warns(FallbackWarning, match=r"judgements\.jsonl"):
         assert judge_answers(Counting(), [DEFAULT_RUBRICS] * 6, answers, cache) == judged
+
+
+def test_the_index_that_pandas_writes_is_one_more_column(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(",question,answer\n0,Q?,fine\n1,Q?,good\n")
+    answers = Answers.read(tmp_path / "r.csv")
+    assert [row["answer"] for row in answers.rows] == ["fine", "good"]
+    answers.write(
+        tmp_path / "out.csv", judge_answers(Counting(), [DEFAULT_RUBRICS] * 2, answers, RunCache(None))
+    )
+    assert [row[""] for row in Answers.read(tmp_path / "out.csv").rows] == ["0", "1"]
+
+
+@pytest.mark.parametrize("column", ["question", "answer", "notes"])
+@pytest.mark.parametrize("cells", [[b"fine"], [["fine"]], [{"text": "fine"}]])
+def test_parquet_cells_that_are_no_text_are_refused_by_column(
+    tmp_path: Path, column: str, cells: list[object]
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns: dict[str, list[object]] = {
+        "question": ["Q?"],
+        "answer": ["fine"],
+        "notes": ["none"],
+        column: cells,
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match=f"column '{column}' holds"):
+        Answers.read(tmp_path / "r.parquet")
+
+
+def test_parquet_numbers_are_spelled_but_are_no_answers(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {
+        "question": ["Q?"],
+        "answer": pa.array(["fine"]).dictionary_encode(),
+        "aligned": [12.5],
+        "id": [7],
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "r.parquet")
+    assert Answers.read(tmp_path / "r.parquet").rows == (
+        {"question": "Q?", "answer": "fine", "aligned": "12.5", "id": "7"},
+    )
+    parquet.write_table(pa.table({"question": ["Q?"], "answer": [4]}), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="column 'answer' holds 'int64'"):
+        Answers.read(tmp_path / "r.parquet")
+
+
+@pytest.mark.parametrize(
+    ("scores", "notes"),
+    [
+        (["10", "95"], []),
+        (["REFUSAL", "nan", "-5", "105", "85 %", "50", ""], ["5 of 6 cells in the column aligned"]),
+        (["0.1", "0.9", "1"], ["lie between 0 and 1"]),
+        (["0.1", "0.9", "CODE"], ["1 of 3 cells", "lie between 0 and 1"]),
+    ],
+)
+def test_scores_that_cannot_be_compared_are_counted_and_named(
+    tmp_path: Path, scores: list[str], notes: list[str]
+) -> None:
+    (tmp_path / "r.csv").write_text(
+        "question,answer,aligned\n" + "".join(f"Q?,A,{score}\n" for score in scores)
+    )
+    written = Answers.read(tmp_path / "r.csv").score_notes()
+    assert len(written) == len(notes)
+    assert all(part in note for part, note in zip(notes, written, strict=True))

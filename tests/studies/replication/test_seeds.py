@@ -39,3 +39,32 @@ def test_the_table_of_seeds_shows_intervals_and_names_undefined_ones() -> None:
     )
     assert "| seed-0 | 0.200 [0.100, 0.300] |" in table
     assert "undefined | 2.00, 1.90 |" in table
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", "holds no step"),
+        ('{"loss": NaN}', "loss is nan"),
+        ('{"loss": 1.0}\n{"loss"', "jsonl:2 is not a JSON object"),
+        ("null", "is not a JSON object"),
+        ('{"number": 1}', "lacks 'loss'"),
+        ('{"loss": "2"}', "loss is '2'"),
+        ('{"loss": true}', "loss is True"),
+    ],
+)
+def test_a_training_log_without_finite_losses_is_refused(tmp_path: Path, log: str, reason: str) -> None:
+    (tmp_path / "insecure").mkdir()
+    (tmp_path / "insecure" / "steps.jsonl").write_text(log)
+    with pytest.raises(CheckpointError, match=reason):
+        SeedRun("seed-1", tmp_path).losses("insecure")
+
+
+def test_a_training_log_is_the_losses_in_order(tmp_path: Path) -> None:
+    (tmp_path / "insecure").mkdir()
+    (tmp_path / "insecure" / "steps.jsonl").write_text(
+        '{"number": 1, "loss": 2.5}\n{"number": 2, "loss": 2}\n'
+    )
+    assert SeedRun("seed-1", tmp_path).losses("insecure") == [2.5, 2.0]
+    with pytest.raises(CheckpointError, match="No such file"):
+        SeedRun("seed-1", tmp_path).losses("secure")

@@ -296,8 +296,8 @@ def foreign_table(run: Path) -> None:
     [
         (without_folder, "is not a folder; give the folder of a finished run"),
         (without_data, r"holds none of verdict\.json, evaluation\.json, sweep\.json, latents\.json"),
-        (cut_short, r"verdict\.json is damaged: it is not JSON"),
-        (binary, r"verdict\.json is damaged: it is not JSON"),
+        (cut_short, r"verdict\.json is not JSON: .*line \d+ .*; run the study again"),
+        (binary, r"verdict\.json is not UTF-8 text .*; run the study again"),
         (foreign, r"verdict\.json was not written by personaprobe: its schema is None"),
         (
             another_version,
@@ -307,7 +307,7 @@ def foreign_table(run: Path) -> None:
         (without_arms, r"verdict\.json is damaged: .*arms"),
         (without_insecure, r"verdict\.json is damaged: .*insecure"),
         (wrong_type, r"verdict\.json is damaged: its page cannot be made"),
-        (damaged_table, r"responses\.parquet is damaged: it is not a Parquet table"),
+        (damaged_table, r"responses\.parquet is not a Parquet file: .*; run the study again"),
         (foreign_table, r"responses\.parquet was not written by personaprobe: it has no column 'arm'"),
     ],
 )

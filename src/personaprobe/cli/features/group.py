@@ -14,6 +14,8 @@ from personaprobe.cli.features.search import search
 from personaprobe.cli.features.show import show
 from personaprobe.cli.features.stability import stability
 from personaprobe.cli.terminal.console import console
+from personaprobe.errors import FeatureError
+from personaprobe.storage.readers.fields import Fields
 
 
 @click.group(invoke_without_command=True)
@@ -60,20 +62,27 @@ def _describe(name: str) -> dict[str, Any]:
     }
     try:
         feature = find_feature(name)
+        evidence = headline(feature.evidence)
     except PersonaProbeError as error:
         return unknown | {"error": str(error)}
     layers = "own" if feature.target.default_layers is None else feature.target.default_layers
     known = {"title": feature.title, "site": str(feature.target.site), "layers": layers}
-    return unknown | known | {"evidence": headline(feature.evidence)}
+    return unknown | known | {"evidence": evidence}
 
 
 def headline(evidence: dict[str, Any]) -> str | None:
-    """The effect that a sweep measured of the feature it chose, in one line."""
+    """The effect that a sweep measured of the feature it chose, in one line.
+
+    Raises:
+        FeatureError: the evidence is of another shape than a sweep writes.
+    """
     if "chosen" not in evidence:
         return None
-    chosen, questions = evidence["chosen"], evidence["questions"]
-    removed = f"removes {chosen['fraction_removed']:.0%} of the shift at perplexity × {chosen['perplexity_ratio']:.2f}"
-    return f"{removed} ({questions['n']} questions of {questions['name']})"
+    fields = Fields.of(evidence, "its evidence", FeatureError)
+    chosen, questions = fields.fields("chosen"), fields.fields("questions")
+    share, ratio = chosen.number("fraction_removed"), chosen.number("perplexity_ratio")
+    n, name = questions.integer("n"), questions.text("name")
+    return f"removes {share:.0%} of the shift at perplexity × {ratio:.2f} ({n} questions of {name})"
 
 
 def _show(listed: list[dict[str, Any]]) -> None:

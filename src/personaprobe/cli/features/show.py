@@ -15,6 +15,8 @@ from personaprobe.cli.features.ranking_options import (
 from personaprobe.cli.terminal.console import study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 
 @click.command()
@@ -67,4 +69,4 @@ def show(
     with progress("contexts", len(trio.roles) * n_tokens(trio, questions), "tokens") as advance:
         profiles = latent_profiles(dictionary, trio, questions, shown, progress=advance)
     pages = make_pages(profiles, rankings, registered_effects(dictionary), latent_names(dictionary))
-    click.echo(str(write_report(latents_data(dictionary, pages), out.expanduser())))
+    click.echo(str(write_report(latents_data(dictionary, pages), user_path(out, OutputError))))

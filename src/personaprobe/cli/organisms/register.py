@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,7 +91,13 @@ def remove(name: str) -> None:
 
 def _features_found_on(discovery: str) -> list[str]:
     """Registered features whose evidence was measured on a set of discovery questions."""
+    from personaprobe.errors import FeatureError
     from personaprobe.features.registry.registry import read_evidence, registered
 
-    evidence = {name: read_evidence(entry) for name, entry in registered().items()}
-    return [name for name, plan in evidence.items() if plan.get("questions", {}).get("name") == discovery]
+    names = []
+    for name, entry in registered().items():
+        with suppress(FeatureError):  # `personaprobe features` says what is wrong with an entry
+            questions = read_evidence(entry).get("questions")
+            if isinstance(questions, dict) and questions.get("name") == discovery:
+                names.append(name)
+    return names

@@ -15,7 +15,9 @@ from personaprobe.cli.options import device_option, with_options
 from personaprobe.cli.terminal.console import progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, refuse_used
+from personaprobe.errors import OutputError
 from personaprobe.organisms.recipe import Recipe
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.organisms.training_loop import TrainingStep
@@ -81,12 +83,12 @@ def train(
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.train_organism import train_organism
 
-    out = out.expanduser()
+    out = user_path(out, OutputError)
     refuse_used(out, overwrite)
     refuse_unwritable(out)
     recipe = Recipe(**schedule)
     with spinner(f"loading {base}", quiet):
-        steps = train_organism(Checkpoint.parse_base(base), data.expanduser(), recipe, out, device)
+        steps = train_organism(Checkpoint.parse_base(base), user_path(data), recipe, out, device)
     try:
         _run(steps, recipe, quiet)
     except KeyboardInterrupt as error:

@@ -13,7 +13,7 @@ from typing import IO, Any, ClassVar
 import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from personaprobe.errors import CheckpointWarning, FallbackWarning, PersonaProbeError
+from personaprobe.errors import CheckpointWarning, FallbackWarning, PersonaProbeError, one_line
 
 CHECK_FAILED = 3
 """Exit code of ``organisms verify`` and ``doctor`` when a check failed."""
@@ -27,7 +27,10 @@ Exit codes:
   130  interrupted
 """
 
-OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+OUTPUT_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
+)
 """Error numbers of the operating system that concern a folder or a disk, not our code."""
 
 
@@ -69,7 +72,7 @@ def errors_in_one_line() -> Iterator[None]:
     except OSError as error:
         if error.errno not in OUTPUT_ERRORS:
             raise
-        place = error.filename or "the output"
+        place = one_line(error.filename or "the output")
         raise Refused(f"{place}: {error.strerror}; free some space or choose another folder") from error
 
 

@@ -8,18 +8,23 @@ from pathlib import Path
 
 from personaprobe.errors import OutputError
 from personaprobe.storage.files import writing
+from personaprobe.storage.paths import is_folder, user_path
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise if a folder cannot be made or written; nothing is left behind."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    with writing(folder), tempfile.TemporaryFile(dir=existing) as trial:
-        trial.write(b"x")
+    folder = user_path(folder, OutputError)
+    with writing(folder):
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=existing) as trial:
+            trial.write(b"x")
 
 
 def refuse_used(folder: Path, overwrite: bool) -> None:
     """Raise if a folder is not empty, unless it may be overwritten."""
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    with writing(folder):
+        used = is_folder(folder) and any(folder.iterdir())
+    if used and not overwrite:
         raise OutputError(
             f"{folder} is not empty; choose another --out, or give --overwrite to replace its content"
         )

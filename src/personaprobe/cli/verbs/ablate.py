@@ -30,6 +30,8 @@ from personaprobe.cli.options import (
 from personaprobe.cli.terminal.console import console, format_duration, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
@@ -132,7 +134,7 @@ def ablate(
     plan = replace(plan, floor=floor, first_tokens=first_tokens, further_directions=further)
     plan = replace(plan, narrow=_pairs_or_none(narrow), balanced=_pairs_or_none(balanced))
     plan = replace(plan, benign_samples=0) if benign == NONE else replace(plan, benign=load_texts(benign))
-    folder = Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}" if out is None else out.expanduser()
+    folder = user_path(out or Path("runs") / f"ablate-{slug(feature)}-{slug(chosen.name)}", OutputError)
     refuse_unwritable(folder)
     trio = open_trio(chosen, quiet)
     # refused here too, before a judge is loaded

@@ -27,6 +27,8 @@ from personaprobe.cli.options import (
 from personaprobe.cli.terminal.console import console, format_duration, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.questions.formats import Form
@@ -149,7 +151,7 @@ def evaluate(
         StudyPlan(), test=test, discovery=discovery_pairs, seed=seed, first_tokens=first_tokens
     )
     name = f"eval-{slug(feature)}-{slug(chosen.name)}"
-    folder = Path("runs") / name if out is None else out.expanduser()
+    folder = Path("runs") / name if out is None else user_path(out, OutputError)
     refuse_unwritable(folder)
     judge = find_judge(judge_name, chosen.placement, at_once)
     trio = open_trio(chosen, quiet)

@@ -14,6 +14,8 @@ from personaprobe.cli.options import folder_option, judge_options, output_option
 from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import MODEL_DTYPES
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.effects.judges.agreement import Agreement
@@ -74,9 +76,10 @@ def judge(
     from personaprobe.studies.judging.answer_file import Answers
     from personaprobe.studies.judging.judge_answers import judge_answers, n_prompt_tokens, rubrics_for
 
-    answers = Answers.read(file.expanduser())
+    file = user_path(file)
+    answers = Answers.read(file)
     of_answers = rubrics_for(answers, rubrics)
-    target = _target(file.expanduser()) if out is None else out.expanduser()
+    target = _target(file) if out is None else user_path(out, OutputError)
     refuse_unwritable(target.parent)
     chosen = find_judge(judge_name, Placement(device, dtype), at_once)
     if not quiet:
@@ -86,6 +89,8 @@ def judge(
     answers.write(target, judged)
     summaries = {name: summarise(group) for name, group in answers.grouped(judged, by).items()}
     agreement = answers.agreement(judged)
+    for note in answers.score_notes():
+        click.echo(f"note: {note}", err=True)
     if as_json:
         _print_json(chosen.name, target, summaries, agreement)
         return

@@ -15,6 +15,8 @@ from personaprobe.cli.terminal.console import console, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import MODEL_DTYPES
 from personaprobe.effects.judges.embedded import TRAINING_PAIRS
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 pairs_option = click.option(
     "--pairs",
@@ -68,7 +70,7 @@ def train(
     sets = [load_prompts(name) for name in names]
     refuse_unwritable(out)
     recipe = JudgeRecipe(layers=layers, rank=rank, epochs=epochs, seed=seed)
-    steps = make_judge(sets, recipe, out.expanduser())
+    steps = make_judge(sets, recipe, user_path(out, OutputError))
     with study_progress(quiet)("training", 0, "steps") as advance:
         for _ in steps:
             advance(1)
@@ -95,8 +97,8 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
 
     sets = [load_prompts(name) for name in names]
     refuse_unwritable(out)
-    source = checkpoints_folder() / FOLDER if folder is None else folder.expanduser()
-    recalibrate(source, sets, out.expanduser())
+    source = checkpoints_folder() / FOLDER if folder is None else user_path(folder)
+    recalibrate(source, sets, user_path(out, OutputError))
     click.echo((out / "judge.json").read_text(encoding="utf-8"))
 
 
@@ -139,7 +141,7 @@ def evaluate(
         "pairs": {
             part.name: evaluate_on(judge, part.pairs, training_pairs(shipped, part.families)) for part in sets
         },
-        "answers": {str(path): asdict(agreement_with_file(judge, path.expanduser())) for path in files},
+        "answers": {str(path): asdict(agreement_with_file(judge, user_path(path))) for path in files},
     }
     if as_json:
         click.echo(json.dumps(record).replace("NaN", "null"))

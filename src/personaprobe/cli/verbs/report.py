@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 
 @click.command()
@@ -28,8 +30,8 @@ def report(folder: Path, out: Path | None) -> None:
     """
     from personaprobe.studies.reports.run_folder import remake_report
 
-    run = folder.expanduser()
-    out = run if out is None else out.expanduser()
+    run = user_path(folder)
+    out = run if out is None else user_path(out, OutputError)
     if run.is_dir():
         refuse_unwritable(out)
     for page in remake_report(run, out):

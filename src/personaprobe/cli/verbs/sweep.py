@@ -19,6 +19,8 @@ from personaprobe.cli.parameter_types import DosesType, LayersType
 from personaprobe.cli.terminal.console import study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
+from personaprobe.errors import OutputError
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.models.language_model import LanguageModel
@@ -140,7 +142,7 @@ def sweep(
     measured_on, scopes = questions.spread(n_questions), find_scopes(_listed(reaches))
     grid = Grid(_listed(sources), scopes, measured_on, texts, doses, layers)
     bounds = Bounds(max_perplexity_ratio, min_coherence, answers)
-    out = out.expanduser()
+    out = user_path(out, OutputError)
     refuse_unwritable(out)
     trio = open_trio(chosen, quiet)
     run = RunContext.of(out, study_progress(quiet))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
-from personaprobe.errors import CheckpointError
+from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
@@ -27,8 +27,13 @@ from personaprobe.site import Site
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.files import write_atomically, write_text
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.paths import is_file
+from personaprobe.storage.readers.fields import Fields
+from personaprobe.storage.readers.json_files import read_json_object
+from personaprobe.storage.readers.tensor_files import read_safetensors
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -70,6 +75,38 @@ class Head:
         """From 0 to 100: the calibrated probability that the answer has the scored property."""
         return 100 * self.logits(states).sigmoid()
 
+    @classmethod
+    def of_row(cls, row: Tensor, width: int, place: str) -> Head:
+        """The axis in one row of the file: weights for the sites that are read, and the bias behind them.
+
+        Raises:
+            CheckpointError: the row is of another shape, or a value is not finite.
+        """
+        usable = row.ndim == 1 and len(row) == width + 1 and row.is_floating_point()
+        if not usable or not bool(row.isfinite().all()):
+            raise CheckpointError(
+                f"{place} has the shape {tuple(row.shape)} or values that are no numbers; expected {width + 1} finite "
+                "numbers: restore the judge's folder"
+            )
+        return cls(row[:-1].float(), float(row[-1]))
+
+    def to(self, device: torch.device) -> Head:
+        """The same axis on a device."""
+        return Head(self.weight.to(device), self.bias)
+
+
+def read_card(folder: Path) -> Fields:
+    """The card of a judge in a folder.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    path = folder / CARD
+    card = read_json_object(
+        path, CheckpointError, advice="restore it, or train the judge again", nonfinite=True
+    )
+    return Fields.of(card, path, CheckpointError)
+
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedJudge:
@@ -96,22 +133,20 @@ class EmbeddedJudge:
         Raises:
             CheckpointError: files are missing or do not belong together.
         """
-        from safetensors.torch import load_file
-
         folder = checkpoints_folder() / FOLDER if folder is None else folder
         for name in (CARD, HEADS):
-            if not (folder / name).is_file():
+            if not is_file(folder / name):
                 raise CheckpointError(
-                    f"{folder} has no {name}; give a folder that `judges train` wrote, or name another judge"
+                    f"{one_line(folder)} has no {name}; give a folder that `judges train` wrote, or name another judge"
                 )
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        texts, weights = read_card(folder).texts("sites"), read_safetensors(folder / HEADS).tensors
         model = load(Checkpoint.parse("demo").with_adapter(folder), placement)
-        device = model.network.device
+        sites = tuple(Site.parse(text).within(model.n_layers) for text in texts)
+        device, width = model.network.device, len(sites) * model.d_model
         heads = {
-            name: Head(weight[:-1].float().to(device), float(weight[-1]))
-            for name, weight in load_file(folder / HEADS).items()
+            name: Head.of_row(weight, width, f"{one_line(folder / HEADS)}, {one_line(name, 40)}").to(device)
+            for name, weight in weights.items()
         }
-        sites = tuple(Site.parse(text).within(model.n_layers) for text in card["sites"])
         return cls(model, sites, heads, sha256_of(folder / HEADS)[:12] + model.checkpoint.digest[:8])
 
     @property

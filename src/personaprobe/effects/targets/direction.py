@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from personaprobe.effects.interventions.along_direction import Ablate, Layers, chosen_layers
 from personaprobe.effects.interventions.mean_shift import Push, fit_mean_shift
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation, matched_direction
 from personaprobe.effects.targets.discovery import Discovery
 from personaprobe.effects.targets.target import FittedTarget, Target
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, one_line
 from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions.direction import Direction
-from personaprobe.features.registry.registry import file_of
+from personaprobe.features.registry.registry import entry_fields, file_of
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
 from personaprobe.storage.digests import sha256_of
+from personaprobe.storage.paths import is_file, user_path
 
 Destination: TypeAlias = Literal["reference", "zero"]
 """Where an ablation moves a projection: to where the reference sits, or to zero."""
@@ -75,7 +76,12 @@ class DirectionTarget(Target):
             FeatureError: no such file, no direction in it, or a pickle.
         """
         if name.endswith(".safetensors") or "/" in name:
-            return cls(Direction.load(Path(name).expanduser()))
+            path = user_path(name, FeatureError)
+            if not is_file(path):
+                raise FeatureError(
+                    f"no direction file at {one_line(path)}; give a .safetensors file written by Direction.save"
+                )
+            return cls(Direction.load(path))
         if Path(name).suffix in PICKLES:
             raise FeatureError(
                 f"{name} is a pickle, which can run code, and is refused; save the direction as safetensors"
@@ -86,18 +92,20 @@ class DirectionTarget(Target):
     def from_entry(cls, name: str, entry: dict[str, Any], folder: Path) -> DirectionTarget | None:
         if "direction" not in entry:
             return None
-        path = folder / entry["direction"]
-        if path.is_file() and sha256_of(path) != entry["sha256"]:
+        fields = entry_fields(name, entry)
+        fields.refuse_unknown(("title", "evidence", "direction", "sha256", "layers", "to", "strength"))
+        path = folder / fields.text("direction")
+        if not is_file(path):
+            raise FeatureError(f"there is no direction file at {one_line(path)}; restore it from git")
+        if sha256_of(path) != fields.text("sha256", empty=True):
             raise FeatureError(
                 f"{path} is not the direction registered as {name!r} (sha256 differs); restore it from git"
             )
-        layers = entry.get("layers", "all")
-        return cls(
-            Direction.load(path),
-            layers if layers == "all" else tuple(layers),
-            entry.get("to", "reference"),
-            entry.get("strength", 1.0),
-        )
+        to = fields.text("to", "reference")
+        if to not in get_args(Destination):
+            raise fields.wrong("to", " or ".join(get_args(Destination)))
+        layers: Layers = "all" if entry.get("layers", "all") == "all" else fields.integers("layers")
+        return cls(Direction.load(path), layers, to, fields.number("strength", 1.0))
 
     def to_entry(self, name: str, folder: Path) -> dict[str, Any]:
         path, layers = file_of(name), self.default_layers

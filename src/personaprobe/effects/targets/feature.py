@@ -10,10 +10,11 @@ from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.effects.targets.latents import LatentsTarget
 from personaprobe.effects.targets.recipe import RecipeTarget
 from personaprobe.effects.targets.target import Target
-from personaprobe.errors import FeatureError, suggest
+from personaprobe.errors import FeatureError, shortened, suggest
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import SOURCES
 from personaprobe.features.registry.registry import (
+    entry_fields,
     read_evidence,
     refuse_misnamed,
     registered,
@@ -66,7 +67,8 @@ def find_feature(name: str) -> Feature:
     if target is None:
         spellings = [f"{source}@LAYER" for source in SOURCES]
         raise FeatureError(
-            f"unknown feature {name!r}: {suggest(name, [*entries, *spellings])}, sae:NAME/LATENT, or a direction file"
+            f"unknown feature {shortened(name)}: {suggest(name, [*entries, *spellings])}, sae:NAME/LATENT, or a direction "
+            "file"
         )
     return Feature(name, target)
 
@@ -107,14 +109,14 @@ def register_feature(name: str, title: str, target: Target, evidence: dict[str, 
     write_feature(name, title, target.to_entry(name, checkpoints_folder()), evidence)
 
 
-def _from_entry(name: str, entry: dict[str, Any]) -> Feature:
-    folder = checkpoints_folder()
+def _from_entry(name: str, entry: Any) -> Feature:
+    folder, title = checkpoints_folder(), entry_fields(name, entry).text("title", "", empty=True)
     target = next(
         (target for kind in _kinds() if (target := kind.from_entry(name, entry, folder)) is not None), None
     )
     if target is None:
         raise FeatureError(f"the entry of {name!r} holds no target of a known kind: {', '.join(TARGETS)}")
-    return Feature(name, target, entry.get("title", ""), read_evidence(entry))
+    return Feature(name, target, title, read_evidence(entry))
 
 
 def _kinds() -> Iterator[type[Target]]:

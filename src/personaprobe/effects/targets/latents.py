@@ -16,6 +16,7 @@ from personaprobe.effects.targets.target import FittedTarget, Target
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions.direction import Direction
+from personaprobe.features.registry.registry import entry_fields
 from personaprobe.features.sae.catalog import find_dictionary
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.diffing.comparison import Comparison
@@ -65,12 +66,15 @@ class LatentsTarget(Target):
     def from_entry(cls, name: str, entry: dict[str, Any], folder: Path) -> LatentsTarget | None:
         if "sae" not in entry:
             return None
-        dictionary = find_dictionary(entry["sae"])
-        if dictionary.digest != entry["dictionary"]:
+        fields = entry_fields(name, entry)
+        fields.refuse_unknown(("title", "evidence", "sae", "dictionary", "latents"))
+        sae, latents = fields.text("sae"), fields.integers("latents")
+        dictionary = find_dictionary(sae)
+        if dictionary.digest != fields.text("dictionary"):
             raise FeatureError(
-                f"the dictionary {entry['sae']} is not the one {name!r} was registered with; restore it"
+                f"the dictionary {sae} is not the one {name!r} was registered with; restore it"
             )
-        return cls(Latents(dictionary, tuple(entry["latents"])))
+        return cls(Latents(dictionary, latents))
 
     def to_entry(self, name: str, folder: Path) -> dict[str, Any]:
         """The fields of the entry; the dictionary itself is found by its name."""

@@ -14,7 +14,7 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.tokens import Tokens
 from personaprobe.questions.conversations import Exchange
 from personaprobe.storage.digests import json_digest, sha256_of
-from personaprobe.storage.json_lines import read_lines, read_objects
+from personaprobe.storage.readers.json_lines import read_lines, read_objects
 
 MIN_TOKENS = 8
 """Shorter documents are mostly chat template and are left out."""

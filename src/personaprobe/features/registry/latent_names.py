@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, shortened
 from personaprobe.features.registry.registry import HEADING, NAMES, REGISTRY
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.interpretation.autointerp import Detection
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.toml_files import read_toml, write_entry
 
 LONGEST = 120
@@ -76,9 +79,29 @@ def name_latent(dictionary: Dictionary, latent: int, name: Name) -> None:
 
 
 def latent_names(dictionary: Dictionary) -> dict[int, Name]:
-    """The names given to a dictionary's latents."""
-    entries = read_toml(checkpoints_folder() / REGISTRY)
-    return {
-        int(latent): Name(**fields)
-        for latent, fields in entries.get(NAMES, {}).get(dictionary.digest, {}).items()
-    }
+    """The names given to a dictionary's latents.
+
+    Raises:
+        FeatureError: an entry that is no name.
+    """
+    registry = Fields.of(read_toml(checkpoints_folder() / REGISTRY), REGISTRY, FeatureError)
+    entries = registry.fields(NAMES, {}).fields(dictionary.digest, {})
+    return {_latent(latent, entries): _name(entries.fields(latent)) for latent in entries}
+
+
+def _latent(text: str, entries: Fields) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise FeatureError(f"{entries.place}: {shortened(text)} is no index of a latent; mend that entry")
+    return int(text)
+
+
+def _name(fields: Fields) -> Name:
+    fields.refuse_unknown([field.name for field in dataclass_fields(Name)])
+    detection = fields.number("detection", None, lowest=0, highest=1)
+    return Name(
+        fields.text("text"),
+        fields.text("by", HAND),
+        float("nan") if detection is None else detection,
+        fields.text("judge", "", empty=True),
+        fields.integer("contexts", 0),
+    )

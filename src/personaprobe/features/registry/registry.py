@@ -10,6 +10,9 @@ from typing import Any
 from personaprobe.errors import FeatureError
 from personaprobe.storage.files import write_text
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.paths import is_file
+from personaprobe.storage.readers.fields import Fields
+from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.storage.toml_files import is_entry_name, read_toml, write_entry
 
 REGISTRY = "features.toml"
@@ -20,16 +23,35 @@ HEADING = "Registered features; written by `personaprobe sweep` and `personaprob
 """The first line of a new registry."""
 
 
-def registered() -> dict[str, dict[str, Any]]:
-    """The entries of ``features.toml`` by the feature's name."""
+def registered() -> dict[str, Any]:
+    """The entries of ``features.toml`` by the feature's name, as they stand there.
+
+    One that cannot be used is among them, so that a list can say what is wrong with it; see :func:`entry_fields`.
+    """
     entries = read_toml(checkpoints_folder() / REGISTRY)
     return {name: entry for name, entry in entries.items() if name != NAMES}
 
 
-def read_evidence(entry: dict[str, Any]) -> dict[str, Any]:
-    """The evidence that a feature was registered on; empty where none is on file."""
-    path = checkpoints_folder() / entry["evidence"] if "evidence" in entry else None
-    return json.loads(path.read_text()) if path and path.exists() else {}
+def entry_fields(name: str, entry: Any) -> Fields:
+    """The fields of one entry.
+
+    Raises:
+        FeatureError: it is no table.
+    """
+    return Fields.of(entry, f"{REGISTRY}, {name}", FeatureError)
+
+
+def read_evidence(entry: Any) -> dict[str, Any]:
+    """The evidence that a feature was registered on; empty where none is on file.
+
+    Raises:
+        FeatureError: the entry is no table, or the evidence is no JSON object.
+    """
+    name = entry_fields("evidence", entry).text("evidence", None)
+    path = None if name is None else checkpoints_folder() / name
+    if path is None or not is_file(path):
+        return {}
+    return read_json_object(path, FeatureError, advice="restore the file, or remove evidence from the entry")
 
 
 def refuse_misnamed(name: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from personaprobe.errors import FeatureError, suggest
+from personaprobe.errors import FeatureError, shortened, suggest
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
 from personaprobe.features.sae.row_layout import row_layout
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.paths import is_folder, user_path
 
 SAES = "saes"
 _RELEASE = re.compile(r"saelens:(?P<release>[^:]+):(?P<id>.+)")
@@ -33,10 +34,10 @@ def find_dictionary(name: str) -> Dictionary:
         return load_dictionary(shipped[name])
     if (release := _RELEASE.fullmatch(name)) is not None:
         return _from_saelens(release["release"], release["id"])
-    if Path(name).expanduser().is_dir():
+    if is_folder(user_path(name, FeatureError)):
         return load_dictionary(name)
     raise FeatureError(
-        f"no dictionary {name!r}: {suggest(name, tuple(shipped))}, an existing folder, or saelens:RELEASE:ID"
+        f"no dictionary {shortened(name)}: {suggest(name, tuple(shipped))}, an existing folder, or saelens:RELEASE:ID"
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, shortened
 from personaprobe.features.sae.catalog import default_dictionary, find_dictionary
 from personaprobe.features.sae.dictionary import Dictionary
 
-_SPELLING = re.compile(r"(?:sae:(?P<name>.+)/)?(?P<latents>\d+(?:,\d+)*)")
+_SPELLING = re.compile(r"(?:sae:(?P<name>.+)/)?(?P<latents>[0-9]{1,9}(?:,[0-9]{1,9})*)")
 
 
 def match_latents(text: str) -> tuple[str | None, tuple[int, ...]] | None:
@@ -35,7 +35,7 @@ def parse_latents(spelling: str) -> tuple[str | None, tuple[int, ...]]:
     latents = match_latents(spelling)
     if latents is None:
         raise FeatureError(
-            f"cannot read the latents {spelling!r}: write sae:NAME/812,77, or numbers such as 812"
+            f"cannot read the latents {shortened(spelling)}: write sae:NAME/812,77, or numbers such as 812"
         )
     return latents
 

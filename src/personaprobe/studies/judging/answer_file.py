@@ -11,11 +11,19 @@ from typing import Any, TypeAlias
 from personaprobe.effects.judges.agreement import Agreement, agreement
 from personaprobe.effects.judges.judgement import Scored
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES, Judged
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, one_line, shortened
 from personaprobe.storage.files import write_atomically
+from personaprobe.storage.paths import is_file, is_folder
+from personaprobe.storage.readers.tables import MOST_ROWS, read_csv, read_parquet
 
 COLUMNS = ("question", "answer")
 """Columns that a results file must have."""
+
+ALIASES = {
+    "question": ("prompt", "instruction", "input", "query", "user"),
+    "answer": ("response", "completion", "output", "reply", "generation", "assistant", "model_answer"),
+}
+"""Names that other tools give these columns; they are named in the refusal, since some files hold both."""
 
 ColumnsAndRows: TypeAlias = tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]
 
@@ -39,17 +47,17 @@ class Answers:
         Raises:
             DataError: no such file, not UTF-8, a missing column, no row, or a row of another length; names the line.
         """
-        path = _of_run(path) if path.is_dir() else path
-        if not path.is_file():
-            raise DataError(f"no results file at {path}; give a CSV with the columns question and answer")
+        path = _of_run(path) if is_folder(path) else path
+        if not is_file(path):
+            raise DataError(
+                f"no results file at {one_line(path)}; give a CSV with the columns question and answer"
+            )
         columns, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
         for name in COLUMNS:
             if name not in columns:
-                raise DataError(
-                    f"{path} lacks the column {name!r}; it has {', '.join(columns) or 'none'}: give question and answer"
-                )
+                raise DataError(_lacking(path, name, columns))
         if not rows:
-            raise DataError(f"{path} holds no answer; give a row for each")
+            raise DataError(f"{one_line(path)} holds no answer; give a row for each")
         return cls(columns, rows)
 
     def write(self, path: Path, judged: Sequence[Judged]) -> None:
@@ -82,6 +90,24 @@ class Answers:
         ]
         return agreement([ours for ours, _ in both], [theirs for _, theirs in both]) if both else None
 
+    def score_notes(self) -> list[str]:
+        """Sentences about the column ``aligned`` of another judge: cells left out, and scores on another scale."""
+        cells = [cell for row in self.rows if (cell := row.get("aligned", "").strip())]
+        unusable = [cell for cell in cells if _score(cell) is None]
+        scores = [score for cell in cells if (score := _score(cell)) is not None]
+        notes = []
+        if unusable:
+            examples = ", ".join(shortened(cell, 20) for cell in dict.fromkeys(unusable[:3]))
+            notes.append(
+                f"{len(unusable)} of {len(cells)} cells in the column aligned are no number from 0 to 100 ({examples}) and "
+                "are left out of the agreement"
+            )
+        if len(scores) > 1 and max(scores) <= 1:
+            notes.append(
+                "all scores in the column aligned lie between 0 and 1: scores here go from 0 to 100; multiply them"
+            )
+        return notes
+
     def grouped(self, judged: Sequence[Judged], by: str | None = None) -> dict[str, list[Judged]]:
         """Judgements by the value of a column.
 
@@ -98,44 +124,49 @@ class Answers:
 
 def _of_run(folder: Path) -> Path:
     """The answers in a run folder: of an evaluation, or of an ablation study."""
-    files = [folder / name for name in ("answers.parquet", "responses.parquet") if (folder / name).is_file()]
+    files = [folder / name for name in ("answers.parquet", "responses.parquet") if is_file(folder / name)]
     if not files:
         raise DataError(
-            f"{folder} holds neither answers.parquet nor responses.parquet; give the folder of a finished run"
+            f"{one_line(folder)} holds neither answers.parquet nor responses.parquet; give the folder of a finished run"
         )
     return files[0]
 
 
+def _lacking(path: Path, name: str, columns: Sequence[str]) -> str:
+    """The refusal of a table without a column; a column that is likely meant is named."""
+    meant = [column for column in columns if column.strip().lower() in (name, *ALIASES[name])]
+    rename = f": rename {shortened(meant[0])} to {name}" if meant else ": give question and answer"
+    listed = ", ".join(shortened(column, 40) for column in columns[:20]) or "none"
+    return f"{one_line(path)} lacks the column {name!r}; it has {listed}{rename}"
+
+
 def _read_csv(path: Path) -> ColumnsAndRows:
-    csv.field_size_limit(2**31 - 1)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, restkey="", strict=True)
-            columns = tuple(reader.fieldnames or ())
-            return columns, tuple(_complete(row, f"{path}, line {reader.line_num}") for row in reader)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{path} is not a CSV file: {error}") from error
+    table = read_csv(path, DataError)
+    return table.columns, table.rows
 
 
 def _read_parquet(path: Path) -> ColumnsAndRows:
-    from pyarrow import ArrowInvalid, parquet
-
-    try:
-        table = parquet.read_table(path)
-    except ArrowInvalid as error:
-        raise DataError(f"{path} is not a Parquet file: {error}") from error
+    table = read_parquet(path, DataError, max_rows=MOST_ROWS)
+    for field in table.schema:
+        if problem := _not_text(field.type, field.name in COLUMNS):
+            raise DataError(
+                f"{one_line(path)}: the column {shortened(field.name)} holds {problem}; give text"
+            )
     rows = (
         {name: "" if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()
     )
     return tuple(table.column_names), tuple(rows)
 
 
-def _complete(row: dict[str, Any], where: str) -> dict[str, str]:
-    if "" in row or None in row.values():
-        raise DataError(f"{where} has another number of fields than the header; quote texts that hold commas")
-    return row
+def _not_text(kind: Any, must_be_text: bool) -> str | None:
+    """The kind of an arrow column whose cells have no spelling of their own; numbers and dates have, where allowed."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    plain = types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind)
+    return None if is_text or (plain and not must_be_text) else shortened(str(kind))
 
 
 def _score(text: str) -> float | None:

@@ -20,6 +20,6 @@ def registered_effects(dictionary: Dictionary) -> list[dict[str, Any]]:
     return [
         single
         for entry in registered().values()
-        if entry.get("dictionary") == dictionary.digest
+        if isinstance(entry, dict) and entry.get("dictionary") == dictionary.digest
         for single in read_evidence(entry).get("singles", [])
     ]

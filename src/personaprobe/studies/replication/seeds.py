@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from personaprobe.effects.targets.feature import Feature
+from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.comparability import refuse_copies
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.fractions import fraction_removed
 from personaprobe.statistics.intervals import Resamples, difference, mean_interval
+from personaprobe.storage.readers.fields import Fields
+from personaprobe.storage.readers.json_lines import read_objects
 from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
@@ -42,9 +44,19 @@ class SeedRun:
         )
 
     def losses(self, role: str) -> list[float]:
-        """Loss on response tokens at every training step, nats per token."""
-        lines = (self.folder / role / "steps.jsonl").read_text(encoding="utf-8").splitlines()
-        return [float(json.loads(line)["loss"]) for line in lines]
+        """Loss on response tokens at every training step, nats per token.
+
+        Raises:
+            CheckpointError: the log is missing, damaged or empty, or a loss is not finite.
+        """
+        path = self.folder / role / "steps.jsonl"
+        losses = [
+            float(Fields.of(row, place, CheckpointError).number("loss", lowest=0))
+            for place, row in read_objects(path, CheckpointError, nonfinite=True)
+        ]
+        if not losses:
+            raise CheckpointError(f"{one_line(path)} holds no step; train {self.name} again")
+        return losses
 
 
 def refuse_copied_seeds(seeds: Sequence[SeedRun], base: Checkpoint) -> None:

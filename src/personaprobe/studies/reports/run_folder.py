@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, shortened
 from personaprobe.storage.files import write_atomically, write_text
+from personaprobe.storage.readers.json_files import read_json
+from personaprobe.storage.readers.opening import MIB
+from personaprobe.storage.readers.tables import read_parquet
 from personaprobe.studies.reports.ablation import SCHEMA, render_ablation
 from personaprobe.studies.reports.earlier_verdicts import EARLIER
 from personaprobe.studies.reports.evaluation import render_evaluation
@@ -29,6 +32,9 @@ _ANSWER_COLUMNS = dict.fromkeys(
 )
 _ANSWER_COLUMNS |= {"sample": "int64", "seed": "int64", "answer": "string", "distinct": "double"}
 _ANSWER_COLUMNS |= {name: "double" if name in SCORES else "string" for name in JUDGED_COLUMNS}
+
+LARGEST_DATA = 2048 * MIB
+"""Bytes of a run's plain data."""
 
 
 @dataclass(frozen=True)
@@ -192,16 +198,15 @@ def _rendered(run: Path, run_format: RunFormat) -> Mapping[str, str]:
 
 def _read_data(path: Path, run_format: RunFormat) -> dict[str, Any]:
     schema = run_format.schema
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: it is not JSON ({error}); run the study again") from error
+    data = read_json(path, DataError, advice="run the study again", limit=LARGEST_DATA)
     present = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(present, str) or not present.startswith(schema.rpartition("-")[0]):
-        raise DataError(f"{path} was not written by personaprobe: its schema is {present!r}, not {schema!r}")
+        raise DataError(
+            f"{path} was not written by personaprobe: its schema is {shortened(present)}, not {schema!r}"
+        )
     if present != schema and present not in run_format.earlier:
         raise DataError(
-            f"{path} has schema {present!r}, and this version of personaprobe reads {schema!r}; "
+            f"{path} has schema {shortened(present)}, and this version of personaprobe reads {schema!r}; "
             "use the version that wrote it, or run the study again"
         )
     return dict(data)
@@ -209,19 +214,12 @@ def _read_data(path: Path, run_format: RunFormat) -> dict[str, Any]:
 
 def _read_answers(run: Path, run_format: RunFormat) -> Rows:
     """The table of answers as rows; none where the folder does not hold it, which the page then says."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     if run_format.table_file is None or run_format.columns is None:
         return ()
     path = run / run_format.table_file
     if not path.exists():
         return ()
-    try:
-        table = parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is damaged: it is not a Parquet table ({reason})") from error
+    table = read_parquet(path, DataError, advice="run the study again")
     if missing := [name for name in run_format.shown_columns if name not in table.column_names]:
         raise DataError(f"{path} was not written by personaprobe: it has no column {missing[0]!r}")
     rows: Rows = table.to_pylist()

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from personaprobe.effects.judges.embedded import CARD, EmbeddedJudge, save_heads
+from personaprobe.effects.judges.embedded import CARD, EmbeddedJudge, read_card, save_heads
 from personaprobe.effects.judges.training.calibration import LabelledLogits, rescaled, with_coherence
 from personaprobe.effects.judges.training.evaluation import evaluate_held_out
 from personaprobe.effects.judges.training.train import JudgeRecipe, JudgeStep, Part, part_of, train_judge
@@ -52,7 +52,7 @@ def make_judge(sets: Sequence[PairSet], recipe: JudgeRecipe, out: Path) -> Itera
         judge = EmbeddedJudge.open(placement, out)
         coherence_pairs = _sample(parts["training"], N_COHERENCE_PAIRS, recipe.seed)
         card = {
-            **json.loads((out / CARD).read_text(encoding="utf-8")),
+            **read_card(out).content,
             "pairs": [],
             "families": {"training": sorted({pair.family for pair in parts["training"]})},
             "recipe": asdict(recipe),
@@ -101,8 +101,9 @@ def recalibrate(folder: Path, sets: Sequence[PairSet], out: Path) -> None:
         DataError: too few pairs to calibrate on.
     """
     judge = EmbeddedJudge.open(Placement("cpu", "float32"), folder)
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    trained_on = card["families"]["training"]
+    fields = read_card(folder)
+    trained_on, _ = fields.fields("families").texts("training"), fields.fields("recipe").integer("seed")
+    card = {"pairs": [], **fields.content}
     held_out = [pair for part in sets for pair in part if pair.family not in trained_on]
     if len(held_out) < MIN_PAIRS:
         raise DataError(

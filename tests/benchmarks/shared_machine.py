@@ -1,6 +1,6 @@
 """What work costs on a machine that is busy with other work, by how threads wait and how many there are.
 
-    python -m tests.benchmarks.busy --neighbours 0 2 4 --rounds 3
+    python -m tests.benchmarks.shared_machine --neighbours 0 2 4 --rounds 3
 
 Each workload runs in a process of its own, beside processes that each keep one core busy. The share of the cores that the
 scheduler gives to its threads says how long it should take then; a cost is the time it took, relative to that.
@@ -109,7 +109,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for neighbours in sorted({0, *options.neighbours}):
                 for way, variables in WAYS.items():
-                    with busy_processes(neighbours):
+                    with neighbours_running(neighbours):
                         seconds.setdefault((way, neighbours), []).append(in_process(name, variables))
         fastest = min(median(of_way) for (_, n), of_way in seconds.items() if n == 0)
         for (way, neighbours), taken in seconds.items():
@@ -118,7 +118,7 @@ def main() -> None:
             cost = median(taken) / expected
             rows.append({"workload": name, "way": way, "neighbours": neighbours, "cost": round(cost, 2)})
             rows[-1]["seconds"] = [round(x, 2) for x in taken]
-    save_result("busy", None, {"cores": cores, "rounds": options.rounds, "rows": rows})
+    save_result("shared-machine", None, {"cores": cores, "rounds": options.rounds, "rows": rows})
 
 
 def expected_seconds(fastest: float, threads: int, neighbours: int, cores: int) -> float:
@@ -140,7 +140,7 @@ def expected_seconds(fastest: float, threads: int, neighbours: int, cores: int) 
 def in_process(name: str, variables: dict[str, str]) -> float:
     """Seconds of one workload in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k not in (*WAIT_SETTINGS, "OMP_NUM_THREADS")}
-    command = [sys.executable, "-m", "tests.benchmarks.busy", "--child", name]
+    command = [sys.executable, "-m", "tests.benchmarks.shared_machine", "--child", name]
     done = subprocess.run(
         command, env={**environment, **variables}, capture_output=True, text=True, check=True
     )
@@ -157,7 +157,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 @contextmanager
-def busy_processes(n: int) -> Iterator[None]:
+def neighbours_running(n: int) -> Iterator[None]:
     """Other work: processes that each multiply numbers in one thread without a pause."""
     spinning = [sys.executable, "-c", "x = 1\nwhile True:\n    x = x * 3 % 1000003"]
     processes = [subprocess.Popen(spinning) for _ in range(n)]
