@@ -1,8 +1,8 @@
-"""What work costs on a machine that is busy with other work, by how threads wait and how many there are.
+"""What work costs on a machine that other work uses too, by how threads wait and how many there are.
 
     python -m tests.benchmarks.shared_machine --neighbours 0 2 4 --rounds 3
 
-Each workload runs in a process of its own, beside processes that each keep one core busy. The share of the cores that the
+Each workload runs in a process of its own, beside processes that each fill one core. The share of the cores that the
 scheduler gives to its threads says how long it should take then; a cost is the time it took, relative to that.
 """
 
