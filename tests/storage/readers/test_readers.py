@@ -15,7 +15,6 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from storage.readers.hostile_files import HOSTILE, Writer, saved_table, saved_tensors, saved_torch
 
 from personaprobe.errors import EndpointError, PersonaProbeError, one_line, shortened
 from personaprobe.storage.paths import is_file, is_folder, user_path
@@ -26,6 +25,7 @@ from personaprobe.storage.readers.tables import read_csv, read_parquet
 from personaprobe.storage.readers.tensor_files import read_safetensors, read_torch
 from personaprobe.storage.readers.yaml_files import parse_yaml, read_yaml
 from personaprobe.storage.toml_files import read_toml
+from storage.readers.hostile_files import HOSTILE, Writer, saved_table, saved_tensors, saved_torch
 
 SECONDS = 10
 """Within which each hostile file is refused; measured on two shared cores, where most take milliseconds."""
