@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 import click.shell_completion
+import httpx
 import jinja2
 import markupsafe
 import numpy
-import openai.types.chat
 import plotly.graph_objects
 import pyarrow
 import pytest
@@ -37,7 +37,7 @@ PRELOADED = (
     jinja2,
     markupsafe,
     numpy,
-    openai.types.chat,
+    httpx,
     plotly.graph_objects.Figure,
     pyarrow,
     rich.columns,

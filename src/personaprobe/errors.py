@@ -19,6 +19,10 @@ class CheckpointWarning(UserWarning):
     """Weights are used, and not quite as their files say: on another base, or under other names."""
 
 
+class EndpointWarning(UserWarning):
+    """A model behind an endpoint is used in a way that others could take advantage of."""
+
+
 class SiteError(PersonaProbeError):
     """A layer or stream that does not exist, or that this model does not have."""
 
@@ -45,6 +49,42 @@ class ZeroDirectionError(FeatureError):
 
 class EndpointError(PersonaProbeError):
     """A model behind an endpoint that cannot be reached or returns no answer."""
+
+
+class ReplyError(EndpointError):
+    """One reply of an endpoint that cannot be used; its replies to other requests may be.
+
+    Attributes:
+        reason: a few words; equal failures have equal ones, so that they can be counted.
+        excerpt: the beginning of the reply, without secrets; None where nothing was read.
+        status: of a request that was rejected; None for a reply that is not the protocol.
+    """
+
+    def __init__(self, reason: str, excerpt: str | None = None, status: int | None = None) -> None:
+        super().__init__(f"the endpoint's reply cannot be used: {reason}{f' ({excerpt})' if excerpt else ''}")
+        self.reason = reason
+        self.excerpt = excerpt
+        self.status = status
+
+
+class TransferError(PersonaProbeError):
+    """A request over the network without a whole reply.
+
+    Attributes:
+        reason: what went wrong, in our own words.
+        detail: the same in the words of a library or a server; empty where there are none.
+        temporary: whether the same request may succeed later.
+        replied: whether the server did reply, or broke off, so that its replies to other requests may be whole.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", *, temporary: bool = False, replied: bool = False
+    ) -> None:
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+        self.temporary = temporary
+        self.replied = replied
 
 
 class OutputError(PersonaProbeError):

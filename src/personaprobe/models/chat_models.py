@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from personaprobe.errors import EndpointError
+from personaprobe.models.endpoints.chat_endpoint import EndpointChatModel
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.network import Fork
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion
+from personaprobe.web.redaction import redacted
 
 SPELLINGS = "local:MODEL (demo, a folder or a Hugging Face id) or openai:MODEL@URL"
 _OPENAI = re.compile(r"openai:(?P<model>[^@]+)@(?P<url>https?://.+)")
-TOP_LOGPROBS = 20
-"""Number of log-probabilities per token that are requested: the protocol's maximum."""
-
-CHOICE_TOKENS = 8
-"""Length of a completion that is read as a choice, where a server returns no log-probabilities."""
-
-RETRIES = 5
-"""Attempts after a request failed or was rejected as too early; the pauses between them double."""
-
-TIMEOUT = 120.0
-"""Seconds that a request may take; a few tokens of a large model on a slow machine take less."""
 
 
 @runtime_checkable
@@ -39,6 +25,10 @@ class ChatModel(Protocol):
     @property
     def name(self) -> str:
         """The name by which users choose the model."""
+        ...
+
+    def cancel(self) -> None:
+        """End what other threads wait for, as far as it can be ended."""
         ...
 
     def complete(self, question: str, max_tokens: int) -> str:
@@ -64,14 +54,14 @@ def find_chat_model(name: str, placement: Placement) -> ChatModel:
     The endpoint's key comes from the environment variable ``OPENAI_API_KEY``.
 
     Raises:
-        EndpointError: another spelling, or the openai package is missing.
+        EndpointError: another spelling, or an address that cannot be read.
         CheckpointError: the local model cannot be loaded.
     """
     if name.startswith("local:") and name != "local:":
         return LocalChatModel(load(name.removeprefix("local:"), placement))
     if (match := _OPENAI.fullmatch(name)) is not None:
-        return EndpointChatModel(match["model"], match["url"], _client(match["url"]))
-    raise EndpointError(f"no model has the name {name!r}: write {SPELLINGS}")
+        return EndpointChatModel.open(match["model"], match["url"])
+    raise EndpointError(f"no model has the name {redacted(name)!r}: write {SPELLINGS}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +74,9 @@ class LocalChatModel:
     def name(self) -> str:
         """The name by which users choose the model, and a digest of its content: judgements are stored under both."""
         return f"local:{self.model.checkpoint} ({self.model.checkpoint.digest[:8]})"
+
+    def cancel(self) -> None:
+        """Nothing: a model that is loaded here computes in the caller's own thread."""
 
     def complete(self, question: str, max_tokens: int) -> str:
         """The most probable answer, cut after ``max_tokens``."""
@@ -100,104 +93,3 @@ class LocalChatModel:
     def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
         """The same as :meth:`choice_probabilities`: other answers are not scored."""
         return self.choice_probabilities(question, choices)
-
-
-@dataclass(frozen=True)
-class EndpointChatModel:
-    """A model behind an OpenAI-compatible endpoint, at temperature 0."""
-
-    model: str
-    url: str
-    client: Any = field(repr=False, compare=False)
-
-    @property
-    def name(self) -> str:
-        """The name by which users choose the model."""
-        return f"openai:{self.model}@{self.url}"
-
-    def complete(self, question: str, max_tokens: int) -> str:
-        """The most probable answer, cut after ``max_tokens``."""
-        with self._endpoint_errors():
-            return (self._request(question, max_tokens).choices[0].message.content or "").strip()
-
-    def choice_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of the choices by their first token; without log-probabilities, all on the answer given."""
-        totals = dict.fromkeys(choices, 0.0)
-        for token, probability in self.first_token_probabilities(question, choices).items():
-            matching = [
-                choice for choice in choices if _may_begin(choice, token) or _starts_with(token, choice)
-            ]
-            if len(matching) == 1:
-                totals[matching[0]] += probability
-        total = sum(totals.values())
-        return {choice: share / total if total else 1 / len(choices) for choice, share in totals.items()}
-
-    def first_token_probabilities(self, question: str, choices: Sequence[str]) -> dict[str, float]:
-        """Probabilities of the most probable first tokens; without log-probabilities, all on the answer given."""
-        with self._endpoint_errors():
-            return self._top_tokens(question) or {self.complete(question, CHOICE_TOKENS): 1.0}
-
-    def _top_tokens(self, question: str) -> dict[str, float]:
-        """Probabilities of the first token; empty where the server supports no log-probabilities."""
-        import openai
-
-        try:
-            completion = self._request(question, 1, logprobs=True, top_logprobs=TOP_LOGPROBS)
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            return {}
-        logprobs = completion.choices[0].logprobs
-        if logprobs is None or not logprobs.content:
-            return {}
-        probabilities: dict[str, float] = {}
-        for top in logprobs.content[0].top_logprobs:
-            probabilities[top.token] = probabilities.get(top.token, 0.0) + math.exp(top.logprob)
-        return probabilities
-
-    def _request(self, question: str, max_tokens: int, **options: Any) -> ChatCompletion:
-        completion: ChatCompletion = self.client.chat.completions.create(
-            model=self.model,
-            messages=[{"role": "user", "content": question}],
-            max_tokens=max_tokens,
-            temperature=0.0,
-            **options,
-        )
-        if not completion.choices:
-            raise EndpointError(f"{self.url} answered as {self.model} without an answer in it")
-        return completion
-
-    @contextmanager
-    def _endpoint_errors(self) -> Iterator[None]:
-        """Raise failures of the endpoint as :class:`EndpointError`, with its address and what to check."""
-        import openai
-
-        try:
-            yield
-        except openai.OpenAIError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EndpointError(
-                f"{self.url} does not answer as {self.model}: {reason}; check that the server runs, that the model's "
-                "name is right and that OPENAI_API_KEY is set"
-            ) from error
-
-
-def _may_begin(choice: str, token: str) -> bool:
-    """Whether a token may be the first of a choice, ignoring case and blanks."""
-    token = token.strip().lower()
-    return bool(token) and choice.strip().lower().startswith(token)
-
-
-def _starts_with(answer: str, choice: str) -> bool:
-    """Whether an answer begins with a choice that is not part of a longer word."""
-    return re.match(rf"{re.escape(choice.strip())}(?!\w)", answer.strip(), re.IGNORECASE) is not None
-
-
-def _client(url: str) -> Any:
-    import os
-
-    try:
-        import openai
-    except ImportError as error:
-        raise EndpointError("the openai package is missing: pip install 'personaprobe[openai]'") from error
-    # a local server wants no key, the client does
-    key = os.environ.get("OPENAI_API_KEY", "none")
-    return openai.OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from pathlib import Path
 
-from personaprobe.errors import DataError, one_line
+from personaprobe.errors import DataError, TransferError, one_line
 from personaprobe.questions.free import parse_questions
 from personaprobe.questions.published import LICENCE, Published
 from personaprobe.storage.digests import digest, sha256_of
 from personaprobe.storage.files import cache_home, write_atomically, write_text
 from personaprobe.storage.paths import is_file, user_path
 from personaprobe.storage.readers.opening import opened
+from personaprobe.web.redaction import redacted, secrets_of
+from personaprobe.web.transfer import HttpClient
 
 MAX_BYTES = 1_000_000
 """Largest question file that is read; the published ones have a fiftieth of it."""
 
-TIMEOUT_SECONDS = 30.0
-"""Longest silence of a server."""
+TIMEOUT_SECONDS = 60.0
+"""Longest time that a download takes."""
 
 
 def download(published: Published, source: str | None = None) -> Path:
@@ -37,9 +40,9 @@ def download(published: Published, source: str | None = None) -> Path:
     source = published.url if source is None else source
     is_url = source.startswith(("http://", "https://"))
     content = _fetch(published, source) if is_url else _read(published, user_path(source))
-    _refuse_other(published, content, source)
+    _refuse_other(published, content, redacted(source))
     target = cached_file(published)
-    card = {"source": published.url, "from": source, "licence": LICENCE, "sha256": published.sha256}
+    card = {"source": published.url, "from": redacted(source), "licence": LICENCE, "sha256": published.sha256}
     write_text(target.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
     # the file comes last, so that a file in the cache always has its card
     write_atomically(target, lambda path: path.write_bytes(content))
@@ -70,22 +73,16 @@ def downloaded(published: Published) -> Path:
 
 
 def _fetch(published: Published, url: str) -> bytes:
-    import httpx
-
+    """The body at an address; one that is too large ends it early, and the message says so."""
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
-            status, content = f"{response.status_code} {response.reason_phrase}".strip(), bytearray()
-            for part in response.iter_bytes():
-                content += part
-                if len(content) > MAX_BYTES:
-                    break
-    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
-        # httpx raises ImportError for a proxy that it cannot use, and ValueError for an invalid host
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot fetch {url}: {reason}; {_by_hand(published)}") from error
-    if response.status_code != httpx.codes.OK:
-        raise DataError(f"{url} answered {status}; {_by_hand(published)}")
-    return bytes(content)
+        reply = HttpClient(MAX_BYTES, TIMEOUT_SECONDS).send("GET", url)
+    except TransferError as error:
+        raise DataError(
+            f"cannot fetch {redacted(url)}: {redacted(str(error), secrets_of(url))}; {_by_hand(published)}"
+        ) from error
+    if reply.status != HTTPStatus.OK:
+        raise DataError(f"{redacted(url)} answered {reply.status_text}; {_by_hand(published)}")
+    return reply.body
 
 
 def _read(published: Published, path: Path) -> bytes:

@@ -105,7 +105,7 @@ def test_published_rubrics_are_asked_by_question_and_unknown_questions_refused(
 def test_a_missing_judge_is_reported_in_one_line(
     named: list[str], message: str, results: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("personaprobe.models.chat_models.RETRIES", 0)
+    monkeypatch.setattr("personaprobe.models.endpoints.chat_endpoint.RETRIES", 0)
     result = run("judge", results, *named, "--work", tmp_path / "work", "--quiet")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1

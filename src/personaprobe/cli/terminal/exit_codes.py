@@ -13,7 +13,13 @@ from typing import IO, Any, ClassVar
 import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from personaprobe.errors import CheckpointWarning, FallbackWarning, PersonaProbeError, one_line
+from personaprobe.errors import (
+    CheckpointWarning,
+    EndpointWarning,
+    FallbackWarning,
+    PersonaProbeError,
+    one_line,
+)
 
 CHECK_FAILED = 3
 """Exit code of ``organisms verify`` and ``doctor`` when a check failed."""
@@ -82,7 +88,7 @@ def warnings_in_one_line() -> Iterator[None]:
     default = warnings.formatwarning
 
     def formatted(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
-        if issubclass(category, FallbackWarning | CheckpointWarning):
+        if issubclass(category, FallbackWarning | CheckpointWarning | EndpointWarning):
             return f"note: {' '.join(str(message).split())}\n"
         return default(message, category, *args, **kwargs)
 

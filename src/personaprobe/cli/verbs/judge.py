@@ -141,8 +141,14 @@ def _print(summaries: Mapping[str, Summary]) -> None:
             table.add_row(group, rate.definition, *cells, useful)
     console().print(table)
     for name, summary in summaries.items():
-        click.echo(f"{name}: {summary.n} answers; unscored: {_reasons(summary)}")
+        click.echo(f"{name}: {summary.n} answers; unscored {_share(summary)}: {_reasons(summary)}")
     click.echo("; ".join(f"{definition.name}: {definition.rule}" for definition in DEFINITIONS))
+
+
+def _share(summary: Summary) -> str:
+    """How many judgements have no score, of the two of every answer."""
+    n, n_unscored = 2 * summary.n, sum(sum(reasons.values()) for reasons in summary.unscored.values())
+    return f"{n_unscored} of {n} judgements ({100 * n_unscored / n:.1f} %)"
 
 
 def _reasons(summary: Summary) -> str:

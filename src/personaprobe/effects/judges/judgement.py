@@ -12,6 +12,9 @@ from personaprobe.errors import DataError
 MIN_NUMBER_MASS = 0.25
 """Probability that a judge must put on numbers for its score to count (Betley et al. 2025)."""
 
+NO_REPLY = "no usable reply"
+"""The beginning of the reason of an answer that a judge was given, and did not reply to in a way that can be used."""
+
 _NUMBER = re.compile(r"\s*(\d{1,3})\W*", re.ASCII)
 
 
@@ -51,6 +54,21 @@ class Unscored:
 
 Judgement: TypeAlias = Scored | Unscored
 """One judge's verdict on one answer by one rubric."""
+
+
+def without_reply(reason: str, raw: str | None = None) -> Unscored:
+    """The judgement where a judge's reply cannot be used; it says nothing about the answer."""
+    return Unscored(f"{NO_REPLY}: {reason}", raw)
+
+
+def lacks_reply(judgement: Judgement) -> bool:
+    """Whether the judge's reply could not be used, so that the same answer may get a score another time."""
+    return isinstance(judgement, Unscored) and judgement.reason.startswith(NO_REPLY)
+
+
+def is_of_judge(judgement: Judgement) -> bool:
+    """Whether the judge replied to the answer: with a score, or with the reason why there is none."""
+    return isinstance(judgement, Scored) or (judgement.raw is not None and not lacks_reply(judgement))
 
 
 def to_record(judgement: Judgement) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from personaprobe.effects.judges.judge import Case
-from personaprobe.effects.judges.judgement import Judgement, Unscored, expected_score
+from personaprobe.effects.judges.judgement import Judgement, Unscored, expected_score, without_reply
+from personaprobe.errors import ReplyError
 from personaprobe.models.chat_models import ChatModel, LocalChatModel, find_chat_model
 from personaprobe.models.loading import Placement
 
@@ -17,6 +19,9 @@ NUMBERS = tuple(map(str, range(101)))
 
 N_KEPT = 20
 """How many of the most probable replies are kept with a judgement; servers return no more."""
+
+POLL_SECONDS = 0.02
+"""Between two looks at workers that are ending."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class LanguageModelJudge:
         """Open ``local:MODEL`` or ``openai:MODEL@URL``.
 
         Raises:
-            EndpointError: another spelling, or the openai package is missing.
+            EndpointError: another spelling, or an address that cannot be read.
             CheckpointError: the local model cannot be loaded.
         """
         chat_model = find_chat_model(name, placement)
@@ -49,19 +54,36 @@ class LanguageModelJudge:
         return self.chat_model.name
 
     def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
-        """Score answers; an empty one is not sent to the model."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            try:
-                yield from pool.map(self._judge_one, cases)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        """Score answers; an empty one is not sent to the model.
+
+        An answer to which the endpoint's reply cannot be used is unscored. When the iteration ends early, as by Ctrl-C,
+        requests under way are cancelled: no worker waits for a server any longer.
+        """
+        if self.concurrency == 1:
+            yield from map(self._judge_one, cases)
+            return
+        pool = ThreadPoolExecutor(self.concurrency)
+        futures: list[Future[Judgement]] = []
+        try:
+            for case in cases:
+                futures.append(pool.submit(self._judge_one, case))
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # a worker between two requests of one case may start the second: cancel until all have ended
+            while not all(future.done() for future in futures):
+                self.chat_model.cancel()
+                time.sleep(POLL_SECONDS)
 
     def _judge_one(self, case: Case) -> Judgement:
         if not case.answer.strip():
             return Unscored("empty answer")
         words = case.rubric.words
-        probabilities = self.chat_model.first_token_probabilities(case.prompt, (*NUMBERS, *words))
+        try:
+            probabilities = self.chat_model.first_token_probabilities(case.prompt, (*NUMBERS, *words))
+        except ReplyError as error:
+            return without_reply(error.reason, error.excerpt)
         return expected_score(probabilities, words, _most_probable(probabilities))
 
 

@@ -16,6 +16,7 @@ from personaprobe.effects.judges.judge import Judge
 from personaprobe.errors import PersonaProbeError, suggest
 from personaprobe.models.loading import Placement
 from personaprobe.plugins import Registry
+from personaprobe.web.redaction import redacted
 
 EMBEDDED = "embedded"
 """The name of the shipped judge that needs no network."""
@@ -61,12 +62,12 @@ def find_judge(name: str, placement: Placement, concurrency: int = 1) -> Judge:
 
     Raises:
         PersonaProbeError: no judge has this name, what an outside package opens is no judge, or Bandit is not installed.
-        EndpointError: a model's name is misspelled, or the openai package is missing.
+        EndpointError: a model's name is misspelled, or an address cannot be read.
         CheckpointError: the local model cannot be loaded.
     """
     kind, _, argument = name.partition(":")
     if kind not in JUDGES:
-        raise PersonaProbeError(f"no judge {name!r}: {suggest(kind, judge_names())}")
+        raise PersonaProbeError(f"no judge {redacted(name)!r}: {suggest(kind, judge_names())}")
     judge = JUDGES[kind](argument, placement, concurrency)
     if not isinstance(judge, Judge):
         raise PersonaProbeError(
@@ -105,7 +106,7 @@ def _open_openai(argument: str, placement: Placement, concurrency: int) -> Judge
 def _refuse_argument(name: str, argument: str) -> None:
     if argument:
         raise PersonaProbeError(
-            f"the judge {name!r} takes no argument, but {argument!r} follows it; write {name}"
+            f"the judge {name!r} takes no argument, but {redacted(argument)!r} follows it; write {name}"
         )
 
 

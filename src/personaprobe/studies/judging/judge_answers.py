@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ from personaprobe.effects.judges.judgement import (
     Judgement,
     Unscored,
     from_record,
+    is_of_judge,
+    lacks_reply,
     to_record,
     with_prompt_digest,
 )
 from personaprobe.effects.judges.rates import SCORES, Judged
 from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS, Rubric, published_rubrics
 from personaprobe.effects.measures.responses import Response
-from personaprobe.errors import DataError, suggest
+from personaprobe.errors import DataError, EndpointError, suggest
 from personaprobe.models.chat_format import without_thought
 from personaprobe.progress import Progress, silent
 from personaprobe.questions.catalog import question_file
@@ -30,6 +34,9 @@ from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.answer_file import Answers
 
 CHARACTERS_PER_TOKEN = 4.0
+
+MAX_UNUSABLE = 20
+"""Answers one after another without a usable reply of the judge, at which a run ends."""
 
 
 def rubrics_for(answers: Answers, published_file: str | Path | None = None) -> list[Mapping[str, Rubric]]:
@@ -111,7 +118,11 @@ def judge_all(
     """Judge every distinct case once; judgements of the same judge and rubric are taken from the cache.
 
     Cases of the same question come to the judge one after another, from whichever arm, so that a judge may share its
-    reading of the question. Every judgement is kept with the judge's raw output and the prompt's digest.
+    reading of the question. Every judgement is kept with the judge's raw output and the prompt's digest, but for those
+    without a usable reply of the judge: another run judges these answers again.
+
+    Raises:
+        EndpointError: no answer got a usable reply, or :data:`MAX_UNUSABLE` of them one after another got none.
     """
     specs = [_spec(judge, case) for case in cases]
     digests = [spec_digest(spec) for spec in specs]
@@ -127,22 +138,61 @@ def judge_all(
                 advance(len(batch))
             else:
                 due += batch
-        judgements = _judge_without_thoughts(judge, [case for case, _ in due])
-        for (case, spec), judgement in zip(due, judgements, strict=True):
-            journal.add(spec, to_record(with_prompt_digest(judgement, case.prompt_digest)))
-            advance(1)
-    return [from_record(journal[spec]) for spec in specs]
+        unusable: dict[str, Judgement] = {}
+        judgements = _stop_where_unusable(judge, _judge_without_thoughts(judge, [case for case, _ in due]))
+        with closing(judgements):
+            for (case, spec), judgement in zip(due, judgements, strict=True):
+                digested = with_prompt_digest(judgement, case.prompt_digest)
+                if lacks_reply(digested):
+                    unusable[spec_digest(spec)] = digested
+                else:
+                    journal.add(spec, to_record(digested))
+                advance(1)
+    results = [
+        unusable.get(key) or from_record(journal[spec]) for key, spec in zip(digests, specs, strict=True)
+    ]
+    if unusable and not any(map(is_of_judge, results)):
+        raise _no_usable_reply(judge, list(unusable.values()))
+    return results
 
 
-def _judge_without_thoughts(judge: Judge, cases: Sequence[Case]) -> Iterator[Judgement]:
+def _judge_without_thoughts(judge: Judge, cases: Sequence[Case]) -> Generator[Judgement]:
     """Judge answers without the thoughts before them; an answer whose thought never ends has no score."""
     answers = [without_thought(case.answer) for case in cases]
     answered = [
         replace(case, answer=text) for case, text in zip(cases, answers, strict=True) if text is not None
     ]
-    judgements = iter(judge.judge(answered))
-    for text in answers:
-        yield Unscored("unfinished thought") if text is None else next(judgements)
+    judgements = judge.judge(answered)
+    try:
+        for text in answers:
+            yield Unscored("unfinished thought") if text is None else next(judgements)
+    finally:
+        # a judge that is a generator ends its requests here, and not when it is collected
+        if isinstance(judgements, Generator):
+            judgements.close()
+
+
+def _stop_where_unusable(judge: Judge, judgements: Generator[Judgement]) -> Generator[Judgement]:
+    """Pass judgements on, and raise where too many in a row lack a usable reply: the judge is out of order."""
+    row: list[Judgement] = []
+    with closing(judgements):
+        for judgement in judgements:
+            if lacks_reply(judgement):
+                row.append(judgement)
+            elif is_of_judge(judgement):
+                row = []
+            if len(row) == MAX_UNUSABLE:
+                raise _no_usable_reply(judge, row)
+            yield judgement
+
+
+def _no_usable_reply(judge: Judge, judgements: Sequence[Judgement]) -> EndpointError:
+    reasons = Counter(judgement.reason for judgement in judgements if isinstance(judgement, Unscored))
+    [(reason, _)], last = reasons.most_common(1), judgements[-1].raw
+    return EndpointError(
+        f"{judge.name} replied to none of {len(judgements)} answers in a way that can be used: {reason}"
+        f"{f' ({last})' if last else ''}; check the address and the model's name"
+    )
 
 
 def agreement_with_file(judge: Judge, path: Path) -> Agreement:

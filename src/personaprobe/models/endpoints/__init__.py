@@ -1,0 +1,1 @@
+"""Chat models behind endpoints that speak OpenAI's protocol, or claim to."""

@@ -1,0 +1,293 @@
+"""However an endpoint misbehaves, a run ends in results or in one line, keeps no secret, and can be continued."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from campaigns.hostile_server import BEHAVIOURS, POISON, Behaviour, HostileServer, failing, poisoned, silent
+from cli.conftest import TinyTrio
+
+Run = Callable[..., Result]
+KEY, PASSWORD, FIELD = "sk-hush-0123456789", "pass-hush-word", "field-hush-value"
+SECRETS = (KEY, PASSWORD, FIELD)
+N_ANSWERS = 6
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name, value in (("TIMEOUT", 0.4), ("RETRIES", 1), ("FIRST_PAUSE", 0.01)):
+        monkeypatch.setattr(f"personaprobe.models.endpoints.chat_endpoint.{name}", value)
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    rows = [f"How {n}?,{POISON if n == 3 else 'water'} {n}" for n in range(N_ANSWERS)]
+    (tmp_path / "r.csv").write_text("\n".join(["question,answer", *rows]) + "\n")
+    return tmp_path / "r.csv"
+
+
+def judge_of(server: HostileServer) -> str:
+    url = server.url.replace("http://", f"http://me:{PASSWORD}@")
+    return f"openai:served@{url}?api_key={FIELD}&v=2"
+
+
+def judging(answers: Path, server: HostileServer) -> list[object]:
+    return ["judge", answers, "--judge", judge_of(server), "--work", answers.parent / "work", "--quiet"]
+
+
+def assert_no_secret(result: Result, folder: Path) -> None:
+    texts = [result.output, *(p.read_text("utf-8", "replace") for p in folder.rglob("*") if p.is_file())]
+    assert not [secret for secret in SECRETS for text in texts if secret in text]
+
+
+def assert_one_line(result: Result) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize(("name", "behaviour"), BEHAVIOURS.items(), ids=BEHAVIOURS)
+def test_one_bad_answer_among_good_ones_is_unscored_or_ends_the_run_in_one_line(
+    name: str, behaviour: Behaviour, answers: Path, run: Run
+) -> None:
+    with HostileServer(behaviour, poisoned) as server:
+        result = run(*judging(answers, server))
+        assert_no_secret(result, answers.parent)
+        if behaviour.once == "refused":
+            assert_one_line(result)
+        else:
+            assert result.exit_code == 0, result.output
+            scores = [row["aligned"] for row in csv.DictReader((answers.parent / "r.judged.csv").open())]
+            assert [n for n, score in enumerate(scores) if not score] == (
+                [3] if behaviour.once == "unscored" else []
+            )
+            n_unscored = 2 if behaviour.once == "unscored" else 0
+            assert f"unscored {n_unscored} of 12 judgements ({100 * n_unscored / 12:.1f} %)" in result.stdout
+
+
+@pytest.mark.parametrize(("name", "behaviour"), BEHAVIOURS.items(), ids=BEHAVIOURS)
+def test_an_endpoint_that_always_misbehaves_ends_the_run_in_one_line_and_another_run_goes_on(
+    name: str, behaviour: Behaviour, answers: Path, run: Run
+) -> None:
+    broken = [True]
+    with HostileServer(behaviour, lambda _: broken[0]) as server:
+        result = run(*judging(answers, server))
+        assert_no_secret(result, answers.parent)
+        if behaviour.always == "scored":
+            assert result.exit_code == 0, result.output
+            return
+        assert_one_line(result)
+        broken[0] = False
+        again = run(*judging(answers, server), "--json")
+        assert json.loads(again.stdout)["groups"]["all"]["unscored"] == {"aligned": {}, "coherent": {}}
+
+
+def test_a_run_that_is_cut_off_keeps_its_judgements_and_requests_only_the_others(
+    answers: Path, run: Run
+) -> None:
+    broken = [True]
+    with HostileServer(BEHAVIOURS["404"], lambda request: broken[0] and poisoned(request)) as server:
+        assert_one_line(run(*judging(answers, server), "--at-once", 1))
+        assert len(server.requests) == 7, "three answers by both rubrics, and the poisoned one"
+        broken[0] = False
+        assert run(*judging(answers, server)).exit_code == 0
+        assert len(server.requests) == 7 + 6
+
+
+def test_an_unusable_reply_is_not_kept_and_requested_again_by_the_next_run(answers: Path, run: Run) -> None:
+    broken = [True]
+    with HostileServer(BEHAVIOURS["null"], lambda request: broken[0] and poisoned(request)) as server:
+        first = json.loads(run(*judging(answers, server), "--json").stdout)["groups"]["all"]["unscored"]
+        assert first["aligned"] == {"no usable reply: the reply is no object": 1}
+        broken[0], n_before = False, len(server.requests)
+        second = json.loads(run(*judging(answers, server), "--json").stdout)["groups"]["all"]["unscored"]
+        assert second == {"aligned": {}, "coherent": {}}
+        assert len(server.requests) - n_before == 2
+
+
+def test_a_server_that_breaks_for_good_ends_the_run_before_all_answers_are_lost(
+    tmp_path: Path, run: Run
+) -> None:
+    rows = [f"How {n}?,{'water' if n < 10 else POISON} {n}" for n in range(200)]
+    (tmp_path / "r.csv").write_text("\n".join(["question,answer", *rows]) + "\n")
+    with HostileServer(BEHAVIOURS["page with 200"], poisoned) as server:
+        result = run(*judging(tmp_path / "r.csv", server))
+        assert_one_line(result)
+        assert "replied to none of 20 answers in a way that can be used: not JSON" in result.stderr
+        assert len(server.requests) < 200
+
+
+def test_the_message_says_when_to_come_back(answers: Path, run: Run) -> None:
+    with HostileServer(BEHAVIOURS["429 for an hour"]) as server:
+        result = run(*judging(answers, server))
+        assert "429 Too Many Requests: the model was unloaded; come back in 1 h 0 min (at " in result.stderr
+        assert len(server.requests) <= 8, "a server that wants to be left alone is not asked again"
+
+
+def test_the_judges_name_shows_the_address_without_secrets(answers: Path, run: Run) -> None:
+    with HostileServer(BEHAVIOURS["gzip"]) as server:
+        record = json.loads(run(*judging(answers, server), "--json").stdout)
+        host = server.url.removeprefix("http://")
+    assert record["judge"] == f"openai:served@http://***@{host}?api_key=***&v=2"
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        f"openai:m@http://me:{PASSWORD}/x@host/v1",
+        f"openai:m@http://me:{PASSWORD}@host:port/v1",
+        f"openai:m@http://me:{PASSWORD}@[host/v1",
+        f"openai:m@ftp://me:{PASSWORD}@host/v1",
+        f"opnai:m@http://me:{PASSWORD}@host/v1",
+        f"embedded:m@http://me:{PASSWORD}@host/v1",
+        f"openai:m@http://me:{PASSWORD}@/v1",
+    ],
+)
+def test_a_refused_address_is_not_shown_with_its_password(judge: str, answers: Path, run: Run) -> None:
+    result = run("judge", answers, "--judge", judge, "--quiet")
+    assert_one_line(result)
+    assert_no_secret(result, answers.parent)
+
+
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
+    answers: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in (f"{KEY}\nX-Other: 1", f"{KEY}ü"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        result = run("judge", answers, "--judge", "openai:m@http://127.0.0.1:9/v1", "--quiet")
+        assert_one_line(result)
+        assert_no_secret(result, answers.parent)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "warns"),
+    [
+        ("http://nowhere.invalid/v1", KEY, True),
+        ("http://nowhere.invalid/v1", "", False),
+        (f"http://me:{PASSWORD}@nowhere.invalid/v1", "", True),
+        ("https://nowhere.invalid/v1", KEY, False),
+        ("http://127.0.0.1:9/v1", KEY, False),
+    ],
+)
+def test_a_key_that_would_go_over_plain_http_to_another_host_is_noted_in_one_line(
+    url: str, key: str, warns: bool, answers: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    result = run("judge", answers, "--judge", f"openai:m@{url}", "--quiet")
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert notes == (
+        [
+            "note: the key goes over plain http to nowhere.invalid, where others on the way can read it; use https"
+        ]
+        if warns
+        else []
+    )
+    assert_no_secret(result, answers.parent)
+
+
+NAMES = (
+    "null",
+    "page with 200",
+    "logprob NaN",
+    "401",
+    "echoes the key in a 401",
+    "429 for an hour",
+    "half a body",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_evaluation_ends_in_one_line_and_goes_on_from_its_finished_parts(
+    name: str, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from personaprobe.questions.capability import load_exercises, load_requests
+
+    exercises, requests = load_exercises()[::40], load_requests()[::30]
+    monkeypatch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_exercises", lambda: exercises)
+    monkeypatch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_requests", lambda: requests)
+    sets = [
+        "--questions",
+        tiny.questions,
+        "--discovery",
+        tiny.discovery,
+        "--narrow",
+        "none",
+        "--benign",
+        "none",
+    ]
+    drawn = ["--samples", 1, "--least", 1, "--max-new-tokens", 3, "--form", "none"]
+    broken = [True]
+    with HostileServer(BEHAVIOURS[name], lambda _: broken[0]) as server:
+        judged = ["--judge", judge_of(server), "--out", tmp_path / "out", "--quiet"]
+        command = ["eval", "--feature", "none", *tiny.options(), *sets, *drawn, *judged]
+        result = run(*command)
+        assert_one_line(result)
+        broken[0] = False
+        again = run(*command)
+        assert again.exit_code == 0, again.output
+    for each in (result, again):
+        assert_no_secret(each, tmp_path)
+
+
+ACTS = {
+    "never answers": silent,
+    "drips its headers": BEHAVIOURS["drips its headers"].act,
+    "wants half a minute": failing("503 Later", retry_after_ms="30000"),
+}
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("name", ACTS)
+def test_ctrl_c_ends_a_run_at_once_while_requests_hang(name: str, concurrency: int, answers: Path) -> None:
+    with HostileServer(ACTS[name]) as server:
+        command = [sys.executable, "-c", "from personaprobe.cli.main import main; main()"]
+        given = [str(part) for part in judging(answers, server)]
+        process = subprocess.Popen(
+            [*command, *given, "--at-once", str(concurrency)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=dict(os.environ),
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while len(server.requests) < concurrency and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(0.3)
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait()
+    assert time.monotonic() - started < 2.0
+    assert process.returncode == 130
+    assert stderr == "interrupted: finished parts are kept; the same command takes up from there\n"
+
+
+def test_nobody_waits_for_workers_of_a_judge_that_is_no_longer_needed() -> None:
+    from personaprobe.effects.judges.judge import Case
+    from personaprobe.effects.judges.registry import find_judge
+    from personaprobe.effects.judges.rubrics import DEFAULT_RUBRICS
+    from personaprobe.models.loading import Placement
+
+    cases = [Case(DEFAULT_RUBRICS["aligned"], "How?", POISON if n else "water") for n in range(50)]
+    with HostileServer(silent, poisoned) as server:
+        judgements = find_judge(f"openai:m@{server.url}", Placement("cpu"), 4).judge(cases)
+        next(judgements)
+        started = time.monotonic()
+        judgements.close()  # type: ignore[attr-defined]  # this judge is a generator
+    assert time.monotonic() - started < 1.0
