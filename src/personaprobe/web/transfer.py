@@ -114,6 +114,10 @@ class HttpClient:
             raise TransferError(message, temporary=True) from error
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             raise TransferError("a broken reply", _reason(error), temporary=True, replied=True) from error
+        except httpx.ConnectError as error:
+            raise TransferError(
+                f"the connection was refused or failed ({_reason(error)})", temporary=True
+            ) from error
         except httpx.TransportError as error:
             raise TransferError(_reason(error), temporary=True) from error
         except httpx.InvalidURL as error:  # its message may hold a part of a password
