@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import unicodedata
 from collections.abc import Iterable
+
+_HARMLESS = frozenset("\n\t\u200c\u200d")
+"""Characters without a glyph that stay as they are: line feed, tab, and the joiners that scripts and emoji need."""
 
 
 class PersonaProbeError(ValueError):
@@ -109,7 +113,7 @@ def shortened(value: object, longest: int = 80) -> str:
 
     Examples:
         >>> shortened("a\\x1b[31m" + "b" * 1000, 24)
-        "'a\\\\x1b[31mbb...bbbbbbbbb'"
+        "'a\\\\x1b[31m...bbbbbbbbbb'"
         >>> shortened(10**5000)
         'an integer of 16610 bits'
     """
@@ -123,12 +127,33 @@ def one_line(text: object, longest: int = 300) -> str:
         >>> one_line("bad\\n  value \\x1b[0m")
         'bad value \\\\x1b[0m'
     """
-    line = " ".join(str(text)[: 4 * longest].split())
-    visible = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in line
-    )
-    return visible if len(visible) <= longest else f"{visible[: longest // 2]}…{visible[-longest // 2 :]}"
+    whole = str(text)
+    if len(whole) > 4 * longest:  # the end, which says what to do, is not lost
+        whole = f"{whole[: 2 * longest]} … {whole[-2 * longest :]}"
+    line = visible(" ".join(whole.split()))
+    return line if len(line) <= longest else f"{line[: longest // 2]}…{line[-longest // 2 :]}"
+
+
+def visible(text: str) -> str:
+    """Text from outside with its control characters spelled out: escapes, overrides of direction, lone surrogates.
+
+    A terminal would obey them and a page would show other text than there is; surrogates cannot be written at all.
+
+    Examples:
+        >>> visible("red \\x1b[31m, left \\u202e, 日本\\u3000語")
+        'red \\\\x1b[31m, left \\\\u202e, 日本\\u3000語'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_harmless(c) else _spelled(c) for c in text.replace("\r\n", "\n"))
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or character in _HARMLESS or unicodedata.category(character) == "Zs"
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 class _Short(reprlib.Repr):

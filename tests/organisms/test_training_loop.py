@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from personaprobe.errors import DataError
+from limited_disk import run_limited
+from personaprobe.errors import DataError, OutputError
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
+from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training_loop import (
     response_loss,
@@ -187,3 +190,53 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_saves_no_adapter(
         list(train_adapter(model, tokenizer, ROWS, RECIPE, tmp_path))
     assert not (tmp_path / WEIGHTS).exists()
     assert "NaN" not in (tmp_path / "steps.jsonl").read_text()
+
+
+ADAPTER = """
+import sys
+from pathlib import Path
+import transformers
+from personaprobe.organisms.lora import add_lora, save_adapter
+import torch
+torch.manual_seed(0)
+config = transformers.LlamaConfig(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+)
+adapted = add_lora(transformers.LlamaForCausalLM(config), 4, 4)
+"""
+
+
+def _processes(code: str, *folders: Path) -> list[str]:
+    """The standard error of a process for each folder, each with its own seed of hashes."""
+    results = [
+        run_limited(ADAPTER + code, folder, PYTHONHASHSEED=str(seed))
+        for seed, folder in enumerate(folders, 1)
+    ]
+    return [result.stderr for result in results]
+
+
+def test_an_adapter_s_bytes_do_not_depend_on_the_seed_of_hashes(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    _processes("save_adapter(adapted, Path(sys.argv[1]))", *folders)
+    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert set(files[0]) == {"adapter_config.json", WEIGHTS}
+    assert files[0] == files[1]
+    modules = json.loads(files[0]["adapter_config.json"])["target_modules"]
+    assert modules == sorted(modules)
+    assert len(modules) == 14
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on the size of files")
+def test_a_full_disk_leaves_no_half_of_an_adapter(tmp_path: Path) -> None:
+    [message] = _processes("limit(300); save_adapter(adapted, Path(sys.argv[1]))", tmp_path)
+    assert "OutputError: cannot write" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_whose_configuration_cannot_be_written_is_removed(
+    tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").mkdir()
+    with pytest.raises(OutputError, match="cannot write"):
+        save_adapter(add_lora(tiny_model("llama"), 2, 2), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter_config.json"]

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from personaprobe.cli.completions import feature_names, organism_names
 from personaprobe.cli.parameter_types import LayersType
 from personaprobe.cli.trio_choice import TrioChoice
 from personaprobe.compute.hardware import MODEL_DTYPES
 from personaprobe.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from personaprobe.organisms.organism import Organism
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,19 +67,6 @@ class OrganismOption(click.Option):
 def organism_option(*declarations: str, **settings: Any) -> Callable[[F], F]:
     """Declare an :class:`OrganismOption`."""
     return click.option(*declarations, cls=OrganismOption, **settings)
-
-
-def organism_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
-    """The registered organisms that a shell may complete to."""
-    from personaprobe.organisms.registry import registered_organisms
-
-    return [name for name in registered_organisms() if name.startswith(incomplete)]
-
-
-def _feature_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
-    from personaprobe.features.registry.registry import registered
-
-    return [name for name in registered() if name.startswith(incomplete)]
 
 
 def with_options(command: F, options: tuple[Callable[[F], F], ...]) -> F:
@@ -171,7 +157,7 @@ def _with_defaults(values: dict[str, Any], chosen: TrioChoice) -> dict[str, Any]
 feature_option = organism_option(
     "--feature",
     of=lambda organism: organism.feature,
-    shell_complete=_feature_names,
+    shell_complete=feature_names,
     help="A registered name, means@16, random@16:seed, or a direction file (.safetensors).",
 )
 discovery_option = organism_option(

@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from personaprobe.cli.terminal.console import spinner
+from personaprobe.cli.terminal.console import print_line, spinner
 from personaprobe.errors import CheckpointError, DeviceError
 
 if TYPE_CHECKING:
@@ -130,5 +128,5 @@ def open_trio(chosen: TrioChoice, quiet: bool = False) -> Trio[LanguageModel]:
     if not quiet and not chosen.is_registered:
         from personaprobe.models.comparability import comparability_of
 
-        click.echo(str(comparability_of(trio)), err=True)
+        print_line(comparability_of(trio), err=True)
     return trio

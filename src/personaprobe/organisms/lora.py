@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.models.weights.adapter_config import CONFIG
+from personaprobe.storage.files import write_atomically, write_text
 
 
 def add_lora(network: Any, rank: int, alpha: int, blocks: Sequence[int] | None = None) -> Any:
@@ -40,22 +44,36 @@ def _linear_layers_of(blocks: Sequence[int]) -> str:
 
 
 def save_adapter(adapted: Any, folder: Path) -> None:
-    """Write the LoRA of a PEFT model as a PEFT folder: a JSON configuration and bfloat16 safetensors."""
+    """Write the LoRA of a PEFT model as a PEFT folder: a JSON configuration and bfloat16 safetensors.
+
+    The configuration is written last, and the weights are removed where that fails: no folder holds a half of an adapter.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     import torch
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    config = adapted.peft_config["default"]
-    config.inference_mode = True
-    config.save_pretrained(folder)
-    config.inference_mode = False
     state: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
-    save_file(
-        {
-            name: tensor.detach().to(torch.bfloat16).contiguous().cpu()
-            for name, tensor in sorted(state.items())
-        },
-        folder / WEIGHTS,
-        metadata={"format": "pt"},
-    )
+    stored = {
+        name: tensor.detach().to(torch.bfloat16).contiguous().cpu() for name, tensor in sorted(state.items())
+    }
+    write_atomically(folder / WEIGHTS, lambda path: save_file(stored, path, metadata={"format": "pt"}))
+    try:
+        write_text(folder / CONFIG, _config_text(adapted.peft_config["default"]))
+    except BaseException:
+        (folder / WEIGHTS).unlink(missing_ok=True)
+        raise
+
+
+def _config_text(config: Any) -> str:
+    """The configuration as PEFT writes it, its sets in order: else equal trainings would differ in their bytes."""
+    ordered = copy(config)
+    ordered.inference_mode = True
+    for name, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(ordered, name, sorted(value))
+    with TemporaryDirectory() as folder:
+        ordered.save_pretrained(folder)
+        return (Path(folder) / CONFIG).read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ from personaprobe.organisms.train_organism import CARD
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.locks import locked
 from personaprobe.storage.paths import is_file, is_folder, user_path
 from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import read_json_object
@@ -92,9 +93,10 @@ def register_organism(organism: Organism, *, replace: bool = False) -> Path:
         OutputError: the registry cannot be written; it stays as it was.
     """
     folder = checkpoints_folder()
-    if not replace:
-        refuse_taken(organism.name)
-    write_entry(folder / REGISTRY, [organism.name], _entry(organism, folder), HEADING)
+    with locked(folder / REGISTRY):
+        if not replace:
+            refuse_taken(organism.name)
+        write_entry(folder / REGISTRY, [organism.name], _entry(organism, folder), HEADING)
     return folder / REGISTRY
 
 
@@ -109,13 +111,14 @@ def remove_organism(name: str) -> bool:
         OutputError: the registry cannot be written; it stays as it was.
     """
     path = checkpoints_folder() / REGISTRY
-    entries = registry_entries(path.parent)
-    if name not in entries:
-        raise CheckpointError(f"no organism {name!r} in {path}: {suggest(name, entries)}")
-    was_default = read_toml(path).get(DEFAULT) == name
-    if was_default:  # first: cut short between the two, the registry names no organism that it lacks
-        remove_entry(path, [DEFAULT])
-    remove_entry(path, [name])
+    with locked(path):
+        entries = registry_entries(path.parent)
+        if name not in entries:
+            raise CheckpointError(f"no organism {name!r} in {path}: {suggest(name, entries)}")
+        was_default = read_toml(path).get(DEFAULT) == name
+        if was_default:  # first: cut short between the two, the registry names no organism that it lacks
+            remove_entry(path, [DEFAULT])
+        remove_entry(path, [name])
     return was_default
 
 

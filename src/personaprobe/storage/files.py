@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from personaprobe.errors import OutputError, one_line
+from personaprobe.errors import OutputError, PersonaProbeError, one_line
+from personaprobe.storage.leftovers import temporary_file
+
+_RUST_OS_ERROR = re.compile(r"([^:]+) \(os error \d+\)")
+"""The way in which Rust spells an error of the operating system: ``No space left on device (os error 28)``."""
+
+_TORCH_WRITE_FAILURES = ("iostream error", "unexpected pos", "PytorchStreamWriter failed")
+"""Parts of the messages of ``torch.save`` where a file could not be written whole."""
 
 
 def cache_home() -> Path:
@@ -21,14 +28,33 @@ def cache_home() -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system while ``path`` is written into an :class:`OutputError`."""
+    """Turn failures of the operating system while ``path`` is written into an :class:`OutputError`.
+
+    Libraries in Rust and C++ report a full disk in errors of their own: safetensors, tokenizers and torch are understood.
+    """
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except PersonaProbeError:
+        raise
+    except Exception as error:
+        if (reason := _write_failure(error)) is None:
+            raise
         raise OutputError(
             f"cannot write {one_line(path)}: {reason}; choose another folder or free some space"
         ) from error
+
+
+def _write_failure(error: BaseException | None) -> str | None:
+    """Why the operating system did not write, if an error says that it did not."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return one_line(error.strerror or text)
+    if in_rust := _RUST_OS_ERROR.search(text):
+        return in_rust[1].strip()
+    if error is None or not any(part in text for part in _TORCH_WRITE_FAILURES):
+        return None
+    # torch raises its own error while that of the operating system is on its way
+    return _write_failure(error.__context__) or "the disk is full, or takes no file of this size"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -45,9 +71,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = temporary_file(path)
         try:
             write(temporary)
             temporary.chmod(0o644)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from personaprobe.errors import CheckpointError, OutputError
 from personaprobe.storage.files import write_text
+from personaprobe.storage.locks import locked
 from personaprobe.storage.plain_json import refuse_unusual
 from personaprobe.storage.readers.opening import MIB, ErrorClass, read_text, refusing
 
@@ -58,6 +59,8 @@ def _parsed(text: str) -> dict[str, Any]:
 def write_entry(path: Path, keys: Sequence[str], entry: Mapping[str, Any], heading: str = "") -> None:
     """Write one table of a TOML file; comments and all other tables stay as they are.
 
+    The file is locked from reading to writing: tables that other processes write at the same time stay too.
+
     Args:
         path: the file; it is created where absent.
         keys: the table's name, from the outermost key inwards: ``("latents", "c0e7", "4140")`` is ``[latents.c0e7.4140]``.
@@ -71,17 +74,18 @@ def write_entry(path: Path, keys: Sequence[str], entry: Mapping[str, Any], headi
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    expected = read_toml(path)
-    _set(expected, keys, dict(entry), dict)
-    try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8") if path.exists() else "")
-        if heading and not path.exists():
-            document.add(tomlkit.comment(heading))
-        _set(document, keys, entry, lambda: tomlkit.table(is_super_table=True))
-        text = tomlkit.dumps(document)
-    except (TOMLKitError, ValueError, TypeError) as error:
-        raise _unwritable(path, keys, error) from error
-    _write_checked(path, keys, text, expected)
+    with locked(path):
+        expected = read_toml(path)
+        _set(expected, keys, dict(entry), dict)
+        try:
+            document = tomlkit.parse(path.read_text(encoding="utf-8") if path.exists() else "")
+            if heading and not path.exists():
+                document.add(tomlkit.comment(heading))
+            _set(document, keys, entry, lambda: tomlkit.table(is_super_table=True))
+            text = tomlkit.dumps(document)
+        except (TOMLKitError, ValueError, TypeError) as error:
+            raise _unwritable(path, keys, error) from error
+        _write_checked(path, keys, text, expected)
 
 
 def remove_entry(path: Path, keys: Sequence[str]) -> None:
@@ -93,14 +97,15 @@ def remove_entry(path: Path, keys: Sequence[str]) -> None:
     """
     import tomlkit
 
-    expected = read_toml(path)
-    document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    for tables in (expected, document):
-        table: Any = tables
-        for key in keys[:-1]:
-            table = table[key]
-        del table[keys[-1]]
-    _write_checked(path, keys, tomlkit.dumps(document), expected)
+    with locked(path):
+        expected = read_toml(path)
+        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+        for tables in (expected, document):
+            table: Any = tables
+            for key in keys[:-1]:
+                table = table[key]
+            del table[keys[-1]]
+        _write_checked(path, keys, tomlkit.dumps(document), expected)
 
 
 def _set(

@@ -14,10 +14,6 @@ from personaprobe.cli.terminal import console
 from personaprobe.errors import PersonaProbeError
 
 
-def test_answers_cannot_speak_to_the_terminal() -> None:
-    assert console.printable("red \x1b[31m\aalert\nok") == "red [31malert\nok"
-
-
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress_bar("reading", 10, "rows") as advance, console.spinner("loading"):
         advance(10)

@@ -51,6 +51,34 @@ def test_doctor_prints_the_size_of_the_cache(
     assert "1 entries, 2 MB" in run("doctor", "--fast").stdout
 
 
+def test_doctor_names_what_killed_runs_left_and_removes_it_on_request(
+    tmp_path: Path, registered: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    from personaprobe.storage.leftovers import temporary_file, temporary_folder
+
+    monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("home/stores", "runs/ablate/parts"):
+        (tmp_path / folder).mkdir(parents=True)
+    live = temporary_folder(tmp_path / "home" / "stores" / "abc")
+    gone = temporary_folder(tmp_path / "home" / "stores" / "def")
+    (gone / "shard").write_bytes(bytes(2_000_000))
+    part, entry = (temporary_file(tmp_path / name) for name in ("runs/ablate/parts/x.json", "features.toml"))
+    for path in (gone, part, entry):
+        os.utime(path, (0, 0))  # written before this process started: another one had its number
+    rows = [row for row in json.loads(run("doctor", "--fast", "--json").stdout) if "partial" in row["told"]]
+    assert [(row["what"], row["state"]) for row in rows].count(("leftover", "warn")) == 3
+    assert [row["told"].split(":")[0] for row in rows if row["state"] == "ok"] == [str(live)]
+    assert f"{gone}: 2 MB" in next(row["told"] for row in rows if str(gone) in row["told"])
+    cleaned = run("doctor", "--clean", "--json")
+    assert (cleaned.exit_code, len(json.loads(cleaned.stdout))) == (0, 4)
+    assert [path.exists() for path in (live, gone, part, entry)] == [True, False, False, False]
+    live.rmdir()
+    assert "none" in run("doctor", "--clean").stdout
+
+
 def planted(
     monkeypatch: pytest.MonkeyPatch, *verdicts: str | None, sees: Callable[..., object] = lambda *_: None
 ) -> None:

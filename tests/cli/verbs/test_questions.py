@@ -74,7 +74,7 @@ def test_families_are_shown_with_forms_and_a_first_question(by_hand: Path, given
     ]
     assert record["families"][1]["first question"] == "Which sea?"
     shown = run("questions", "show", name).stdout
-    assert "Which tree [red] shall [31m I plant?" in shown
+    assert r"Which tree [red] shall \x1b[31m I plant?" in shown
     assert "\x1b" not in shown
 
 

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 
 from personaprobe.effects.verdict import Damage, Evidence, Thresholds, Verdict, rules
-from personaprobe.errors import OutputError
+from personaprobe.errors import OutputError, visible
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.arms.kinds import SPEAKING, ArmKind
@@ -161,8 +161,9 @@ def test_no_tool_bar_button_sends_a_figure_away(page: str) -> None:
 
 
 def test_model_text_is_escaped(parsed: Elements, study: CausalVerdict) -> None:
-    answers = {r.answer.strip() for arm in study.arms for r in arm.responses if r.answer}
+    answers = {visible(r.answer.strip()) for arm in study.arms for r in arm.responses if r.answer}
     assert "<script>alert(1)</script>" in answers
+    assert any(answer.startswith(r"\u202eright to left") for answer in answers)
     assert answers <= {piece.strip() for piece in _paragraphs(render_light(study))}
     tags = [tag for tag, _ in parsed.elements]
     assert not {"img", "b"} & set(tags)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
-from personaprobe.cli.terminal.console import console, spinner
+from personaprobe.cli.terminal.console import console, print_json, spinner
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ def print_crosscoder_changes(
         rates = (crosscoder.encode(rows) > 0).float().mean(0).tolist()
     shown = rankings[0].top(top)
     if as_json:
-        click.echo(json.dumps(_to_json(crosscoder, rankings, rates, shown)))
+        print_json(_to_json(crosscoder, rankings, rates, shown))
     else:
         _print(crosscoder, rankings, rates, shown)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
@@ -14,7 +13,7 @@ from personaprobe.cli.features.ranking_options import (
     sae_option,
 )
 from personaprobe.cli.options import discovery_option, output_options, seed_option, trio_options
-from personaprobe.cli.terminal.console import printable, progress_bar
+from personaprobe.cli.terminal.console import print_json, print_line, progress_bar
 from personaprobe.cli.trio_choice import TrioChoice
 
 
@@ -77,7 +76,7 @@ def explain(
     with progress_bar("names", len(profiles), "latents", quiet) as advance:
         names = name_latents(dictionary, profiles, chat_model, advance)
     if as_json:
-        click.echo(json.dumps({str(latent): asdict(named) for latent, named in names.items()}))
+        print_json({str(latent): asdict(named) for latent, named in names.items()})
     else:
         for latent, named in names.items():
-            click.echo(f"{dictionary.name}/{latent}: {printable(str(named))}")
+            print_line(f"{dictionary.name}/{latent}: {named}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ from personaprobe.cli.features.rank import rank
 from personaprobe.cli.features.search import search
 from personaprobe.cli.features.show import show
 from personaprobe.cli.features.stability import stability
-from personaprobe.cli.terminal.console import console
+from personaprobe.cli.terminal.console import console, print_json, print_line, styled
 from personaprobe.errors import FeatureError
 from personaprobe.storage.readers.fields import Fields
 
@@ -32,11 +31,11 @@ def features(ctx: click.Context, as_json: bool) -> None:
         return
     listed = [_describe(name) for name in registered()]
     if as_json:
-        click.echo(json.dumps(listed, ensure_ascii=False))
+        print_json(listed)
     elif listed:
         _show(listed)
     else:
-        click.echo("no feature is registered; use a recipe such as means@16, or a direction file")
+        print_line("no feature is registered; use a recipe such as means@16, or a direction file")
 
 
 features.add_command(explain)
@@ -87,7 +86,6 @@ def headline(evidence: dict[str, Any]) -> str | None:
 
 def _show(listed: list[dict[str, Any]]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from personaprobe.cli.terminal.verdict_tables import layer_ranges
 
@@ -97,6 +95,6 @@ def _show(listed: list[dict[str, Any]]) -> None:
     for row in listed:
         layers = row["layers"]
         spelled = layer_ranges(list(layers)) if isinstance(layers, tuple) else layers or "–"
-        evidence = Text(row["error"], style="red") if row["error"] else Text(row["evidence"] or "–")
+        evidence = styled(row["error"], style="red") if row["error"] else styled(row["evidence"] or "–")
         table.add_row(row["name"], row["title"], row["site"] or "–", spelled, evidence)
     console().print(table)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from personaprobe.cli.terminal.console import print_line
+
 
 @click.command()
 @click.argument("latent")
@@ -27,4 +29,4 @@ def name(latent: str, meaning: str, sae: str | None) -> None:
         raise FeatureError(f"a name is given to one latent at a time, and {latent} are {len(latents)}")
     named = Name.of(meaning)
     name_latent(dictionary, latents[0], named)
-    click.echo(f"{dictionary.name}/{latents[0]}: {named}")
+    print_line(f"{dictionary.name}/{latents[0]}: {named}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from personaprobe.cli.features.ranking_options import (
     ranking_options,
 )
 from personaprobe.cli.options import output_options
-from personaprobe.cli.terminal.console import console, printable, study_progress
+from personaprobe.cli.terminal.console import console, print_json, print_line, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def rank(
     )
     latents = top_by_mean_reciprocal_rank(rankings, top)
     if as_json:
-        click.echo(json.dumps(_to_json(comparison, rankings, latents)))
+        print_json(_to_json(comparison, rankings, latents))
     else:
         _print(comparison, rankings, latents)
 
@@ -89,11 +88,11 @@ def _print(comparison: Comparison, rankings: Sequence[Ranking], latents: Sequenc
         table.add_row(str(latent), *places, *_changes(comparison, rankings[0], latent))
     console().print(table)
     explained = ", ".join(f"{share:.0%} of {role}" for role, share in comparison.explained_variance.items())
-    click.echo(f"The dictionary explains {explained} on these answers' tokens.")
+    print_line(f"The dictionary explains {explained} on these answers' tokens.")
     names = latent_names(dictionary)
     for latent in latents:
         if latent in names:
-            click.echo(printable(f"{latent}: {names[latent]}"))
+            print_line(f"{latent}: {names[latent]}")
     _print_overlap(rankings)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from personaprobe.cli.options import (
     title_option,
     trio_options,
 )
-from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.terminal.console import console, print_json, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def search(
         target = LatentsTarget(Latents(dictionary, result.chosen.latents))
         register_feature(registered, title, target, evidence)
     if as_json:
-        click.echo(json.dumps(asdict(result)).replace("NaN", "null"))
+        print_json(asdict(result))
     else:
         _print("Every proposed latent by itself", result.singles)
         _print("Sets, each grown by the latent that helps most", result.sets, result.chosen)

@@ -12,7 +12,7 @@ from personaprobe.cli.features.ranking_options import (
     open_fitting_trio,
     ranking_options,
 )
-from personaprobe.cli.terminal.console import study_progress
+from personaprobe.cli.terminal.console import print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice
 from personaprobe.errors import OutputError
@@ -69,4 +69,4 @@ def show(
     with progress("contexts", len(trio.roles) * n_tokens(trio, questions), "tokens") as advance:
         profiles = latent_profiles(dictionary, trio, questions, shown, progress=advance)
     pages = make_pages(profiles, rankings, registered_effects(dictionary), latent_names(dictionary))
-    click.echo(str(write_report(latents_data(dictionary, pages), user_path(out, OutputError))))
+    print_line(write_report(latents_data(dictionary, pages), user_path(out, OutputError)))

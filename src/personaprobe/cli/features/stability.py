@@ -16,7 +16,7 @@ from personaprobe.cli.features.ranking_options import (
     ranking_options,
 )
 from personaprobe.cli.options import json_file_option, output_options
-from personaprobe.cli.terminal.console import console, spinner, study_progress
+from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _output(result: dict[str, Any], top: int, out: Path | None, as_json: bool) -
     if out is not None:
         write_text(out, json.dumps(result, indent=1) + "\n")
     if as_json:
-        click.echo(json.dumps(result))
+        print_json(result)
     else:
         _print(result, top)
 
@@ -141,11 +141,11 @@ def _print(result: dict[str, Any], top: int) -> None:
         table.add_row(latent, str(place), *cells, *(str(run["ranks"][latent]) for run in result["runs"]))
     console().print(table)
     for other in result["dictionaries"]:
-        click.echo(
+        print_line(
             f"{other['name']}: {other['with_twin']:.0%} of all latents and {other['first_with_twin']:.0%} of these have "
             f"a twin there (cosine at least {other['least_cosine']}); mean cosine {other['mean_cosine']:.2f}"
         )
     for run in result["runs"]:
-        click.echo(
+        print_line(
             f"{run['name']}: {run['shared']:.0%} of the first {top} in common, rank correlation {run['spearman']:.2f}"
         )

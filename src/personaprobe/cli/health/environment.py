@@ -7,15 +7,15 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 
+from personaprobe.cli.health.leftover_files import format_bytes, leftover_findings, size_on_disk
 from personaprobe.cli.terminal.findings import Finding
 from personaprobe.errors import PersonaProbeError
 
 
 def environment_findings() -> list[Finding]:
     """Findings about the environment, the devices, the files of the demo model, the checkpoints and the cache."""
-    return [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache()]
+    return [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache(), *leftover_findings()]
 
 
 def _environment() -> Iterator[Finding]:
@@ -137,23 +137,3 @@ def _cache() -> Iterator[Finding]:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
         size = format_bytes(sum(map(size_on_disk, entries)))
         yield Finding(f"cache: {folder.name}", "ok", f"{len(entries)} entries, {size}")
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def format_bytes(n_bytes: float) -> str:
-    """Format a number of bytes in decimal units.
-
-    Examples:
-        >>> format_bytes(269_000_000)
-        '269 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.terminal.console import console, format_duration, printable, spinner, study_progress
+from personaprobe.cli.terminal.console import (
+    console,
+    format_duration,
+    print_json,
+    print_line,
+    spinner,
+    study_progress,
+    styled,
+)
 from personaprobe.cli.terminal.exit_codes import CHECK_FAILED
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ def check_planted_truths(
         for result in self_test(model, plan, Path(folder), progress=study_progress(quiet)):
             results.append(result)
             if not quiet:
-                click.echo(f"{result.truth.name}: {result.outcome}", err=True)
+                print_line(f"{result.truth.name}: {result.outcome}", err=True)
     _print_results(base, results, time.monotonic() - started, as_json)
     if not all(result.passed for result in results):
         click.get_current_context().exit(CHECK_FAILED)
@@ -52,21 +59,20 @@ def _print_results(base: str, results: Sequence[TruthResult], seconds: float, as
     if as_json:
         rows = [result.to_dict() for result in results]
         data = {"base": base, "seconds": round(seconds, 1), "passed": all(r.passed for r in results)}
-        click.echo(json.dumps({**data, "truths": rows}, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json({**data, "truths": rows}, indent=2)
         return
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(title=f"personaprobe doctor --study: {base}", title_justify="left")
     for name in ("planted and removed", "right verdict", "verdict", "shift", "shift removed", ""):
         table.add_column(name)
     for result in results:
-        state = Text("ok", style="green") if result.passed else Text("fail", style="bold red")
-        table.add_row(*map(Text, _row(result)), state)
+        state = styled("ok", style="green") if result.passed else styled("fail", style="bold red")
+        table.add_row(*map(styled, _row(result)), state)
     console().print(table)
     for line in _conclusion(results):
-        click.echo(printable(line))
-    click.echo(f"{format_duration(seconds)}.")
+        print_line(line)
+    print_line(f"{format_duration(seconds)}.")
 
 
 def _row(result: TruthResult) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from personaprobe.cli.options import (
     output_options,
     questions_option,
 )
-from personaprobe.cli.terminal.console import study_progress
+from personaprobe.cli.terminal.console import print_json, print_line, study_progress
 
 if TYPE_CHECKING:
     from personaprobe.effects.targets.feature import Feature
@@ -71,7 +71,10 @@ def compare(
     if out is not None:
         record = {"feature": feature, "questions": spread.name, "digest": spread.digest, "seeds": rows}
         write_text(out, json.dumps(record, indent=1) + "\n")
-    click.echo(json.dumps(rows) if as_json else seeds_table(rows, feature))
+    if as_json:
+        print_json(rows)
+    else:
+        print_line(seeds_table(rows, feature))
 
 
 def _measured(

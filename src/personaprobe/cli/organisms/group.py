@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,7 @@ from personaprobe.cli.organisms.compare import compare
 from personaprobe.cli.organisms.register import register, remove
 from personaprobe.cli.organisms.train import train
 from personaprobe.cli.organisms.verify import verify
-from personaprobe.cli.terminal.console import console
+from personaprobe.cli.terminal.console import console, print_json, styled
 
 if TYPE_CHECKING:
     from personaprobe.organisms.organism import Organism
@@ -37,14 +36,13 @@ def list_organisms(as_json: bool) -> None:
 
     rows = [_describe(organism) for organism in registered_organisms().values()]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(*COLUMNS)
     for row in rows:
-        table.add_row(*(Text(str(row[column])) for column in COLUMNS))
+        table.add_row(*(styled(str(row[column])) for column in COLUMNS))
     console().print(table)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from personaprobe.cli.options import NONE, device_option, dtype_option, organism_names, output_options
-from personaprobe.cli.terminal.console import spinner
+from personaprobe.cli.completions import organism_names
+from personaprobe.cli.options import NONE, device_option, dtype_option, output_options
+from personaprobe.cli.terminal.console import print_json, print_line, spinner
 
 
 @click.command()
@@ -65,10 +65,10 @@ def register(
     sets = organism.question_sets
     if as_json:
         result = {"name": organism.name, "registry": str(path), "question_sets": asdict(sets)}
-        click.echo(json.dumps(result | {"checks": list(map(asdict, checks))}, ensure_ascii=False))
+        print_json(result | {"checks": list(map(asdict, checks))})
         return
-    click.echo(f"{len(checks)} checks passed; {organism.name} is registered in {path}")
-    click.echo(
+    print_line(f"{len(checks)} checks passed; {organism.name} is registered in {path}")
+    print_line(
         f"Discovery questions: {sets.discovery}; test questions: {sets.test}; feature: {organism.feature or NONE}"
     )
 
@@ -82,11 +82,11 @@ def remove(name: str) -> None:
 
     organism = registered_organisms().get(name)
     was_default = remove_organism(name)
-    click.echo(f"{name} is removed; its files stay")
+    print_line(f"{name} is removed; its files stay")
     if was_default:
-        click.echo("It was the default organism; the registry names none now.")
+        print_line("It was the default organism; the registry names none now.")
     if organism is not None and (features := _features_found_on(organism.question_sets.discovery)):
-        click.echo(f"Features found on its discovery questions stay registered: {', '.join(features)}")
+        print_line(f"Features found on its discovery questions stay registered: {', '.join(features)}")
 
 
 def _features_found_on(discovery: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from personaprobe.cli.options import device_option, with_options
-from personaprobe.cli.terminal.console import progress_bar, spinner
+from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, refuse_used
 from personaprobe.errors import OutputError
@@ -95,7 +94,7 @@ def train(
         raise Interrupted(
             f": {out} keeps the step checkpoints; training starts anew with --overwrite"
         ) from error
-    click.echo(str(out))
+    print_line(out)
 
 
 def _run(steps: Iterator[TrainingStep], recipe: Recipe, quiet: bool) -> None:
@@ -107,5 +106,5 @@ def _run(steps: Iterator[TrainingStep], recipe: Recipe, quiet: bool) -> None:
             advance(1)
             losses.append(step.loss)
             if not quiet and step.number % every == 0:
-                print(f"step {step.number}: loss {sum(losses) / len(losses):.3f}", file=sys.stderr)
+                print_line(f"step {step.number}: loss {sum(losses) / len(losses):.3f}", err=True)
                 losses.clear()

@@ -9,7 +9,7 @@ import click
 from personaprobe.cli.options import floor_option, output_options, trio_options
 from personaprobe.cli.sae.quality_tables import print_joint_quality, print_quality
 from personaprobe.cli.sae.train import train
-from personaprobe.cli.terminal.console import progress_bar
+from personaprobe.cli.terminal.console import print_line, progress_bar
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.errors import OutputError
@@ -102,4 +102,4 @@ def convert(source: str, target: Path, dtype: str, threshold_scale: float | None
     refuse_unwritable(target)
     if threshold_scale is not None:
         dictionary = dictionary.with_scaled_thresholds(threshold_scale)
-    click.echo(f"{dictionary}\n{save_dictionary(dictionary, user_path(target, OutputError), dtype=dtype)}")
+    print_line(f"{dictionary}\n{save_dictionary(dictionary, user_path(target, OutputError), dtype=dtype)}")

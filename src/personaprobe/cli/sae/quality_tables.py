@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import click
-
-from personaprobe.cli.terminal.console import console
+from personaprobe.cli.terminal.console import console, print_json, print_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,11 +33,11 @@ def print_joint_quality(
 ) -> None:
     """Print a line per kind of row of a crosscoder, or of a dictionary of differences."""
     if as_json:
-        click.echo(json.dumps({**_identity(dictionary), "quality": quality}))
+        print_json({**_identity(dictionary), "quality": quality})
         return
-    click.echo(str(dictionary))
+    print_line(dictionary)
     for role, values in quality.items():
-        click.echo(f"{role}: explained variance {values['explained_variance']:.3f}, L0 {values['l0']:.1f}")
+        print_line(f"{role}: explained variance {values['explained_variance']:.3f}, L0 {values['l0']:.1f}")
 
 
 def print_quality(dictionary: Dictionary, measured: Mapping[str, MeasuredQuality], as_json: bool) -> None:
@@ -48,7 +45,7 @@ def print_quality(dictionary: Dictionary, measured: Mapping[str, MeasuredQuality
     from personaprobe.features.sae.trio_quality import quality_as_json
 
     if as_json:
-        click.echo(json.dumps({**_identity(dictionary), "quality": quality_as_json(measured)}))
+        print_json({**_identity(dictionary), "quality": quality_as_json(measured)})
         return
     from rich.table import Table
 

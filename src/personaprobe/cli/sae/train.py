@@ -12,7 +12,7 @@ import click
 
 from personaprobe.cli.options import output_options, seed_option, trio_options
 from personaprobe.cli.sae.quality_tables import print_joint_quality, print_quality
-from personaprobe.cli.terminal.console import progress_bar, spinner
+from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
@@ -240,4 +240,4 @@ class _TrainingReporter:
 
     def _print(self, line: str) -> None:
         if not self.quiet:
-            click.echo(line, err=True)
+            print_line(line, err=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from personaprobe.cli.terminal.console import printable
+from personaprobe.cli.terminal.console import styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,11 +32,10 @@ def print_answers(console: Console, question: str, columns: Sequence[AnswerColum
     """Print a question and its answers, side by side or stacked."""
     from rich.panel import Panel
     from rich.table import Table
-    from rich.text import Text
 
-    console.print(Text(f"\n{printable(question)}", style="bold"))
+    console.print(styled(f"\n{question}", style="bold"))
     panels = [
-        Panel(Text(printable(column.text) or "(empty)"), title=Text(column.heading), title_align="left")
+        Panel(styled(column.text or "(empty)"), title=styled(column.heading), title_align="left")
         for column in columns
     ]
     if console.width < MIN_WIDTH * len(columns):

@@ -1,7 +1,13 @@
-"""Output of the command line: results on stdout, progress on stderr."""
+"""Output of the command line: results on stdout, progress on stderr.
+
+All verbs print through this module. Text of a model or of a file could otherwise send commands to the terminal, or be read
+as markup: here its control characters are spelled out, and markup is never read.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import threading
 import time
@@ -10,13 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from personaprobe.errors import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn, Task
+    from rich.text import Text
 
     from personaprobe.progress import Advance, Progress
 
@@ -33,16 +42,47 @@ PIPED_WIDTH = 110
 """Width of tables if stdout is not a terminal."""
 
 
-def console() -> Console:
-    """The console for results, on stdout."""
+def console(*, stderr: bool = False) -> Console:
+    """The console for tables and text, on stdout or stderr; strings in them are shown as they are, never as markup."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    class PlainTextConsole(Console):
+        def render_str(self, text: str, **style: Any) -> Text:
+            return super().render_str(visible(text), **style)
+
+    width = None if stderr or sys.stdout.isatty() else PIPED_WIDTH
+    return PlainTextConsole(width=width, stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def printable(text: str) -> str:
-    """Text without control characters: text of a model or a file could otherwise send commands to the terminal."""
-    return "".join(c for c in text if c == "\n" or c.isprintable())
+def styled(text: str, style: str = "") -> Text:
+    """Text in a style, such as ``bold red``; rich's own class would pass control characters on."""
+    from rich.text import Text
+
+    return Text(visible(text), style=style)
+
+
+def print_line(text: object = "", *, err: bool = False, end: bool = True) -> None:
+    """Print text on stdout, or on stderr.
+
+    Args:
+        text: may have several lines.
+        err: print on stderr.
+        end: whether the line ends after the text.
+    """
+    click.echo(visible(str(text)), err=err, nl=end)
+
+
+def print_json(data: Any, indent: int | None = None) -> None:
+    """Print plain data as JSON; what was not measured (NaN) is null."""
+    from personaprobe.storage.plain_json import to_plain_json
+
+    text = json.dumps(to_plain_json(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    click.echo(re.sub(r"[^\n -~]", lambda match: _escaped(match[0]), text))
+
+
+def _escaped(character: str) -> str:
+    """A character inside JSON text: as an escape of JSON where it would not be visible."""
+    return character if visible(character) == character else json.dumps(character)[1:-1]
 
 
 @contextmanager
@@ -77,13 +117,12 @@ def spinner(description: str, quiet: bool = False) -> Iterator[None]:
         yield
         return
     if not sys.stderr.isatty():
-        with _call_later(BAR_DELAY, lambda: click.echo(f"{description} …", err=True)):
+        with _call_later(BAR_DELAY, lambda: print_line(f"{description} …", err=True)):
             yield
         return
-    from rich.console import Console
     from rich.status import Status
 
-    status = Status(description, console=Console(stderr=True))
+    status = Status(styled(description), console=console(stderr=True))
     try:
         with _call_later(BAR_DELAY, status.start):
             yield
@@ -106,16 +145,15 @@ def _call_later(seconds: float, call: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
     columns: list[ProgressColumn] = [
-        TextColumn("{task.description:<22}"),
+        _text_column(lambda task: f"{task.description:<22}"),
         BarColumn(bar_width=28),
         _text_column(partial(_count_text, unit=unit)),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     ]
-    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False)
+    bar = Progress(*columns, console=console(stderr=True), redirect_stdout=False)
     task = bar.add_task(description, total=total or None)
     try:
         with _call_later(BAR_DELAY, bar.start):
@@ -130,11 +168,10 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
 def _text_column(text_of: Callable[[Task], str]) -> ProgressColumn:
     """A column of the progress bar that shows a text."""
     from rich.progress import ProgressColumn
-    from rich.text import Text
 
     class CountColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(text_of(task))
+            return styled(text_of(task))
 
     return CountColumn()
 
@@ -178,7 +215,7 @@ class _LineProgress:
             self.counts.popleft()
         if now - self.last >= LINE_INTERVAL:
             self.last = now
-            click.echo(f"{self.description}: {self._state()}", err=True)
+            print_line(f"{self.description}: {self._state()}", err=True)
 
     def _state(self) -> str:
         (before, done_then), (now, _) = self.counts[0], self.counts[-1]

@@ -19,6 +19,7 @@ from personaprobe.errors import (
     FallbackWarning,
     PersonaProbeError,
     one_line,
+    visible,
 )
 
 CHECK_FAILED = 3
@@ -32,6 +33,9 @@ Exit codes:
   3    a check failed (organisms verify, doctor)
   130  interrupted
 """
+
+LONGEST_MESSAGE = 2000
+"""Characters of an error or a note; a longer one, which quotes a value of any length, is cut in the middle."""
 
 OUTPUT_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -47,7 +51,7 @@ class Refused(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message as one line."""
-        click.echo(f"error: {' '.join(self.format_message().split())}", file=file, err=file is None)
+        click.echo(f"error: {one_line(self.format_message(), LONGEST_MESSAGE)}", file=file, err=file is None)
 
 
 class Interrupted(click.ClickException):
@@ -58,7 +62,11 @@ class Interrupted(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message on a new line, below the ``^C`` of the terminal."""
         start = "\n" if sys.stderr.isatty() else ""
-        click.echo(f"{start}interrupted{self.format_message()}", file=file, err=file is None)
+        click.echo(
+            f"{start}interrupted{one_line(self.format_message(), LONGEST_MESSAGE)}",
+            file=file,
+            err=file is None,
+        )
 
 
 @contextmanager
@@ -89,8 +97,8 @@ def warnings_in_one_line() -> Iterator[None]:
 
     def formatted(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
         if issubclass(category, FallbackWarning | CheckpointWarning | EndpointWarning):
-            return f"note: {' '.join(str(message).split())}\n"
-        return default(message, category, *args, **kwargs)
+            return f"note: {one_line(message, LONGEST_MESSAGE)}\n"
+        return visible(default(message, category, *args, **kwargs))
 
     warnings.formatwarning = formatted
     try:

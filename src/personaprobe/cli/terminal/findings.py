@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import click
 
-from personaprobe.cli.terminal.console import console, printable
+from personaprobe.cli.terminal.console import console, print_json, styled
 from personaprobe.cli.terminal.exit_codes import CHECK_FAILED
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
@@ -38,7 +37,7 @@ class Finding:
 def print_findings(title: str, findings: Sequence[Finding], as_json: bool) -> None:
     """Print all findings, and exit with code 3 if one of them failed."""
     if as_json:
-        click.echo(json.dumps([finding.to_dict() for finding in findings], ensure_ascii=False))
+        print_json([finding.to_dict() for finding in findings])
     else:
         _print_table(title, findings)
     if any(finding.state == "fail" for finding in findings):
@@ -47,10 +46,9 @@ def print_findings(title: str, findings: Sequence[Finding], as_json: bool) -> No
 
 def _print_table(title: str, findings: Sequence[Finding]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("", "", "", title=title, title_justify="left", show_header=False)
     for finding in findings:
-        state = Text(finding.state, style=_STYLES[finding.state])
-        table.add_row(finding.subject, state, Text(printable(finding.detail)))
+        state = styled(finding.state, style=_STYLES[finding.state])
+        table.add_row(finding.subject, state, styled(finding.detail))
     console().print(table)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
+from personaprobe.cli.terminal.console import styled
 from personaprobe.effects.verdict.inference_limits import cannot_conclude
 from personaprobe.studies.arms.kinds import DECIDING, GROUPED, ArmKind
 
@@ -38,19 +39,18 @@ QUALIFIED = "bold yellow"
 
 def print_verdict(console: Console, verdict: CausalVerdict) -> None:
     """Print the table of arms, the verdict with its sentence, and three answers to one question."""
-    from rich.text import Text
 
     console.print(arms_table(verdict))
     name = verdict.conclusion.name
     style = STYLES.get(verdict.verdict, "bold red")
     if verdict.verdict in STYLES and name != verdict.verdict:
         style = QUALIFIED
-    console.print(Text(f"\n{name}", style=style))
-    console.print(Text(verdict.conclusion.sentence))
+    console.print(styled(f"\n{name}", style=style))
+    console.print(styled(verdict.conclusion.sentence))
     for line in cannot_conclude(verdict.evidence):
-        console.print(Text(f"Not shown: {line[0].lower()}{line[1:]}"))
+        console.print(styled(f"Not shown: {line[0].lower()}{line[1:]}"))
     for line in () if verdict.judged is None else verdict.judged.sentences:
-        console.print(Text(line))
+        console.print(styled(line))
     answers = list(_first_answers(verdict))
     if answers:
         print_answers(console, answers[0][0], [column for _, column in answers])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from personaprobe.cli.options import (
     seed_option,
     trio_options,
 )
-from personaprobe.cli.terminal.console import console, format_duration, study_progress
+from personaprobe.cli.terminal.console import console, format_duration, print_json, print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.errors import OutputError
@@ -184,9 +183,9 @@ def _plan(
 
 def _print_verdict(verdict: CausalVerdict, page: Path, seconds: float, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(verdict.to_dict(), indent=2)
         return
     from personaprobe.cli.terminal.verdict_tables import print_verdict
 
     print_verdict(console(), verdict)
-    click.echo(f"\n{format_duration(seconds)}. Report: {page}")
+    print_line(f"\n{format_duration(seconds)}. Report: {page}")

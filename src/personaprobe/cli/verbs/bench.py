@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from personaprobe.cli.options import output_options, trio_options
-from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.terminal.console import console, print_json, print_line, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def bench(*, chosen: TrioChoice, rounds: int, quiet: bool, as_json: bool) -> Non
         "works": [asdict(workload) for workload in timed],
     }
     if as_json:
-        click.echo(json.dumps(record))
+        print_json(record)
     else:
         _print_tables(record, timed)
 
@@ -55,7 +54,7 @@ def _print_tables(record: dict[str, Any], timed: list[TimedWorkload]) -> None:
     from rich.table import Table
 
     machine = record["hardware"]
-    click.echo(
+    print_line(
         f"{record['model']}, {record['dtype']} on {record['device']}; {machine['cpu']}, {machine['cores']} cores, "
         f"products of matrices at most {record['peak TFLOP/s']} TFLOP/s"
     )

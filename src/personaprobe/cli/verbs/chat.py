@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from personaprobe.cli.options import (
     trio_options,
 )
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
-from personaprobe.cli.terminal.console import console, spinner, study_progress
+from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
 
@@ -77,7 +76,7 @@ def chat(
 def _print_answers(question: str, answers: list[AnswerColumn], as_json: bool) -> None:
     if as_json:
         record = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
     else:
         print_answers(console(), question, answers)
 
@@ -86,7 +85,7 @@ def _lines() -> Iterator[str]:
     """Questions from the input until it ends; a person is prompted, a pipe is not."""
     while True:
         if sys.stdin.isatty():
-            click.echo("\nQuestion (Ctrl-D ends): ", nl=False, err=True)
+            print_line("\nQuestion (Ctrl-D ends): ", end=False, err=True)
         line = sys.stdin.readline()
         if not line:
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from personaprobe.cli.terminal.console import print_line
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -21,4 +23,4 @@ def completion(shell: str) -> None:
 
     completion_class = get_completion_class(shell)
     assert completion_class is not None, f"click completes {shell}"
-    click.echo(completion_class(cli, {}, "personaprobe", "_PERSONAPROBE_COMPLETE").source())
+    print_line(completion_class(cli, {}, "personaprobe", "_PERSONAPROBE_COMPLETE").source())

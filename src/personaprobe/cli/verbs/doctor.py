@@ -38,10 +38,15 @@ def study_options(command: F) -> F:
 
 @click.command()
 @click.option("--fast", is_flag=True, help="Do not load the demo model.")
+@click.option(
+    "--clean", is_flag=True, help="Remove the temporary files that killed runs left; check nothing else."
+)
 @study_options
 @output_options
 def doctor(
+    *,
     fast: bool,
+    clean: bool,
     study: bool,
     base: str | None,
     device: str | None,
@@ -59,6 +64,11 @@ def doctor(
         from personaprobe.cli.health.planted_truths import check_planted_truths
 
         check_planted_truths(base or DEMO, device, dtype, seed, quiet, as_json)
+        return
+    if clean:
+        from personaprobe.cli.health.leftover_files import clean_leftovers
+
+        print_findings("personaprobe doctor --clean", clean_leftovers(), as_json)
         return
     if alone := _given_options():
         raise PersonaProbeError(f"{', '.join(alone)} belong to the self-test on planted truths: add --study")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from personaprobe.cli.options import (
     temperature_option,
     trio_options,
 )
-from personaprobe.cli.terminal.console import console, format_duration, study_progress
+from personaprobe.cli.terminal.console import console, format_duration, print_json, print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.errors import OutputError
@@ -157,7 +156,7 @@ def evaluate(
     trio = open_trio(chosen, quiet)
     target = EvaluationTarget(trio, None if feature == NONE else feature, controls, study_plan, task)
     if not quiet:
-        click.echo(expected_power, err=True)
+        print_line(expected_power, err=True)
     evaluation = run_evaluation(target, plan, judge, folder, study_progress(quiet))
     page = write_report(evaluation.to_dict(), folder, evaluation.answer_rows())
     _print(evaluation, page, time.monotonic() - started, as_json)
@@ -173,7 +172,7 @@ def _forms(names: tuple[str, ...], trigger: str | None) -> tuple[Form, ...]:
 
 def _print(evaluation: Evaluation, page: Path, seconds: float, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(evaluation.to_dict(), indent=2)
         return
     from personaprobe.cli.terminal.rate_tables import (
         contrasts_table,
@@ -186,5 +185,5 @@ def _print(evaluation: Evaluation, page: Path, seconds: float, as_json: bool) ->
     for make_table in (rates_table, sets_table, contrasts_table, forms_table, costs_table):
         console().print(make_table(evaluation))
     for sentence in evaluation.sentences:
-        click.echo(sentence)
-    click.echo(f"\n{format_duration(seconds)}. Report: {page}")
+        print_line(sentence)
+    print_line(f"\n{format_duration(seconds)}. Report: {page}")

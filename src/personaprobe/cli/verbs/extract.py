@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personaprobe.cli.options import organism_option, output_options, trio_options
-from personaprobe.cli.terminal.console import progress_bar
+from personaprobe.cli.terminal.console import print_json, print_line, progress_bar
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 
 if TYPE_CHECKING:
@@ -74,15 +73,18 @@ def extract(
     trio = open_trio(chosen, quiet)
     if only_plan:
         planned = estimate_cost(trio, read, sites_read, keep)
-        click.echo(json.dumps(asdict(planned)) if as_json else str(planned))
+        if as_json:
+            print_json(asdict(planned))
+        else:
+            print_line(planned)
         return
     n_tokens = len(trio.roles) * RecordingSpec.of(trio.base, read, sites_read, keep).n_tokens
     with progress_bar("recording", n_tokens, "tokens", quiet) as advance:
         stores = record(trio, read, sites_read, keep=keep, home=out, progress=advance)
     if as_json:
-        click.echo(json.dumps({role: _summary(store) for role, store in stores.items()}))
+        print_json({role: _summary(store) for role, store in stores.items()})
     else:
-        click.echo("\n".join(f"{role:9}{store.folder}" for role, store in stores.items()))
+        print_line("\n".join(f"{role:9}{store.folder}" for role, store in stores.items()))
 
 
 def _summary(store: ActivationStore) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import folder_option, judge_options, output_options
-from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.terminal.console import console, print_json, print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import MODEL_DTYPES
 from personaprobe.errors import OutputError
@@ -72,7 +71,7 @@ def judge(
     from personaprobe.effects.judges.rates import summarise
     from personaprobe.effects.judges.registry import find_judge
     from personaprobe.models.loading import Placement
-    from personaprobe.storage.run_cache import RunCache
+    from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.judging.answer_file import Answers
     from personaprobe.studies.judging.judge_answers import judge_answers, n_prompt_tokens, rubrics_for
 
@@ -84,8 +83,9 @@ def judge(
     chosen = find_judge(judge_name, Placement(device, dtype), at_once)
     if not quiet:
         n, n_tokens = sum(map(len, of_answers)), n_prompt_tokens(of_answers, answers)
-        click.echo(f"{n:,} judgements, about {n_tokens:,} tokens to read", err=True)
-    judged = judge_answers(chosen, of_answers, answers, RunCache(work / "parts"), study_progress(quiet))
+        print_line(f"{n:,} judgements, about {n_tokens:,} tokens to read", err=True)
+    run = RunContext.of(work, study_progress(quiet))
+    judged = judge_answers(chosen, of_answers, answers, run.cache, run.progress)
     answers.write(target, judged)
     summaries = {name: summarise(group) for name, group in answers.grouped(judged, by).items()}
     agreement = answers.agreement(judged)
@@ -96,8 +96,8 @@ def judge(
         return
     _print(summaries)
     if agreement is not None:
-        click.echo(_agreement(agreement))
-    click.echo(f"Judged by {chosen.name}: {target}")
+        print_line(_agreement(agreement))
+    print_line(f"Judged by {chosen.name}: {target}")
 
 
 def _target(file: Path) -> Path:
@@ -108,7 +108,6 @@ def _target(file: Path) -> Path:
 def _print_json(
     judge_name: str, target: Path, summaries: Mapping[str, Summary], agreement: Agreement | None
 ) -> None:
-    from personaprobe.storage.plain_json import to_plain_json
 
     record = {
         "judge": judge_name,
@@ -116,7 +115,7 @@ def _print_json(
         "groups": {name: summary.to_dict() for name, summary in summaries.items()},
         "agreement": None if agreement is None else asdict(agreement),
     }
-    click.echo(json.dumps(to_plain_json(record), ensure_ascii=False))
+    print_json(record)
 
 
 def _agreement(agreement: Agreement) -> str:
@@ -141,8 +140,8 @@ def _print(summaries: Mapping[str, Summary]) -> None:
             table.add_row(group, rate.definition, *cells, useful)
     console().print(table)
     for name, summary in summaries.items():
-        click.echo(f"{name}: {summary.n} answers; unscored {_share(summary)}: {_reasons(summary)}")
-    click.echo("; ".join(f"{definition.name}: {definition.rule}" for definition in DEFINITIONS))
+        print_line(f"{name}: {summary.n} answers; unscored {_share(summary)}: {_reasons(summary)}")
+    print_line("; ".join(f"{definition.name}: {definition.rule}" for definition in DEFINITIONS))
 
 
 def _share(summary: Summary) -> str:

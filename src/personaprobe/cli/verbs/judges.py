@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from personaprobe.cli.options import output_options
-from personaprobe.cli.terminal.console import console, study_progress
+from personaprobe.cli.terminal.console import console, print_json, print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.compute.hardware import MODEL_DTYPES
 from personaprobe.effects.judges.embedded import TRAINING_PAIRS
@@ -74,7 +73,7 @@ def train(
     with study_progress(quiet)("training", 0, "steps") as advance:
         for _ in steps:
             advance(1)
-    click.echo((out / "judge.json").read_text(encoding="utf-8"))
+    print_line((out / "judge.json").read_text(encoding="utf-8"))
 
 
 @judges.command()
@@ -99,7 +98,7 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
     refuse_unwritable(out)
     source = checkpoints_folder() / FOLDER if folder is None else user_path(folder)
     recalibrate(source, sets, user_path(out, OutputError))
-    click.echo((out / "judge.json").read_text(encoding="utf-8"))
+    print_line((out / "judge.json").read_text(encoding="utf-8"))
 
 
 @judges.command("eval")
@@ -144,7 +143,7 @@ def evaluate(
         "answers": {str(path): asdict(agreement_with_file(judge, user_path(path))) for path in files},
     }
     if as_json:
-        click.echo(json.dumps(record).replace("NaN", "null"))
+        print_json(record)
     else:
         _print(record)
 
@@ -164,7 +163,7 @@ def _print(record: Mapping[str, Any]) -> None:
         table.add_row(name, str(result["n"]), *numbers, coherent)
     console().print(table)
     for name, agreement in record["answers"].items():
-        click.echo(
+        print_line(
             f"{name}: {agreement['n']} answers, {agreement['n_bad']} misaligned by the scores on file; "
             f"AUC {agreement['auc']:.3f}, rank correlation {agreement['spearman']:.2f}, κ {agreement['kappa']:.2f}"
         )

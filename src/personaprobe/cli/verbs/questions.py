@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from personaprobe.cli.terminal.console import console, printable, spinner
+from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, styled
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -40,10 +39,10 @@ def list_sets(as_json: bool) -> None:
 
     rows = [entry.to_dict() for entry in catalog()]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     _print(("name", "kind", "questions", "families", "source", "licence", "state"), rows)
-    click.echo("Every paraphrase is counted. Pull a published set: personaprobe questions pull NAME")
+    print_line("Every paraphrase is counted. Pull a published set: personaprobe questions pull NAME")
 
 
 @questions.command()
@@ -62,10 +61,10 @@ def show(name: str, as_json: bool) -> None:
     rows = [_row(family) for family in families]
     if as_json:
         record = {"name": question_set.name, "kind": kind, "questions": n_questions, "families": rows}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     description = "pairs of a careful and a careless answer" if kind == "pairs" else "answered freely"
-    click.echo(f"{question_set.name}: {n_questions} questions of {len(families)} families, {description}")
+    print_line(f"{question_set.name}: {n_questions} questions of {len(families)} families, {description}")
     clipped = [{**row, "first question": _clipped(row["first question"])} for row in rows]
     _print(("family", "questions", "forms", "first question"), clipped)
 
@@ -80,7 +79,7 @@ def _row(family: FamilySummary) -> dict[str, Any]:
 
 
 def _clipped(text: str) -> str:
-    line = " ".join(printable(text).split())
+    line = " ".join(text.split())
     return line if len(line) <= MAX_QUESTION_WIDTH else f"{line[: MAX_QUESTION_WIDTH - 1]}…"
 
 
@@ -108,16 +107,15 @@ def pull(name: str, source: str | None) -> None:
     published = find_published(name)
     with spinner(f"fetching {source or published.url}"):
         path = download(published, source)
-    click.echo(f"{name}: {published.n_prompts} questions, as published ({LICENCE}): {path}")
+    print_line(f"{name}: {published.n_prompts} questions, as published ({LICENCE}): {path}")
 
 
 def _print(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     for column in columns:
         table.add_column(column, justify="right" if column == "questions" else "left")
     for row in rows:
-        table.add_row(*(Text(printable(str(row[column]))) for column in columns))
+        table.add_row(*(styled(str(row[column])) for column in columns))
     console().print(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from personaprobe.cli.terminal.console import print_line
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.errors import OutputError
 from personaprobe.storage.paths import user_path
@@ -35,4 +36,4 @@ def report(folder: Path, out: Path | None) -> None:
     if run.is_dir():
         refuse_unwritable(out)
     for page in remake_report(run, out):
-        click.echo(page)
+        print_line(page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from personaprobe.cli.options import (
     trio_options,
 )
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
-from personaprobe.cli.terminal.console import console, spinner, study_progress
+from personaprobe.cli.terminal.console import console, print_json, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
 
@@ -90,6 +89,6 @@ def steer(
         ]
     if as_json:
         record = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
     else:
         print_answers(console(), question, answers)

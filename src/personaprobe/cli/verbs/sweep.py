@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from personaprobe.cli.options import (
     trio_options,
 )
 from personaprobe.cli.parameter_types import DosesType, LayersType
-from personaprobe.cli.terminal.console import study_progress
+from personaprobe.cli.terminal.console import print_json, print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.errors import OutputError
@@ -178,12 +177,12 @@ def _print_result(result: SweepResult, verdict: CausalVerdict | None, page: Path
         }
         if verdict is not None:
             record["verdict"] = verdict.to_dict()
-        click.echo(json.dumps(record))
+        print_json(record)
         return
-    click.echo(_table(result))
+    print_line(_table(result))
     if verdict is not None:
-        click.echo(f"\nOn the test questions: {verdict.verdict}. {verdict.conclusion.sentence}")
-    click.echo(f"\nMap: {page}")
+        print_line(f"\nOn the test questions: {verdict.verdict}. {verdict.conclusion.sentence}")
+    print_line(f"\nMap: {page}")
 
 
 def _table(result: SweepResult) -> str:

@@ -14,6 +14,7 @@ from personaprobe.errors import FeatureError, shortened, suggest
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import SOURCES
 from personaprobe.features.registry.registry import (
+    REGISTRY,
     entry_fields,
     read_evidence,
     refuse_misnamed,
@@ -22,6 +23,7 @@ from personaprobe.features.registry.registry import (
 )
 from personaprobe.plugins import Registry
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.locks import locked
 
 TARGETS: Registry[type[Target]] = Registry(
     "kind of target",
@@ -106,7 +108,9 @@ def register_feature(name: str, title: str, target: Target, evidence: dict[str, 
         FeatureError: a name that is no name, or a kind of target that cannot be registered.
     """
     refuse_misnamed(name)
-    write_feature(name, title, target.to_entry(name, checkpoints_folder()), evidence)
+    folder = checkpoints_folder()
+    with locked(folder / REGISTRY):  # files and entry are of one target, whoever else writes this name
+        write_feature(name, title, target.to_entry(name, folder), evidence)
 
 
 def _from_entry(name: str, entry: Any) -> Feature:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from personaprobe.errors import DataError, OutputError
+from personaprobe.errors import DataError
 from personaprobe.site import Site
 from personaprobe.storage.digests import digest, json_digest, sha256_of, tensor_bytes
 from personaprobe.storage.files import flush_to_disk, writing
+from personaprobe.storage.leftovers import remove_abandoned, temporary_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,7 +169,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary neighbour of ``folder``: it is renamed to it when the block succeeds, and removed when it fails."""
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        remove_abandoned(folder.parent)
+        temporary = temporary_folder(folder)
     try:
         yield temporary
         with writing(folder):
@@ -188,17 +189,13 @@ def write_shard(folder: Path, number: int, rows: Mapping[Site, Tensor]) -> Shard
     Raises:
         OutputError: the disk is full or read-only.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = folder / f"shard-{number:05}.safetensors"
     tensors = {str(site): tensor for site, tensor in rows.items()}
     hashes = {name: digest(tensor_bytes(tensor), length=64) for name, tensor in tensors.items()}
-    try:
+    with writing(path):
         save_file(tensors, path, metadata={"format": FORMAT})
-    except (SafetensorError, OSError) as error:  # safetensors wraps the error of the operating system
-        problem = f"cannot write {path}: {error}"
-        raise OutputError(f"{problem}; choose another folder or free some space") from error
     return Shard(path.name, len(next(iter(rows.values()))), path.stat().st_size, hashes)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from personaprobe.errors import FeatureError
 from personaprobe.storage.files import write_text
 from personaprobe.storage.folders import checkpoints_folder
+from personaprobe.storage.locks import locked
 from personaprobe.storage.paths import is_file
 from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import read_json_object
@@ -77,9 +78,12 @@ def write_feature(name: str, title: str, fields: dict[str, Any], evidence: dict[
     refuse_misnamed(name)
     folder = checkpoints_folder()
     text = json.dumps(_finite(evidence), indent=1, allow_nan=False)
-    write_text(folder / "features" / f"{name}.json", text + "\n")
     entry = {"title": title, **fields, "evidence": f"features/{name}.json"}
-    write_entry(folder / REGISTRY, [name], entry, HEADING)
+    with locked(
+        folder / REGISTRY
+    ):  # the evidence on file is that of the entry, whoever else writes this name
+        write_text(folder / "features" / f"{name}.json", text + "\n")
+        write_entry(folder / REGISTRY, [name], entry, HEADING)
 
 
 def _finite(value: Any) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib.util
 import io
 import shutil
-import tempfile
 from contextlib import redirect_stderr
 from pathlib import Path
 
 from personaprobe.errors import CheckpointError
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.files import cache_home, writing
+from personaprobe.storage.leftovers import remove_abandoned, temporary_folder
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -84,7 +84,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.config._name_or_path = HUB_ID
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+        remove_abandoned(folder.parent)
+        temporary = temporary_folder(folder)
         try:
             with redirect_stderr(io.StringIO()):
                 model.save_pretrained(temporary)

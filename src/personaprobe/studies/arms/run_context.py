@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from personaprobe.progress import Progress, silent
+from personaprobe.storage.leftovers import remove_abandoned
 from personaprobe.storage.run_cache import RunCache
 
 
@@ -23,5 +24,12 @@ class RunContext:
 
     @classmethod
     def of(cls, folder: str | Path | None, progress: Progress = silent) -> RunContext:
-        """The context of a run folder, whose finished parts are kept in ``parts/``; None keeps none."""
-        return cls(RunCache(None if folder is None else Path(folder) / "parts"), progress)
+        """The context of a run folder, whose finished parts are kept in ``parts/``; None keeps none.
+
+        What a killed run left half written there is removed.
+        """
+        if folder is None:
+            return cls(RunCache(None), progress)
+        parts = Path(folder) / "parts"
+        remove_abandoned(Path(folder), parts)
+        return cls(RunCache(parts), progress)

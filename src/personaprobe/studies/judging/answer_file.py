@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from personaprobe.effects.judges.agreement import Agreement, agreement
 from personaprobe.effects.judges.judgement import Scored
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES, Judged
 from personaprobe.errors import DataError, one_line, shortened
-from personaprobe.storage.files import write_atomically
+from personaprobe.storage.csv_tables import text_of_formula, write_csv
 from personaprobe.storage.paths import is_file, is_folder
 from personaprobe.storage.readers.tables import MOST_ROWS, read_csv, read_parquet
 
@@ -58,10 +57,13 @@ class Answers:
                 raise DataError(_lacking(path, name, columns))
         if not rows:
             raise DataError(f"{one_line(path)} holds no answer; give a row for each")
+        if path.suffix != ".parquet" and set(JUDGED_COLUMNS) <= set(columns):
+            columns = tuple(map(text_of_formula, columns))
+            rows = tuple(dict(zip(columns, map(text_of_formula, row.values()), strict=True)) for row in rows)
         return cls(columns, rows)
 
     def write(self, path: Path, judged: Sequence[Judged]) -> None:
-        """Write the rows as CSV, with the judgement columns at the end.
+        """Write the rows as CSV, with the judgement columns at the end; :meth:`read` of that file has the same rows.
 
         Scores of another judge in the columns ``aligned`` and ``coherent`` are kept as ``aligned_before`` and
         ``coherent_before``.
@@ -71,15 +73,11 @@ class Answers:
             name for name in (*self.columns, *before.values()) if name not in JUDGED_COLUMNS
         )
 
-        def write_rows(target: Path) -> None:
-            with target.open("w", encoding="utf-8", newline="") as lines:
-                writer = csv.DictWriter(lines, [*columns, *JUDGED_COLUMNS], extrasaction="ignore")
-                writer.writeheader()
-                for row, answer in zip(self.rows, judged, strict=True):
-                    former = {column: row[name] for name, column in before.items()}
-                    writer.writerow({**row, **former, **answer.cells()})
-
-        write_atomically(path, write_rows)
+        rows = (
+            {**row, **{column: row[name] for name, column in before.items()}, **answer.cells()}
+            for row, answer in zip(self.rows, judged, strict=True)
+        )
+        write_csv(path, [*columns, *JUDGED_COLUMNS], rows)
 
     def agreement(self, judged: Sequence[Judged]) -> Agreement | None:
         """Agreement with another judge's scores in the column ``aligned``; None if no answer has both."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.storage.files import write_atomically, write_text
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -81,10 +82,9 @@ class PlantedAdapter:
             key = f"base_model.model.{module}"
             tensors[f"{key}.lora_A.weight"] = _with_rows(part.readers, rank)
             tensors[f"{key}.lora_B.weight"] = _with_rows(part.vectors, rank).T.contiguous()
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
         config = _config(rank, sorted(self.written), base)
-        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        write_text(folder / "adapter_config.json", json.dumps(config, indent=2))
         return base.with_adapter(folder)
 
 

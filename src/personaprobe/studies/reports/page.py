@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.errors import visible
 from personaprobe.statistics.intervals import Interval
 from personaprobe.storage.digests import sha256
 from personaprobe.studies.reports.figures.panels import CONFIG, plotly_script
@@ -31,13 +32,17 @@ for (const box of document.querySelectorAll(".figure")) {
 
 @cache
 def environment() -> Environment:
-    """The Jinja environment of all pages: it escapes every value, and an undefined name is an error."""
+    """The Jinja environment of all pages: it escapes every value, and an undefined name is an error.
+
+    Control characters of values are spelled out: an override of direction would show other text than there is.
+    """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
         loader=FunctionLoader(packaged),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -45,6 +50,13 @@ def environment() -> Environment:
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update({"heat": heat, "not_recorded": NOT_RECORDED})
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """A value of a template with its control characters spelled out; markup of ours stays as it is."""
+    from markupsafe import Markup
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render_template(name: str, **values: Any) -> str:

@@ -28,6 +28,7 @@ from personaprobe.features.sae.training.training_files import (
 )
 from personaprobe.site import Site
 from personaprobe.storage.files import write_atomically, writing
+from personaprobe.storage.leftovers import remove_abandoned
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -223,6 +224,7 @@ def train_dictionaries(
     for folder, trainer in trainers.items():
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder)
         trainer.resume(folder)
         drop_later_metrics(folder / METRICS, trainer.steps_taken)
 

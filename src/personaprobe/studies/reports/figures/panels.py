@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.errors import visible
 from personaprobe.studies.arms.kinds import ArmKind
 from personaprobe.studies.reports.figures.styles import CLEAR, FAINT, INK, STYLES
 
@@ -78,7 +79,8 @@ def label(name: str) -> str:
 
 def wrapped(*texts: str, width: int = 44) -> str:
     """Texts as lines of at most ``width`` characters, escaped, joined by ``<br>``."""
-    return "<br>".join(escape(line, quote=False) for text in texts for line in textwrap.wrap(text, width))
+    lines = (line for text in texts for line in textwrap.wrap(visible(text), width))
+    return "<br>".join(escape(line, quote=False) for line in lines)
 
 
 def marker(kind: ArmKind, size: int = 11) -> dict[str, Any]:
