@@ -143,7 +143,17 @@ FLAGS = {
     "questions show": {"NAME", "--json"},
     "questions pull": {"NAME", "--from"},
     "bench": TRIO | OUTPUT | {"--rounds"},
-    "doctor": {"--fast", "--study", "--base", "--device", "--dtype", "--seed", "--quiet", "--json"},
+    "doctor": {
+        "--fast",
+        "--clean",
+        "--study",
+        "--base",
+        "--device",
+        "--dtype",
+        "--seed",
+        "--quiet",
+        "--json",
+    },
     "completion": {"SHELL"},
 }
 """What users write in scripts: a flag may be added here, and is not renamed or removed."""
@@ -269,3 +279,37 @@ def test_a_name_that_no_file_can_have_is_refused_in_one_line(
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "rows.jsonl").write_text("")
     assert len(refused(run(*arguments, name))) < 1000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes.\nBacktrace"
+        ),
+        ImportError("libarrow.so.2600: Cannot allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_takes_less(
+    error: Exception, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("personaprobe.organisms.registry.registered_organisms", fail)
+    message = refused(run("organisms", "list"))
+    assert message.startswith("error: too little memory (")
+    assert "--dtype bfloat16" in message
+    assert "Backtrace" not in message
+
+
+def test_too_little_memory_tells_that_finished_parts_are_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("personaprobe.questions.catalog.find_texts", fail)
+    assert "finished parts are kept" in refused(run("extract", "--texts", "open", "--sites", "1.resid_post"))

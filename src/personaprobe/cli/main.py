@@ -27,7 +27,8 @@ from personaprobe.cli.terminal.exit_codes import (
 )
 from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
 from personaprobe.compute.openmp import let_threads_sleep
-from personaprobe.errors import DeviceError, PersonaProbeError, suggest
+from personaprobe.compute.out_of_memory import LESS_MEMORY, is_out_of_memory
+from personaprobe.errors import DeviceError, PersonaProbeError, one_line, suggest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -164,13 +165,24 @@ class Verbs(click.Group):
                 return value
             except (KeyboardInterrupt, click.Abort) as error:
                 raise Interrupted(_resume_hint(ctx)) from error
-            except RuntimeError as error:
-                if "torch" not in sys.modules or not is_device_loss(error):
+            except Exception as error:
+                if (failure := _failure_of_machine(error, _resume_hint(ctx))) is None:
                     raise
-                raise DeviceError(
-                    f"the device stopped working ({str(error).splitlines()[0]}){_resume_hint(ctx)}; if it stays away, "
-                    "go on with --device cpu"
-                ) from error
+                raise failure from error
+
+
+def _failure_of_machine(error: Exception, hint: str) -> DeviceError | None:
+    """The refusal where the memory is too small or a device was lost; None for all other errors."""
+    if isinstance(error, click.ClickException | PersonaProbeError):
+        return None
+    reason = one_line(str(error).partition("\n")[0], 200)
+    if is_out_of_memory(error):
+        return DeviceError(f"too little memory ({reason or 'none is left'}){hint}; {LESS_MEMORY}")
+    if "torch" in sys.modules and isinstance(error, RuntimeError) and is_device_loss(error):
+        return DeviceError(
+            f"the device stopped working ({reason}){hint}; if it stays away, go on with --device cpu"
+        )
+    return None
 
 
 def _resume_hint(ctx: click.Context) -> str:

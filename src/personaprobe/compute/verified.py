@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.equivalence import equal_up_to_rounding
 from personaprobe.compute.hardware import is_device_loss
-from personaprobe.compute.out_of_memory import warn_fallback
+from personaprobe.compute.out_of_memory import is_out_of_memory, warn_fallback
 
 if TYPE_CHECKING:
     import torch
@@ -70,10 +70,8 @@ class VerifiedKernel:
 
 def _would_fail_anyway(error: Exception) -> bool:
     """Whether the plain function would fail as well: no memory left, or the device is gone."""
-    import torch
-
     lost = isinstance(error, RuntimeError) and is_device_loss(error)
-    return lost or isinstance(error, torch.OutOfMemoryError)
+    return lost or is_out_of_memory(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -180,9 +180,11 @@ def wrap(
         if all(check.needed_by != "model" for check in failed):
             _warn_of_slower_ways(failed)
             switched_off = {check.needed_by for check in failed}
-            return HuggingFaceNetwork(
+            network = HuggingFaceNetwork(
                 model, candidate, pad_id, stored_dtype, compiles=compiles, switched_off=switched_off
             )
+            network.prepare()
+            return network
         failures.append("; ".join(str(check) for check in failed if check.needed_by == "model"))
     advice = (
         "give its module names: personaprobe.load(..., layout=BlockMap(...))"

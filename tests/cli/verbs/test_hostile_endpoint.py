@@ -22,13 +22,20 @@ Run = Callable[..., Result]
 KEY, PASSWORD, FIELD = "sk-hush-0123456789", "pass-hush-word", "field-hush-value"
 SECRETS = (KEY, PASSWORD, FIELD)
 N_ANSWERS = 6
+ENDPOINT = "personaprobe.models.endpoints.chat_endpoint"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    for name, value in (("TIMEOUT", 0.4), ("RETRIES", 1), ("FIRST_PAUSE", 0.01)):
-        monkeypatch.setattr(f"personaprobe.models.endpoints.chat_endpoint.{name}", value)
+    for name, value in (("RETRIES", 1), ("FIRST_PAUSE", 0.01)):
+        monkeypatch.setattr(f"{ENDPOINT}.{name}", value)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Wait only a moment for replies; a machine at work may take longer to give good ones."""
+    return lambda is_short: monkeypatch.setattr(f"{ENDPOINT}.TIMEOUT", 0.4 if is_short else 60.0)
 
 
 @pytest.fixture
@@ -61,8 +68,9 @@ def assert_one_line(result: Result) -> None:
 
 @pytest.mark.parametrize(("name", "behaviour"), BEHAVIOURS.items(), ids=BEHAVIOURS)
 def test_one_bad_answer_among_good_ones_is_unscored_or_ends_the_run_in_one_line(
-    name: str, behaviour: Behaviour, answers: Path, run: Run
+    name: str, behaviour: Behaviour, answers: Path, run: Run, impatient: Callable[[bool], None]
 ) -> None:
+    impatient(behaviour.waits)
     with HostileServer(behaviour, poisoned) as server:
         result = run(*judging(answers, server))
         assert_no_secret(result, answers.parent)
@@ -80,8 +88,9 @@ def test_one_bad_answer_among_good_ones_is_unscored_or_ends_the_run_in_one_line(
 
 @pytest.mark.parametrize(("name", "behaviour"), BEHAVIOURS.items(), ids=BEHAVIOURS)
 def test_an_endpoint_that_always_misbehaves_ends_the_run_in_one_line_and_another_run_goes_on(
-    name: str, behaviour: Behaviour, answers: Path, run: Run
+    name: str, behaviour: Behaviour, answers: Path, run: Run, impatient: Callable[[bool], None]
 ) -> None:
+    impatient(behaviour.waits)
     broken = [True]
     with HostileServer(behaviour, lambda _: broken[0]) as server:
         result = run(*judging(answers, server))
@@ -91,6 +100,7 @@ def test_an_endpoint_that_always_misbehaves_ends_the_run_in_one_line_and_another
             return
         assert_one_line(result)
         broken[0] = False
+        impatient(False)
         again = run(*judging(answers, server), "--json")
         assert json.loads(again.stdout)["groups"]["all"]["unscored"] == {"aligned": {}, "coherent": {}}
 

@@ -90,7 +90,7 @@ def judge(
     summaries = {name: summarise(group) for name, group in answers.grouped(judged, by).items()}
     agreement = answers.agreement(judged)
     for note in answers.score_notes():
-        click.echo(f"note: {note}", err=True)
+        print_line(f"note: {note}", err=True)
     if as_json:
         _print_json(chosen.name, target, summaries, agreement)
         return

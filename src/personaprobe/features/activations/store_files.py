@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from personaprobe.compute.out_of_memory import refuse_out_of_memory
 from personaprobe.errors import DataError
 from personaprobe.site import Site
 from personaprobe.storage.digests import digest, json_digest, sha256_of, tensor_bytes
@@ -217,6 +218,7 @@ def read_tensor(folder: Path, shard: Shard, site: Site, d_model: int) -> Float[T
         with safe_open(path, "pt") as opened:
             tensor: Tensor = opened.get_tensor(str(site))
     except (SafetensorError, OSError) as error:
+        refuse_out_of_memory(error)
         raise DamagedStoreError(path, str(error)) from error
     if tuple(tensor.shape) != (shard.n_rows, d_model):
         raise DamagedStoreError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from personaprobe.compute.out_of_memory import refuse_out_of_memory
 from personaprobe.errors import FeatureError, shortened, suggest
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
@@ -69,5 +70,6 @@ def _from_saelens(release: str, sae_id: str) -> Dictionary:
     except FeatureError:
         raise
     except Exception as error:  # of the network, the hub or SAELens, all about this release
+        refuse_out_of_memory(error)
         reason = " ".join(str(error).split())[:200]
         raise FeatureError(f"SAELens cannot load {sae_id} of {release}: {reason}") from error

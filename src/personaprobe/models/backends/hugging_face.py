@@ -83,6 +83,10 @@ class HuggingFaceNetwork(Network):
     def _fused(self) -> FusedModel:
         return FusedModel(self.model, compiles=self.compiles)
 
+    def prepare(self) -> None:
+        """Find the parts that can be fused now: their modules are run on probes, which hooks of others should not see."""
+        self._fused  # noqa: B018
+
     def activate_adapter(self, adapter: LoraAdapter | None) -> None:
         if adapter != self._adapters.active:
             self._fused.clear()

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.compute.out_of_memory import refuse_out_of_memory
 from personaprobe.errors import CheckpointError, SiteError
 from personaprobe.models.backends.hosted import Hosted
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
@@ -123,6 +124,7 @@ def _bridge(model: Any) -> Any:
     try:
         return build_bridge_from_module(model_copy, architecture, hf_config=model_copy.config)
     except Exception as error:  # TransformerLens raises many kinds, all of them about this model's shape
+        refuse_out_of_memory(error)
         raise CheckpointError(
             f"TransformerLens cannot map this {architecture}: {error}; "
             "load the model with backend='hooks' or 'nnsight'"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from personaprobe.compute.out_of_memory import oom_error, warn_fallback
+from personaprobe.compute.out_of_memory import is_out_of_memory, oom_error, warn_fallback
 from personaprobe.models.edits.edit import EditPlan
 from personaprobe.models.generation.sampling import Draw, Sampling, sample_tokens
 from personaprobe.models.network import Decoder, Network
@@ -54,8 +54,6 @@ def generate(
     Returns:
         Response ids of each draw, without the end token.
     """
-    import torch
-
     answers: dict[int, tuple[int, ...]] = {}
     while len(answers) < len(draws):
         conversations = {
@@ -69,7 +67,9 @@ def generate(
                 for ended in batcher.run():
                     answers.update(ended)
                     progress(len(ended))
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if sampling.batch_size == 1:
                 raise oom_error("conversations") from error
             smaller = min(sampling.batch_size, len(draws)) // 2 or 1

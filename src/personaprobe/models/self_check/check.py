@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from personaprobe.compute.out_of_memory import refuse_out_of_memory
 from personaprobe.models.network import Network, Reliance
 from personaprobe.models.tokens import Tokens
 
@@ -66,6 +67,7 @@ def guarded(
         yield from checks()
     except (
         Exception
-    ) as error:  # any error of a stranger's architecture means that this cannot be done with it
+    ) as error:  # any other error of a stranger's architecture means that this cannot be done with it
+        refuse_out_of_memory(error)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         yield Check(f"{name} ({reason})", float("inf"), passed=False, needed_by=needed_by)

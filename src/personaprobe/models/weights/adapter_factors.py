@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from personaprobe.compute.out_of_memory import refuse_out_of_memory
 from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapter_config import MERGE, shown
 
@@ -76,6 +77,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # the library raises many kinds, all of them about this file
+        refuse_out_of_memory(error)
         raise CheckpointError(
             f"{path} cannot be read ({shown(error)}); it is truncated or not safetensors"
         ) from error

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from personaprobe.compute.out_of_memory import refuse_out_of_memory
 from personaprobe.errors import CheckpointError, FallbackWarning
 from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.models.weights.sources import is_cached, without_adapter_config
@@ -31,6 +32,7 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
         return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
+        refuse_out_of_memory(error)
         raise _cannot_load(folder, error) from error
 
 
@@ -59,6 +61,7 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
         if model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
             model.set_attn_implementation("eager")
     except Exception as error:  # see open_tokenizer
+        refuse_out_of_memory(error)
         raise _cannot_load(folder, error) from error
     if getattr(model, "_hf_peft_config_loaded", False):
         raise CheckpointError(_adapter_on_hub(folder))
