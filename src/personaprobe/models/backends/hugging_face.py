@@ -155,10 +155,7 @@ class HuggingFaceNetwork(Network):
         hooks = self._hooks(edits, sites, stop=True)
         with torch.inference_mode():
             with suppress(LastTapReached):
-                if packed is None:
-                    self._run(batch, hooks)
-                else:
-                    self._run_packed(packed, hooks)
+                _ = self._run(batch, hooks) if packed is None else self._run_packed(packed, hooks)
             return {
                 site: read if packed is None else packed.to_padded(read) for site, read in hooks.read.items()
             }
