@@ -7,9 +7,9 @@ recognised later, and so that those of running processes are left alone.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -96,7 +96,7 @@ def _prefix(path: Path) -> str:
 @cache
 def _machine() -> str:
     """Where a process number means one process: this start of this machine, and in a container this container."""
-    parts = [socket.gethostname()]
+    parts = [platform.node()]
     with suppress(OSError):  # both are there on Linux alone; elsewhere the name has to do
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
         parts.append(str(os.stat("/proc/self/ns/pid").st_ino))

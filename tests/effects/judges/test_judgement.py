@@ -104,6 +104,9 @@ class Echo:
     def complete(self, question: str, max_tokens: int) -> str:
         raise AssertionError
 
+    def cancel(self) -> None:
+        raise AssertionError
+
     choice_probabilities = first_token_probabilities
 
 
