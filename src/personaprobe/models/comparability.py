@@ -199,8 +199,10 @@ def _of_files(roles: Mapping[str, Checkpoint]) -> list[ComparedProperty]:
 
 def _identity(checkpoint: Checkpoint) -> str:
     """A digest of the weights: of an adapter, its factors and its scale, whatever else its configuration says."""
-    if checkpoint.adapter is None or not (checkpoint.adapter / WEIGHTS).is_file():
+    if checkpoint.adapter is None:
         return checkpoint.weights_digest
+    if not is_file(checkpoint.adapter / WEIGHTS):  # it is refused when it is read
+        return f"{checkpoint.base.weights_digest} {checkpoint.adapter}"
     config = _json(checkpoint.adapter / "adapter_config.json")
     scaling = [config.get(field) or None for field in _SCALING]
     return json_digest(
