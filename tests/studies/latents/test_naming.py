@@ -24,6 +24,9 @@ class ChatModel:
 
     name = "stub"
 
+    def cancel(self) -> None:
+        raise AssertionError
+
     def complete(self, question: str, max_tokens: int) -> str:
         return "talk of\x1b[31m boats"
 

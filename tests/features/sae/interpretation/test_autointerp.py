@@ -45,6 +45,9 @@ class Reader:
     asked: list[str] = field(default_factory=list)
     name: str = "reader"
 
+    def cancel(self) -> None:
+        raise AssertionError
+
     def complete(self, question: str, max_tokens: int) -> str:
         self.asked.append(question)
         return self.proposal
