@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from click.testing import Result
 
 from campaigns.hostile_server import BEHAVIOURS, POISON, Behaviour, HostileServer, failing, poisoned, silent
 from cli.conftest import TinyTrio
+from personaprobe.errors import EndpointWarning
 
 Run = Callable[..., Result]
 KEY, PASSWORD, FIELD = "sk-hush-0123456789", "pass-hush-word", "field-hush-value"
@@ -136,7 +138,10 @@ def test_a_server_that_breaks_for_good_ends_the_run_before_all_answers_are_lost(
     with HostileServer(BEHAVIOURS["page with 200"], poisoned) as server:
         result = run(*judging(tmp_path / "r.csv", server))
         assert_one_line(result)
-        assert "replied to none of 20 answers in a way that can be used: not JSON" in result.stderr
+        assert (
+            "replied to none of 20 answers in a way that can be used: no usable reply: not JSON"
+            in result.stderr
+        )
         assert len(server.requests) < 200
 
 
@@ -196,15 +201,14 @@ def test_a_key_that_would_go_over_plain_http_to_another_host_is_noted_in_one_lin
     url: str, key: str, warns: bool, answers: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    result = run("judge", answers, "--judge", f"openai:m@{url}", "--quiet")
-    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
-    assert notes == (
-        [
-            "note: the key goes over plain http to nowhere.invalid, where others on the way can read it; use https"
-        ]
-        if warns
-        else []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", EndpointWarning)
+        result = run("judge", answers, "--judge", f"openai:m@{url}", "--quiet")
+    notes = [str(warning.message) for warning in caught if warning.category is EndpointWarning]
+    expected = (
+        "the key goes over plain http to nowhere.invalid, where others on the way can read it; use https"
     )
+    assert notes == ([expected] if warns else [])
     assert_no_secret(result, answers.parent)
 
 
