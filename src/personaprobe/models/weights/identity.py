@@ -35,9 +35,7 @@ def weights_of(source: str) -> str:
 def content_of(source: str) -> str:
     """Hashes of the weights, the configuration, the tokenizer and the chat template in a folder."""
     folder = Path(source)
-    if not folder.is_dir():
-        return source
-    return " ".join(filter(None, (_hashes(folder, WEIGHTS), _hashes(folder, BESIDE_WEIGHTS)))) or source
+    return _hashes(folder, (*WEIGHTS, *BESIDE_WEIGHTS)) or source if folder.is_dir() else source
 
 
 def commit_of(source: str, revision: str | None) -> str | None:
