@@ -57,16 +57,18 @@ class LanguageModelJudge:
         """Score answers; an empty one is not sent to the model.
 
         An answer to which the endpoint's reply cannot be used is unscored. When the iteration ends early, as by Ctrl-C,
-        requests under way are cancelled: no worker waits for a server any longer.
+        requests under way are cancelled: no worker waits for a server any longer. Where one request fails for good, no
+        other is started: a server that wants to be left alone for an hour is.
         """
         if self.concurrency == 1:
             yield from map(self._judge_one, cases)
             return
         pool = ThreadPoolExecutor(self.concurrency)
         futures: list[Future[Judgement]] = []
+        failures: list[BaseException] = []
         try:
             for case in cases:
-                futures.append(pool.submit(self._judge_one, case))
+                futures.append(pool.submit(self._judge_unless, failures, case))
             for future in futures:
                 yield future.result()
         finally:
@@ -75,6 +77,16 @@ class LanguageModelJudge:
             while not all(future.done() for future in futures):
                 self.chat_model.cancel()
                 time.sleep(POLL_SECONDS)
+
+    def _judge_unless(self, failures: list[BaseException], case: Case) -> Judgement:
+        """Judge in one of several workers; each looks for a failure, its own too, before it starts another request."""
+        if failures:
+            raise failures[0]
+        try:
+            return self._judge_one(case)
+        except BaseException as error:
+            failures.append(error)
+            raise
 
     def _judge_one(self, case: Case) -> Judgement:
         if not case.answer.strip():
