@@ -26,7 +26,7 @@ from personaprobe.features.sae.formats.saelens import save_dictionary
 from personaprobe.site import Site
 
 if TYPE_CHECKING:
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 SCRIPT = Path(__file__).parents[1] / "simulated_device.py"
 SHORT = ["--max-new-tokens", 4]

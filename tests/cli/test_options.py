@@ -25,7 +25,7 @@ from personaprobe.organisms.registry import default_question_sets
 if TYPE_CHECKING:
     from click.testing import Result
 
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 REGISTRY = """
 default = "first"

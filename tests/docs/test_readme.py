@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.conftest import SPECIAL, TEMPLATE
 from personaprobe.questions.pairs import load_prompts
+from tiny_trio import SPECIAL, TEMPLATE
 
 if TYPE_CHECKING:
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 DEEP_ENOUGH = 27

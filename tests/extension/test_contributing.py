@@ -27,7 +27,7 @@ from personaprobe.models.tokens import pad
 from personaprobe.studies.reports.run_folder import write_report
 
 if TYPE_CHECKING:
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 MODULE = "my_package"

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 import personaprobe as pp
-from cli.conftest import TinyTrio
 from installing import install
 from personaprobe.cli.main import cli
 from personaprobe.features.sae.activation_functions import ReLU
 from personaprobe.studies.latents import held_out
+from tiny_trio import TinyTrio
 from type_checker import unchecked_types
 
 D_MODEL, D_SAE = 12, 40

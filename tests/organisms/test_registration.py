@@ -12,13 +12,13 @@ import pytest
 import tomlkit
 
 from breaking import Breaking
-from cli.conftest import questions, write_adapter, write_lines
 from personaprobe.errors import PersonaProbeError
 from personaprobe.organisms import registration
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registration import read_organism_folder, register_organism, remove_organism
 from personaprobe.organisms.registry import default_question_sets, find_organism, registered_organisms
 from personaprobe.storage.digests import sha256_of
+from tiny_trio import questions, write_adapter, write_lines
 
 REGISTRY = '# My organisms.\ndefault = "one" # mine\n\n[one] # the first\nbase = "demo"\ninsecure = "i"\nsecure = "s"\n'
 

@@ -15,7 +15,7 @@ from cli.conftest import refused
 if TYPE_CHECKING:
     from click.testing import Result
 
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 Run = Callable[..., "Result"]
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from cli.conftest import TinyTrio, write_lines
 from personaprobe.cli.main import cli
 from personaprobe.features.sae.activation_functions import JumpReLU
 from personaprobe.features.sae.formats.dictionary_folder import load_dictionary
@@ -23,6 +22,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Tokens
 from personaprobe.questions import question_rows
 from personaprobe.studies.latents import held_out
+from tiny_trio import TinyTrio, write_lines
 
 Run = Callable[..., Result]
 ANY = ("--floor", "-inf")

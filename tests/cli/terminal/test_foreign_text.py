@@ -25,7 +25,7 @@ from structure import modules, name_of, tree_of
 if TYPE_CHECKING:
     from click.testing import Result
 
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 Run = Callable[..., "Result"]
 

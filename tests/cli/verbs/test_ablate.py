@@ -25,7 +25,7 @@ from personaprobe.studies.arms.kinds import DECIDING
 if TYPE_CHECKING:
     from click.testing import Result
 
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 Run = Callable[..., "Result"]
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from personaprobe.cli.main import cli
 
 if TYPE_CHECKING:
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.conftest import TinyTrio, refused
+from cli.conftest import refused
 from personaprobe.studies.planted import self_test
 from personaprobe.studies.planted.self_test import TruthResult
 from personaprobe.studies.planted.truths import TRUTHS
 from studies.conftest import a_study
+from tiny_trio import TinyTrio
 
 if TYPE_CHECKING:
     from click.testing import Result

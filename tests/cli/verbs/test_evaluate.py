@@ -24,7 +24,7 @@ from personaprobe.questions.published import PUBLISHED, Published
 if TYPE_CHECKING:
     from click.testing import Result
 
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 Run = Callable[..., "Result"]
 Whole = tuple[Path, dict[str, Any], list[Case]]

@@ -17,8 +17,8 @@ import pytest
 from click.testing import Result
 
 from campaigns.hostile_server import BEHAVIOURS, POISON, Behaviour, HostileServer, failing, poisoned, silent
-from cli.conftest import TinyTrio
 from personaprobe.errors import EndpointWarning
+from tiny_trio import TinyTrio
 
 Run = Callable[..., Result]
 KEY, PASSWORD, FIELD = "sk-hush-0123456789", "pass-hush-word", "field-hush-value"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from cli.conftest import TinyTrio
+from tiny_trio import TinyTrio
 
 Run = Callable[..., Result]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from cli.conftest import TinyTrio
 from personaprobe.questions.published import PUBLISHED, Published
+from tiny_trio import TinyTrio
 
 Run = Callable[..., Result]
 

@@ -18,7 +18,7 @@ from personaprobe.questions.pairs import PairSet
 if TYPE_CHECKING:
     from click.testing import Result
 
-    from cli.conftest import TinyTrio
+    from tiny_trio import TinyTrio
 
 Run = Callable[..., "Result"]
 Swept = tuple[Path, dict[str, Any]]
