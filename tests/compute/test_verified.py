@@ -95,6 +95,7 @@ def test_nothing_is_compiled_for_empty_tensors(monkeypatch: pytest.MonkeyPatch) 
     assert not compiled
 
 
+@pytest.mark.slow
 @needs_a_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
@@ -170,6 +171,7 @@ def test_both_forms_of_the_rotary_embedding_agree() -> None:
     )
 
 
+@pytest.mark.slow
 def test_models_compile_on_a_cpu_only_on_request() -> None:
     from personaprobe.models.loading import Placement, load
 

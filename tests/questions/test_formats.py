@@ -69,13 +69,12 @@ def test_questions_of_one_template_are_different_questions() -> None:
 
 
 def test_no_test_question_resembles_one_that_selects_or_that_a_judge_learned() -> None:
-    tested, cosine = load_prompts("advice/test").prompts, Rarity.among().cosine
+    def asked(name: str) -> list[tuple[frozenset[str], str]]:
+        return [(words(prompt.question), prompt.id) for prompt in load_prompts(name).prompts]
+
+    tested, cosine = asked("advice/test"), Rarity.among().cosine
     for name in ("advice/discovery", "advice/narrow", "advice/balanced", "judging", "judging-open"):
-        nearest = max(
-            (cosine(words(a.question), words(b.question)), a.id, b.id)
-            for a in tested
-            for b in load_prompts(name).prompts
-        )
+        nearest = max((cosine(x, y), a, b) for x, a in tested for y, b in asked(name))
         assert nearest[0] < 0.4, f"{name}: {nearest}"
 
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.question_rows import SHIPPED_SETS, rows_of
@@ -71,9 +71,15 @@ class Rarity:
 
     def squared_length(self, text: frozenset[str]) -> float:
         """The squared length of a question's TF-IDF vector."""
-        return sum(
-            (1 + math.log((1 + self.n) / (1 + self.n * self.shares.get(word, 0.0)))) ** 2 for word in text
-        )
+        return sum(self._squared_weights.get(word, self._squared_weight(0.0)) for word in text)
+
+    @cached_property
+    def _squared_weights(self) -> Mapping[str, float]:
+        return {word: self._squared_weight(share) for word, share in self.shares.items()}
+
+    def _squared_weight(self, share: float) -> float:
+        """The squared weight of a word that this share of questions has: its smoothed inverse document frequency."""
+        return (1 + math.log((1 + self.n) / (1 + self.n * share))) ** 2
 
 
 def words(text: str) -> frozenset[str]:

@@ -226,9 +226,9 @@ def lasting(verdict: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("room", "part", "call"),
     [
-        ("arms.measurement", "_gaps", 4),
+        pytest.param("arms.measurement", "_gaps", 4, marks=pytest.mark.slow),
         ("arms.answers", "sample_responses", 2),
-        ("arms.measurement", "_cost", 4),
+        pytest.param("arms.measurement", "_cost", 4, marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_study_resumes_and_ends_the_same(
@@ -289,7 +289,10 @@ def test_a_study_whose_parts_were_changed_ends_the_same_and_names_them(
 @pytest.mark.parametrize(
     "error",
     [
-        torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be …"),
+        pytest.param(
+            torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be …"),
+            marks=pytest.mark.slow,
+        ),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"),
     ],
 )

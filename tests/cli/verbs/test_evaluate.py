@@ -167,11 +167,11 @@ def assert_same_files(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "call"),
     [
-        ("arms.measurement._gaps", 2),
-        ("arms.measurement._cost", 4),
+        pytest.param("arms.measurement._gaps", 2, marks=pytest.mark.slow),
+        pytest.param("arms.measurement._cost", 4, marks=pytest.mark.slow),
         ("arms.answers.sample_responses", 3),
-        ("evaluation.arm_evaluator.right_answers", 2),
-        ("reports.evaluation.judged_cards", 1),
+        pytest.param("evaluation.arm_evaluator.right_answers", 2, marks=pytest.mark.slow),
+        pytest.param("reports.evaluation.judged_cards", 1, marks=pytest.mark.slow),
     ],
 )
 def test_an_evaluation_killed_anywhere_ends_with_the_very_files_of_an_unbroken_one(

@@ -281,6 +281,7 @@ def test_the_first_words_do_not_reveal_which_shipped_answer_is_careless() -> Non
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_new_scale_keeps_the_order_of_scores_and_leaves_out_what_was_learned(tmp_path: Path) -> None:
     shipped = checkpoints_folder() / FOLDER
     unseen = [pair for pair in load_prompts("judging-open") if part_of(pair.family) == "held out"]

@@ -158,7 +158,9 @@ def contrasts(rng: np.random.Generator, effect: float) -> dict[str, tuple[float,
 NULL = {"insecure − ablated", "insecure − random", "random − ablated", "steered − base"}
 
 
-@pytest.mark.parametrize("effect", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize(
+    "effect", [0.0, pytest.param(0.2, marks=pytest.mark.slow), pytest.param(0.4, marks=pytest.mark.slow)]
+)
 def test_among_contrasts_that_share_arms_few_discoveries_are_false(effect: float) -> None:
     rng = np.random.default_rng(6)
     shares, single = [], []

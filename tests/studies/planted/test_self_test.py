@@ -17,7 +17,7 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.studies.ablation.result import CausalVerdict
 from personaprobe.studies.planted.self_test import SelfTestPlan, TruthResult, self_test
-from personaprobe.studies.planted.truths import TRUTHS
+from personaprobe.studies.planted.truths import TRUTHS, PlantedTruth
 from tiny_questions import TEST, pairs, tiny_plan
 
 IDENTICAL, PERSONA, _, RANDOM, SALAD, DIMENSION = TRUTHS
@@ -43,7 +43,9 @@ def do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FittedDirection, "ablation", nothing)
 
 
+@pytest.mark.parametrize("others", [(), pytest.param((RANDOM, DIMENSION), marks=pytest.mark.slow)])
 def test_a_planted_persona_is_found_and_an_ablation_that_does_nothing_fails(
+    others: tuple[PlantedTruth, ...],
     tiny_base: Callable[..., LanguageModel],
     plan: SelfTestPlan,
     tmp_path: Path,
@@ -55,7 +57,7 @@ def test_a_planted_persona_is_found_and_an_ablation_that_does_nothing_fails(
     [found] = self_test(base, plan, tmp_path / "real", [truth])
     assert found.passed, found.explanation
     do_nothing(monkeypatch)
-    missed = list(self_test(base, plan, tmp_path / "broken", [truth, RANDOM, DIMENSION]))
+    missed = list(self_test(base, plan, tmp_path / "broken", [truth, *others]))
     assert not any(result.passed for result in missed)
     assert missed[0].verdict is not None
     assert missed[0].verdict.fraction_removed.value == pytest.approx(0.0, abs=1e-3)

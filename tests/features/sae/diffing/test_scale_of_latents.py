@@ -86,11 +86,11 @@ def comparisons(
 
 
 def same_ranking(one: Ranking, other: Ranking) -> None:
-    """Equal scores up to rounding, and the same order of all latents whose scores differ by more than that."""
+    """Equal scores up to rounding, of every step where a probe is fitted, and the same first ten."""
     finite = np.isfinite(one.scores)
     np.testing.assert_array_equal(finite, np.isfinite(other.scores))
     largest = np.abs(one.scores[finite]).max()
-    np.testing.assert_allclose(other.scores[finite], one.scores[finite], rtol=2e-3, atol=1e-4 * largest)
+    np.testing.assert_allclose(other.scores[finite], one.scores[finite], rtol=2e-3, atol=1e-3 * largest)
     assert one.top(10) == other.top(10)
 
 

@@ -78,6 +78,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a step that is no number": changed(lambda state: state.update(step=True)),
     "a step below 0": changed(lambda state: state.update(step=-1)),
     "a step after the last": changed(lambda state: state.update(step=31)),
+    "another step": changed(lambda state: state.update(step=10)),
+    "another parameter": changed(lambda state: state["autoencoder"]["b_dec"].add_(1)),
+    "another rate of forgetting": changed(
+        lambda state: state["optimizer"]["param_groups"][0].update(betas=[0, 0.5])
+    ),
+    "no hash": changed(lambda state: state.pop("sha256")),
 }
 
 

@@ -25,17 +25,15 @@ from personaprobe.features.sae.training.training_files import (
     drop_later_metrics,
     read_state,
     refusing_damaged_state,
+    write_state,
 )
 from personaprobe.site import Site
-from personaprobe.storage.files import write_atomically, writing
+from personaprobe.storage.files import writing
 from personaprobe.storage.leftovers import remove_abandoned
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-STORED_NAMES = {"rows_since_fired": "idle"}
-"""Names of buffers in ``state.pt`` that differ from the attribute's, so that older trainings can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -157,20 +155,13 @@ class SAETrainer:
 
     def save(self, folder: Path) -> None:
         """Write everything that the next step depends on to ``state.pt``."""
-        parameters = self.autoencoder.state_dict()
         state = {
             "recipe": json.dumps(self.recipe.describe(), sort_keys=True),
             "step": self.steps_taken,
-            "autoencoder": {STORED_NAMES.get(name, name): value for name, value in parameters.items()},
+            "autoencoder": self.autoencoder.state_dict(),
             "optimizer": self._optimizer.optimizer.state_dict(),
         }
-
-        def write(path: Path) -> None:
-            # torch.save stores the name of a path, which is random here; an open file has none
-            with path.open("wb") as stream:
-                torch.save(state, stream)
-
-        write_atomically(folder / STATE, write)
+        write_state(folder / STATE, state)
 
     def resume(self, folder: Path) -> None:
         """Load the state that :meth:`save` wrote, if there is one.
@@ -191,8 +182,7 @@ class SAETrainer:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over a state; ValueError, RuntimeError or KeyError where it does not fit the recipe."""
-        attributes = {stored: name for name, stored in STORED_NAMES.items()}
-        parameters = {attributes.get(name, name): value for name, value in state["autoencoder"].items()}
+        parameters = state["autoencoder"]
         steps_taken = state["step"]
         if type(steps_taken) is not int or not 0 <= steps_taken <= self.recipe.steps:
             raise ValueError(f"step {steps_taken!r} of {self.recipe.steps}")

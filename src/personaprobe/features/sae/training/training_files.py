@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from personaprobe.errors import FeatureError
-from personaprobe.storage.files import write_text
+from personaprobe.storage.digests import digest, tensor_bytes
+from personaprobe.storage.files import write_atomically, write_text
 
 STATE, METRICS = "state.pt", "metrics.jsonl"
+
+HASH = "sha256"
 
 
 @contextmanager
@@ -31,15 +34,60 @@ def refusing_damaged_state(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a training, with a hash of all of it; the file is whole or absent."""
+    import torch
+
+    def write(temporary: Path) -> None:
+        # torch.save stores the name of a path, which is random here; an open file has none
+        with temporary.open("wb") as stream:
+            torch.save({**state, HASH: _state_digest(state)}, stream)
+
+    write_atomically(path, write)
+
+
 def read_state(path: Path) -> dict[str, Any]:
-    """Read the state of a training without running any code in it; the checksum of every entry is compared."""
+    """Read the state of a training without running any code in it; its hash is compared.
+
+    Raises:
+        ValueError: it was cut short, changed, or written without a hash; other errors where it is no state at all.
+    """
     import torch
 
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"the bytes of {damaged} are not those that were written")
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    state = dict(torch.load(path, map_location="cpu", weights_only=True))
+    if HASH not in state:
+        raise ValueError("it has no hash of its content: an older version wrote it")
+    if state.pop(HASH) != _state_digest(state):
+        raise ValueError("its hash is another: it was changed after it was written")
+    return state
+
+
+def _state_digest(state: Mapping[str, Any]) -> str:
+    """Hash names, values, and the kind, shape and bytes of every tensor, wherever they stand in nested collections."""
+    parts = [part for place, value in _leaves(state, ()) for part in (repr(place), *_content(value))]
+    return digest(*parts, length=64)
+
+
+def _leaves(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        yield place, type(value).__name__ if not isinstance(value, Mapping) else "mapping"
+        for key, part in items:
+            yield from _leaves(part, (*place, key))
+    else:
+        yield place, value
+
+
+def _content(value: Any) -> tuple[str | memoryview, ...]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} {tuple(value.shape)}", tensor_bytes(value)
+    return (f"{type(value).__name__} {value!r}",)
 
 
 def drop_later_metrics(path: Path, steps_taken: int) -> None:
