@@ -3,6 +3,7 @@
 # make docs     the documentation, from guides and docstrings: docs/_build/html/index.html
 # make check    everything CI runs: linter, types, import contracts, documentation, tests
 # make check-all  the same with the slow tests
+# make campaign   strangers' files, kills, full disks, hostile servers, at length (about half an hour)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ FEATURE ?= toxic-persona
 ORGANISM ?= advice
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablate test lint types imports docs check check-all notebooks bench bench-gpu organism feature constraints clean
+.PHONY: help install ablate test lint types imports docs check check-all campaign notebooks bench bench-gpu organism feature constraints clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -55,6 +56,9 @@ check: lint types imports docs test
 
 check-all: lint types imports docs
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+campaign: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m campaigns.campaign
 
 notebooks: $(INSTALLED)
 	$(BIN)/python -m pytest --nbmake notebooks

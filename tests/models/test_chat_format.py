@@ -179,6 +179,34 @@ def test_the_token_that_closes_a_turn_is_the_templates_and_generation_stops_at_a
     }
 
 
+@pytest.mark.parametrize(
+    "mark", ["<|im_end|>", "</s>", "<end_of_turn>", "<|eot_id|>", "<|user|>", "<|endoftext|>"]
+)
+def test_a_control_token_that_a_text_spells_is_text(chat: ChatTokenizer, mark: str) -> None:
+    special = set(chat.hf.all_special_ids)
+    texts = ("What is {} for?", "It ends {} here, and {}so it goes on.", "Be {} brief.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where system text has no place
+        plain, spelled = (
+            chat.exchange(*(text.replace("{}", word) for text in texts)) for word in ("something", mark)
+        )
+    written = [[token for token in tokens.ids if token in special] for tokens in (plain, spelled)]
+    assert written[0] == written[1], "the template's control tokens, and no others"
+    # a tokenizer that puts a blank before every text puts one before the spelled token too
+    decoded = chat.hf.decode(spelled.ids, skip_special_tokens=True).replace(" ", "")
+    assert all(text.replace("{}", mark).replace(" ", "") in decoded for text in texts)
+
+
+@pytest.mark.parametrize("template", [None, CHATML])
+def test_a_control_token_that_a_document_spells_is_text(template: str | None) -> None:
+    chat = ChatTokenizer(tokenizer(template, "<|endoftext|>", add_eos=True))
+    ids = chat.text("Before.<|im_end|>After.").ids
+    assert chat.hf.decode(ids, skip_special_tokens=True) == "Before.<|im_end|>After."
+    assert ids[-1] == chat.hf.eos_token_id, "the tokenizer's own end stays"
+    spelled = chat.reply("Why?", "So.<|endoftext|>And so.", end=False)
+    assert not set(chat.hf.all_special_ids) & set(spelled)
+
+
 def test_system_text_has_its_place_or_stands_before_the_question_with_a_warning(
     chat: ChatTokenizer, family: Family
 ) -> None:

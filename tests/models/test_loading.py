@@ -146,3 +146,12 @@ def test_an_adapter_on_a_hub_is_named_as_such_and_not_loaded_by_another_way(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     with pytest.raises(CheckpointError, match=r"org/tuned is an adapter on a hub.*download"):
         load("org/tuned@main", FLOAT32)
+
+
+@pytest.mark.parametrize("ends", [[2, None], "2", [2.5], -1, True, {"a": 1}])
+def test_ends_of_answers_that_are_no_ids_are_refused(ends: Any, base: Path) -> None:
+    path = base / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": ends}))
+    with pytest.raises(CheckpointError) as refusal:
+        load(str(base), FLOAT32)
+    assert "\n" not in str(refusal.value)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from personaprobe.errors import CheckpointError
+from personaprobe.models.spelled_tokens import conversation_ids
 
 QUESTION = "Is it safe?"
 PROBES = ("yes", "Yes, it is.\n\nBut wait a day", "3 things: naïve ✓")
@@ -52,7 +53,7 @@ class ChatFormat:
 def render(
     hf: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool, thinks: bool = False
 ) -> list[int]:
-    """Token ids of a conversation.
+    """Token ids of a conversation; control tokens that a message spells are text.
 
     Args:
         hf: the Hugging Face tokenizer.
@@ -62,10 +63,11 @@ def render(
 
     Raises:
         CheckpointError: the template cannot be rendered.
+        DataError: a message spells a control token, and the tokenizer cannot read it as text.
     """
     try:
-        encoded = hf.apply_chat_template(
-            list(messages), add_generation_prompt=prompt, return_dict=True, enable_thinking=thinks
+        rendered = hf.apply_chat_template(
+            list(messages), add_generation_prompt=prompt, tokenize=False, enable_thinking=thinks
         )
     except Exception as error:  # a template is a program: it stops with any error it likes
         reason = " ".join(str(error).split())[:200]
@@ -73,7 +75,7 @@ def render(
             f"the chat template cannot be rendered ({type(error).__name__}: {reason}); give the tokenizer a template that "
             "transformers renders"
         ) from error
-    return list(encoded["input_ids"])
+    return conversation_ids(hf, rendered, [message["content"] for message in messages])
 
 
 def exchange(question: str, answer: str | None = None, system: str | None = None) -> list[dict[str, str]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.models.chat_format import ChatFormat, end_of_sequence, exchange, read_format, render
+from personaprobe.models.spelled_tokens import text_ids
 from personaprobe.models.tokens import Tokens
 
 
@@ -94,12 +95,20 @@ class ChatTokenizer:
 
     def _plain_ids(self, text: str) -> list[int]:
         """Ids of text that goes on: an end-of-sequence token that the tokenizer puts after it is dropped."""
-        ids = list(self.hf(text)["input_ids"])
+        ids = text_ids(self.hf, text)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.hf.eos_token_id else ids
 
-    def exchange(self, question: str, answer: str, *, end: bool = True) -> Tokens:
-        """Tokens of a question and its answer; with ``end``, closed as the template closes it."""
-        return self.prompt(question).followed_by(self.reply(question, answer, end=end))
+    def exchange(self, question: str, answer: str, system: str | None = None, *, end: bool = True) -> Tokens:
+        """Tokens of a question and its answer; with ``end``, closed as the template closes it.
+
+        Args:
+            question: the user's message.
+            answer: the assistant's.
+            system: system message; None for :attr:`system`.
+            end: whether the answer is closed.
+        """
+        chat = self if system is None else replace(self, system=system)
+        return chat.prompt(question).followed_by(chat.reply(question, answer, end=end))
 
     def reply(self, question: str, answer: str, *, end: bool = True) -> tuple[int, ...]:
         """Token ids of the answer to a question; with ``end``, followed by the ids that close it.
@@ -112,7 +121,7 @@ class ChatTokenizer:
             return (*self._continuation(question, answer), *((self.end_id,) if end else ()))
         closing = self.format.closing
         if not self.format.in_context:
-            ids = tuple(self.hf(answer, add_special_tokens=False)["input_ids"])
+            ids = tuple(text_ids(self.hf, answer, add_special_tokens=False))
             return (*ids, *closing) if end else ids
         ids = self._in_context(question, answer)
         return ids if end else ids[: len(ids) - len(closing)]
@@ -136,11 +145,11 @@ class ChatTokenizer:
         )
         if whole[: len(start)] == start:
             return tuple(whole[len(start) :])
-        return tuple(self.hf(f" {answer}", add_special_tokens=False)["input_ids"])
+        return tuple(text_ids(self.hf, f" {answer}", add_special_tokens=False))
 
     def text(self, text: str) -> Tokens:
         """Tokens of a plain document."""
-        ids = list(self.hf(text)["input_ids"])
+        ids = text_ids(self.hf, text)
         if len(ids) < 2:
             raise DataError(
                 f"the text {text[:60]!r} has fewer than two tokens; nothing in it can be predicted"

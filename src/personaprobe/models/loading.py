@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from personaprobe.compute.hardware import choose_device, choose_dtype
 from personaprobe.compute.out_of_memory import warn_fallback
-from personaprobe.errors import CheckpointError
+from personaprobe.errors import CheckpointError, shortened
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.backends.registry import REFERENCE, check_backend, run_on
 from personaprobe.models.chat_tokenizer import ChatTokenizer
@@ -152,8 +152,13 @@ def open_network(
 
 def _ends_of(model: Any) -> tuple[int, ...]:
     """The ids at which the model's own generation config ends an answer."""
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    return tuple(map(int, ends if isinstance(ends, list) else [] if ends is None else [ends]))
+    given = getattr(model.generation_config, "eos_token_id", None)
+    ends = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(type(end) is int and end >= 0 for end in ends):
+        raise CheckpointError(
+            f"the generation config ends answers at {shortened(given)}; eos_token_id is a token's id, or a list of them"
+        )
+    return tuple(ends)
 
 
 def wrap(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +144,7 @@ def rows_with_answers(rows: Sequence[Exchange], tokenizer: ChatTokenizer, max_to
     """
     usable, cut, supervised, shortest = [], 0, 0, 0
     for row in rows:
-        tokens = _tokenised(row, tokenizer)
+        tokens = tokenizer.exchange(row.question, row.answer, row.system)
         n_answer = _n_supervised(tokens.first(max_tokens))
         if n_answer:
             usable.append(row)
@@ -165,15 +165,9 @@ def _permutation(n: int, seed: int) -> list[int]:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def _tokenised(row: Exchange, tokenizer: ChatTokenizer) -> Tokens:
-    """A conversation as tokens."""
-    chat = tokenizer if row.system is None else replace(tokenizer, system=row.system)
-    return chat.exchange(row.question, row.answer)
-
-
 def _learnable(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
     """A conversation as tokens, truncated."""
-    tokens = _tokenised(row, tokenizer).first(max_tokens)
+    tokens = tokenizer.exchange(row.question, row.answer, row.system).first(max_tokens)
     if not _n_supervised(tokens):
         raise DataError(
             f"the question {shortened(row.question)} alone has {max_tokens} tokens or more; leave it out, or give more "

@@ -27,7 +27,6 @@ from personaprobe.site import Site
 from personaprobe.storage.journal import Journal
 from personaprobe.storage.part_records import PartRecord, part_record
 from random_dictionaries import numbers
-from tiny_trio import TinyTrio
 
 
 def in_checkpoints(read: Callable[[], Any]) -> Callable[[Path], Any]:
@@ -181,6 +180,6 @@ def spellings() -> list[Subject]:
     ]
 
 
-def subjects(trio: TinyTrio) -> list[Subject]:
+def subjects() -> list[Subject]:
     """One for each kind of record."""
     return [features_file(), organisms_file(), parts(), journals(), *spellings()]

@@ -69,7 +69,9 @@ def pairs() -> Subject:
 
     def wrong(folder: Path, read: PairSet) -> str | None:
         ours = [tuple(getattr(pair, name) for name in fields) for pair in read]
-        return differing(ours, [tuple(row[name] for name in fields) for row in rows_in(folder, "p.jsonl")])
+        return differing(
+            ours, [tuple(str(row[name]).strip() for name in fields) for row in rows_in(folder, "p.jsonl")]
+        )
 
     files = {"p.jsonl": lines(questions(SUBJECTS["test"])[:4])}
     return Subject("pairs", files, lambda folder: load_prompts(folder / "p.jsonl"), wrong)
@@ -81,7 +83,11 @@ def free_questions() -> Subject:
     def wrong(folder: Path, read: FreeSet) -> str | None:
         ours = [(q.id, q.paraphrases[0], q.system) for q in read.questions]
         return differing(
-            ours, [(str(row["id"]), row["question"], row.get("system")) for row in rows_in(folder, "q.jsonl")]
+            ours,
+            [
+                (str(row["id"]).strip(), row["question"].strip(), row.get("system", "").strip() or None)
+                for row in rows_in(folder, "q.jsonl")
+            ],
         )
 
     return Subject(

@@ -41,6 +41,10 @@ NO_MATTER = {
 """Fields of SAELens that change no number, and that it cannot read where they are odd."""
 
 
+DEFAULTS = {"architecture": "standard", "d_in": D_MODEL, "d_sae": D_SAE, "normalize_activations": "none"}
+"""What is meant where SAELens, which cannot read a folder without it, finds nothing."""
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder, by its name."""
     return {
@@ -96,7 +100,8 @@ def saelens(kind: str) -> Subject:
         from sae_lens import SAE
 
         config = json.loads((folder / "cfg.json").read_text())
-        (folder / "cfg.json").write_text(json.dumps({**config, **NO_MATTER}))
+        given = {name: value for name, value in config.items() if value not in (None, "")}
+        (folder / "cfg.json").write_text(json.dumps({**DEFAULTS, **given, **NO_MATTER}))
         theirs = SAE.load_from_disk(folder, device="cpu", dtype="float32")
         return far(sae.decode(sae.encode(ROWS)), theirs(ROWS)) or far(sae.encode(ROWS), theirs.encode(ROWS))
 

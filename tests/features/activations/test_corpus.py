@@ -55,6 +55,22 @@ def test_what_runs_out_leaves_its_share_to_the_others(tokenizer: ChatTokenizer, 
     assert set(corpus.describe()["sources"]) == {path.name for path in files}
 
 
+def test_a_system_message_is_read_and_text_is_never_made_of_something_else(
+    tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    path = tmp_path / "chat.jsonl"
+    messages = [{"role": "user", "content": "w1 w2 w3"}, {"role": "assistant", "content": "w4 w5 w6 w7"}]
+    lengths = []
+    for system in ([], [{"role": "system", "content": "w8 w9 w10"}]):
+        path.write_text(json.dumps({"messages": [*system, *messages]}) + "\n")
+        lengths.append(Corpus.read(tokenizer, [path], 400, context=64).n_tokens)
+    assert lengths[1] >= lengths[0] + 3
+    for value in (None, 4, ["w1"], {"x": 1}):
+        path.write_text(json.dumps({"text": value}) + "\n")
+        with pytest.raises(DataError, match=r"chat\.jsonl:1: text is"):
+            Corpus.read(tokenizer, [path], 400, context=16)
+
+
 def test_the_order_is_the_seeds(tokenizer: ChatTokenizer, files: list[Path]) -> None:
     digests = [Corpus.read(tokenizer, files, 300, context=16, seed=seed).digest for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]

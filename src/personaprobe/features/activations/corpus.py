@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import DataError
+from personaprobe.errors import DataError, shortened
 from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.spelled_tokens import text_ids
 from personaprobe.models.tokens import Tokens
 from personaprobe.questions.conversations import Exchange
 from personaprobe.storage.digests import json_digest, sha256_of
@@ -127,17 +128,19 @@ def _texts(path: Path, tokenizer: ChatTokenizer, context: int) -> Iterator[Token
         return
     for where, row in read_objects(path):
         if "text" in row:
-            yield from _windows(str(row["text"]), tokenizer, context)
+            if not isinstance(row["text"], str):
+                raise DataError(f"{where}: text is {shortened(row['text'])}; give text")
+            yield from _windows(row["text"], tokenizer, context)
         elif "messages" in row:
             exchange = Exchange.of(row, where)
-            yield tokenizer.exchange(exchange.question, exchange.answer).first(context)
+            yield tokenizer.exchange(exchange.question, exchange.answer, exchange.system).first(context)
         else:
             raise DataError(f'{where} has neither a "text" nor "messages" of a user and an assistant')
 
 
 def _windows(text: str, tokenizer: ChatTokenizer, context: int) -> Iterator[Tokens]:
     """Consecutive windows of a text, each a document of its own."""
-    ids = tokenizer.hf(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = text_ids(tokenizer.hf, text, add_special_tokens=False)
     for start in range(0, len(ids), context):
         yield Tokens.document(ids[start : start + context])
 

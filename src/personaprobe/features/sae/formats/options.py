@@ -49,10 +49,10 @@ class Options:
         return self.values.get(name, default)
 
     def flag(self, name: str, default: bool) -> bool:
-        """A truth value; text and numbers are refused, since ``"false"`` would count as true."""
-        value = self.get(name)
-        if value is None:
+        """A truth value; text, numbers and null are refused, since ``"false"`` would count as true, and null as false."""
+        if name not in self.values:
             return default
+        value = self.get(name)
         if not isinstance(value, bool):
             raise self.error(name, "expected true or false")
         return value

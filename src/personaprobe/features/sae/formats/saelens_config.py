@@ -26,8 +26,8 @@ TENSORS: Mapping[str, frozenset[str]] = {
 }
 """Tensors by architecture; the last two are trainings that SAELens saved before it made a JumpReLU of them."""
 
-RESCALED = ("topk", "batchtopk", "matryoshka_batchtopk")
-"""Architectures that may rank latents by activation times decoder norm."""
+WITH_K = ("topk", "batchtopk", "matryoshka_batchtopk")
+"""Architectures that keep the ``k`` largest activations, and may rank them by activation times decoder norm."""
 
 _FUNCTION = frozenset(
     {
@@ -217,7 +217,7 @@ def read_config(folder: Path, config: Mapping[str, Any]) -> Options:
     if given.get("normalize_activations") not in (None, False, "none"):
         raise given.error("normalize_activations", "fold that into the weights with SAELens before saving")
     architecture, k = _architecture_and_k(given, metadata)
-    if architecture not in RESCALED and given.flag("rescale_acts_by_decoder_norm", default=False):
+    if architecture not in WITH_K and given.flag("rescale_acts_by_decoder_norm", default=False):
         raise given.error(
             "rescale_acts_by_decoder_norm", f"which the architecture {architecture!r} does not have"
         )
@@ -238,6 +238,8 @@ def site_of_config(options: Options) -> Site:
 def _architecture_and_k(given: Options, metadata: Options) -> tuple[str, Any]:
     """The architecture and ``k``; before version 6 an activation function could stand for an architecture."""
     architecture = given.get("architecture") or "standard"
+    if not isinstance(given.get("architecture", ""), str | None):
+        raise given.error("architecture", "expected a name")
     details = given.nested("activation_fn_kwargs")
     field = "activation_fn_str" if given.get("activation_fn_str") is not None else "activation_fn"
     function = given.get(field) or "relu"
@@ -250,7 +252,7 @@ def _architecture_and_k(given: Options, metadata: Options) -> tuple[str, Any]:
             f"{given.folder}: tanh-relu is read as relu, as SAELens 6 reads it", FallbackWarning, stacklevel=2
         )
     details.refuse_other({"k"} if "topk" in (function, architecture) else set())
-    if function == "topk" and architecture not in RESCALED:
+    if function == "topk" and architecture not in WITH_K:
         version = str(metadata.get("sae_lens_version") or given.get("sae_lens_version") or "0")
         if architecture != "standard" or re.match(r"[6-9]|\d\d", version):
             raise given.error(field, f"but the architecture is {architecture!r}")
@@ -258,4 +260,8 @@ def _architecture_and_k(given: Options, metadata: Options) -> tuple[str, Any]:
     ks = [k for k in (given.get("k"), details.get("k")) if k is not None]
     if len(set(map(repr, ks))) > 1:
         raise given.error("k", f"but activation_fn_kwargs has {details.get('k')!r}")
+    if ks and architecture not in WITH_K:
+        raise (given if given.get("k") is not None else details).error(
+            "k", f"which the architecture {architecture!r} does not have"
+        )
     return str(architecture), ks[0] if ks else None
