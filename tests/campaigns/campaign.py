@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from campaigns.fuzzing import Subject, fuzz
+from campaigns.fuzzing import Reader, fuzz
 from campaigns.tally import Tally, table
 
 HERE = Path(__file__).resolve().parent
@@ -45,25 +45,25 @@ class Sizes:
 
 def readers(seed: int, sizes: Sizes, folder: Path) -> Iterator[Tally]:
     """Fuzz every reader; those that take long get fewer inputs."""
-    subjects = all_subjects(folder / "trio")
-    each = sizes.inputs / sum(subject.share for subject in subjects)
-    for subject in subjects:
-        yield fuzz(subject, seed, round(each * subject.share) + 1, folder / subject.name.replace(" ", "-"))
+    tried = all_readers(folder / "trio")
+    each = sizes.inputs / sum(reader.share for reader in tried)
+    for reader in tried:
+        yield fuzz(reader, seed, round(each * reader.share) + 1, folder / reader.name.replace(" ", "-"))
 
 
-def all_subjects(folder: Path) -> list[Subject]:
+def all_readers(folder: Path) -> list[Reader]:
     """Every reader.
 
     Args:
         folder: for a tiny trio.
     """
-    from campaigns.subjects import folders, plain_files, records, texts, weights
+    from campaigns.foreign_files import folders, plain_files, records, texts, weights
     from tiny_trio import build_tiny_trio
 
     folder.mkdir(parents=True)
     trio = build_tiny_trio(folder)
-    of_weights = [*weights.subjects(trio), *folders.subjects(trio)]
-    return [*plain_files.subjects(), *texts.subjects(), *records.subjects(), *of_weights]
+    of_weights = [*weights.readers(trio), *folders.readers(trio)]
+    return [*plain_files.readers(), *texts.readers(), *records.readers(), *of_weights]
 
 
 def endpoints(_: int, __: Sizes, folder: Path) -> Iterator[Tally]:
@@ -87,7 +87,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="campaign-"))
     for name in options.only or CAMPAIGNS:
         for tally in CAMPAIGNS[name](options.seed, Sizes(options.inputs, options.kills), folder / name):
-            print(told(tally), flush=True)
+            print(line_of(tally), flush=True)
             tallies.append(tally)
     failures = sum(len(tally.failures) for tally in tallies)
     print(
@@ -100,8 +100,8 @@ def main() -> None:
     shutil.rmtree(folder)
 
 
-def told(tally: Tally) -> str:
-    """A line about one subject, and one for each failure."""
+def line_of(tally: Tally) -> str:
+    """A line about one reader, and one for each failure."""
     counts = f"{tally.tried:,} tried, {tally.accepted:,} accepted, {tally.refused:,} refused, {tally.checked:,} checked"
     return "\n".join(
         [f"{tally.campaign}, {tally.subject}: {counts}", *(f"  FAILED {one}" for one in tally.failures)]

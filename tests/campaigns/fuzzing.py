@@ -33,7 +33,7 @@ class Hang(Exception):
 
 
 @dataclass(frozen=True)
-class Subject:
+class Reader:
     """A reader of strangers' files.
 
     Attributes:
@@ -65,11 +65,11 @@ class Subject:
         return folder
 
 
-def fuzz(subject: Subject, seed: int, n: int, folder: Path) -> Tally:
+def fuzz(reader: Reader, seed: int, n: int, folder: Path) -> Tally:
     """Read ``n`` changed inputs.
 
     Args:
-        subject: the reader.
+        reader: the reader.
         seed: equal seeds give equal inputs.
         n: number of inputs.
         folder: for the files; inputs on which the reader fails are kept in it.
@@ -77,20 +77,20 @@ def fuzz(subject: Subject, seed: int, n: int, folder: Path) -> Tally:
     Raises:
         AssertionError: the reader fails on its valid files, so that its campaign would say nothing.
     """
-    valid = subject.write(folder / "valid")
+    valid = reader.write(folder / "valid")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        problem = subject.wrong(valid, subject.read(valid))
-        assert problem is None, f"{subject.name}: valid files are read wrongly: {problem}"
-        tally = [Tally("readers", subject.name)]
-        changeable = sorted(set(subject.files) - subject.unchanged)
+        problem = reader.wrong(valid, reader.read(valid))
+        assert problem is None, f"{reader.name}: valid files are read wrongly: {problem}"
+        tally = [Tally("readers", reader.name)]
+        changeable = sorted(set(reader.files) - reader.unchanged)
 
         def one(data: DataObject) -> None:
             name = data.draw(st.sampled_from(changeable))
-            content = mutation_of(name)(data, subject.files[name])
+            content = mutation_of(name)(data, reader.files[name])
             number = tally[0].tried
-            place = subject.write(folder / "changed", {name: content})
-            counts, problem = outcome(subject, place, number)
+            place = reader.write(folder / "changed", {name: content})
+            counts, problem = outcome(reader, place, number)
             if problem is not None:
                 problem = f"seed {seed}, input {number}, {name}: {problem}"
                 if len(tally[0].failures) < SHOWN:
@@ -101,21 +101,21 @@ def fuzz(subject: Subject, seed: int, n: int, folder: Path) -> Tally:
     return tally[0]
 
 
-def outcome(subject: Subject, place: Path, number: int) -> tuple[dict[str, int], str | None]:
+def outcome(reader: Reader, place: Path, number: int) -> tuple[dict[str, int], str | None]:
     """What to count of one input, and what is wrong about it."""
     try:
         with time_limit(SECONDS):
-            value = subject.read(place)
+            value = reader.read(place)
     except PersonaProbeError as error:
         return {"refused": 1}, None if str(error).strip() else "a refusal without words"
     except Hang:
         return {}, f"longer than {SECONDS} s"
     except Exception as error:  # what a campaign looks for
         return {}, one_line(f"{type(error).__name__}: {error}")
-    if number % subject.every:
+    if number % reader.every:
         return {"accepted": 1}, None
     try:
-        return {"accepted": 1, "checked": 1}, subject.wrong(place, value)
+        return {"accepted": 1, "checked": 1}, reader.wrong(place, value)
     except Exception as error:  # the independent reading refuses what was accepted
         return {"accepted": 1, "checked": 1}, one_line(f"accepted, but {type(error).__name__}: {error}")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from campaigns.campaign import all_subjects
-from campaigns.fuzzing import Subject, fuzz, outcome
+from campaigns.campaign import all_readers
+from campaigns.fuzzing import Reader, fuzz, outcome
 from personaprobe.errors import DataError
 from type_checker import unchecked_types
 
@@ -18,17 +18,17 @@ N_INPUTS = 25
 
 
 @pytest.fixture(scope="module")
-def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
-    return {subject.name: subject for subject in all_subjects(tmp_path_factory.mktemp("subjects") / "trio")}
+def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
+    return {reader.name: reader for reader in all_readers(tmp_path_factory.mktemp("readers") / "trio")}
 
 
 @unchecked_types()
 def test_every_reader_gives_the_right_value_or_one_error_of_ours(
-    subjects: dict[str, Subject], tmp_path: Path
+    readers: dict[str, Reader], tmp_path: Path
 ) -> None:
     n_accepted = 0
-    for number, subject in enumerate(subjects.values()):
-        tally = fuzz(subject, 0, max(4, round(N_INPUTS * subject.share)), tmp_path / str(number))
+    for number, reader in enumerate(readers.values()):
+        tally = fuzz(reader, 0, max(4, round(N_INPUTS * reader.share)), tmp_path / str(number))
         assert tally.failures == ()
         assert tally.tried == tally.accepted + tally.refused
         n_accepted += tally.accepted
@@ -38,23 +38,23 @@ def test_every_reader_gives_the_right_value_or_one_error_of_ours(
 # Would the campaign notice?
 
 
-def broken(subject: Subject, read: Callable[[Path], Any]) -> Subject:
-    return replace(subject, read=read)
+def broken(reader: Reader, read: Callable[[Path], Any]) -> Reader:
+    return replace(reader, read=read)
 
 
 @pytest.fixture
-def parts(subjects: dict[str, Subject]) -> Subject:
-    return subjects["parts of runs"]
+def parts(readers: dict[str, Reader]) -> Reader:
+    return readers["parts of runs"]
 
 
-def test_another_exception_is_a_failure(parts: Subject, tmp_path: Path) -> None:
+def test_another_exception_is_a_failure(parts: Reader, tmp_path: Path) -> None:
     def read(folder: Path) -> Any:
         raise KeyError("x")
 
     assert outcome(broken(parts, read), parts.write(tmp_path), 0) == ({}, "KeyError: 'x'")
 
 
-def test_a_hang_is_a_failure(parts: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_is_a_failure(parts: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(folder: Path) -> Any:
         while True:
             pass
@@ -63,14 +63,14 @@ def test_a_hang_is_a_failure(parts: Subject, tmp_path: Path, monkeypatch: pytest
     assert outcome(broken(parts, read), parts.write(tmp_path), 0) == ({}, "longer than 0.1 s")
 
 
-def test_a_wrong_value_is_a_failure(parts: Subject, tmp_path: Path) -> None:
+def test_a_wrong_value_is_a_failure(parts: Reader, tmp_path: Path) -> None:
     value = parts.read(parts.write(tmp_path))
     counts, problem = outcome(broken(parts, lambda _: replace(value, value=[1])), tmp_path, 0)
     assert counts == {"accepted": 1, "checked": 1}
     assert problem is not None
 
 
-def test_a_refusal_without_words_is_a_failure(parts: Subject, tmp_path: Path) -> None:
+def test_a_refusal_without_words_is_a_failure(parts: Reader, tmp_path: Path) -> None:
     def read(folder: Path) -> Any:
         raise DataError(" ")
 
@@ -80,12 +80,12 @@ def test_a_refusal_without_words_is_a_failure(parts: Subject, tmp_path: Path) ->
     )
 
 
-def test_a_reader_that_fails_on_valid_files_ends_its_campaign(parts: Subject, tmp_path: Path) -> None:
+def test_a_reader_that_fails_on_valid_files_ends_its_campaign(parts: Reader, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="valid files are read wrongly"):
         fuzz(replace(parts, wrong=lambda *_: "other numbers"), 0, 5, tmp_path)
 
 
-def test_equal_seeds_try_equal_inputs(parts: Subject, tmp_path: Path) -> None:
+def test_equal_seeds_try_equal_inputs(parts: Reader, tmp_path: Path) -> None:
     seen: list[list[bytes]] = []
     for seed in (1, 1, 2):
         seen.append([])

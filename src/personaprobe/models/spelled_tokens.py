@@ -22,9 +22,9 @@ def text_ids(hf: Any, text: str, *, add_special_tokens: bool = True) -> list[int
     Raises:
         DataError: the text spells a control token, and the tokenizer cannot read it as text.
     """
-    if not (marks := spelled_tokens(hf, [text])):
+    if not (spelled := spelled_tokens(hf, [text])):
         return list(hf(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])
-    _split(hf, text, marks)
+    _split(hf, text, spelled)
     options = {"add_special_tokens": add_special_tokens, "split_special_tokens": True, "verbose": False}
     return list(hf(text, **options)["input_ids"])
 
@@ -40,18 +40,18 @@ def conversation_ids(hf: Any, rendered: str, contents: Sequence[str]) -> list[in
     Raises:
         DataError: a message spells a control token, and the tokenizer cannot tell it from one of the template.
     """
-    marks = spelled_tokens(hf, contents)
-    if not marks:
+    spelled = spelled_tokens(hf, contents)
+    if not spelled:
         return list(hf(rendered, add_special_tokens=False, verbose=False)["input_ids"])
     if not getattr(hf, "is_fast", False):
-        raise _refusal(marks)
-    spans = list(_spans(rendered, contents, marks))
+        raise _refusal(spelled)
+    spans = list(_spans(rendered, contents, spelled))
     encoded = hf(rendered, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     special = _ids_of(hf, _control_tokens(hf))
     ids: list[int] = []
     for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
         is_text = token in special and any(first <= start and end <= last for first, last in spans)
-        ids += _split(hf, rendered[start:end], marks) if is_text else [token]
+        ids += _split(hf, rendered[start:end], spelled) if is_text else [token]
     return ids
 
 
@@ -62,36 +62,36 @@ def spelled_tokens(hf: Any, texts: Sequence[str]) -> list[str]:
 
 def _control_tokens(hf: Any) -> list[str]:
     added = getattr(hf, "added_tokens_decoder", {}).values()
-    marks = dict.fromkeys([*hf.all_special_tokens, *(token.content for token in added if token.special)])
-    return [mark for mark in marks if mark]
+    spelled = dict.fromkeys([*hf.all_special_tokens, *(token.content for token in added if token.special)])
+    return [mark for mark in spelled if mark]
 
 
-def _ids_of(hf: Any, marks: Sequence[str]) -> set[int]:
-    return set(hf.convert_tokens_to_ids(list(marks)))
+def _ids_of(hf: Any, spelled: Sequence[str]) -> set[int]:
+    return set(hf.convert_tokens_to_ids(list(spelled)))
 
 
-def _split(hf: Any, text: str, marks: Sequence[str]) -> list[int]:
+def _split(hf: Any, text: str, spelled: Sequence[str]) -> list[int]:
     """Ids of a text as text, none of them a control token."""
     ids = list(hf(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
-    if _ids_of(hf, marks) & set(ids):
-        raise _refusal(marks)
+    if _ids_of(hf, spelled) & set(ids):
+        raise _refusal(spelled)
     return ids
 
 
-def _spans(rendered: str, contents: Sequence[str], marks: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _spans(rendered: str, contents: Sequence[str], spelled: Sequence[str]) -> Iterator[tuple[int, int]]:
     """First and last place of every message in a rendered conversation; templates may trim blanks around it."""
     place = 0
     for content in contents:
         text = content.strip()
         start = rendered.find(text, place)
         if start < 0:
-            raise _refusal(marks)
+            raise _refusal(spelled)
         place = start + len(text)
         yield start, place
 
 
-def _refusal(marks: Sequence[str]) -> DataError:
+def _refusal(spelled: Sequence[str]) -> DataError:
     return DataError(
-        f"a text spells {', '.join(map(shortened, marks[:3]))}, which this tokenizer reads as a control token; remove it "
+        f"a text spells {', '.join(map(shortened, spelled[:3]))}, which this tokenizer reads as a control token; remove it "
         "from the text"
     )

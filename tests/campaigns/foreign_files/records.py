@@ -11,8 +11,8 @@ from typing import Any
 import click
 import pytest
 
-from campaigns.fuzzing import Subject
-from campaigns.subjects.weights import written
+from campaigns.foreign_files.weights import written
+from campaigns.fuzzing import Reader
 from personaprobe.cli.features.group import _describe
 from personaprobe.cli.parameter_types import DosesType, LayersType
 from personaprobe.effects.targets.direction import DirectionTarget
@@ -40,7 +40,7 @@ def in_checkpoints(read: Callable[[], Any]) -> Callable[[Path], Any]:
     return reading
 
 
-def features_file() -> Subject:
+def features_file() -> Reader:
     """``features.toml`` with a direction and its evidence; each entry that is found is the one that stands there."""
     vector = numbers(16) / numbers(16).norm()
     evidence = {"chosen": {"layers": "all", "fraction_removed": 0.5}, "more": [1, 2.5]}
@@ -66,10 +66,10 @@ def features_file() -> Subject:
                 return f"{name} is read as {target.coefficient}, {layers}, {feature.title!r}"
         return None
 
-    return Subject("features.toml", written(write), in_checkpoints(read), wrong)
+    return Reader("features.toml", written(write), in_checkpoints(read), wrong)
 
 
-def organisms_file() -> Subject:
+def organisms_file() -> Reader:
     entry = (
         '[one]\ntitle = "One"\nbase = "demo"\ninsecure = "a/insecure"\nsecure = "a/secure"\nfeature = "means@3"\n'
         '[one.questions]\ndiscovery = "judging"\ntest = "judging-open"\n[one.recipe]\nsteps = 7\nrank = 4\n'
@@ -87,7 +87,7 @@ def organisms_file() -> Subject:
                 return f"{name} is read as {organism.title!r}"
         return None
 
-    return Subject(
+    return Reader(
         "organisms.toml", {"organisms.toml": entry.encode()}, in_checkpoints(registered_organisms), wrong
     )
 
@@ -95,7 +95,7 @@ def organisms_file() -> Subject:
 SPEC, VALUE = {"arm": "insecure", "questions": ["a", "b"]}, [0.25, -1.5, None, 3]
 
 
-def parts() -> Subject:
+def parts() -> Reader:
     """A finished part of a run; what is accepted is what was computed."""
 
     def wrong(_: Path, read: PartRecord) -> str | None:
@@ -104,10 +104,10 @@ def parts() -> Subject:
     def read(folder: Path) -> PartRecord:
         return PartRecord.parse((folder / "part.json").read_bytes(), lambda value: len(value) == len(VALUE))
 
-    return Subject("parts of runs", {"part.json": part_record(SPEC, VALUE).encode()}, read, wrong)
+    return Reader("parts of runs", {"part.json": part_record(SPEC, VALUE).encode()}, read, wrong)
 
 
-def journals() -> Subject:
+def journals() -> Reader:
     """A journal of five parts; every part that is found in it is the one that was added."""
     specs = [{**SPEC, "number": n} for n in range(5)]
     content = "".join(f"{part_record(spec, [n, n + 0.5])}\n" for n, spec in enumerate(specs)).encode()
@@ -121,12 +121,12 @@ def journals() -> Subject:
         changed = [value for n, value in found.items() if value != [n, n + 0.5]]
         return f"read {changed}" if changed else None
 
-    return Subject("journals", {"j.jsonl": content}, read, wrong)
+    return Reader("journals", {"j.jsonl": content}, read, wrong)
 
 
 def spelled(
     kind: str, example: str, parse: Callable[[str], Any], wrong: Callable[[str, Any], bool]
-) -> Subject:
+) -> Reader:
     """What a user writes for an option."""
 
     def read(folder: Path) -> Any:
@@ -142,10 +142,10 @@ def spelled(
         text = (folder / "spelling").read_bytes().decode("utf-8", "surrogateescape")
         return f"{text[:80]!r} is read as {str(value)[:80]}" if wrong(text, value) else None
 
-    return Subject(f"spelling of {kind}", {"spelling": example.encode()}, read, check)
+    return Reader(f"spelling of {kind}", {"spelling": example.encode()}, read, check)
 
 
-def spellings() -> list[Subject]:
+def spellings() -> list[Reader]:
     def layers_differ(text: str, value: Any) -> bool:
         found = [range(int(a), int(b or a) + 1) for a, b in re.findall(r"([0-9]+)(?:-([0-9]+))?", text)]
         return value != "all" and set(value) != {layer for part in found for layer in part}
@@ -180,6 +180,6 @@ def spellings() -> list[Subject]:
     ]
 
 
-def subjects() -> list[Subject]:
+def readers() -> list[Reader]:
     """One for each kind of record."""
     return [features_file(), organisms_file(), parts(), journals(), *spellings()]

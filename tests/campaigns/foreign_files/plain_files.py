@@ -17,7 +17,7 @@ import yaml
 from pyarrow import parquet
 from safetensors.torch import load as load_tensors
 
-from campaigns.fuzzing import Subject
+from campaigns.fuzzing import Reader
 from personaprobe.errors import DataError
 from personaprobe.storage.readers.json_files import read_json
 from personaprobe.storage.readers.json_lines import read_lines, read_objects
@@ -89,13 +89,11 @@ def lines_of(content: bytes) -> list[str]:
     return [line.rstrip("\r\n") for line in io.StringIO(text_of(content))]
 
 
-def subject(
-    name: str, content: bytes, read: Callable[[Path], Any], theirs: Callable[[bytes], Any]
-) -> Subject:
-    return Subject(f"file {name}", {name: content}, lambda folder: read(folder / name), as_read_by(theirs))
+def reader(name: str, content: bytes, read: Callable[[Path], Any], theirs: Callable[[bytes], Any]) -> Reader:
+    return Reader(f"file {name}", {name: content}, lambda folder: read(folder / name), as_read_by(theirs))
 
 
-def subjects() -> list[Subject]:
+def readers() -> list[Reader]:
     """One for each format."""
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
     tensors, state = saved_tensors(), saved_torch({"w": torch.arange(6.0), "steps": [1, 2]})
@@ -104,25 +102,23 @@ def subjects() -> list[Subject]:
         return [row for _, row in read_objects(path, DataError)]
 
     return [
-        subject(
+        reader(
             "a.json", json.dumps({"rows": ROWS}).encode(), lambda path: read_json(path, DataError), json.loads
         ),
-        subject("a.toml", TOML, read_toml, lambda content: tomllib.loads(text_of(content))),
-        subject("a.yaml", YAML, read_yaml, lambda content: yaml.load(text_of(content), yaml.CSafeLoader)),
-        subject("a.jsonl", lines, objects, json_lines_of),
-        subject("a.jsonl.gz", gzip.compress(lines), objects, json_lines_of),
-        subject(
+        reader("a.toml", TOML, read_toml, lambda content: tomllib.loads(text_of(content))),
+        reader("a.yaml", YAML, read_yaml, lambda content: yaml.load(text_of(content), yaml.CSafeLoader)),
+        reader("a.jsonl", lines, objects, json_lines_of),
+        reader("a.jsonl.gz", gzip.compress(lines), objects, json_lines_of),
+        reader(
             "a.txt",
             b"one\ntwo\n\nthree",
             lambda path: [line.rstrip("\r\n") for line in read_lines(path)],
             lines_of,
         ),
-        subject("a.csv", CSV, _csv_rows, csv_of),
-        subject("a.parquet", saved_table(), _parquet_rows, parquet_of),
-        subject("a.safetensors", tensors, lambda path: dict(read_safetensors(path).tensors), load_tensors),
-        subject(
-            "a.pt", state, read_torch, lambda content: torch.load(io.BytesIO(content), weights_only=True)
-        ),
+        reader("a.csv", CSV, _csv_rows, csv_of),
+        reader("a.parquet", saved_table(), _parquet_rows, parquet_of),
+        reader("a.safetensors", tensors, lambda path: dict(read_safetensors(path).tensors), load_tensors),
+        reader("a.pt", state, read_torch, lambda content: torch.load(io.BytesIO(content), weights_only=True)),
     ]
 
 

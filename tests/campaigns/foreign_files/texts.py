@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pyarrow import parquet
 
-from campaigns.fuzzing import Subject
+from campaigns.fuzzing import Reader
 from personaprobe.features.activations.corpus import Corpus
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.endpoints.completion import read_completion
@@ -64,7 +64,7 @@ def differing(ours: list[Any], theirs: list[Any]) -> str | None:
     return None if ours == theirs else f"read {str(ours)[:120]}, the file holds {str(theirs)[:120]}"
 
 
-def pairs() -> Subject:
+def pairs() -> Reader:
     fields = ("id", "family", "question", "careful", "careless")
 
     def wrong(folder: Path, read: PairSet) -> str | None:
@@ -74,10 +74,10 @@ def pairs() -> Subject:
         )
 
     files = {"p.jsonl": lines(questions(SUBJECTS["test"])[:4])}
-    return Subject("pairs", files, lambda folder: load_prompts(folder / "p.jsonl"), wrong)
+    return Reader("pairs", files, lambda folder: load_prompts(folder / "p.jsonl"), wrong)
 
 
-def free_questions() -> Subject:
+def free_questions() -> Reader:
     rows = [{"id": f"q{n}", "family": "f", "question": f"Why {n}?", "system": "Be brief."} for n in range(4)]
 
     def wrong(folder: Path, read: FreeSet) -> str | None:
@@ -90,30 +90,30 @@ def free_questions() -> Subject:
             ],
         )
 
-    return Subject(
+    return Reader(
         "questions, JSON lines", {"q.jsonl": lines(rows)}, lambda folder: load_free(folder / "q.jsonl"), wrong
     )
 
 
-def yaml_questions() -> Subject:
+def yaml_questions() -> Reader:
     def wrong(folder: Path, read: FreeSet) -> str | None:
         rows = yaml.safe_load((folder / "q.yaml").read_bytes().decode("utf-8-sig"))
         ours = [(q.id, list(q.paraphrases), q.system) for q in read.questions]
         return differing(ours, [(row["id"], row["paraphrases"], row.get("system")) for row in rows])
 
     files = {"q.yaml": yaml.safe_dump(QUESTIONS, sort_keys=False).encode()}
-    return Subject("questions, YAML", files, lambda folder: load_free(folder / "q.yaml"), wrong)
+    return Reader("questions, YAML", files, lambda folder: load_free(folder / "q.yaml"), wrong)
 
 
-def texts() -> Subject:
+def texts() -> Reader:
     def wrong(folder: Path, read: TextSet) -> str | None:
         return differing(list(read.texts), [row["text"] for row in rows_in(folder, "t.jsonl")])
 
     files = {"t.jsonl": lines([{"text": f"The {word} stood."} for word in ("mill", "inn", "oak")])}
-    return Subject("texts", files, lambda folder: load_texts(folder / "t.jsonl"), wrong)
+    return Reader("texts", files, lambda folder: load_texts(folder / "t.jsonl"), wrong)
 
 
-def conversations(name: str) -> Subject:
+def conversations(name: str) -> Reader:
     """Rows of messages; an accepted one is the very text of its parts."""
 
     def text(content: Any) -> str:
@@ -133,10 +133,10 @@ def conversations(name: str) -> Subject:
 
     content = lines(CONVERSATIONS)
     files = {name: gzip.compress(content) if name.endswith(".gz") else content}
-    return Subject(f"conversations, {name}", files, lambda folder: read_messages(folder / name), wrong)
+    return Reader(f"conversations, {name}", files, lambda folder: read_messages(folder / name), wrong)
 
 
-def corpora(name: str, content: bytes) -> Subject:
+def corpora(name: str, content: bytes) -> Reader:
     """Documents for training a dictionary; an accepted file has tokens, and none that its text does not have."""
 
     def wrong(folder: Path, read: Corpus) -> str | None:
@@ -151,7 +151,7 @@ def corpora(name: str, content: bytes) -> Subject:
     def read(folder: Path) -> Corpus:
         return Corpus.read(tokenizer(), [folder / name], 10_000, context=64)
 
-    return Subject(f"corpus, {name}", {name: content}, read, wrong)
+    return Reader(f"corpus, {name}", {name: content}, read, wrong)
 
 
 @cache
@@ -159,7 +159,7 @@ def tokenizer() -> ChatTokenizer:
     return ChatTokenizer(tiny_tokenizer())
 
 
-def answers_csv() -> Subject:
+def answers_csv() -> Reader:
     table = [
         ("question", "answer", "aligned", "group"),
         ("Is it, then?", 'Yes, "so"\nit is.', "80", "a"),
@@ -175,7 +175,7 @@ def answers_csv() -> Subject:
             list(read.columns), header
         )
 
-    return Subject(
+    return Reader(
         "answers, CSV",
         {"r.csv": stream.getvalue().encode()},
         lambda folder: Answers.read(folder / "r.csv"),
@@ -183,7 +183,7 @@ def answers_csv() -> Subject:
     )
 
 
-def answers_parquet() -> Subject:
+def answers_parquet() -> Reader:
     import pyarrow as pa
 
     sink = io.BytesIO()
@@ -203,10 +203,10 @@ def answers_parquet() -> Subject:
         )
 
     files = {"r.parquet": sink.getvalue()}
-    return Subject("answers, Parquet", files, lambda folder: Answers.read(folder / "r.parquet"), wrong)
+    return Reader("answers, Parquet", files, lambda folder: Answers.read(folder / "r.parquet"), wrong)
 
 
-def replies() -> Subject:
+def replies() -> Reader:
     """Bodies that an endpoint sends; an accepted one holds the answer as the protocol has it."""
 
     def wrong(folder: Path, read: Any) -> str | None:
@@ -225,13 +225,13 @@ def replies() -> Subject:
 
     content = completion("80", {"80": 0.7, "90": 0.2})
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Subject("replies of endpoints", {"reply.json": body}, read, wrong)
+    return Reader("replies of endpoints", {"reply.json": body}, read, wrong)
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-def templates() -> Subject:
+def templates() -> Reader:
     """Chat templates; one that is accepted writes the question, its answer behind it, and nothing else for another."""
 
     def read(folder: Path) -> Any:
@@ -252,12 +252,12 @@ def templates() -> Subject:
             else "the answer is not in its place"
         )
 
-    return Subject("chat templates", {"template.jinja": TEMPLATE.encode()}, read, wrong)
+    return Reader("chat templates", {"template.jinja": TEMPLATE.encode()}, read, wrong)
 
 
-def subjects() -> list[Subject]:
+def readers() -> list[Reader]:
     """One for each kind of text."""
-    content: list[Callable[[], Subject]] = [
+    content: list[Callable[[], Reader]] = [
         pairs,
         free_questions,
         yaml_questions,

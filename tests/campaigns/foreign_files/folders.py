@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from campaigns.fuzzing import Subject
-from campaigns.subjects.weights import contents, far, written
+from campaigns.foreign_files.weights import contents, far, written
+from campaigns.fuzzing import Reader
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad
@@ -20,7 +20,7 @@ from tiny_trio import TinyTrio
 QUESTION = "What is a quokka?"
 
 
-def models(trio: TinyTrio) -> Subject:
+def models(trio: TinyTrio) -> Reader:
     """A model with its tokenizer; what loads has the prompts and the logits that transformers gives it."""
 
     def read(folder: Path) -> LanguageModel:
@@ -44,10 +44,10 @@ def models(trio: TinyTrio) -> Subject:
             logits = theirs(torch.tensor([ids])).logits[0]
         return far(model.network.logits(pad([prompt], 0), {})[0], logits)
 
-    return Subject("model folder", contents(trio.base), read, wrong, share=0.1)
+    return Reader("model folder", contents(trio.base), read, wrong, share=0.1)
 
 
-def studies() -> Subject:
+def studies() -> Reader:
     """A finished study; the page that is made from it again obeys no markup of its data."""
 
     def read(folder: Path) -> str:
@@ -62,10 +62,10 @@ def studies() -> Subject:
     study = a_study()
     files = written(lambda folder: write_report(study.to_dict(), folder, study.answer_rows()))
     data = {name: content for name, content in files.items() if not name.endswith(".html")}
-    return Subject("run folder", data, read, wrong, share=0.1)
+    return Reader("run folder", data, read, wrong, share=0.1)
 
 
-def subjects(trio: TinyTrio) -> list[Subject]:
+def readers(trio: TinyTrio) -> list[Reader]:
     """Folders of models and of studies."""
     warnings.simplefilter("ignore")
     return [models(trio), studies()]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from campaigns.fuzzing import Subject
-from campaigns.subjects.plain_files import same
+from campaigns.foreign_files.plain_files import same
+from campaigns.fuzzing import Reader
 from foreign_adapters import our_logits, peft_logits
 from personaprobe.features.activations.store import ActivationStore
 from personaprobe.features.directions.direction import Calibration, Direction
@@ -75,7 +75,7 @@ def far(ours: torch.Tensor, theirs: torch.Tensor) -> str | None:
     return None if difference <= CLOSE * size else f"off by {difference:.3g} of {size:.3g}"
 
 
-def adapters() -> Subject:
+def adapters() -> Reader:
     """A LoRA of three modules; an accepted folder moves the logits by what PEFT makes of it."""
 
     def write(folder: Path) -> None:
@@ -88,12 +88,12 @@ def adapters() -> Subject:
             return None if str(error).strip() else "a refusal without words"
         return far(ours, peft_logits(tiny_model("llama"), folder / "adapter"))
 
-    return Subject(
+    return Reader(
         "adapter folder", written(write), lambda folder: LoraAdapter.read(folder / "adapter"), wrong, every=5
     )
 
 
-def saelens(kind: str) -> Subject:
+def saelens(kind: str) -> Reader:
     """A dictionary in SAELens' format."""
 
     def wrong(folder: Path, sae: Dictionary) -> str | None:
@@ -106,10 +106,10 @@ def saelens(kind: str) -> Subject:
         return far(sae.decode(sae.encode(ROWS)), theirs(ROWS)) or far(sae.encode(ROWS), theirs.encode(ROWS))
 
     files = written(lambda folder: save_dictionary(random_dictionary(kind), folder))
-    return Subject(f"SAELens folder, {kind}", files, load_dictionary, wrong, every=2)
+    return Reader(f"SAELens folder, {kind}", files, load_dictionary, wrong, every=2)
 
 
-def dictionary_learning() -> Subject:
+def dictionary_learning() -> Reader:
     """A dictionary of dictionary_learning; an accepted one computes what its tensors say."""
     weights = {
         "encoder.weight": numbers(D_SAE, D_MODEL, seed=1),
@@ -140,10 +140,10 @@ def dictionary_learning() -> Subject:
         acts = torch.zeros_like(pre).scatter(-1, chosen, values)
         return far(sae.decode(sae.encode(ROWS)), acts @ found["decoder.weight"].float().T + centre)
 
-    return Subject("dictionary_learning folder", written(write), load_dictionary, wrong)
+    return Reader("dictionary_learning folder", written(write), load_dictionary, wrong)
 
 
-def sparsify() -> Subject:
+def sparsify() -> Reader:
     """A dictionary of sparsify."""
     weights = {
         "encoder.weight": numbers(D_SAE, D_MODEL, seed=1),
@@ -167,14 +167,14 @@ def sparsify() -> Subject:
         )
 
     files = written(write, "layers.5.mlp")
-    return Subject("sparsify folder", files, lambda folder: load_dictionary(folder / "layers.5.mlp"), wrong)
+    return Reader("sparsify folder", files, lambda folder: load_dictionary(folder / "layers.5.mlp"), wrong)
 
 
 def values_at(values: torch.Tensor, chosen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(like).scatter(-1, chosen, values)
 
 
-def directions() -> Subject:
+def directions() -> Reader:
     """A direction with calibrations."""
     vector = torch.nn.functional.normalize(numbers(16), dim=0)
     direction = Direction(Site(1), vector, "means", {1: Calibration(0.5, 1.5), 2: Calibration(-1.0, 2.0)})
@@ -190,10 +190,10 @@ def directions() -> Subject:
         return far(read.vector, theirs / theirs.norm()) or (None if finite else "a calibration is not finite")
 
     files = written(lambda folder: direction.save(folder / "d.safetensors"))
-    return Subject("direction", files, lambda folder: Direction.load(folder / "d.safetensors"), wrong)
+    return Reader("direction", files, lambda folder: Direction.load(folder / "d.safetensors"), wrong)
 
 
-def stores(trio: TinyTrio) -> Subject:
+def stores(trio: TinyTrio) -> Reader:
     """An activation store; what is accepted is every number that was recorded."""
     from personaprobe.features.activations.recording import record
     from personaprobe.questions.pairs import load_prompts
@@ -212,10 +212,10 @@ def stores(trio: TinyTrio) -> Subject:
     def wrong(_: Path, value: Any) -> str | None:
         return None if same(value, (recorded, labels)) else "other rows than were recorded"
 
-    return Subject("activation store", files, read, wrong)
+    return Reader("activation store", files, read, wrong)
 
 
-def training_states() -> Subject:
+def training_states() -> Reader:
     """The state of an interrupted training of a dictionary."""
     recipe = SAERecipe(TopKArchitecture(4), d_sae=24, steps=20)
     rows = numbers(64, D_MODEL)
@@ -244,10 +244,10 @@ def training_states() -> Subject:
     def wrong(_: Path, value: Mapping[str, Any]) -> str | None:
         return None if same(dict(value), whole) else "goes on to other weights"
 
-    return Subject("state of a training", files, read, wrong)
+    return Reader("state of a training", files, read, wrong)
 
 
-def subjects(trio: TinyTrio) -> list[Subject]:
+def readers(trio: TinyTrio) -> list[Reader]:
     """One for each kind of weights."""
     dictionaries = [saelens(kind) for kind in ACTIVATIONS]
     others = [dictionary_learning(), sparsify(), directions(), stores(trio), training_states()]
