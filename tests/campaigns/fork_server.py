@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import importlib
 import json
@@ -58,7 +59,7 @@ class Child:
             os.kill(self.process, signal.SIGKILL)
         if self.job["remove_after"] is not None and self.seconds >= self.job["remove_after"]:
             self.job["remove_after"] = None
-            shutil.rmtree(self.job["watched"], ignore_errors=True)
+            shutil.rmtree(self.job["removes"], ignore_errors=True)
         if self.seconds >= self.job["deadline"]:
             self.is_late = True
             os.kill(self.process, signal.SIGKILL)
@@ -134,7 +135,7 @@ def _run(job: dict[str, Any], stdin: int, pipes: dict[str, int]) -> NoReturn:
             os.dup2(pipe, number)
         os.environ.update(job["environment"])
         os.chdir(job["folder"])
-        changes = _count_changes(job["watched"], job["kill_at_change"])
+        changes = _count_changes(job)
         _confine(job)
         code = _command(job["arguments"])
         report = {"changes": changes[0], "modules": sorted(sys.modules) if job["warms"] else []}
@@ -145,17 +146,27 @@ def _run(job: dict[str, Any], stdin: int, pipes: dict[str, int]) -> NoReturn:
 
 def _confine(job: dict[str, Any]) -> None:
     """Limit what the process may do from now on."""
-    if job["removes_own_folder"]:
+    if job["has_no_folder"]:
         shutil.rmtree(job["folder"])
-    if job["user"] is not None:
-        os.setegid(job["user"])
-        os.seteuid(job["user"])
+    if job["heeds_permissions"] and os.geteuid() == 0:
+        _heed_permissions()
     if job["file_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], job["file_bytes"]))
     if job["more_memory"] is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + job["more_memory"]
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _heed_permissions() -> None:
+    """Give up root's right to read and write whatever it likes; files of root keep belonging to this process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    assert libc.capget(header, held) == 0
+    for kind in (0, 1):
+        held[kind] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, held) == 0
 
 
 def _command(arguments: list[str]) -> int:
@@ -178,8 +189,8 @@ def _command(arguments: list[str]) -> int:
     return code
 
 
-def _count_changes(watched: str, last: int | None) -> list[int]:
-    """Count changes below a folder from now on, in place; the process kills itself just before the last of them."""
+def _count_changes(job: dict[str, Any]) -> list[int]:
+    """Count changes below the working folder from now on, in place; the process kills itself just before the last of them."""
     count = [0]
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -188,10 +199,12 @@ def _count_changes(watched: str, last: int | None) -> list[int]:
                 return
         elif event not in CHANGES:
             return
-        if not isinstance(arguments[0], str | os.PathLike) or not os.fspath(arguments[0]).startswith(watched):
+        if not isinstance(arguments[0], str | os.PathLike):
+            return
+        if not os.path.join(job["folder"], os.fspath(arguments[0])).startswith(job["folder"]):
             return
         count[0] += 1
-        if count[0] == last:
+        if count[0] == job["kill_at_change"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -32,39 +32,38 @@ class Job:
     Attributes:
         arguments: of the command line.
         folder: the working folder.
-        watched: the folder below which changes are counted, and which ``remove_after`` removes.
         environment: variables beside those of the driver.
         stdin: text to read.
         kill_after: seconds until SIGKILL.
-        kill_at_change: SIGKILL just before so many changes of files and folders below ``watched``.
-        remove_after: seconds until everything below ``watched`` is removed, while the command runs.
-        removes_own_folder: whether the working folder is removed before the command begins.
+        kill_at_change: SIGKILL just before so many changes of files and folders below the working folder.
+        remove_after: seconds until the folder ``removes`` is removed, while the command runs.
+        removes: a folder.
+        has_no_folder: whether the working folder is removed before the command begins.
         file_bytes: that a file may hold at most, as on a disk that fills.
         more_memory: bytes of address space beside those that imports took.
-        user: number of another user, whom root becomes.
+        heeds_permissions: whether root may write what its mode allows alone.
         warms: whether the modules that the command has imported are imported for all later ones.
         deadline: seconds after which a command hangs.
     """
 
     arguments: tuple[str, ...]
     folder: Path
-    watched: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     stdin: str = ""
     kill_after: float | None = None
     kill_at_change: int | None = None
     remove_after: float | None = None
-    removes_own_folder: bool = False
+    removes: Path | None = None
+    has_no_folder: bool = False
     file_bytes: int | None = None
     more_memory: int | None = None
-    user: int | None = None
+    heeds_permissions: bool = False
     warms: bool = False
     deadline: float = 120.0
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
-        watched = self.folder if self.watched is None else self.watched
-        return {**asdict(self), "folder": str(self.folder), "watched": str(watched)}
+        return {**asdict(self), "folder": str(self.folder), "removes": str(self.removes)}
 
 
 @dataclass(frozen=True)
