@@ -135,6 +135,7 @@ def _run(job: dict[str, Any], stdin: int, pipes: dict[str, int]) -> NoReturn:
             os.dup2(pipe, number)
         os.environ.update(job["environment"])
         os.chdir(job["folder"])
+        time.sleep(job["waits"])
         changes = _count_changes(job)
         _confine(job)
         code = _command(job["arguments"])

@@ -34,6 +34,7 @@ class Job:
         folder: the working folder.
         environment: variables beside those of the driver.
         stdin: text to read.
+        waits: seconds before it begins, beside other jobs.
         kill_after: seconds until SIGKILL.
         kill_at_change: SIGKILL just before so many changes of files and folders below the working folder.
         remove_after: seconds until the folder ``removes`` is removed, while the command runs.
@@ -50,6 +51,7 @@ class Job:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     stdin: str = ""
+    waits: float = 0.0
     kill_after: float | None = None
     kill_at_change: int | None = None
     remove_after: float | None = None

@@ -44,8 +44,12 @@ class Workplace:
     def clean(self) -> None:
         """Remove what runs have written, and make the empty folders that they expect."""
         shutil.rmtree(self.run, ignore_errors=True)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the folders that runs expect, where they are not there."""
         for name in ("home", "checkpoints"):
-            (self.run / name).mkdir(parents=True)
+            (self.run / name).mkdir(parents=True, exist_ok=True)
 
     def job(self, arguments: list[object]) -> Job:
         """A command that writes below the working folder alone."""
