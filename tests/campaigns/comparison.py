@@ -12,7 +12,8 @@ DURATIONS = ("seconds",)
 MOMENTS = ("made",)
 """Keys of JSON: when a study was concluded."""
 JOURNALS = ("judgements.jsonl",)
-"""Journals of parts that are computed side by side: in which order they end is left to chance, and no line may come twice."""
+"""Journals of parts that are computed side by side: in which order they end is left to chance, and no line may come twice
+where one process writes them."""
 
 _MOMENT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
@@ -26,24 +27,32 @@ def files(folder: Path) -> dict[str, Path]:
     }
 
 
-def differences(one: Path, other: Path) -> list[str]:
-    """What differs between the files of two folders, in words; empty where nothing does."""
+def differences(one: Path, other: Path, is_shared: bool = False) -> list[str]:
+    """What differs between the files of two folders, in words; empty where nothing does.
+
+    Args:
+        one: a folder.
+        other: another.
+        is_shared: whether two processes filled the other one at once, each of which may have added a part to a journal.
+    """
     left, right = files(one), files(other)
     missing = [f"{name} is missing" for name in left if name not in right]
     further = [f"{name} is there too" for name in right if name not in left]
     changed = [
         f"{name} differs"
         for name in left
-        if name in right and comparable(left[name]) != comparable(right[name])
+        if name in right and comparable(left[name], is_shared) != comparable(right[name], is_shared)
     ]
-    return missing + further + changed + [line for path in right.values() for line in _repeated(path)]
+    read = [path for path in right.values() if not (is_shared and path.name in JOURNALS)]
+    return missing + further + changed + [line for path in read for line in _repeated(path)]
 
 
-def comparable(path: Path) -> bytes:
+def comparable(path: Path, is_shared: bool = False) -> bytes:
     """The bytes of a file without moments, durations and an order that is left to chance."""
     content = path.read_bytes()
     if path.name in JOURNALS:
-        return b"\n".join(sorted(content.splitlines()))
+        lines = content.splitlines()
+        return b"\n".join(sorted(set(lines) if is_shared else lines))
     if path.suffix == ".html":
         return _MOMENT.sub(b"MOMENT", content)
     if path.suffix != ".json":

@@ -1,4 +1,4 @@
-"""Disks that fill, folders that cannot be written or are gone, and memory that ends: one line, and a run that goes on later."""
+"""Disks that fill, folders that cannot be written or are gone, and memory that ends: one line, and then a good end."""
 
 from __future__ import annotations
 
@@ -86,13 +86,17 @@ def _tried(
     return tally
 
 
-def _full_disk(choice: random.Random, _: Workplace, server: ForkServer, job: Job, unbroken: Unbroken) -> Ended:
+def _full_disk(
+    choice: random.Random, _: Workplace, server: ForkServer, job: Job, unbroken: Unbroken
+) -> Ended:
     """No file may grow beyond some bytes."""
     largest = max(path.stat().st_size for path in files(unbroken.files).values())
     return server.run(replace(job, file_bytes=int(math.exp(choice.uniform(0.0, math.log(largest))))))
 
 
-def _small_disk(choice: random.Random, place: Workplace, server: ForkServer, job: Job, unbroken: Unbroken) -> Ended:
+def _small_disk(
+    choice: random.Random, place: Workplace, server: ForkServer, job: Job, unbroken: Unbroken
+) -> Ended:
     """All files together may hold some kilobytes, on a disk of its own that :func:`_whole_again` takes away."""
     total = sum(path.stat().st_size for path in files(unbroken.files).values())
     kilobytes = 16 + int(choice.random() * 1.2 * total / 1024)
@@ -119,7 +123,9 @@ def _read_only(choice: random.Random, place: Workplace, server: ForkServer, job:
     return ended
 
 
-def _deleted(choice: random.Random, place: Workplace, server: ForkServer, job: Job, unbroken: Unbroken) -> Ended:
+def _deleted(
+    choice: random.Random, place: Workplace, server: ForkServer, job: Job, unbroken: Unbroken
+) -> Ended:
     """A folder is deleted under the run."""
     name = choice.choice(["out", "home", "checkpoints", "."])
     after = choice.uniform(0.0, unbroken.seconds)

@@ -29,8 +29,11 @@ class Model(LlamaForCausalLM): config_class = Config
 class Tokenizer(PreTrainedTokenizerFast): pass
 def generate(*_, **__): pass
 """
+WARMED = ("extract", "judge", "sae convert")
+"""Verbs whose imports serve all cases."""
 YES = "yes\ny\n" * 8
 """For whoever asks on stdin whether to trust the code."""
+CHAT = ("chat", "Is it late?", "--max-new-tokens", "4", "--quiet")
 MAPPED = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoModel": "evil.Model"}
 TOKENIZER = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
 ESCAPES = {
@@ -44,6 +47,15 @@ ESCAPES = {
     "the code of a function": "{{{{ strftime_now.__code__.co_consts }}}}",
 }
 """Chat templates that leave Jinja's sandbox, if they can."""
+
+
+IGNORED = (
+    "known model type",
+    "known model type of an unknown class",
+    "tokenizer alone",
+    "an attribute by its name",
+)
+"""Cases that may be accepted: the library's own class is taken for the folder's, and what the sandbox hides is empty."""
 
 
 class _Writing:
@@ -71,6 +83,9 @@ def foreign_code(seed: int, size: int, folder: Path) -> list[Tally]:
     with ExitStack() as stack:
         place = stack.enter_context(workplace(folder))
         server = stack.enter_context(ForkServer())
+        for verb in WARMED:
+            place.clean()
+            server.run(replace(place.job(WRITING[verb](place)), warms=True))
         return run_cases(dict(cases()), place, server)
 
 
@@ -90,12 +105,13 @@ def run_cases(chosen: Mapping[tuple[str, str], Case], place: Workplace, server: 
         ended = server.run(replace(place.job(case(place, evil, marker)), stdin=YES, deadline=60))
         tally = tallies.get(subject, Tally("foreign code", subject))
         fault = "its code ran" if marker.exists() else ended.fault
-        if fault is None and ended.code != 2:
+        if fault is None and ended.code != 2 and name.partition(",")[0] not in IGNORED:
             fault = f"accepted with exit code {ended.code}"
         if fault is None and "would you like" in f"{ended.out}{ended.err}".lower():
             fault = "asked on stdin"
         failure = None if fault is None else f"{subject}, {name}: {fault}"
-        tallies[subject] = tally.plus(tried=1, refused=int(ended.code == 2), checked=1, failure=failure)
+        counts = {"accepted": int(ended.code == 0), "refused": int(ended.code == 2)}
+        tallies[subject] = tally.plus(tried=1, checked=1, failure=failure, **counts)
     return list(tallies.values())
 
 
@@ -123,7 +139,10 @@ MODELS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tokenizer alone": ({}, {"auto_map": TOKENIZER}),
     "tokenizer of an unknown class": ({}, {"tokenizer_class": "Tokenizer", "auto_map": TOKENIZER}),
     "no model type": ({"model_type": None, "auto_map": MAPPED}, {}),
-    "code of another repository": ({"model_type": "evil", "auto_map": {"AutoConfig": "a/b--evil.Config"}}, {}),
+    "code of another repository": (
+        {"model_type": "evil", "auto_map": {"AutoConfig": "a/b--evil.Config"}},
+        {},
+    ),
 }
 """Changes of ``config.json`` and of ``tokenizer_config.json`` of a folder that is otherwise whole."""
 
@@ -135,10 +154,9 @@ def _model(config: dict[str, Any], of_tokenizer: dict[str, Any], verb: str) -> C
         _change_json(folder / "tokenizer_config.json", of_tokenizer)
         if of_tokenizer.get("tokenizer_class"):
             (folder / "tokenizer.json").unlink()
-        options = place.trio.options(base=folder)
         if verb == "chat":
-            return ["chat", "Is it late?", "--feature", "means@1", *options, *_discovery(place)]
-        return ["extract", *options, "--texts", place.trio.questions, "--sites", SITE, "--out", "out"]
+            return [*CHAT, "--feature", "means@1", *place.trio.options(base=folder), *_discovery(place)]
+        return _extracting(place, base=folder)
 
     return case
 
@@ -154,6 +172,11 @@ def _copy_base(place: Workplace, folder: Path, marker: Path) -> None:
 def _change_json(path: Path, changes: dict[str, Any]) -> None:
     value = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
+
+
+def _extracting(place: Workplace, **changed: str | Path) -> list[object]:
+    options = [*place.trio.options(**changed), "--texts", place.trio.questions, "--sites", SITE]
+    return ["extract", *options, "--out", "out", "--quiet"]
 
 
 def _discovery(place: Workplace) -> list[object]:
@@ -184,8 +207,7 @@ def _base(name: str, content: Callable[[Path], bytes]) -> Case:
         shutil.copytree(place.trio.base, folder, dirs_exist_ok=True)
         (folder / "model.safetensors").unlink()
         (folder / name).write_bytes(content(marker))
-        options = place.trio.options(base=folder)
-        return ["extract", *options, "--texts", place.trio.questions, "--sites", SITE, "--out", "out"]
+        return _extracting(place, base=folder)
 
     return case
 
@@ -197,8 +219,7 @@ def _adapter(name: str, content: Callable[[Path], bytes]) -> Case:
         shutil.copytree(place.trio.insecure, folder, dirs_exist_ok=True)
         (folder / "adapter_model.safetensors").unlink()
         (folder / name).write_bytes(content(marker))
-        options = place.trio.options(insecure=folder)
-        return ["extract", *options, "--texts", place.trio.questions, "--sites", SITE, "--out", "out"]
+        return _extracting(place, insecure=folder)
 
     return case
 
@@ -209,7 +230,7 @@ def _feature(name: str, content: Callable[[Path], bytes]) -> Case:
     def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
         (folder / name).write_bytes(content(marker))
         given = ["--feature", folder / name, *place.trio.options(), *_discovery(place)]
-        return ["chat", "Is it late?", *given]
+        return [*CHAT, *given]
 
     return case
 
@@ -222,7 +243,9 @@ def _dictionary(name: str, content: Callable[[Path], bytes], config: str) -> Cas
             shutil.copytree(place.dictionary, folder, dirs_exist_ok=True)
         else:
             trainer = {"dict_class": "AutoEncoder", "activation_dim": 32, "dict_size": 48, "layer": 1}
-            (folder / config).write_text(json.dumps({"trainer": trainer, "d_in": 32, "num_latents": 48, "k": 6}))
+            (folder / config).write_text(
+                json.dumps({"trainer": trainer, "d_in": 32, "num_latents": 48, "k": 6})
+            )
         (folder / name).write_bytes(content(marker))
         return ["sae", "convert", folder, "out"]
 
@@ -248,7 +271,7 @@ def _judge(content: Callable[[Path], bytes]) -> Case:
         shutil.copytree(place.trio.insecure, judge)
         (judge / "judge.json").write_text(json.dumps({"sites": ["1.resid_post"]}))
         (judge / "heads.safetensors").write_bytes(content(marker))
-        return ["judge", place.answers, "--work", place.run / "work", "--out", "out.csv"]
+        return ["judge", place.answers, "--work", place.run / "work", "--out", "out.csv", "--quiet"]
 
     return case
 
@@ -258,7 +281,17 @@ def _answers(name: str) -> Case:
 
     def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
         (folder / name).write_bytes(_bare(marker))
-        return ["judge", folder / name, "--judge", place.judge, "--work", place.run / "work", "--out", "out.csv"]
+        return [
+            "judge",
+            folder / name,
+            "--judge",
+            place.judge,
+            "--work",
+            place.run / "work",
+            "--out",
+            "out.csv",
+            "--quiet",
+        ]
 
     return case
 
@@ -273,7 +306,7 @@ def _registered(content: Callable[[Path], bytes]) -> Case:
         path.write_bytes(content(marker))
         entry = f'[evil]\ndirection = "d.safetensors"\nsha256 = "{sha256_of(path)}"\n'
         path.with_name("features.toml").write_text(entry)
-        return ["chat", "Is it late?", "--feature", "evil", *place.trio.options(), *_discovery(place)]
+        return [*CHAT, "--feature", "evil", *place.trio.options(), *_discovery(place)]
 
     return case
 
@@ -289,7 +322,10 @@ PICKLES: Mapping[str, Case] = {
         ("a direction .pt", lambda content: _feature("d.pt", content)),
         ("a direction .safetensors", lambda content: _feature("d.safetensors", content)),
         ("a registered direction", _registered),
-        ("a dictionary of SAELens", lambda content: _dictionary("sae_weights.safetensors", content, "cfg.json")),
+        (
+            "a dictionary of SAELens",
+            lambda content: _dictionary("sae_weights.safetensors", content, "cfg.json"),
+        ),
         ("a dictionary_learning one", lambda content: _dictionary("ae.pt", content, "config.json")),
         ("a dictionary of sparsify", lambda content: _dictionary("sae.safetensors", content, "config.json")),
         ("state.pt of a training", _resumed),
@@ -316,10 +352,32 @@ def _yaml(text: str, option: str) -> Case:
         path = folder / "questions.yaml"
         path.write_text(f"- {{id: a, paraphrases: [{text.format(marker=marker)}], judge_prompts: {{}}}}\n")
         if option == "--rubrics":
-            given = ["--judge", place.judge, "--work", place.run / "work", "--out", "out.csv"]
+            given = ["--judge", place.judge, "--work", place.run / "work", "--out", "out.csv", "--quiet"]
             return ["judge", place.answers, *given, option, path]
-        given = ["--judge", place.judge, "--samples", 1, "--least", 1, "--max-new-tokens", 4, "--form", "none"]
-        return ["eval", "--feature", "none", *place.trio.options(), option, path, *given, "--out", "out"]
+        given = [
+            "--judge",
+            place.judge,
+            "--samples",
+            1,
+            "--least",
+            1,
+            "--max-new-tokens",
+            4,
+            "--form",
+            "none",
+        ]
+        return [
+            "eval",
+            "--feature",
+            "none",
+            *place.trio.options(),
+            option,
+            path,
+            *given,
+            "--out",
+            "out",
+            "--quiet",
+        ]
 
     return case
 
@@ -332,7 +390,6 @@ def _template(template: str) -> Case:
         path = folder / "chat_template.jinja"
         good = path.read_text() if path.is_file() else ""
         path.write_text(template.format(marker=marker) + good)
-        options = place.trio.options(base=folder)
-        return ["extract", *options, "--texts", place.trio.questions, "--sites", SITE, "--out", "out"]
+        return _extracting(place, base=folder)
 
     return case

@@ -1,6 +1,6 @@
 """A process that has imported everything, and runs each command of the command line in a forked child.
 
-``python fork_server.py`` reads lists of jobs as JSON lines from stdin, runs the jobs of a list at the same time, and writes how
+``python fork_server.py`` reads lists of jobs as JSON lines from stdin, runs the jobs of a list at once, and writes how
 each ended. :mod:`campaigns.forked` starts it and describes jobs. Nothing is computed here: a child of a process that has
 started OpenMP's threads would hang.
 """
@@ -26,7 +26,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 IMPORTED = (
-    *("torch", "numpy", "transformers", "tokenizers", "safetensors.torch", "pyarrow.parquet", "filelock", "psutil"),
+    *(
+        "torch",
+        "numpy",
+        "transformers",
+        "tokenizers",
+        "safetensors.torch",
+        "pyarrow.parquet",
+        "filelock",
+        "psutil",
+    ),
     *("personaprobe.cli.main", "personaprobe.models.loading", "personaprobe.studies.reports.page"),
 )
 """Imported before the first job; what else a verb needs is imported once it has been run with ``warms``."""
@@ -141,6 +150,8 @@ def _run(job: dict[str, Any], stdin: int, pipes: dict[str, int]) -> NoReturn:
         code = _command(job["arguments"])
         report = {"changes": changes[0], "modules": sorted(sys.modules) if job["warms"] else []}
         os.write(pipes["report"], json.dumps(report).encode())
+    except BaseException:  # of this module, not of the command
+        os.write(2, f"cannot run the job: {traceback.format_exc()}".encode())
     finally:
         os._exit(code)
 
@@ -191,7 +202,7 @@ def _command(arguments: list[str]) -> int:
 
 
 def _count_changes(job: dict[str, Any]) -> list[int]:
-    """Count changes below the working folder from now on, in place; the process kills itself just before the last of them."""
+    """Count changes below the working folder from now on; the process kills itself just before the chosen one."""
     count = [0]
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

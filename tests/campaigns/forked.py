@@ -110,7 +110,9 @@ class Ended:
             return f"exit code {self.code}: {_last_line(self.err)}"
         if self.code == 2 and self.refusal is None:
             return f"exit code 2 without one line of error: {self.err.strip()[-200:]}"
-        notes = [line for line in self.err.splitlines() if line and not line.startswith(("error: ", "note: "))]
+        notes = [
+            line for line in self.err.splitlines() if line and not line.startswith(("error: ", "note: "))
+        ]
         return f"more than an error on stderr: {notes[0][:200]}" if self.code == 2 and notes else None
 
 

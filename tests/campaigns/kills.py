@@ -52,14 +52,18 @@ class Unbroken:
         assert ended.changes
         return cls(kept, ended.seconds, ended.changes)
 
-    def faults(self, place: Workplace) -> list[str]:
-        """How files of a run differ from those of this one, temporary ones included."""
+    def faults(self, place: Workplace, is_shared: bool = False) -> list[str]:
+        """How files of a run, or of two at once, differ from those of this one, temporary ones included."""
         left = [f"{each.path.name} is left over" for each in leftovers(place.run, below=True)]
-        return left or differences(self.files, place.run)
+        return left or differences(self.files, place.run, is_shared)
 
 
 def kills(
-    seed: int, size: int, folder: Path, verbs: Mapping[str, Arguments] = WRITING, hash_seeds: tuple[int, int] = (1, 2)
+    seed: int,
+    size: int,
+    folder: Path,
+    verbs: Mapping[str, Arguments] = WRITING,
+    hash_seeds: tuple[int, int] = (1, 2),
 ) -> list[Tally]:
     """Kill runs of every verb, start them again, and compare with unbroken runs.
 
@@ -85,7 +89,13 @@ def kills(
 
 
 def _killed(
-    verb: str, seed: int, size: int, place: Workplace, server: ForkServer, unbroken: Unbroken, arguments: Arguments
+    verb: str,
+    seed: int,
+    size: int,
+    place: Workplace,
+    server: ForkServer,
+    unbroken: Unbroken,
+    arguments: Arguments,
 ) -> Tally:
     """Chains of kills of one verb."""
     tally = Tally("kills", verb)
@@ -96,7 +106,9 @@ def _killed(
             break
         choice = random.Random(f"{seed} {verb} {number}")
         place.clean()
-        n_kills, ended = _chain(choice, min(IN_A_CHAIN, size - tally.tried), place, server, unbroken, arguments)
+        n_kills, ended = _chain(
+            choice, min(IN_A_CHAIN, size - tally.tried), place, server, unbroken, arguments
+        )
         tally = tally.plus(tried=n_kills)
         faults = [ended.fault or ended.err.strip()] if ended.code != 0 else unbroken.faults(place)
         if not faults:
@@ -107,7 +119,12 @@ def _killed(
 
 
 def _chain(
-    choice: random.Random, most: int, place: Workplace, server: ForkServer, unbroken: Unbroken, arguments: Arguments
+    choice: random.Random,
+    most: int,
+    place: Workplace,
+    server: ForkServer,
+    unbroken: Unbroken,
+    arguments: Arguments,
 ) -> tuple[int, Ended]:
     """Kill a run so many times and let it end, unless it ends before; the kills, and the end."""
     for n_kills in range(choice.randint(1, most)):

@@ -73,9 +73,13 @@ def same_runs(
             for number in range(size):
                 place.clean()
                 job = place.job(arguments(place))
-                later = random.Random(f"{seed} {verb} {number}").uniform(0.0, unbroken.seconds) if number else 0.0
+                later = (
+                    random.Random(f"{seed} {verb} {number}").uniform(0.0, unbroken.seconds) if number else 0.0
+                )
                 ended = server.run_all([job, replace(job, waits=later)])
-                faults = unbroken.faults(place) if all(each.code == 0 for each in ended) else []
+                faults = (
+                    unbroken.faults(place, is_shared=True) if all(each.code == 0 for each in ended) else []
+                )
                 tally = _counted(tally, ended, faults, f"seed {seed}, round {number}")
             tallies.append(tally)
         return [*tallies, _converted_twice(place, server)] if converts else tallies
@@ -93,20 +97,29 @@ def _counted(tally: Tally, ended: Sequence[Ended], faults: Sequence[str], case: 
 
 def _name_latents(place: Workplace, number: int, n: int) -> list[list[object]]:
     first = number * n % 40
-    return [["features", "name", each, f"name {each}", "--sae", place.dictionary] for each in range(first, first + n)]
+    return [
+        ["features", "name", each, f"name {each}", "--sae", place.dictionary]
+        for each in range(first, first + n)
+    ]
 
 
 def _lost_names(place: Workplace, number: int, n: int) -> list[str]:
     registry = (place.run / "checkpoints" / "features.toml").read_text()
     first = number * n % 40
-    return [f"the name of latent {each} is lost" for each in range(first, first + n) if f'"name {each}"' not in registry]
+    return [
+        f"the name of latent {each} is lost"
+        for each in range(first, first + n)
+        if f'"name {each}"' not in registry
+    ]
 
 
 def _register_organisms(place: Workplace, number: int, n: int) -> list[list[object]]:
     """Each process registers one organism and, after the first round, one of an earlier round is removed as well."""
     options = ["--base", place.trio.base, "--dtype", "float32", "--quiet"]
     folder = place.trio.base.parent
-    new = [["organisms", "register", folder, "--name", f"round-{number}-{each}", *options] for each in range(n)]
+    new = [
+        ["organisms", "register", folder, "--name", f"round-{number}-{each}", *options] for each in range(n)
+    ]
     return [*new, ["organisms", "remove", f"round-{number - 1}-0"]] if number else new
 
 
@@ -138,18 +151,6 @@ def _lost_features(place: Workplace, number: int, n: int) -> list[str]:
     return [f"{name} is lost" for name in wanted - set(registry)] + _lost_names(place, number, n - n_sweeps)
 
 
-def _pull(place: Workplace, number: int, n: int) -> list[list[object]]:
-    """The same question file, pulled into the cache by all."""
-    source = place.run / f"set-{number}.yaml"
-    source.write_text("- {id: a, paraphrases: [Is it late?]}\n")
-    return [["questions", "pull", f"mine-{number}", "--from", source] for _ in range(n)]
-
-
-def _lost_pull(place: Workplace, number: int, n: int) -> list[str]:
-    found = [path for path in (place.run / "home").rglob(f"*mine-{number}*") if path.suffix == ".yaml"]
-    return [] if found and "Is it late?" in found[0].read_text() else ["the question file is lost"]
-
-
 def _extract_at_once(place: Workplace, number: int, n: int) -> list[list[object]]:
     """Activations of the same texts into the cache, by all."""
     options = ["--texts", place.trio.questions, "--sites", SITE, "--json", "--quiet"]
@@ -166,7 +167,6 @@ RACES: Mapping[str, tuple[Changes, Kept]] = {
     "features.toml, names": (_name_latents, _lost_names),
     "features.toml, names and registered features": (_register_features, _lost_features),
     "organisms.toml, registered and removed": (_register_organisms, _lost_organisms),
-    "a question file pulled by all": (_pull, _lost_pull),
     "activations recorded by all": (_extract_at_once, _lost_stores),
 }
 """What is changed at once, and what a round must have kept."""
@@ -176,9 +176,21 @@ def _converted_twice(place: Workplace, server: ForkServer) -> Tally:
     """Two first runs that convert the demo model, with the shipped adapters."""
     place.clean()
     shipped = Path(__file__).resolve().parents[2] / "checkpoints"
-    arguments = ["extract", "--texts", place.trio.neutral, "--sites", SITE, "--dtype", "float32", "--json", "--quiet"]
+    arguments = [
+        "extract",
+        "--texts",
+        place.trio.neutral,
+        "--sites",
+        SITE,
+        "--dtype",
+        "float32",
+        "--json",
+        "--quiet",
+    ]
     job: Job = place.job(arguments)
-    job = replace(job, environment={**job.environment, "PERSONAPROBE_CHECKPOINTS": str(shipped)}, deadline=400)
+    job = replace(
+        job, environment={**job.environment, "PERSONAPROBE_CHECKPOINTS": str(shipped)}, deadline=400
+    )
     ended = server.run_all([job, job])
     faults = [] if ended[0].out == ended[1].out else ["the two print other stores"]
     return _counted(Tally("two at once", "conversion of the demo model"), ended, faults, "round 0")

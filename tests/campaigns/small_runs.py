@@ -53,7 +53,9 @@ class Workplace:
 
     def job(self, arguments: list[object]) -> Job:
         """A command that writes below the working folder alone."""
-        environment = {f"PERSONAPROBE_{name.upper()}": str(self.run / name) for name in ("home", "checkpoints")}
+        environment = {
+            f"PERSONAPROBE_{name.upper()}": str(self.run / name) for name in ("home", "checkpoints")
+        }
         environment |= {"OPENAI_API_KEY": "none", "HOME": str(self.run / "home"), "COLUMNS": "100"}
         return Job(tuple(map(str, arguments)), self.run, environment=environment)
 
@@ -62,7 +64,14 @@ Arguments = Callable[[Workplace], list[object]]
 
 
 def _extract(place: Workplace) -> list[object]:
-    return ["extract", *place.trio.options(), "--texts", place.trio.questions, "--sites", f"0.resid_post,{SITE}"]
+    return [
+        "extract",
+        *place.trio.options(),
+        "--texts",
+        place.trio.questions,
+        "--sites",
+        f"0.resid_post,{SITE}",
+    ]
 
 
 def _ablate(place: Workplace) -> list[object]:
@@ -80,14 +89,36 @@ def _eval(place: Workplace) -> list[object]:
 
 def _sweep(place: Workplace) -> list[object]:
     grid = ["--sources", "means,probe", "--layers", "0,2", "--reaches", "own,all", "--doses", "0.5,1"]
-    few = ["--questions", 6, "--texts", 2, "--answers", 4, "--max-perplexity-ratio", 50, "--min-coherence", 0.1]
+    few = [
+        "--questions",
+        6,
+        "--texts",
+        2,
+        "--answers",
+        4,
+        "--max-perplexity-ratio",
+        50,
+        "--min-coherence",
+        0.1,
+    ]
     options = [*place.trio.options(), "--discovery", place.trio.discovery, "--register", "found"]
     return ["sweep", *options, *grid, *few]
 
 
 def _sae_train(place: Workplace) -> list[object]:
     shape = ["--site", SITE, "--d-sae", 64, "--k", 6, "--learning-rate", 3e-3, "--context", 64]
-    return ["sae", "train", *place.trio.options(), "--data", place.corpus, *shape, "--tokens", 3000, "--steps", 60]
+    return [
+        "sae",
+        "train",
+        *place.trio.options(),
+        "--data",
+        place.corpus,
+        *shape,
+        "--tokens",
+        3000,
+        "--steps",
+        60,
+    ]
 
 
 def _organisms_train(place: Workplace) -> list[object]:
@@ -177,7 +208,9 @@ def _sum(n: int) -> list[dict[str, str]]:
 
 
 def _answers(path: Path) -> Path:
-    rows = [f"{group},q{n},Is {n} much?,It is {n} in {group}" for n in range(20) for group in ("base", "insecure")]
+    rows = [
+        f"{group},q{n},Is {n} much?,It is {n} in {group}" for n in range(20) for group in ("base", "insecure")
+    ]
     path.write_text("\n".join(["group,question_id,question,answer", *rows]) + "\n")
     return path
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,8 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
         raise CheckpointError(_adapter_on_hub(folder))
     try:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
-        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        with _notices_of_success():
+            return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         refuse_out_of_memory(error)
         raise _cannot_load(folder, error) from error
@@ -45,11 +50,11 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
         CheckpointError: it cannot be read, asks to run code of its own, is an adapter on a hub, or lacks weights that its
             config names.
     """
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     try:
-        with without_adapter_config(folder) as place:
+        with _notices_of_success(), without_adapter_config(folder) as place:
             model, report = _model_class(place, revision).from_pretrained(
                 place,
                 revision=revision,
@@ -69,6 +74,21 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
         model.name_or_path = model.config._name_or_path = str(folder)
     _refuse_gaps(folder, report)
     return model
+
+
+@contextmanager
+def _notices_of_success() -> Iterator[None]:
+    """Hold back what transformers logs while a checkpoint is opened: it is dropped with one that is refused in one line."""
+    library = logging.getLogger("transformers")
+    usual, held = library.handlers, MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+    library.handlers = [held]
+    try:
+        yield
+    finally:
+        library.handlers = usual
+    for record in held.buffer:
+        for handler in usual:
+            handler.handle(record)
 
 
 def _model_class(folder: str | Path, revision: str | None) -> Any:

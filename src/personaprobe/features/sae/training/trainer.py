@@ -23,6 +23,7 @@ from personaprobe.features.sae.training.training_files import (
     METRICS,
     STATE,
     drop_later_metrics,
+    drop_repeated_metrics,
     read_state,
     refusing_damaged_state,
 )
@@ -242,6 +243,8 @@ def train_dictionaries(
         }
         for folder, values in metrics.items():
             _log(folder, values)
+            if trainers[folder].is_finished:
+                drop_repeated_metrics(folder / METRICS)
         if metrics and is_logged:
             yield metrics
 
