@@ -39,19 +39,20 @@ def disks(
         folder: an empty one, for everything.
         verbs: what is run.
         only: names of troubles; all that this machine can make by default.
+        server: runs the commands; by default one of its own.
     """
     with ExitStack() as stack:
         place = stack.enter_context(workplace(folder))
-        server = stack.enter_context(ForkServer())
+        driver = server or stack.enter_context(ForkServer())
         chosen = only or tuple(name for name in TROUBLES if name not in missing_troubles())
         tallies = {(trouble, verb): Tally(trouble, verb) for trouble in chosen for verb in verbs}
         for verb, arguments in verbs.items():
-            unbroken = Unbroken.of(verb, place, server, arguments)
+            unbroken = Unbroken.of(verb, place, driver, arguments)
             for trouble in chosen:
                 for number in range(size):
                     choice = random.Random(f"{seed} {trouble} {verb} {number}")
                     before = tallies[trouble, verb]
-                    tallies[trouble, verb] = _tried(before, choice, place, server, unbroken, arguments)
+                    tallies[trouble, verb] = _tried(before, choice, place, driver, unbroken, arguments)
         return list(tallies.values())
 
 

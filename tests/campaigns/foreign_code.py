@@ -83,9 +83,6 @@ def foreign_code(seed: int, size: int, folder: Path) -> list[Tally]:
     with ExitStack() as stack:
         place = stack.enter_context(workplace(folder))
         server = stack.enter_context(ForkServer())
-        for verb in WARMED:
-            place.clean()
-            server.run(replace(place.job(WRITING[verb](place)), warms=True))
         return run_cases(dict(cases()), place, server)
 
 
@@ -97,6 +94,9 @@ def run_cases(chosen: Mapping[tuple[str, str], Case], place: Workplace, server: 
         place: where they run.
         server: runs them.
     """
+    for verb in WARMED:
+        place.clean()
+        server.run(replace(place.job(WRITING[verb](place)), warms=True))
     tallies: dict[str, Tally] = {}
     for number, ((subject, name), case) in enumerate(chosen.items()):
         place.clean()

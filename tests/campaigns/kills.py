@@ -63,28 +63,27 @@ def kills(
     size: int,
     folder: Path,
     verbs: Mapping[str, Arguments] = WRITING,
-    hash_seeds: tuple[int, int] = (1, 2),
+    servers: tuple[ForkServer, ForkServer] | None = None,
 ) -> list[Tally]:
     """Kill runs of every verb, start them again, and compare with unbroken runs.
 
-    Half of the kills come at a random moment, half just before a random change of a file or folder. Unbroken and killed runs
-    have another order of sets.
+    Half of the kills come at a random moment, half just before a random change of a file or folder.
 
     Args:
         seed: of the moments.
         size: kills in all, in equal shares; somewhat fewer of a verb whose runs end before they are killed.
         folder: an empty one, for everything.
         verbs: whose runs are killed.
-        hash_seeds: of the drivers of unbroken and of killed runs; equal ones share one driver, which saves seconds.
+        servers: drivers of unbroken and of killed runs; by default two that order sets differently.
     """
     with ExitStack() as stack:
         place = stack.enter_context(workplace(folder))
-        servers = {each: stack.enter_context(ForkServer(each)) for each in dict.fromkeys(hash_seeds)}
+        whole, killed = servers or [stack.enter_context(ForkServer(hash_seed)) for hash_seed in (1, 2)]
         tallies = []
         for verb, arguments in verbs.items():
-            unbroken = Unbroken.of(verb, place, servers[hash_seeds[0]], arguments)
+            unbroken = Unbroken.of(verb, place, whole, arguments)
             share = -(-size // len(verbs))
-            tallies.append(_killed(verb, seed, share, place, servers[hash_seeds[1]], unbroken, arguments))
+            tallies.append(_killed(verb, seed, share, place, killed, unbroken, arguments))
         return tallies
 
 

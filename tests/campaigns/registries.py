@@ -24,7 +24,14 @@ Kept = Callable[[Workplace, int, int], list[str]]
 """What was lost after a round, in words."""
 
 
-def registries(seed: int, size: int, folder: Path, at_once: int = AT_ONCE) -> list[Tally]:
+def registries(
+    seed: int,
+    size: int,
+    folder: Path,
+    at_once: int = AT_ONCE,
+    only: tuple[str, ...] = (),
+    server: ForkServer | None = None,
+) -> list[Tally]:
     """Let processes change a registry at once, in rounds, and count the changes that were lost.
 
     Args:
@@ -32,12 +39,15 @@ def registries(seed: int, size: int, folder: Path, at_once: int = AT_ONCE) -> li
         size: rounds of each kind.
         folder: an empty one, for everything.
         at_once: processes of a round.
+        only: names of :data:`RACES`; all by default.
+        server: runs the commands; by default one of its own.
     """
     with ExitStack() as stack:
         place = stack.enter_context(workplace(folder))
-        server = stack.enter_context(ForkServer())
+        server = server or stack.enter_context(ForkServer())
         tallies = []
-        for subject, (changes, lost) in RACES.items():
+        for subject in only or RACES:
+            changes, lost = RACES[subject]
             tally = Tally("registries", subject)
             place.clean()
             server.run(replace(place.job(changes(place, 0, 1)[0]), warms=True))

@@ -34,8 +34,7 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
         raise CheckpointError(_adapter_on_hub(folder))
     try:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
-        with _notices_of_success():
-            return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         refuse_out_of_memory(error)
         raise _cannot_load(folder, error) from error
@@ -54,7 +53,7 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
 
     disable_progress_bar()
     try:
-        with _notices_of_success(), without_adapter_config(folder) as place:
+        with without_adapter_config(folder) as place:
             model, report = _model_class(place, revision).from_pretrained(
                 place,
                 revision=revision,
@@ -77,7 +76,7 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
 
 
 @contextmanager
-def _notices_of_success() -> Iterator[None]:
+def notices_of_success() -> Iterator[None]:
     """Hold back what transformers logs while a checkpoint is opened: it is dropped with one that is refused in one line."""
     library = logging.getLogger("transformers")
     usual, held = library.handlers, MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)

@@ -108,6 +108,30 @@ def test_no_step_is_logged_twice_after_an_interruption(stop: int, tmp_path: Path
     assert cut == whole
 
 
+@pytest.mark.parametrize("call", range(9))
+def test_a_step_is_logged_once_wherever_a_training_is_killed(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "whole")
+    calls = iter(range(100))
+
+    def killed_before(original: Callable[..., object]) -> Callable[..., object]:
+        def called(*arguments: object) -> object:
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        return called
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_log", killed_before(module._log))
+        patch.setattr(SAETrainer, "save", killed_before(SAETrainer.save))
+        trained(tmp_path / "cut")
+    trained(tmp_path / "cut")
+    whole, cut = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut"))
+    assert cut == whole
+
+
 def test_no_step_is_logged_twice_where_two_processes_run_the_same_training(tmp_path: Path) -> None:
     for name in ("whole", "shared"):
         trained(tmp_path / name)
