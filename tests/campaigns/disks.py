@@ -6,6 +6,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,16 +23,25 @@ MEGABYTE = 1 << 20
 MEMORY = (0.25 * MEGABYTE, 400.0 * MEGABYTE)
 """Bytes beside those of imports; the tiny runs need some 100 MB."""
 
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
+"""Exit codes of a process in which a library, such as oneDNN, used memory that it was refused: nothing here prevents it."""
+
 Trouble = Callable[[random.Random, Workplace, ForkServer, Job, Unbroken], Ended]
 """Runs a job in trouble of a size that it chooses, and ends the trouble."""
 
 
 def disks(
-    seed: int, size: int, folder: Path, verbs: Mapping[str, Arguments] = WRITING, only: tuple[str, ...] = ()
+    seed: int,
+    size: int,
+    folder: Path,
+    verbs: Mapping[str, Arguments] = WRITING,
+    only: tuple[str, ...] = (),
+    server: ForkServer | None = None,
 ) -> list[Tally]:
     """Put every verb into every trouble of :data:`TROUBLES`, and run it again without.
 
     A run in trouble ends well, or in one line of error; the next one ends with the bytes of a run that never was in trouble.
+    Where memory ends, a library in C++ may also end the process (:data:`CRASHES`): such a run counts as tried only.
 
     Args:
         seed: of the sizes of troubles.
@@ -76,7 +86,8 @@ def _tried(
         ended = TROUBLES[tally.campaign](choice, place, server, job, unbroken)
         place.prepare()
         after = server.run(job)
-        faults = [f"in trouble: {ended.fault}"] if ended.fault else []
+        crashed = tally.campaign == "little memory" and ended.code in CRASHES and "Traceback" not in ended.err
+        faults = [f"in trouble: {ended.fault}"] if ended.fault and not crashed else []
         if after.code != 0 or after.fault:
             faults.append(f"afterwards: {after.fault or after.err.strip()}")
         else:
