@@ -235,17 +235,17 @@ def _feature(name: str, content: Callable[[Path], bytes]) -> Case:
     return case
 
 
-def _dictionary(name: str, content: Callable[[Path], bytes], config: str) -> Case:
-    """Weights of a dictionary, in the layout of SAELens, dictionary_learning or sparsify."""
+def _dictionary(name: str, content: Callable[[Path], bytes]) -> Case:
+    """Weights of a dictionary, whose name tells that it is in the layout of SAELens, dictionary_learning or sparsify."""
 
     def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        if config == "cfg.json":
-            shutil.copytree(place.dictionary, folder, dirs_exist_ok=True)
+        trainer = {"dict_class": "AutoEncoder", "activation_dim": 32, "dict_size": 48, "layer": 1}
+        if name == "ae.pt":
+            (folder / "config.json").write_text(json.dumps({"trainer": trainer}))
+        elif name == "sae.safetensors":
+            (folder / "cfg.json").write_text(json.dumps({"d_in": 32, "num_latents": 48, "k": 6}))
         else:
-            trainer = {"dict_class": "AutoEncoder", "activation_dim": 32, "dict_size": 48, "layer": 1}
-            (folder / config).write_text(
-                json.dumps({"trainer": trainer, "d_in": 32, "num_latents": 48, "k": 6})
-            )
+            shutil.copytree(place.dictionary, folder, dirs_exist_ok=True)
         (folder / name).write_bytes(content(marker))
         return ["sae", "convert", folder, "out"]
 
@@ -324,10 +324,10 @@ PICKLES: Mapping[str, Case] = {
         ("a registered direction", _registered),
         (
             "a dictionary of SAELens",
-            lambda content: _dictionary("sae_weights.safetensors", content, "cfg.json"),
+            lambda content: _dictionary("sae_weights.safetensors", content),
         ),
-        ("a dictionary_learning one", lambda content: _dictionary("ae.pt", content, "config.json")),
-        ("a dictionary of sparsify", lambda content: _dictionary("sae.safetensors", content, "config.json")),
+        ("a dictionary_learning one", lambda content: _dictionary("ae.pt", content)),
+        ("a dictionary of sparsify", lambda content: _dictionary("sae.safetensors", content)),
         ("state.pt of a training", _resumed),
         ("axes of the judge", _judge),
     )
@@ -339,8 +339,8 @@ PICKLES: Mapping[str, Case] = {
 TAGS: Mapping[str, str] = {
     "a function": "!!python/object/apply:os.system ['touch {marker}']",
     "an object": "!!python/object/new:subprocess.Popen [['touch', '{marker}']]",
-    "a module": "!!python/module:this",
-    "a name": "!!python/name:os.system",
+    "a module": "!!python/module:this ''",
+    "a name": "!!python/name:os.system ''",
     "a tuple": "!!python/tuple [!!python/object/apply:os.system ['touch {marker}']]",
 }
 
