@@ -5,19 +5,17 @@ Every case has a marker, a file that its code would write.
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from campaigns.forked import ForkServer
-from campaigns.small_runs import SITE, WRITING, Workplace, workplace
+from campaigns.pickles import PICKLES
+from campaigns.small_runs import WRITING, Case, Workplace, chatting, extracting, workplace
 from campaigns.tally import Tally
 
 EVIL = """
@@ -33,7 +31,6 @@ WARMED = ("extract", "judge", "sae convert")
 """Verbs whose imports serve all cases."""
 YES = "yes\ny\n" * 8
 """For whoever asks on stdin whether to trust the code."""
-CHAT = ("chat", "Is it late?", "--max-new-tokens", "4", "--quiet")
 MAPPED = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoModel": "evil.Model"}
 TOKENIZER = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
 ESCAPES = {
@@ -56,20 +53,6 @@ IGNORED = (
     "an attribute by its name",
 )
 """Cases that may be accepted: the library's own class is taken for the folder's, and what the sandbox hides is empty."""
-
-
-class _Writing:
-    """An object whose pickle writes a marker when it is read."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.write_text, (self.marker, "ran")
-
-
-Case = Callable[[Workplace, Path, Path], list[object]]
-"""The command of a case, which makes its files in a folder; its code writes the marker."""
 
 
 def foreign_code(seed: int, size: int, folder: Path) -> list[Tally]:
@@ -155,8 +138,8 @@ def _model(config: dict[str, Any], of_tokenizer: dict[str, Any], verb: str) -> C
         if of_tokenizer.get("tokenizer_class"):
             (folder / "tokenizer.json").unlink()
         if verb == "chat":
-            return [*CHAT, "--feature", "means@1", *place.trio.options(base=folder), *_discovery(place)]
-        return _extracting(place, base=folder)
+            return chatting(place, "means@1", base=folder)
+        return extracting(place, base=folder)
 
     return case
 
@@ -172,166 +155,6 @@ def _copy_base(place: Workplace, folder: Path, marker: Path) -> None:
 def _change_json(path: Path, changes: dict[str, Any]) -> None:
     value = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
-
-
-def _extracting(place: Workplace, **changed: str | Path) -> list[object]:
-    options = [*place.trio.options(**changed), "--texts", place.trio.questions, "--sites", SITE]
-    return ["extract", *options, "--out", "out", "--quiet"]
-
-
-def _discovery(place: Workplace) -> list[object]:
-    return ["--discovery", place.trio.discovery]
-
-
-# --- pickles ----------------------------------------------------------------------------------------------------
-
-
-def _bare(marker: Path) -> bytes:
-    return pickle.dumps(_Writing(marker))
-
-
-def _zipped(marker: Path) -> bytes:
-    """As ``torch.save`` writes it."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("archive/data.pkl", _bare(marker))
-        archive.writestr("archive/version", "3\n")
-        archive.writestr("archive/byteorder", "little")
-    return content.getvalue()
-
-
-def _base(name: str, content: Callable[[Path], bytes]) -> Case:
-    """Weights of a base."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        shutil.copytree(place.trio.base, folder, dirs_exist_ok=True)
-        (folder / "model.safetensors").unlink()
-        (folder / name).write_bytes(content(marker))
-        return _extracting(place, base=folder)
-
-    return case
-
-
-def _adapter(name: str, content: Callable[[Path], bytes]) -> Case:
-    """Weights of an adapter."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        shutil.copytree(place.trio.insecure, folder, dirs_exist_ok=True)
-        (folder / "adapter_model.safetensors").unlink()
-        (folder / name).write_bytes(content(marker))
-        return _extracting(place, insecure=folder)
-
-    return case
-
-
-def _feature(name: str, content: Callable[[Path], bytes]) -> Case:
-    """A direction."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        (folder / name).write_bytes(content(marker))
-        given = ["--feature", folder / name, *place.trio.options(), *_discovery(place)]
-        return [*CHAT, *given]
-
-    return case
-
-
-def _dictionary(name: str, content: Callable[[Path], bytes]) -> Case:
-    """Weights of a dictionary, whose name tells that it is in the layout of SAELens, dictionary_learning or sparsify."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        trainer = {"dict_class": "AutoEncoder", "activation_dim": 32, "dict_size": 48, "layer": 1}
-        if name == "ae.pt":
-            (folder / "config.json").write_text(json.dumps({"trainer": trainer}))
-        elif name == "sae.safetensors":
-            (folder / "cfg.json").write_text(json.dumps({"d_in": 32, "num_latents": 48, "k": 6}))
-        else:
-            shutil.copytree(place.dictionary, folder, dirs_exist_ok=True)
-        (folder / name).write_bytes(content(marker))
-        return ["sae", "convert", folder, "out"]
-
-    return case
-
-
-def _resumed(content: Callable[[Path], bytes]) -> Case:
-    """The state of a training that is resumed."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        (place.run / "out").mkdir()
-        (place.run / "out" / "state.pt").write_bytes(content(marker))
-        return WRITING["sae train"](place)
-
-    return case
-
-
-def _judge(content: Callable[[Path], bytes]) -> Case:
-    """The axes of the embedded judge, in the folder of checkpoints."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        judge = place.run / "checkpoints" / "judge"
-        shutil.copytree(place.trio.insecure, judge)
-        (judge / "judge.json").write_text(json.dumps({"sites": ["1.resid_post"]}))
-        (judge / "heads.safetensors").write_bytes(content(marker))
-        return ["judge", place.answers, "--work", place.run / "work", "--out", "out.csv", "--quiet"]
-
-    return case
-
-
-def _answers(name: str) -> Case:
-    """A table of answers."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        (folder / name).write_bytes(_bare(marker))
-        return [
-            "judge",
-            folder / name,
-            "--judge",
-            place.judge,
-            "--work",
-            place.run / "work",
-            "--out",
-            "out.csv",
-            "--quiet",
-        ]
-
-    return case
-
-
-def _registered(content: Callable[[Path], bytes]) -> Case:
-    """A registered feature, with the hash of its pickle."""
-
-    def case(place: Workplace, folder: Path, marker: Path) -> list[object]:
-        from personaprobe.storage.digests import sha256_of
-
-        path = place.run / "checkpoints" / "d.safetensors"
-        path.write_bytes(content(marker))
-        entry = f'[evil]\ndirection = "d.safetensors"\nsha256 = "{sha256_of(path)}"\n'
-        path.with_name("features.toml").write_text(entry)
-        return [*CHAT, "--feature", "evil", *place.trio.options(), *_discovery(place)]
-
-    return case
-
-
-PICKLES: Mapping[str, Case] = {
-    f"{what}, {form}": make(content)
-    for form, content in (("bare", _bare), ("as torch.save writes it", _zipped))
-    for what, make in (
-        ("a base's pytorch_model.bin", lambda content: _base("pytorch_model.bin", content)),
-        ("a base's model.safetensors", lambda content: _base("model.safetensors", content)),
-        ("an adapter's .bin", lambda content: _adapter("adapter_model.bin", content)),
-        ("an adapter's .safetensors", lambda content: _adapter("adapter_model.safetensors", content)),
-        ("a direction .pt", lambda content: _feature("d.pt", content)),
-        ("a direction .safetensors", lambda content: _feature("d.safetensors", content)),
-        ("a registered direction", _registered),
-        (
-            "a dictionary of SAELens",
-            lambda content: _dictionary("sae_weights.safetensors", content),
-        ),
-        ("a dictionary_learning one", lambda content: _dictionary("ae.pt", content)),
-        ("a dictionary of sparsify", lambda content: _dictionary("sae.safetensors", content)),
-        ("state.pt of a training", _resumed),
-        ("axes of the judge", _judge),
-    )
-} | {f"answers as {suffix}": _answers(f"answers.{suffix}") for suffix in ("csv", "parquet")}
 
 
 # --- YAML and Jinja -----------------------------------------------------------------------------------------------
@@ -390,6 +213,6 @@ def _template(template: str) -> Case:
         path = folder / "chat_template.jinja"
         good = path.read_text() if path.is_file() else ""
         path.write_text(template.format(marker=marker) + good)
-        return _extracting(place, base=folder)
+        return extracting(place, base=folder)
 
     return case

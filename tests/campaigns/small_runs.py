@@ -61,6 +61,8 @@ class Workplace:
 
 
 Arguments = Callable[[Workplace], list[object]]
+Case = Callable[[Workplace, Path, Path], list[object]]
+"""The command of a case, which makes its files in a folder; code in them would write the marker, the second path."""
 
 
 def _extract(place: Workplace) -> list[object]:
@@ -175,6 +177,18 @@ SHORT: dict[str, Arguments] = {
 }
 """Other verbs that write."""
 WRITING: dict[str, Arguments] = LONG | SHORT
+
+
+def extracting(place: Workplace, **changed: str | Path) -> list[object]:
+    """A command that opens a trio, of which some folders are others, and reads its chat template."""
+    options = [*place.trio.options(**changed), "--texts", place.trio.questions, "--sites", SITE]
+    return ["extract", *options, "--out", "out", "--quiet"]
+
+
+def chatting(place: Workplace, feature: str | Path, **changed: str | Path) -> list[object]:
+    """A command that opens a feature, and a trio of which some folders are others."""
+    options = ["--feature", feature, *place.trio.options(**changed), "--discovery", place.trio.discovery]
+    return ["chat", "Is it late?", *options, "--max-new-tokens", 4, "--quiet"]
 
 
 def _score(request: Received) -> None:

@@ -15,6 +15,7 @@ from campaigns.comparison import differences
 from campaigns.disks import disks
 from campaigns.forked import Ended, ForkServer
 from campaigns.kills import Unbroken, kills
+from campaigns.pickles import bare
 from campaigns.registries import registries
 from campaigns.small_runs import WRITING, Workplace, workplace
 from campaigns.tally import Tally
@@ -140,7 +141,7 @@ def test_pickles_of_the_cases_would_run_if_they_were_trusted(tmp_path: Path) -> 
     import pickle
 
     marker = tmp_path / "marker"
-    pickle.loads(foreign_code._bare(marker))
+    pickle.loads(bare(marker))
     assert marker.read_text() == "ran"
 
 
