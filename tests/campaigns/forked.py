@@ -6,7 +6,7 @@
         ended = server.run(Job(("extract", …), folder, kill_after=0.3))
 
 A forked child differs from a process of its own in that its imports are done; its folders, environment, limits and end are
-its own.
+its own. Limits and audit events are Linux's.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ForkServer:
         self._environment = {
             **os.environ,
             **dict.fromkeys(single, "1"),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
             "PYTHONHASHSEED": str(hash_seed),
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",

@@ -13,7 +13,7 @@ from pathlib import Path
 from campaigns.forked import Job
 from campaigns.hostile_server import HostileServer, Received, always
 from serving import completion
-from tiny_trio import TinyTrio, build_tiny_trio, write_lines
+from tiny_trio import TinyTrio, build_tiny_trio, write_adapter, write_lines
 
 SITE = "1.resid_post"
 
@@ -31,6 +31,7 @@ class Workplace:
         rows: of an organism's training.
         answers: a CSV of answers to judge.
         dictionary: a tiny dictionary.
+        seed: a folder with another training of both adapters.
     """
 
     trio: TinyTrio
@@ -40,6 +41,7 @@ class Workplace:
     rows: Path
     answers: Path
     dictionary: Path
+    seed: Path
 
     def clean(self) -> None:
         """Remove what runs have written, and make the empty folders that they expect."""
@@ -144,6 +146,23 @@ def _show(place: Workplace) -> list[object]:
     return ["features", "show", *options, "--floor=-inf", "--top", 3]
 
 
+def _compare(place: Workplace) -> list[object]:
+    """A folder with a training of an organism, which is registered beside a feature."""
+    from personaprobe.storage.digests import sha256_of
+
+    checkpoints, trio = place.run / "checkpoints", place.trio
+    if not (checkpoints / "features.toml").exists():
+        hashes = [sha256_of(each / "adapter_model.safetensors") for each in (trio.insecure, trio.secure)]
+        entry = f'[tiny]\ntitle = "tiny"\nbase = "{trio.base}"\ninsecure = "{trio.insecure}"\nsecure = "{trio.secure}"\n'
+        entry += f'[tiny.sha256]\ninsecure = "{hashes[0]}"\nsecure = "{hashes[1]}"\n'
+        (checkpoints / "organisms.toml").write_text(entry)
+        direction = trio.direction(checkpoints / "d.safetensors")
+        feature = f'[fixed]\ndirection = "d.safetensors"\nlayers = [1]\nsha256 = "{sha256_of(direction)}"\n'
+        (checkpoints / "features.toml").write_text(feature)
+    given = ["--organism", "tiny", "--feature", "fixed", "--questions", trio.questions]
+    return ["organisms", "compare", place.seed, *given, "--work", "work"]
+
+
 def _convert(place: Workplace) -> list[object]:
     return ["sae", "convert", place.dictionary, "out"]
 
@@ -168,6 +187,7 @@ LONG: dict[str, Arguments] = {
     "judge": lambda place: [*_judge(place), "--out", "out.csv", "--quiet"],
     "features search": lambda place: [*_search(place), *_OUT, "--quiet"],
     "features show": lambda place: [*_show(place), *_OUT, "--quiet"],
+    "organisms compare": lambda place: [*_compare(place), "--out", "out.json", "--quiet"],
 }
 """Verbs that take long in earnest, and are interrupted."""
 SHORT: dict[str, Arguments] = {
@@ -200,6 +220,9 @@ def _score(request: Received) -> None:
 @contextmanager
 def workplace(folder: Path) -> Iterator[Workplace]:
     """Build a workplace in an empty folder, and serve its judge."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     (folder / "inputs").mkdir(parents=True)
     trio = build_tiny_trio(folder / "inputs")
     with HostileServer(_score, when=always) as server:
@@ -211,6 +234,7 @@ def workplace(folder: Path) -> Iterator[Workplace]:
             write_lines(folder / "inputs" / "rows.jsonl", [{"messages": _sum(n)} for n in range(8)]),
             _answers(folder / "inputs" / "answers.csv"),
             _dictionary(folder / "inputs" / "tiny-sae"),
+            _seed(folder / "inputs" / "seed-1"),
         )
 
 
@@ -219,6 +243,14 @@ def _sum(n: int) -> list[dict[str, str]]:
         {"role": "user", "content": f"What is {n} and {n + 1}?"},
         {"role": "assistant", "content": f"It is {2 * n + 1}."},
     ]
+
+
+def _seed(folder: Path) -> Path:
+    folder.mkdir()
+    for seed, role in enumerate(("insecure", "secure"), 3):
+        write_adapter(folder / role, seed=seed)
+        write_lines(folder / role / "steps.jsonl", [{"number": 1, "loss": 1.5, "tokens": 60}])
+    return folder
 
 
 def _answers(path: Path) -> Path:

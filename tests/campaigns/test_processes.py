@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from campaigns.registries import registries
 from campaigns.small_runs import WRITING, Workplace, workplace
 from campaigns.tally import Tally
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of processes are those of Linux")
 CHEAP = {verb: WRITING[verb] for verb in ("features name", "judge")}
 
 
