@@ -85,7 +85,7 @@ def _tried(
     with _whole_again(place, tally.campaign):
         ended = TROUBLES[tally.campaign](choice, place, server, job, unbroken)
         place.prepare()
-        after = server.run(job)
+        after = server.run(place.job(arguments(place)))
         crashed = tally.campaign == "little memory" and ended.code in CRASHES and "Traceback" not in ended.err
         faults = [f"in trouble: {ended.fault}"] if ended.fault and not crashed else []
         if after.code != 0 or after.fault:
@@ -111,11 +111,12 @@ def _small_disk(
 ) -> Ended:
     """All files together may hold some kilobytes, on a disk of its own that :func:`_whole_again` takes away."""
     total = sum(path.stat().st_size for path in files(unbroken.files).values())
-    kilobytes = 16 + int(choice.random() * 1.2 * total / 1024)
-    shutil.rmtree(place.run)
+    kilobytes = 64 + int(choice.random() * 1.2 * total / 1024)
+    given = place.run.rename(place.run.with_name("given"))
     place.run.mkdir()
     _mount(place.run, "-t", "tmpfs", "-o", f"size={kilobytes}k", "none")
-    place.prepare()
+    shutil.copytree(given, place.run, dirs_exist_ok=True)
+    shutil.rmtree(given)
     ended = server.run(job)
     _mount(place.run, "-o", "remount,size=64m")
     return ended
