@@ -110,8 +110,8 @@ def _small_disk(
     choice: random.Random, place: Workplace, server: ForkServer, job: Job, unbroken: Unbroken
 ) -> Ended:
     """All files together may hold some kilobytes, on a disk of its own that :func:`_whole_again` takes away."""
-    total = sum(path.stat().st_size for path in files(unbroken.files).values())
-    kilobytes = 64 + int(choice.random() * 1.2 * total / 1024)
+    free = int(choice.random() * 1.2 * _kilobytes(unbroken.files))
+    kilobytes = 8 + _kilobytes(place.run) + free
     given = place.run.rename(place.run.with_name("given"))
     place.run.mkdir()
     _mount(place.run, "-t", "tmpfs", "-o", f"size={kilobytes}k", "none")
@@ -120,6 +120,11 @@ def _small_disk(
     ended = server.run(job)
     _mount(place.run, "-o", "remount,size=64m")
     return ended
+
+
+def _kilobytes(folder: Path) -> int:
+    """That the files of a folder take on a disk of pages of 4 kB."""
+    return sum(4 * math.ceil(path.stat().st_size / 4096) for path in files(folder).values())
 
 
 def _read_only(choice: random.Random, place: Workplace, server: ForkServer, job: Job, _: Unbroken) -> Ended:
