@@ -24,7 +24,7 @@ MEMORY = (0.25 * MEGABYTE, 400.0 * MEGABYTE)
 """Bytes beside those of imports; the tiny runs need some 100 MB."""
 
 CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
-"""Exit codes of a process in which a library, such as oneDNN, used memory that it was refused: nothing here prevents it."""
+"""Exit codes of a process in which a library, such as oneDNN or safetensors, was refused memory. None can be caught."""
 
 Trouble = Callable[[random.Random, Workplace, ForkServer, Job, Unbroken], Ended]
 """Runs a job in trouble of a size that it chooses, and ends the trouble."""
