@@ -99,7 +99,11 @@ AUTO_MAP = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
     ],
 )
 def test_code_in_a_model_repository_is_refused_without_a_question(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], of_tokenizer: dict[str, Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    config: dict[str, Any],
+    of_tokenizer: dict[str, Any],
 ) -> None:
     marker = tmp_path / "marker"
     folder = tmp_path / "model"
@@ -114,6 +118,7 @@ def test_code_in_a_model_repository_is_refused_without_a_question(
         load(Checkpoint(str(folder)), Placement("cpu"))
     assert not marker.exists()
     assert asked == []
+    assert capsys.readouterr().err == "", "notices of transformers stand beside the one line of the refusal"
 
 
 def test_a_checkpoint_with_code_is_refused_with_that_reason(tmp_path: Path) -> None:

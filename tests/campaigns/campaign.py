@@ -37,10 +37,12 @@ class Sizes:
     Attributes:
         inputs: changed files, over all readers.
         kills: killed runs, over all verbs.
+        each: rounds of everything else.
     """
 
     inputs: int
     kills: int
+    each: int = 2
 
 
 def readers(seed: int, sizes: Sizes, folder: Path) -> Iterator[Tally]:
@@ -73,9 +75,22 @@ def endpoints(_: int, __: Sizes, folder: Path) -> Iterator[Tally]:
     yield from judged(folder)
 
 
+def faults(seed: int, sizes: Sizes, folder: Path) -> Iterator[Tally]:
+    """Kills, troubles with disks and memory, registries that several processes change, and foreign code."""
+    from campaigns import disks, foreign_code, kills, registries
+
+    yield from kills.kills(seed, sizes.kills, folder / "kills")
+    print(*(f"left out: {trouble}" for trouble in disks.missing_troubles()), sep="\n")
+    yield from disks.disks(seed, sizes.each, folder / "disks")
+    yield from registries.registries(seed, sizes.each, folder / "registries")
+    yield from registries.same_runs(seed, sizes.each, folder / "same_runs", converts=True)
+    yield from foreign_code.foreign_code(seed, sizes.each, folder / "foreign_code")
+
+
 CAMPAIGNS: Mapping[str, Callable[[int, Sizes, Path], Iterator[Tally]]] = {
     "readers": readers,
     "endpoints": endpoints,
+    "faults": faults,
 }
 
 

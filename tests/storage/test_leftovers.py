@@ -62,6 +62,20 @@ def test_what_a_process_writes_stays_while_it_runs_and_goes_when_it_is_killed(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_next_file_written_into_a_folder_takes_what_a_killed_process_left_there_with_it(
+    writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    writer.kill()
+    writer.wait()
+    earlier = (
+        tmp_path / ".0123456789abcdef.k3j_x8aa"
+    )  # as versions up to 0.5 named a store: it may be anybody's
+    earlier.mkdir()
+    os.utime(earlier, (0, 0))
+    write_atomically(tmp_path / "another.csv", lambda path: path.write_text("x"))
+    assert set(tmp_path.iterdir()) == {tmp_path / "another.csv", earlier}
+
+
 def test_a_process_that_has_the_number_of_a_dead_one_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

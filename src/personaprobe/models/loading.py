@@ -26,7 +26,7 @@ from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio, warn_of_other_base
 from personaprobe.models.weights.demo import demo_folder
-from personaprobe.models.weights.pretrained import open_model, open_tokenizer
+from personaprobe.models.weights.pretrained import notices_of_success, open_model, open_tokenizer
 from personaprobe.models.weights.sources import DEMO
 
 if TYPE_CHECKING:
@@ -139,8 +139,9 @@ def open_network(
     """
     device, dtype = placement.resolve()
     folder = _source_folder(checkpoint.as_base())
-    tokenizer = open_tokenizer(folder, checkpoint.revision)
-    model = open_model(folder, checkpoint.revision, dtype)
+    with notices_of_success():
+        tokenizer = open_tokenizer(folder, checkpoint.revision)
+        model = open_model(folder, checkpoint.revision, dtype)
     chat = ChatTokenizer(tokenizer, further_ends=_ends_of(model))
     if tokenizer.chat_template is not None:
         chat.format  # noqa: B018  # a template whose ids do not add up is refused before anything is measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -35,7 +36,10 @@ def add_lora(network: Any, rank: int, alpha: int, blocks: Sequence[int] | None =
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(network, config)
+    with warnings.catch_warnings(
+        action="ignore", category=FutureWarning
+    ):  # PEFT reads attributes that transformers renamed
+        return get_peft_model(network, config)
 
 
 def _linear_layers_of(blocks: Sequence[int]) -> str:

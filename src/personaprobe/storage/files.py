@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from personaprobe.errors import OutputError, PersonaProbeError, one_line
-from personaprobe.storage.leftovers import temporary_file
+from personaprobe.storage.leftovers import remove_abandoned_once, temporary_file
 
 _RUST_OS_ERROR = re.compile(r"([^:]+) \(os error \d+\)")
 """The way in which Rust spells an error of the operating system: ``No space left on device (os error 28)``."""
@@ -60,7 +60,8 @@ def _write_failure(error: BaseException | None) -> str | None:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a temporary file in the same folder and rename it, so that no reader sees half a file.
 
-    Both the file and its name are on the disk afterwards: a loss of power leaves the old file or the new one.
+    Both the file and its name are on the disk afterwards: a loss of power leaves the old file or the new one. Temporary
+    files of killed runs are removed from the folder.
 
     Args:
         path: the file to write; missing folders are created.
@@ -71,6 +72,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned_once(path.parent.absolute())
         temporary = temporary_file(path)
         try:
             write(temporary)

@@ -88,6 +88,17 @@ def remove_abandoned(*folders: Path, below: bool = False) -> list[Leftover]:
     return abandoned
 
 
+@cache
+def remove_abandoned_once(folder: Path) -> None:
+    """Remove, once in this process, the temporary files and folders that killed runs left in a folder that is written to.
+
+    The folder may be anybody's, so that names that earlier versions gave, and which others may give too, stay.
+    """
+    for left in leftovers(folder):
+        if left.is_abandoned and _PARTIAL.fullmatch(left.path.name):
+            left.remove()
+
+
 def _prefix(path: Path) -> str:
     name = path.name.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore")
     return f".{name}.partial-{_machine()}-{os.getpid()}-"

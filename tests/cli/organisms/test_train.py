@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ def test_an_organism_is_trained_and_is_an_adapter_of_its_base(
 
     first = (out / "adapter_model.safetensors").read_bytes()
     assert "is not empty" in refused(run(*given))
-    run(*given, "--overwrite", "--save-every", 0, "--quiet")
+    with warnings.catch_warnings(action="error", category=FutureWarning):
+        run(*given, "--overwrite", "--save-every", 0, "--quiet")
     assert (out / "adapter_model.safetensors").read_bytes() == first, "equal recipes give equal adapters"
     assert not (out / "step-2").exists()
 

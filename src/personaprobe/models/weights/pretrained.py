@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +49,9 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
         CheckpointError: it cannot be read, asks to run code of its own, is an adapter on a hub, or lacks weights that its
             config names.
     """
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     try:
         with without_adapter_config(folder) as place:
             model, report = _model_class(place, revision).from_pretrained(
@@ -69,6 +73,21 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
         model.name_or_path = model.config._name_or_path = str(folder)
     _refuse_gaps(folder, report)
     return model
+
+
+@contextmanager
+def notices_of_success() -> Iterator[None]:
+    """Hold back what transformers logs while a checkpoint is opened: it is dropped with one that is refused in one line."""
+    library = logging.getLogger("transformers")
+    usual, held = library.handlers, MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+    library.handlers = [held]
+    try:
+        yield
+    finally:
+        library.handlers = usual
+    for record in held.buffer:
+        for handler in usual:
+            handler.handle(record)
 
 
 def _model_class(folder: str | Path, revision: str | None) -> Any:

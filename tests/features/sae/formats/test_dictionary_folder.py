@@ -174,12 +174,15 @@ class Trap:
         return (Path.touch, (Path("/tmp/personaprobe-was-here"),))
 
 
-def test_a_pickle_that_wants_to_run_code_is_refused_unread(tmp_path: Path) -> None:
+def test_a_pickle_that_wants_to_run_code_is_refused_unread(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     folder = dictionary_learning(tmp_path / "sae", "AutoEncoder", LINEAR)
     with (folder / "ae.pt").open("wb") as file:
         pickle.dump({"encoder.weight": Trap()}, file)
     with pytest.raises(FeatureError, match="refused"):
         load_dictionary(folder)
+    assert not [each for each in recwarn.list if "pickle" in str(each.message)]
     assert not Path("/tmp/personaprobe-was-here").exists()
 
 

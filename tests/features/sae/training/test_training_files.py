@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from personaprobe.errors import FeatureError
+from personaprobe.features.sae.training import trainer as module
 from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
 from personaprobe.features.sae.training.batches import BatchLoader
 from personaprobe.features.sae.training.trainer import SAERecipe, SAETrainer, train_dictionaries
@@ -88,13 +89,16 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state_is_one_line_that_says_which_file_to_delete(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_state_is_one_line_that_says_which_file_to_delete(
+    damage: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     trained(tmp_path, stop=20)
     DAMAGES[damage](tmp_path / "state.pt")
     with pytest.raises(FeatureError, match=r"state\.pt is damaged.* delete this file") as refusal:
         trained(tmp_path)
     assert len(str(refusal.value)) < 400
     assert "\n" not in str(refusal.value)
+    assert not [each for each in recwarn.list if "pickle" in str(each.message)]
     assert not Path("/tmp/personaprobe-was-here").exists()
 
 
@@ -108,6 +112,50 @@ def test_no_step_is_logged_twice_after_an_interruption(stop: int, tmp_path: Path
     whole, cut = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut"))
     assert [json.loads(line)["step"] for line in cut.splitlines()] == [5, 10, 15, 20, 25, 30]
     assert cut == whole
+
+
+@pytest.mark.parametrize("call", range(9))
+def test_a_step_is_logged_once_wherever_a_training_is_killed(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "whole")
+    calls = iter(range(100))
+
+    def killed_before(original: Callable[..., object]) -> Callable[..., object]:
+        def called(*arguments: object) -> object:
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_log", killed_before(module._log))
+        patch.setattr(SAETrainer, "save", killed_before(SAETrainer.save))
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "cut")
+    trained(tmp_path / "cut")
+    whole, cut = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut"))
+    assert cut == whole
+
+
+def test_no_step_is_logged_twice_where_two_processes_run_the_same_training(tmp_path: Path) -> None:
+    for name in ("whole", "shared"):
+        trained(tmp_path / name)
+    whole, shared = (tmp_path / name / "metrics.jsonl" for name in ("whole", "shared"))
+    lines = whole.read_text().splitlines(keepends=True)
+    (tmp_path / "shared" / "state.pt").unlink()
+    original = module._log
+
+    def logged_by_both(folder: Path, metrics: object) -> None:
+        original(folder, metrics)  # type: ignore[arg-type]
+        with shared.open("a") as file:
+            file.writelines(lines[:2])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_log", logged_by_both)
+        trained(tmp_path / "shared")
+    assert shared.read_text() == whole.read_text()
 
 
 def test_equal_trainings_save_equal_bytes(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from personaprobe.features.sae.training.training_files import (
     METRICS,
     STATE,
     drop_later_metrics,
+    drop_repeated_metrics,
     read_state,
     refusing_damaged_state,
     write_state,
@@ -220,9 +221,7 @@ def train_dictionaries(
 
     is_done = all(trainer.is_finished for trainer in trainers.values())
     n_steps = 0 if is_done else max(trainer.recipe.steps for trainer in trainers.values())
-    results = run_steps(
-        islice(loader.endless(), n_steps), partial(_step_due, trainers), [partial(_save_states, save_every)]
-    )
+    results = run_steps(islice(loader.endless(), n_steps), partial(_step_due, trainers))
     for number, stepped in enumerate(results, 1):
         is_logged = number % log_every == 0
         metrics = {
@@ -232,6 +231,10 @@ def train_dictionaries(
         }
         for folder, values in metrics.items():
             _log(folder, values)
+            if trainers[folder].is_finished:
+                drop_repeated_metrics(folder / METRICS)
+        # after the metrics: those of a saved step are never logged again
+        _save_states(save_every, number, stepped)
         if metrics and is_logged:
             yield metrics
 

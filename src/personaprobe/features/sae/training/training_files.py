@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,7 +59,8 @@ def read_state(path: Path) -> dict[str, Any]:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"the bytes of {damaged} are not those that were written")
-    state = dict(torch.load(path, map_location="cpu", weights_only=True))
+    with warnings.catch_warnings(action="ignore"):  # about the protocol of a pickle that is refused
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
     if HASH not in state:
         raise ValueError("it has no hash of its content: an older version wrote it")
     if state.pop(HASH) != _state_digest(state):
@@ -103,6 +105,19 @@ def drop_later_metrics(path: Path, steps_taken: int) -> None:
     earlier = [line for line in lines if line.endswith("\n") and 0 < _step(line) <= steps_taken]
     if earlier != lines:
         write_text(path, "".join(earlier))
+
+
+def drop_repeated_metrics(path: Path) -> None:
+    """Keep one line a step, in their order: two processes that run the same training each log every step.
+
+    Args:
+        path: of the metrics of a training that has ended.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    by_step = {_step(line): line for line in lines}
+    unique = [line for step, line in sorted(by_step.items()) if step]
+    if unique != lines:
+        write_text(path, "".join(unique))
 
 
 def _step(line: str) -> int:
