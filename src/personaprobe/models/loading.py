@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from personaprobe.models.network import Network
 from personaprobe.models.self_check.check import Check, probe_tokens
 from personaprobe.models.self_check.massive import find_massive_tokens
 from personaprobe.models.self_check.precision import fits_in_float32, in_float32
+from personaprobe.models.self_check.proofs import kept_or_made
 from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
@@ -146,7 +148,7 @@ def open_network(
     if tokenizer.chat_template is not None:
         chat.format  # noqa: B018  # a template whose ids do not add up is refused before anything is measured
     compiles = device.type == "cuda" if placement.compiles is None else placement.compiles
-    network = wrap(model.to(device), chat.pad_id, compiles=compiles, layout=layout)
+    network = wrap(model.to(device), chat.pad_id, compiles=compiles, layout=layout, keeps_checks=True)
     network.massive_tokens = find_massive_tokens(network, chat)
     return network, chat
 
@@ -163,7 +165,12 @@ def _ends_of(model: Any) -> tuple[int, ...]:
 
 
 def wrap(
-    model: Any, pad_id: int, *, compiles: bool = False, layout: BlockMap | None = None
+    model: Any,
+    pad_id: int,
+    *,
+    compiles: bool = False,
+    layout: BlockMap | None = None,
+    keeps_checks: bool = False,
 ) -> HuggingFaceNetwork:
     """Run a loaded Hugging Face causal language model under hooks, with a layout that passes the self-check.
 
@@ -172,6 +179,7 @@ def wrap(
         pad_id: id of the padding token.
         compiles: see :class:`Placement`.
         layout: module names; None tries the known maps.
+        keeps_checks: whether a self-check that passed is kept on disk, and not made again for the same weights and code.
 
     Raises:
         CheckpointError: no map fits, or none passes the self-check; names the checks that failed.
@@ -182,7 +190,9 @@ def wrap(
     stored_dtype = torch.bfloat16 if _is_bf16_exact(model) else model.dtype
     failures = []
     for candidate in layouts(model) if layout is None else [resolve_layout(model, layout)]:
-        failed = [check for check in _checked(model, candidate, pad_id) if not check.passed]
+        make = partial(_checked, model, candidate, pad_id)
+        checks = kept_or_made(model, candidate, pad_id, make) if keeps_checks else make()
+        failed = [check for check in checks if not check.passed]
         if all(check.needed_by != "model" for check in failed):
             _warn_of_slower_ways(failed)
             switched_off = {check.needed_by for check in failed}
