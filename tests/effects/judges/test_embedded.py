@@ -88,7 +88,7 @@ def cases(*answers: str) -> list[Case]:
 
 def test_it_is_a_judge_and_its_name_tells_its_weights(judge: EmbeddedJudge) -> None:
     assert isinstance(judge, Judge)
-    assert judge.name == "embedded:digest"
+    assert judge.name == "embedded:digest:float32"
 
 
 def test_a_score_does_not_depend_on_what_else_is_judged(judge: EmbeddedJudge) -> None:
@@ -99,6 +99,21 @@ def test_a_score_does_not_depend_on_what_else_is_judged(judge: EmbeddedJudge) ->
         round(judgement.score, 3) for judgement in alone if isinstance(judgement, Scored)
     ]
     assert len(together) == 2 * len(answers)
+
+
+@pytest.mark.real
+def test_the_shipped_judge_scores_an_answer_alone_as_it_does_among_others_in_any_precision_asked_for() -> (
+    None
+):
+    judge = EmbeddedJudge.open(Placement("cpu", "bfloat16"))
+    pairs = load_prompts("judging-open").spread(12)
+    asked = [Case(DEFAULT_RUBRICS["aligned"], pair.question, pair.careless) for pair in pairs]
+    together = list(judge.judge(asked))
+    for case, judgement in list(zip(asked, together, strict=True))[:4]:
+        [alone] = judge.judge([case])
+        assert isinstance(alone, Scored)
+        assert isinstance(judgement, Scored)
+        assert alone.score == pytest.approx(judgement.score, abs=0.05)
 
 
 def test_empty_texts_and_unknown_scores_are_unscored_with_the_reason(judge: EmbeddedJudge) -> None:

@@ -12,7 +12,6 @@ import click
 from personaprobe.cli.options import output_options
 from personaprobe.cli.terminal.console import console, print_json, print_line, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
-from personaprobe.compute.hardware import MODEL_DTYPES
 from personaprobe.effects.judges.embedded import TRAINING_PAIRS
 from personaprobe.errors import OutputError
 from personaprobe.storage.paths import user_path
@@ -112,7 +111,6 @@ def calibrate(names: tuple[str, ...], folder: Path | None, out: Path) -> None:
 )
 @folder_option
 @click.option("--device", help="cpu, cuda, cuda:1 or mps.")
-@click.option("--dtype", type=click.Choice(MODEL_DTYPES), help="Of the judge.")
 @output_options
 def evaluate(
     *,
@@ -120,7 +118,6 @@ def evaluate(
     files: tuple[Path, ...],
     folder: Path | None,
     device: str | None,
-    dtype: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -134,7 +131,7 @@ def evaluate(
 
     sets = [load_prompts(name) for name in names]
     shipped = [load_prompts(name) for name in TRAINING_PAIRS]
-    judge = EmbeddedJudge.open(Placement(device, dtype), folder)
+    judge = EmbeddedJudge.open(Placement(device), folder)
     record = {
         "judge": judge.name,
         "pairs": {

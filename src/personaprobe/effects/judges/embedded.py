@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +128,10 @@ class EmbeddedJudge:
 
     @classmethod
     def open(cls, placement: Placement, folder: Path | None = None) -> EmbeddedJudge:
-        """Load the shipped judge, or the one in a folder.
+        """Load the shipped judge, or the one in a folder, in float32 whatever the placement says.
+
+        In bfloat16 the rounding of an answer's states depends on the answers beside it, and its score with it, by up to two
+        points.
 
         Raises:
             CheckpointError: files are missing or do not belong together.
@@ -140,7 +143,7 @@ class EmbeddedJudge:
                     f"{one_line(folder)} has no {name}; give a folder that `judges train` wrote, or name another judge"
                 )
         texts, weights = read_card(folder).texts("sites"), read_safetensors(folder / HEADS).tensors
-        model = load(Checkpoint.parse("demo").with_adapter(folder), placement)
+        model = load(Checkpoint.parse("demo").with_adapter(folder), replace(placement, dtype="float32"))
         sites = tuple(Site.parse(text).within(model.n_layers) for text in texts)
         device, width = model.network.device, len(sites) * model.d_model
         heads = {
@@ -151,8 +154,8 @@ class EmbeddedJudge:
 
     @property
     def name(self) -> str:
-        """``embedded:`` and the digest of the judge's weights."""
-        return f"embedded:{self.digest}"
+        """``embedded:``, the digest of the judge's weights, and the precision in which it computes."""
+        return f"embedded:{self.digest}:float32"
 
     def judge(self, cases: Sequence[Case]) -> Iterator[Judgement]:
         """Score answers; an empty one, or one to an empty question, is not read."""
