@@ -38,6 +38,7 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.progress import Advance, no_advance
 from personaprobe.site import Site
 from personaprobe.storage.files import cache_home, writing
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -123,7 +124,7 @@ def record_spec(
     A store that is damaged, or is that of another recording, is made anew with a warning.
     """
     digest = spec.digest(model)
-    folder = (cache_home() if home is None else Path(home).expanduser()) / "stores" / digest
+    folder = (cache_home() if home is None else user_path(home)) / "stores" / digest
     present = _present_store(folder, digest)
     if present is not None:
         progress(spec.n_tokens)

@@ -24,6 +24,7 @@ from personaprobe.features.activations.store_files import (
     read_tensor,
 )
 from personaprobe.site import Site
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,7 @@ class ActivationStore:
         Raises:
             DataError: not a store, of another format, of another recording, or a shard is missing or cut short.
         """
-        folder = Path(folder).expanduser()
+        folder = user_path(folder)
         manifest = Manifest.read(folder)
         if digest is not None and manifest.digest != digest:
             problem = f"it is the recording {manifest.digest} of {manifest.checkpoint}, expected {digest}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapted_modules import AdaptedModules, PerModule
+from personaprobe.storage.readers.json_files import read_json_object
 
 CONFIG = "adapter_config.json"
 
@@ -135,15 +135,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.exists():
         raise CheckpointError(f"{folder} has no {CONFIG}; give a PEFT adapter folder")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({shown(error)}); save the adapter again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(values).__name__}; a JSON object is needed: save it again"
-        )
-    return values
+    return read_json_object(path, CheckpointError, advice="save the adapter again", nonfinite=True)
 
 
 def named_base(values: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.models.weights.adapter_factors import WEIGHTS
+from personaprobe.storage.paths import user_path
 
 DEMO = "demo"
 """The name of the demo base model as a checkpoint source."""
@@ -29,11 +30,11 @@ def local_folder(text: str) -> Path | None:
     if not text.isprintable():
         raise CheckpointError(f"{text[:80]!r} has characters that no name of a folder has; give another")
     try:
-        path = Path(text).expanduser()
+        path = user_path(text, CheckpointError)
         if path.is_file():
             raise CheckpointError(f"{text} is a file; give the folder that holds the model or the adapter")
         return path if path.is_dir() else None
-    except (OSError, RuntimeError, ValueError) as error:  # too long, unreadable, or of an unknown user
+    except OSError as error:  # too long, or unreadable
         raise CheckpointError(f"{text[:80]!r} cannot be a folder ({error}); give another") from error
 
 
@@ -76,7 +77,7 @@ def refuse_mistyped(name: str) -> None:
     Raises:
         CheckpointError: names the folder that resembles it.
     """
-    path = Path(name).expanduser()
+    path = user_path(name, CheckpointError)
     near = _similar(path, name)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         advice = f"did you mean {near}? Give" if near else "give"
@@ -115,7 +116,7 @@ def is_cached(name: str, file: str, revision: str | None = None) -> bool:
 
 def model_name(source: str) -> str:
     """The last part of a folder or Hugging Face id, in lower case: models of one name count as the same."""
-    path = Path(source).expanduser()
+    path = user_path(source, CheckpointError)
     parts = (path.resolve() if path.is_dir() else path).parts
     of_cache = [part for part in parts if part.startswith("models--")]  # models--owner--name/snapshots/commit
     return (of_cache[-1].split("--")[-1] if of_cache else parts[-1] if parts else "").casefold()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -83,8 +84,6 @@ def read_torch(path: Path, error: ErrorClass = CheckpointError, *, advice: str =
         PersonaProbeError: of the class ``error``: it cannot be read, is damaged, holds other objects, or unpacks to far
             more bytes than it has.
     """
-    import torch
-
     n_bytes = regular_file(path, error)
     most = LARGEST_RATIO * n_bytes + MIB
     with refusing(path, "a torch file of tensors", error, advice):
@@ -94,10 +93,20 @@ def read_torch(path: Path, error: ErrorClass = CheckpointError, *, advice: str =
                     raise ValueError(f"it unpacks to more than {LARGEST_RATIO} times its size")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the protocol of a pickle that is refused, or read rightly
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = _loaded(path)
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(content)) > most:
             raise ValueError(f"its tensors are more than {LARGEST_RATIO} times as large as the file")
     return content
+
+
+def _loaded(path: Path) -> Any:
+    """The content of a torch file; its own words about pickles are long, and advise to trust them."""
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("it is damaged or holds more than tensors, which could run code: refused") from error
 
 
 def tensors_in(content: Any) -> Iterator[Tensor]:

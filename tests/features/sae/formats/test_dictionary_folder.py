@@ -206,13 +206,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown architecture": (lambda f: config_of(f, architecture="jumpreluu"), "jumprelu"),
     "no threshold": (lambda f: without(f, "threshold"), "lacks 'threshold'"),
     "no decoder": (lambda f: without(f, "W_dec"), "lacks 'W_dec'"),
-    "truncated": (cut, "truncated"),
+    "truncated": (cut, "not a safetensors file.*not saved whole"),
     "a hook that is no site": (
         lambda f: config_of(f, metadata={"hook_name": "blocks.3.attn.hook_z"}),
         "no site",
     ),
     "another normalisation": (lambda f: config_of(f, normalize_activations="layer_norm"), "layer_norm"),
-    "not JSON": (lambda f: (f / "cfg.json").write_text("{"), "not a JSON object"),
+    "not JSON": (lambda f: (f / "cfg.json").write_text("{"), "not JSON"),
     "no weights": (lambda f: (f / "sae_weights.safetensors").unlink(), "holds no dictionary"),
 }
 

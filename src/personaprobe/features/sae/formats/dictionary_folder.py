@@ -8,6 +8,7 @@ from pathlib import Path
 from personaprobe.errors import FeatureError
 from personaprobe.features.sae.dictionary import Dictionary
 from personaprobe.features.sae.formats import dictionary_learning, saelens, sparsify
+from personaprobe.storage.paths import user_path
 
 _READERS: dict[str, Callable[[Path], Dictionary]] = {
     saelens.WEIGHTS: saelens.read_folder,
@@ -26,7 +27,7 @@ def load_dictionary(folder: str | Path) -> Dictionary:
         FeatureError: no such folder, an unknown architecture, missing or truncated weights, shapes that do not fit,
             NaN weights, a pickle that holds more than tensors, or a hook point that is no site.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder, FeatureError)
     for weight_file, read_folder in _READERS.items():
         if (folder / weight_file).is_file():
             return read_folder(folder)

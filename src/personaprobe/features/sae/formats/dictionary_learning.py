@@ -14,8 +14,8 @@ from personaprobe.features.sae.formats.options import Options, refuse_other_tens
 from personaprobe.features.sae.formats.weight_files import (
     matrix,
     one_threshold,
-    read_json,
-    read_pickled_tensors,
+    read_config_file,
+    read_weights,
     refuse_missing_keys,
     refuse_other_shapes,
 )
@@ -102,9 +102,9 @@ def read_folder(folder: Path) -> Dictionary:
     Raises:
         FeatureError: no layer, an unknown class, an option or tensor that is not understood, or missing weights.
     """
-    config = Options(folder, read_json(folder / "config.json"))
+    config = Options(folder, read_config_file(folder / "config.json"))
     trainer = config.nested("trainer")
-    weights = read_pickled_tensors(folder / WEIGHTS)
+    weights = read_weights(folder / WEIGHTS)
     kind = trainer.get("dict_class")
     if not isinstance(kind, str) or kind not in TENSORS:
         raise FeatureError(f"{folder} has class {kind!r}: {suggest(str(kind), tuple(TENSORS))}")

@@ -24,13 +24,14 @@ from personaprobe.features.sae.formats.saelens_config import (
 from personaprobe.features.sae.formats.weight_files import (
     matrix,
     one_threshold,
-    read_json,
-    read_safetensors,
+    read_config_file,
+    read_weights,
     refuse_missing_keys,
     refuse_other_shapes,
 )
 from personaprobe.features.sae.row_layout import RowLayout
 from personaprobe.storage.files import write_atomically, write_text
+from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,7 @@ def save_dictionary(dictionary: Dictionary, folder: str | Path, *, dtype: str = 
     import torch
     from safetensors.torch import save_file
 
-    folder = Path(folder).expanduser()
+    folder = user_path(folder, FeatureError)
     options, activation_weights = _activation_as_saelens(dictionary.activation)
     weights = {"W_enc": dictionary.W_enc, "W_dec": dictionary.W_dec, "b_dec": dictionary.b_dec}
     if not isinstance(dictionary.activation, Gated):
@@ -122,8 +123,8 @@ def read_folder(folder: Path) -> Dictionary:
         FeatureError: an option or tensor that is not understood, an unknown architecture, missing weights, or a hook point
             that is no site.
     """
-    options = read_config(folder, read_json(folder / CFG))
-    weights = _without_scaling_factor(options, read_safetensors(folder / WEIGHTS))
+    options = read_config(folder, read_config_file(folder / CFG))
+    weights = _without_scaling_factor(options, read_weights(folder / WEIGHTS))
     return refuse_missing_keys(folder, lambda: _dictionary(folder, options, weights))
 
 

@@ -11,8 +11,8 @@ from personaprobe.features.sae.formats.hook_points import site_of
 from personaprobe.features.sae.formats.options import Options, refuse_other_tensors
 from personaprobe.features.sae.formats.weight_files import (
     matrix,
-    read_json,
-    read_safetensors,
+    read_config_file,
+    read_weights,
     refuse_missing_keys,
     refuse_other_shapes,
 )
@@ -32,7 +32,7 @@ def read_folder(folder: Path) -> Dictionary:
         FeatureError: a folder that is not named after its hook point, a transcoder, an option or tensor that is not
             understood, or missing weights.
     """
-    options, weights = Options(folder, read_json(folder / "cfg.json")), read_safetensors(folder / WEIGHTS)
+    options, weights = Options(folder, read_config_file(folder / "cfg.json")), read_weights(folder / WEIGHTS)
     name = folder.resolve().name
     site = site_of(name)
     if site is None:

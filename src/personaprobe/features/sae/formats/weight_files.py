@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from personaprobe.errors import FeatureError
+from personaprobe.storage.readers.json_files import read_json_object
+from personaprobe.storage.readers.tensor_files import read_safetensors, read_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+SAVED_WHOLE = "the folder was not saved whole: copy or save it again"
 
 DECODER_BIASES = ("b_dec", "bias", "decoder_bias")
 """Names of the decoder's bias in the formats that are read."""
@@ -31,71 +33,24 @@ def refuse_missing_keys(folder: Path, build: Callable[[], T]) -> T:
         raise FeatureError(f"{folder} lacks {error.args[0]!r}; it was not saved whole") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read the configuration of a dictionary, a JSON object.
 
     Raises:
         FeatureError: no such file, not a JSON object, or one that names a key twice.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            raise ValueError("a key stands there twice")
-        return content
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-        if not isinstance(content, dict):
-            raise TypeError(f"it holds a {type(content).__name__}")
-    except FileNotFoundError as error:
-        raise FeatureError(f"{path} is missing; the folder was not saved whole") from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise FeatureError(f"{path} is not a JSON object ({_reason(error)})") from error
-    return content
+    return read_json_object(path, FeatureError, advice=SAVED_WHOLE, nonfinite=True)
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, as float32.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file, or of a torch file without running any code in it, as float32.
 
     Raises:
-        FeatureError: not a safetensors file, or truncated.
+        FeatureError: another kind of file, a damaged one, or one that holds more than tensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
-        raise FeatureError(
-            f"{path} cannot be read: {_reason(error)}; it is truncated or no safetensors file"
-        ) from error
-    return _as_float32(path, tensors)
-
-
-def read_pickled_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a PyTorch pickle, as float32, without running any code in it.
-
-    Raises:
-        FeatureError: the pickle holds more than tensors, is truncated, or holds no dictionary of tensors.
-    """
-    import pickle
-
-    import torch
-
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about the protocol of a pickle that is refused
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FeatureError(
-            f"{path} holds more than tensors, and loading it could run code: refused"
-        ) from error
-    except (
-        Exception
-    ) as error:  # a damaged pickle can raise anything, such as IndexError or UnicodeDecodeError
-        raise FeatureError(
-            f"{path} cannot be read: {_reason(error)}; it is damaged or no file of PyTorch"
-        ) from error
+    if path.suffix == ".safetensors":
+        return _as_float32(path, read_safetensors(path, FeatureError, advice=SAVED_WHOLE).tensors)
+    content = read_torch(path, FeatureError, advice=SAVED_WHOLE)
     if not isinstance(content, dict):
         raise FeatureError(f"{path} holds a {type(content).__name__}, expected tensors by name")
     return _as_float32(path, content)
@@ -163,8 +118,3 @@ def _as_float32(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
                 f"{path}: {name} holds NaN or infinite numbers in float32; it was not saved whole, or diverged"
             )
     return tensors
-
-
-def _reason(error: Exception) -> str:
-    """The message of an error in one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
