@@ -143,5 +143,5 @@ def test_a_column_to_group_by_that_is_not_there_is_refused_before_anything_is_ju
 ) -> None:
     result = run(*given, "--by", "grop")
     assert result.exit_code == 2
-    assert "no column 'grop' to group by: did you mean group" in result.stderr
+    assert "no column 'grop' to group by: did you mean" in result.stderr
     assert not (tmp_path / "r.judged.csv").exists()
