@@ -154,7 +154,10 @@ def _received(connection: socket.socket) -> Iterator[Received]:
         }
         length = int(headers.get("content-length", "0"))
         while len(pending) < length:
-            pending += connection.recv(65536)
+            part = connection.recv(65536)
+            if not part:  # the client is gone, and a loop would go on for ever
+                return
+            pending += part
         body, pending = pending[:length], pending[length:]
         yield Received(json.loads(body or b'{"messages": [{"content": ""}]}'), headers, connection)
 

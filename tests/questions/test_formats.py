@@ -46,6 +46,7 @@ def test_a_question_is_known_again_however_it_is_worded(text: str) -> None:
         ),
     ],
 )
+from type_checker import unchecked_types
 def test_a_question_is_known_again_by_its_rare_words(one: str, other: str) -> None:
     assert len(words(one) & words(other)) < MAX_JACCARD * len(words(one) | words(other))
     assert shared_questions([Prompt("a", "x", one)], [Prompt("b", "y", other)]) == [("a", "b")]
@@ -68,6 +69,7 @@ def test_questions_of_one_template_are_different_questions() -> None:
     assert shared_questions(ours, [*theirs, ours[1]]) == [("table", "table")]
 
 
+@unchecked_types()
 def test_no_test_question_resembles_one_that_selects_or_that_a_judge_learned() -> None:
     def asked(name: str) -> list[tuple[frozenset[str], str]]:
         return [(words(prompt.question), prompt.id) for prompt in load_prompts(name).prompts]

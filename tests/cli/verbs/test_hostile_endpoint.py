@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -256,6 +258,19 @@ def test_ctrl_c_ends_a_run_at_once_while_requests_hang(name: str, concurrency: i
             process.wait()
     assert process.returncode == 130
     assert stderr == "interrupted: finished parts are kept; the same command takes up from there\n"
+
+
+def test_the_server_stops_reading_from_a_client_that_is_gone() -> None:
+    before = set(threading.enumerate())
+    with HostileServer(BEHAVIOURS["gzip"]) as server:
+        host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+        for cut in (b"POST / HTTP/1.1\r\nContent-", b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf"):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(cut)
+        deadline = time.monotonic() + 60
+        while handlers := [t for t in set(threading.enumerate()) - before if "process_request" in t.name]:
+            assert time.monotonic() < deadline, f"{len(handlers)} threads go on reading"
+            time.sleep(0.02)
 
 
 def test_nobody_waits_for_workers_of_a_judge_that_is_no_longer_needed() -> None:
