@@ -130,6 +130,7 @@ def run_cases(chosen: Iterable[Case], place: Workplace, server: ForkServer) -> I
         place: where they run.
         server: runs their commands.
     """
+    place.prepare()
     for number, case in enumerate(chosen):
         folder = place.run / f"case-{number}"
         folder.mkdir(parents=True)
@@ -144,7 +145,7 @@ def _try(case: Case, place: Workplace, server: ForkServer, folder: Path) -> Outc
         arguments = case.command(place, folder)
         ended = server.run(replace(place.job(arguments), deadline=DEADLINE))
         command, code, fault = shown_command(arguments, named), ended.code, fault_of(case, ended)
-        now = f"exit {code}{_line(ended, named)}"
+        now = f"exit {code}{_line(case, ended, named)}"
     if case.measure is not None and fault is None:
         try:
             measured, is_right = case.measure(place, folder)
@@ -169,10 +170,13 @@ def fault_of(case: Case, ended: Ended) -> str | None:
     return None
 
 
-def _line(ended: Ended, named: dict[str, str]) -> str:
-    """The line of an error, or the first note."""
-    line = ended.refusal or next((one for one in ended.err.splitlines() if one.startswith("note: ")), "")
-    text = _renamed(line.removeprefix("error: "), named)
+def _line(case: Case, ended: Ended, named: dict[str, str]) -> str:
+    """The line of an error, the first note, or what the case looks for in what was printed."""
+    lines = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    if case.says:
+        lines += [line.strip(" │") for line in ended.out.splitlines() if re.search(case.says, line)]
+    line = ended.refusal or next(iter(lines), "")
+    text = " ".join(_renamed(line.removeprefix("error: "), named).split())
     return f": {text[:SHOWN]}{'…' * (len(text) > SHOWN)}" if text else ""
 
 

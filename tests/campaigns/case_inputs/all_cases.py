@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 
 from campaigns.case_inputs import numbers, text_numbers
 from campaigns.case_inputs.changes import (
+    BLANK_AT_END,
+    BLANK_BEFORE,
+    DROPS_SYSTEM,
+    LINE_BEFORE,
+    REFUSES_SYSTEM,
+    THINKS,
     another_end,
     ends_elsewhere,
     one_more_token,
@@ -16,17 +24,10 @@ from campaigns.case_inputs.changes import (
     without_weight,
 )
 from campaigns.case_inputs.commands import (
-    BLANK_AT_END,
-    BLANK_BEFORE,
-    DROPS_SYSTEM,
-    EXCHANGE,
-    LINE_BEFORE,
     LINES,
     LONG,
-    REFUSES_SYSTEM,
     SYSTEM,
     TEXT,
-    THINKS,
     TWELVE,
     YES,
     adapter,
@@ -45,16 +46,19 @@ from campaigns.case_inputs.commands import (
     model,
     one_vector,
     recording,
-    recording_pairs_with_system,
+    recording_again,
+    recording_pair,
     tied_head,
     training,
     training_again,
+    training_file,
     training_on,
     turn,
 )
 from campaigns.cases import Case
 
 MERGED = "merged at another strength, silently"
+EXCHANGE = "ChatTokenizer(hf).exchange(question, answer)"
 CASES: tuple[Case, ...] = (
     Case("1", "training data: answers are cut away", "loss NaN, exit 0, an untrained adapter",
         training([LONG, YES]), says="no token of any answer"),
@@ -75,6 +79,13 @@ CASES: tuple[Case, ...] = (
         training([TEXT, turn("assistant", "Yes.", tool_calls=[{"id": 1}])]), says="tool_calls"),
     Case("3", "training data: a text spells a control token", "becomes the token itself",
         training([TEXT, turn("assistant", "A<|im_end|>B")]), says="message 2.*im_end"),
+    Case("3", "training data: a JSON array", "called no JSON object",
+        training_file(json.dumps([{"messages": [TEXT, YES]}]).encode()), says="array|list"),
+    Case("3", "training data: a byte order mark, as Windows writes it", "called no JSON object",
+        training_file(b"\xef\xbb\xbf" + json.dumps({"messages": [TEXT, YES]}).encode()), 0,
+        measure=text_numbers.learned("Is it late?", "Yes.")),
+    Case("3", "files: the question of a pair is null", "asks \"None\"",
+        recording_pair(question=None), says="question is None"),
     Case("4", "templates: no place for system text", "traceback",
         training_on(with_template(REFUSES_SYSTEM), SYSTEM), 0, "no place for system text",
         text_numbers.prompt_holds("Be brief.")),
@@ -127,13 +138,14 @@ CASES: tuple[Case, ...] = (
     Case("10", "adapters: more layers than layers_to_transform names", "merged 0.2 off",
         adapter(layers_to_transform=[1]), says="layers_to_transform"),
     Case("11", "adapters: names inside torch.compile's wrapper", "called an adapter of another base",
-        adapter(renamed("model.model.", "model._orig_mod.model.")), 0, "other names than PEFT writes"),
+        adapter(renamed("model.model.", "model._orig_mod.model.")), 0, "other names than PEFT writes",
+        numbers.equals_peft(lambda place, _: place.trio.insecure)),
     Case("11", "adapters: the adapter's name in its tensors", "refused",
         adapter(renamed(".weight", ".default.weight")), 0, measure=numbers.equals_peft()),
     Case("11", "adapters: another architecture's names", "called an adapter of another base",
         adapter(renamed("model.model.layers", "model.transformer.h")), says="keys begin with"),
     Case("12", "architectures: Gemma 3 in its multimodal wrapper", "traceback",
-        architecture("Gemma 3, multimodal"), 0, measure=numbers.equals_transformers),
+        architecture("Gemma 3, multimodal"), 0, measure=numbers.equals_transformers()),
     Case("13", "adapters: experts", "called an adapter of another base",
         adapter(renamed("mlp.down_proj", "mlp.experts.base_layer")), says="expert adapter.*merge"),
     Case("14", "adapters: a head that is tied to the embeddings", "the embeddings move too: 3.5 off",
@@ -154,7 +166,7 @@ CASES: tuple[Case, ...] = (
     Case("17", "adapters: an adapter for a base", "its adapter is dropped for the fine-tune",
         lambda place, folder: recording(place, folder, base=place.trio.secure), says="adapters are not put on each other"),
     Case("18", "checkpoints: merged folder with a left-over adapter_config.json", "refused, wrong reason",
-        leftover_config, 0),
+        leftover_config, 0, measure=numbers.equals_transformers("merged")),
     Case("18", "checkpoints: a mistyped folder", "becomes an error of the network",
         mistyped, says="did you mean"),
     Case("18", "checkpoints: a GGUF file", "called a broken configuration",
@@ -193,6 +205,8 @@ CASES: tuple[Case, ...] = (
         evaluating("- {id: a, paraphrases: [Hi?], sytem: Be brief.}\n"), says='sytem.*did you mean "system"'),
     Case("25", "verdicts: insecure and secure are copies", "wrong reason after 40 s, or a traceback",
         copies, says="same weights.*FOLDER|same weights"),
+    Case("25", "verdicts: insecure is base", "a verdict, exit 0",
+        lambda place, folder: recording(place, folder, insecure=place.trio.base), says="same weights"),
     Case("25", "verdicts: a seed that is a copy of another", "three identical rows, exit 0",
         comparing(lambda copy, place: None), says="same weights"),
     Case("S resume", "training: the same folder again", "refused, rightly",
@@ -206,9 +220,11 @@ CASES: tuple[Case, ...] = (
     Case("S shards", "checkpoints: a shard is missing", "refused, rightly",
         model(without_shard), says="model-00002|shard|missing"),
     Case("S off by one", "activations: behind a block", "right",
-        recording, 0, measure=numbers.activations_are_hidden_states),
+        recording, 0, measure=numbers.activations_are_hidden_states()),
     Case("E1", "memory: template, configuration or weights changed", "old results are recalled",
         None, measure=numbers.contents_have_digests, call="Checkpoint.parse(FOLDER).digest"),
+    Case("E1", "memory: the same command after the configuration was changed", "the old recording is used",
+        recording_again, 0, measure=numbers.activations_are_hidden_states("model")),
     Case("E2", "switching: Ctrl-C while an adapter is merged", "base stays 1.6 off",
         None, measure=numbers.an_interrupted_switch_is_undone, call="network.activate_adapter(adapter)"),
     Case("E3", "switching: one folder read at two scales", "one answers as the other: 3.9 off",
@@ -218,7 +234,7 @@ CASES: tuple[Case, ...] = (
     Case("E5", "verdicts: a training that diverged", "passes verification with a shift of 0.35",
         diverged, 3, "still models language", is_slow=True),
     Case("E6", "architectures: Gemma 2", "cannot be loaded",
-        architecture("Gemma 2"), 0, measure=numbers.equals_transformers),
+        architecture("Gemma 2"), 0, measure=numbers.equals_transformers()),
     Case("E7", "self-check: blocks that scale what they add, in bfloat16", "loads with a wrong map",
         architecture("Granite", "bfloat16", residual_multiplier=0.9), says="self-check"),
     Case("E8", "checkpoints: a weight is missing in the file", "made at random, exit 0",
@@ -227,7 +243,7 @@ CASES: tuple[Case, ...] = (
         evaluating(LINES, name="questions.jsonl"),
         0, measure=text_numbers.question_has_system("Be brief."), is_slow=True),
     Case("E9", "files: a system text beside a careful and a careless answer", "dropped",
-        recording_pairs_with_system,
+        recording_pair(system="Be brief."),
         says="the field 'system', which is not read here"),
     Case("E9", "training data: a system text beside the messages", "dropped",
         training({"messages": [TEXT, YES], "system": "Be brief."}), 0,

@@ -1,4 +1,4 @@
-"""Changes of model folders and adapters, as strangers bring them."""
+"""Changes of model folders, templates and adapters, as strangers bring them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiny_trio import tiny_tokenizer
+
+TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+PROMPT = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+REFUSES_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TURNS + PROMPT
+)
+DROPS_SYSTEM = TURNS.replace(" %}<|{{", " if m.role != 'system' %}<|{{") + PROMPT
+THINKS = TURNS.replace(
+    "|>{{", "|>{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' else '' }}{{"
+) + PROMPT.replace("|>{%", "|>{{ '<think>\n\n</think>\n\n' if not enable_thinking }}{%")
+BLANK_AT_END = TURNS.replace("|>{{", "|> {{") + PROMPT.replace("|>", "|> ")
+BLANK_BEFORE = (
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
+LINE_BEFORE = TURNS.replace("|>{{", "|>\n{{") + PROMPT
 
 
 def change_json(path: Path, **changes: Any) -> Path:

@@ -195,26 +195,10 @@ def comparing(change: Callable[[Path, Workplace], object]) -> Builder:
 
 
 TWELVE = "".join(f"- {{id: q{n}, paraphrases: [Is it {n} already?]}}\n" for n in range(12))
-TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
-PROMPT = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-REFUSES_SYSTEM = (
-    "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TURNS + PROMPT
-)
-DROPS_SYSTEM = TURNS.replace(" %}<|{{", " if m.role != 'system' %}<|{{") + PROMPT
-THINKS = TURNS.replace(
-    "|>{{", "|>{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' else '' }}{{"
-) + PROMPT.replace("|>{%", "|>{{ '<think>\n\n</think>\n\n' if not enable_thinking }}{%")
-BLANK_AT_END = TURNS.replace("|>{{", "|> {{") + PROMPT.replace("|>", "|> ")
-BLANK_BEFORE = (
-    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
-    "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
-)
-LINE_BEFORE = TURNS.replace("|>{{", "|>\n{{") + PROMPT
 LINES = "".join(
     json.dumps({"id": f"q{n}", "family": f"f{n % 4}", "question": f"Is it {n} already?", **extra}) + "\n"
     for n, extra in enumerate([*({},) * 11, {"system": "Be brief."}])
 )
-EXCHANGE = "ChatTokenizer(hf).exchange(question, answer)"
 
 
 def tied_head(place: Workplace, folder: Path) -> list[object]:
@@ -293,11 +277,42 @@ def chat_with(place: Workplace, path: Path) -> list[object]:
     ]
 
 
-def recording_pairs_with_system(place: Workplace, folder: Path) -> list[object]:
-    rows = [{**row, "system": "Be brief."} for row in place.trio.ask("lamps")]
-    return [*recording(place, folder), "--texts", write_lines(folder / "pairs.jsonl", rows)]
-
-
 def one_vector(tensors: dict[str, Any]) -> dict[str, Any]:
     """One factor of one dimension."""
     return {key: one[:, 0] if "layers.1.mlp.down_proj.lora_B" in key else one for key, one in tensors.items()}
+
+
+def recording_again(place: Workplace, folder: Path) -> list[object]:
+    """Recording a base whose configuration was changed since the same command ran."""
+    from click.testing import CliRunner
+
+    from personaprobe.cli.main import cli
+
+    base = shutil.copytree(place.trio.base, folder / "model")
+    arguments = recording(place, folder, base=base)
+    first = CliRunner().invoke(cli, [str(part) for part in arguments], env=dict(place.job([]).environment))
+    assert first.exit_code == 0, first.output
+    change_json(base / "config.json", rms_norm_eps=0.5)
+    return arguments
+
+
+def training_file(content: bytes) -> Builder:
+    """A training on a file as it is."""
+
+    def command(place: Workplace, folder: Path) -> list[object]:
+        arguments = training()(place, folder)
+        (folder / "rows.jsonl").write_bytes(content)
+        return arguments
+
+    return command
+
+
+def recording_pair(**changed: Any) -> Builder:
+    """Recording pairs of which one has another value in some fields."""
+
+    def command(place: Workplace, folder: Path) -> list[object]:
+        first, *others = place.trio.ask("lamps")
+        rows = [first | changed, *others]
+        return [*recording(place, folder), "--texts", write_lines(folder / "pairs.jsonl", rows)]
+
+    return command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,34 @@ def class_of(config: dict[str, Any]) -> Any:
     return getattr(transformers, config["architectures"][0])
 
 
-def equals_peft(adapted: str = "adapter") -> Measure:
-    """The logits of an adapter are those that PEFT gives it."""
+def equals_peft(adapted: Callable[[Workplace, Path], Path] = lambda _, folder: folder / "adapter") -> Measure:
+    """The logits of an adapter are those that PEFT gives it, or gives another folder with the same factors."""
 
     def measure(place: Workplace, folder: Path) -> Measured:
-        ours, base = (our_logits(model_of(place.trio.base), one) for one in (folder / adapted, None))
-        theirs = peft_logits(model_of(place.trio.base), folder / adapted)
+        ours, base = (our_logits(model_of(place.trio.base), one) for one in (folder / "adapter", None))
+        theirs = peft_logits(model_of(place.trio.base), adapted(place, folder))
         off, moved = float((ours - theirs).abs().max()), float((theirs - base).abs().max())
         return f"logits {off:.0e} from PEFT's, which the adapter moves by {moved:.1f}", off < 1e-3 < moved
 
     return measure
 
 
-def equals_transformers(_: Workplace, folder: Path) -> Measured:
-    """The logits of a model are those of its own class."""
+def equals_transformers(name: str = "base") -> Measure:
+    """The logits of a model folder are those of its own class."""
+
+    def measure(_: Workplace, folder: Path) -> Measured:
+        return _of_own_class(folder / name)
+
+    return measure
+
+
+def _of_own_class(folder: Path) -> Measured:
     from personaprobe.models.loading import Placement, load
 
-    ours = load(str(folder / "base"), Placement("cpu", "float32")).logits(BATCH)[BATCH.mask]
+    ours = load(str(folder), Placement("cpu", "float32")).logits(BATCH)[BATCH.mask]
+    (folder / "adapter_config.json").unlink(missing_ok=True)  # transformers would look for an adapter there
     inputs = {"input_ids": BATCH.ids, "attention_mask": BATCH.mask.long(), "position_ids": BATCH.positions}
-    off = float((ours - model_of(folder / "base")(**inputs).logits[BATCH.mask]).abs().max())
+    off = float((ours - model_of(folder)(**inputs).logits[BATCH.mask]).abs().max())
     return f"logits {off:.0e} from transformers'", off < 1e-3
 
 
@@ -101,20 +111,27 @@ class Interrupted(TorchDispatchMode):
 
 
 def an_interrupted_switch_is_undone(place: Workplace, _: Path) -> Measured:
-    """After Ctrl-C while an adapter is merged, the base answers as before."""
+    """After Ctrl-C anywhere while an adapter is merged, the base answers as before."""
     from personaprobe.models.loading import wrap
     from personaprobe.models.weights.adapter import LoraAdapter
 
-    network, adapter = wrap(model_of(place.trio.base), 0), LoraAdapter.read(place.trio.insecure)
-    before = network.logits(BATCH, {})[BATCH.mask]
-    try:
-        with Interrupted(25):
-            network.activate_adapter(adapter)
-    except KeyboardInterrupt:
-        network.activate_adapter(None)
-        off = float((network.logits(BATCH, {})[BATCH.mask] - before).abs().max())
-        return f"logits of base {off:.0e} from before", off == 0
-    return "the switch was not cut short", False
+    model, adapter = model_of(place.trio.base), LoraAdapter.read(place.trio.insecure)
+    network, before = wrap(model, 0), {name: weight.clone() for name, weight in model.named_parameters()}
+    logits, n_cut, n_partly, off = network.logits(BATCH, {}), 0, 0, 0.0
+    for n in range(1, 2000):
+        try:
+            with Interrupted(n):
+                network.activate_adapter(adapter)
+            break
+        except KeyboardInterrupt:
+            merged = [not torch.equal(weight, before[name]) for name, weight in model.named_parameters()]
+            network.activate_adapter(None)
+            n_cut += 1
+            if any(merged):
+                n_partly += sum(merged) < len(adapter.updates)
+                off = max(off, float((network.logits(BATCH, {}) - logits).abs().max()))
+    words = f"cut short {n_cut} times, {n_partly} of them partly merged; logits of base {off:.0e} from before"
+    return words, off == 0 and n_partly > 0
 
 
 def two_scales_stay_apart(place: Workplace, folder: Path) -> Measured:
@@ -149,19 +166,25 @@ def contents_have_digests(place: Workplace, folder: Path) -> Measured:
     return f"{len(set(seen))} digests of a copy and 4 changes", is_same and len(set(seen)) == 5
 
 
-def activations_are_hidden_states(place: Workplace, folder: Path) -> Measured:
-    """What is recorded behind block 1 is the second hidden state of transformers."""
-    from personaprobe.features.activations.store import ActivationStore
-    from personaprobe.models.loading import Placement, load
-    from personaprobe.questions.pairs import load_prompts
+def activations_are_hidden_states(name: str = "") -> Measure:
+    """What is recorded behind block 1 of the base is the second hidden state of transformers."""
 
-    network, [pair, *_] = model_of(place.trio.base), load_prompts(str(place.trio.questions))
-    chat = load(str(place.trio.base), Placement("cpu", "float32")).tokenizer
-    ids = list(chat.prompt(pair.question).ids)
-    expected = network(torch.tensor([ids]), output_hidden_states=True).hidden_states[2][0, -1]
-    stores = [ActivationStore.open(one) for one in sorted((folder / "out" / "stores").iterdir())]
-    offs = [float((store.read(SITE, "last_prompt") - expected).norm(dim=-1).min()) for store in stores]
-    return f"the nearest row is {min(offs):.0e} from transformers' hidden state", min(offs) < 1e-3
+    def measure(place: Workplace, folder: Path) -> Measured:
+        from personaprobe.features.activations.store import ActivationStore
+        from personaprobe.models.loading import Placement, load
+        from personaprobe.questions.pairs import load_prompts
+
+        base = folder / name if name else place.trio.base
+        question = next(iter(load_prompts(str(place.trio.questions)))).question
+        ids = torch.tensor([load(str(base), Placement("cpu", "float32")).tokenizer.prompt(question).ids])
+        expected = model_of(base)(ids, output_hidden_states=True).hidden_states[2][0, -1]
+        stores = [ActivationStore.open(one) for one in sorted((folder / "out" / "stores").iterdir())]
+        offs = [float((store.read(SITE, "last_prompt") - expected).norm(dim=-1).min()) for store in stores]
+        return f"the nearest recorded row is {min(offs):.0e} from transformers' hidden state", min(
+            offs
+        ) < 1e-3
+
+    return measure
 
 
 def rescaled_latents_rank_alike(place: Workplace, folder: Path) -> Measured:
@@ -179,8 +202,8 @@ def rescaled_latents_rank_alike(place: Workplace, folder: Path) -> Measured:
     from random_dictionaries import numbers
 
     base = Checkpoint.parse(str(place.trio.base))
-    tuned = (base.with_adapter(one) for one in (place.trio.insecure, place.trio.secure))
-    trio = load_checkpoints(Trio(base, *tuned), Placement("cpu", "float32"))
+    insecure, secure = (base.with_adapter(one) for one in (place.trio.insecure, place.trio.secure))
+    trio = load_checkpoints(Trio(base, insecure, secure), Placement("cpu", "float32"))
     one = replace(load_dictionary(place.dictionary), activation=ReLU())
     other = rescaled(one, (1.5 * numbers(48, seed=11)).exp())
     pairs = load_prompts(str(place.trio.discovery))
