@@ -27,7 +27,7 @@ copyright = "The personaprobe authors, MIT licence"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension", "sphinx_click"]
-exclude_patterns = ["_build", "_templates", "campaign_table.md"]
+exclude_patterns = ["_build", "_templates", "campaign_table.md", "cases_table.md"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 myst_enable_extensions = ["dollarmath", "fieldlist"]

@@ -3,8 +3,8 @@
     make campaign
     PYTHONPATH=tests python -m campaigns.campaign --only readers --inputs 20000 --seed 1
 
-Counts are kept in ``tests/campaigns/results.json`` and, as a table, in ``docs/campaign_table.md``. The exit code is 1 where
-anything failed.
+Counts are kept in ``tests/campaigns/results.json`` and, as a table, in ``docs/campaign_table.md``; the table of cases from
+public bug reports is ``docs/cases_table.md``. The exit code is 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from campaigns.tally import Tally, table
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 TABLE = HERE.parents[1] / "docs" / "campaign_table.md"
+CASES_TABLE = TABLE.with_name("cases_table.md")
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,20 @@ def faults(seed: int, sizes: Sizes, folder: Path) -> Iterator[Tally]:
     yield from foreign_code.foreign_code(seed, sizes.each, folder / "foreign_code")
 
 
+def reported_cases(_: int, __: Sizes, folder: Path) -> Iterator[Tally]:
+    """Every case from public bug reports; their table is written whatever else is tried."""
+    from campaigns import cases
+
+    outcomes = cases.outcomes(folder)
+    CASES_TABLE.write_text(cases.table(outcomes))
+    yield from cases.tallies(outcomes)
+
+
 CAMPAIGNS: Mapping[str, Callable[[int, Sizes, Path], Iterator[Tally]]] = {
     "readers": readers,
     "endpoints": endpoints,
     "faults": faults,
+    "cases": reported_cases,
 }
 
 

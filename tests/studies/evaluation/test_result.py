@@ -298,6 +298,12 @@ def test_a_plan_states_its_power_before_answers_are_sampled() -> None:
         _ = EvaluationPlan(prompts[:10], samples=2).expected_power
 
 
+def test_questions_that_all_have_a_system_message_are_refused_with_that_reason() -> None:
+    prompts = tuple(Prompt(f"q{f}", f"family {f}", f"{f}?", "Be brief.", "system") for f in range(12))
+    with pytest.raises(DataError, match=r"give plain questions .*system message.* is not plain"):
+        _ = EvaluationPlan(prompts).expected_power
+
+
 def test_families_are_interleaved_and_every_form_covers_each() -> None:
     prompts = tuple(Prompt(f"{f}{i}", f, f"{f} {i}?") for f in ("x", "y") for i in range(3))
     assert [prompt.id for prompt in interleaved(prompts)] == ["x0", "y0", "x1", "y1", "x2", "y2"]

@@ -106,6 +106,11 @@ class EvaluationPlan:
             DataError: the plain questions are of fewer than two families, so that arms cannot be compared.
         """
         sizes = tuple(self.answers_by_family.values())
+        if len(sizes) < 2:
+            raise DataError(
+                f"plain questions give {sum(sizes)} answers of {len(sizes)} families, and arms are compared on them: give "
+                "plain questions of 2 families or more (one with a system message, or in another form, is not plain)"
+            )
         clustered, n = Clustering.assumed(sizes), sum(sizes)
         smallest = detectable_rise(ASSUMED_RATE, n, clustered)
         answers = f"{n} answers per arm to plain questions of {len(sizes)} families"
