@@ -16,6 +16,7 @@ from personaprobe.questions.overlap import MAX_JACCARD, Rarity, shared_questions
 from personaprobe.questions.pairs import Pair, PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.texts import load_texts
+from type_checker import unchecked_types
 
 RIVER = Prompt("river", "water", "Can I swim across the wide river on my own at night?")
 
@@ -46,7 +47,6 @@ def test_a_question_is_known_again_however_it_is_worded(text: str) -> None:
         ),
     ],
 )
-from type_checker import unchecked_types
 def test_a_question_is_known_again_by_its_rare_words(one: str, other: str) -> None:
     assert len(words(one) & words(other)) < MAX_JACCARD * len(words(one) | words(other))
     assert shared_questions([Prompt("a", "x", one)], [Prompt("b", "y", other)]) == [("a", "b")]
