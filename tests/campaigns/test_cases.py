@@ -63,7 +63,7 @@ def rank_zero(**expected: object) -> cases.Case:
         ({"measure": lambda place, folder: ("off by 3", False)}, "off by 3"),
         ({"measure": lambda place, folder: 1 / 0}, "ZeroDivisionError"),
     ],
-    ids=str,
+    ids=("right", "another code", "another reason", "another number", "an error"),
 )
 def test_a_case_that_is_not_right_is_reported(
     expected: dict[str, object], reported: str | None, place: Workplace, server: ForkServer, tmp_path: Path
