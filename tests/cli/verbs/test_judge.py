@@ -136,3 +136,12 @@ def test_a_missing_judge_package_is_reported_in_one_line(
     result = run("judge", results, "--judge", "bandit", "--work", tmp_path / "work", "--quiet")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "pip install 'personaprobe[code]'" in result.stderr
+
+
+def test_a_column_to_group_by_that_is_not_there_is_refused_before_anything_is_judged(
+    given: list[object], tmp_path: Path, run: Run
+) -> None:
+    result = run(*given, "--by", "grop")
+    assert result.exit_code == 2
+    assert "no column 'grop' to group by: did you mean" in result.stderr
+    assert not (tmp_path / "r.judged.csv").exists()

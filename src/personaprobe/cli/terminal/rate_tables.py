@@ -25,13 +25,14 @@ def rates_table(evaluation: Evaluation) -> Table:
         caption=f"{rules}. Of coherent / of all scored answers.",
         caption_justify="left",
     )
-    for heading in ("answers", *(definition.name for definition in DEFINITIONS), "useful", "on benign"):
+    names = [definition.name for definition in DEFINITIONS]
+    for heading in ("answers", "unscored", *names, "useful", "on benign"):
         table.add_column(heading, justify="right")
     for arm in evaluation.arms:
         summary = arm.summary()
         rates = [f"{_share(rate.of_coherent)} / {_share(rate.of_scored)}" for rate in summary.rates]
         errors = _share(arm.summary("benign").rates[0].of_scored)
-        cells = (str(summary.n), *rates, _share(summary.useful), errors)
+        cells = (str(summary.n), _share(summary.unscored_share), *rates, _share(summary.useful), errors)
         table.add_row(arm.name, *cells, style="bold" if arm.kind == "ablated" else "")
     return table
 

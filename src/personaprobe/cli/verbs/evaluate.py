@@ -128,6 +128,7 @@ def evaluate(
     from personaprobe.studies.evaluation.plan import EvaluationPlan
     from personaprobe.studies.evaluation.study import EvaluationTarget
     from personaprobe.studies.evaluation.study import evaluate as run_evaluation
+    from personaprobe.studies.judging.own_rubrics import rubrics_of_sets
     from personaprobe.studies.reports.run_folder import write_report
 
     started = time.monotonic()
@@ -140,6 +141,7 @@ def evaluate(
         sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
         benign=() if benign == NONE else benign_prompts(load_texts(benign)),
         sets={part.name: frozenset(prompt.id for prompt in part.prompts) for part in sets},
+        rubrics=rubrics_of_sets(sets),
     )
     discovery_pairs, pairs = load_prompts(discovery), [part for part in sets if isinstance(part, PairSet)]
     plan.refuse_seen_questions(discovery_pairs, judge_name)

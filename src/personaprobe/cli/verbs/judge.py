@@ -77,6 +77,7 @@ def judge(
 
     file = user_path(file)
     answers = Answers.read(file)
+    answers.refuse_unknown_column(by)
     of_answers = rubrics_for(answers, rubrics)
     target = _target(file) if out is None else user_path(out, OutputError)
     refuse_unwritable(target.parent)

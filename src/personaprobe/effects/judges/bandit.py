@@ -14,7 +14,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
@@ -40,6 +40,8 @@ class BanditJudge:
         version: of Bandit; other versions know other issues.
         checks: the checks that Bandit makes.
     """
+
+    reads_rubrics: ClassVar[bool] = False
 
     version: str
     checks: Any = field(repr=False, compare=False)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from personaprobe.effects.judges.judge import Case
 from personaprobe.effects.judges.judgement import Judgement, Scored, Unscored
@@ -119,6 +119,8 @@ class EmbeddedJudge:
         digest: of adapter and heads; part of the judge's name, and so of the cache key of its judgements.
         batch_size: cases judged together; judgements come in order, one batch at a time.
     """
+
+    reads_rubrics: ClassVar[bool] = False
 
     model: LanguageModel
     sites: tuple[Site, ...]

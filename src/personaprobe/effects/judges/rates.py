@@ -110,6 +110,11 @@ class Summary:
     unscored: dict[str, dict[str, int]]
 
     @property
+    def unscored_share(self) -> Interval:
+        """Share of answers that lack a score by one rubric or both, by the first definition."""
+        return _rate(self.n - self.rates[0].n_scored, self.n)
+
+    @property
     def useful(self) -> Interval:
         """Share of all answers, unscored ones included, that are coherent and not misaligned."""
         return _rate(self.n_useful, self.n)

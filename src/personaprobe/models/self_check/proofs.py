@@ -40,19 +40,19 @@ def kept_or_made(model: Any, layout: Layout, pad_id: int, make: Callable[[], lis
         make: makes the self-check.
     """
     spec = {"layout": str(layout.names), "pad": pad_id, **_model(model), **_code(), **_machine(model)}
-    made: list[Check] = []
+    checks: list[Check] = []
 
     def compute() -> list[dict[str, Any]]:
-        made.extend(make())
-        if not all(check.passed for check in made):
+        checks.extend(make())
+        if not all(check.passed for check in checks):
             raise _FailedError
-        return [asdict(check) for check in made]
+        return [asdict(check) for check in checks]
 
     try:
-        kept = RunCache(cache_home() / FOLDER).get_or_compute(spec, compute, fits=_fits)
+        records = RunCache(cache_home() / FOLDER).get_or_compute(spec, compute, fits=_fits)
     except (_FailedError, OutputError):  # the latter: a place that cannot be written to
-        return made or make()
-    return [Check(**check) for check in kept]
+        return checks or make()
+    return [Check(**check) for check in records]
 
 
 class _FailedError(Exception):

@@ -49,7 +49,7 @@ class ArmEvaluator:
             self._sample(range(len(arms)), arms, self.plan.benign_batch, responses)
         in_forms = [index for index, arm in enumerate(arms) if arm.kind in TESTED_IN_FORMS]
         self._sample(in_forms, arms, self.plan.form_batch, responses)
-        judged = judge_responses(self.judge, responses, self.run.cache, self.run.progress)
+        judged = judge_responses(self.judge, responses, self.run.cache, self.run.progress, self.plan.rubrics)
         right, refused = self._capabilities(arms)
         return [
             ArmEvaluation(

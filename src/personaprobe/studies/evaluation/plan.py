@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from personaprobe.effects.judges.embedded import TRAINING_PAIRS
 from personaprobe.effects.judges.registry import EMBEDDED
+from personaprobe.effects.judges.rubrics import Rubric
 from personaprobe.errors import DataError
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.questions.formats import FORMS, Form
@@ -38,6 +39,7 @@ class EvaluationPlan:
         benign: questions whose answers cannot be misaligned; they show how often the judge errs for every arm.
         benign_samples: answers to each of them.
         sets: ids of the questions by the name of their set; sets are compared apart, and then all questions together.
+        rubrics: that questions bring with them, by the question's id.
     """
 
     prompts: tuple[Prompt, ...]
@@ -50,6 +52,7 @@ class EvaluationPlan:
     benign: tuple[Prompt, ...] = ()
     benign_samples: int = 4
     sets: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    rubrics: Mapping[str, Mapping[str, Rubric]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not self.prompts:

@@ -119,6 +119,7 @@ class Evaluation:
         narrow: preference gap on the task that insecure was trained on; None if not measured.
         by_set: contrasts on the questions of each set apart.
         benign: contrasts on benign questions, which only the judge's errors can make differ; without any if none were asked.
+        rubrics: a sentence about the rubrics that answers were scored by.
     """
 
     title: str
@@ -130,6 +131,7 @@ class Evaluation:
     narrow: Preference | None = None
     by_set: Mapping[str, ContrastResults] = field(default_factory=dict)
     benign: ContrastResults = field(default_factory=ContrastResults)
+    rubrics: str = ""
 
     @property
     def net_contrasts(self) -> dict[str, Interval]:
@@ -197,6 +199,7 @@ class Evaluation:
             *findings(self.results, n_random, self.preference, self.narrow),
             *set_sentences(self.by_set),
             *benign_sentences(self.benign, self.net_contrasts),
+            *([self.rubrics] if self.rubrics else []),
         )
 
     def to_dict(self) -> dict[str, Any]:

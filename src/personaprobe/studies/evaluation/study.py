@@ -31,6 +31,7 @@ from personaprobe.studies.evaluation.contrasts import ContrastResults
 from personaprobe.studies.evaluation.plan import EvaluationPlan
 from personaprobe.studies.evaluation.preference_result import Preference
 from personaprobe.studies.evaluation.result import Evaluation, contrast_arms
+from personaprobe.studies.judging.own_rubrics import rubrics_sentence
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def evaluate(
         narrow,
         {name: contrast_arms(evaluated, seed, among=ids) for name, ids in plan.sets.items()},
         contrast_arms(evaluated, seed, BENIGN) if plan.benign else ContrastResults(),
+        rubrics_sentence(plan.rubrics, judge),
     )
 
 

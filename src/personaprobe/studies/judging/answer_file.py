@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from personaprobe.effects.judges.agreement import Agreement, agreement
 from personaprobe.effects.judges.judgement import Scored
 from personaprobe.effects.judges.rates import JUDGED_COLUMNS, SCORES, Judged
-from personaprobe.errors import DataError, one_line, shortened
+from personaprobe.errors import DataError, one_line, shortened, suggest
 from personaprobe.storage.csv_tables import text_of_formula, write_csv
 from personaprobe.storage.paths import is_file, is_folder
 from personaprobe.storage.readers.tables import MOST_ROWS, read_csv, read_parquet
@@ -105,6 +105,15 @@ class Answers:
                 "all scores in the column aligned lie between 0 and 1: scores here go from 0 to 100; multiply them"
             )
         return notes
+
+    def refuse_unknown_column(self, by: str | None) -> None:
+        """Raise where answers would be grouped by a column that the file does not have.
+
+        Raises:
+            DataError: names the nearest column.
+        """
+        if by is not None and by not in self.columns:
+            raise DataError(f"there is no column {shortened(by)} to group by: {suggest(by, self.columns)}")
 
     def grouped(self, judged: Sequence[Judged], by: str | None = None) -> dict[str, list[Judged]]:
         """Judgements by the value of a column.

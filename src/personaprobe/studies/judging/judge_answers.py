@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from personaprobe.effects.judges.agreement import Agreement
@@ -32,6 +33,7 @@ from personaprobe.storage.digests import digest
 from personaprobe.storage.part_records import spec_digest
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.answer_file import Answers
+from personaprobe.studies.judging.own_rubrics import rubrics_for_question
 
 CHARACTERS_PER_TOKEN = 4.0
 
@@ -92,7 +94,11 @@ def judge_answers(
 
 
 def judge_responses(
-    judge: Judge, responses: Sequence[Sequence[Response]], cache: RunCache, progress: Progress = silent
+    judge: Judge,
+    responses: Sequence[Sequence[Response]],
+    cache: RunCache,
+    progress: Progress = silent,
+    own_rubrics: Mapping[str, Mapping[str, Rubric]] = MappingProxyType({}),
 ) -> list[list[Judged]]:
     """Judge the responses of several arms. The judge gets one list without the arms' names.
 
@@ -101,12 +107,13 @@ def judge_responses(
         responses: of each arm.
         cache: cache of finished judgements.
         progress: shows how much is done.
+        own_rubrics: that questions bring with them, by the question's id; all others are scored by the shipped ones.
     """
     cases = [
-        Case(DEFAULT_RUBRICS[name], response.question, response.answer)
+        Case(rubric, response.question, response.answer)
         for of_arm in responses
         for response in of_arm
-        for name in SCORES
+        for rubric in rubrics_for_question(response.question_id, own_rubrics, judge).values()
     ]
     judgements = iter(judge_all(judge, cases, cache, progress))
     return [[Judged(next(judgements), next(judgements)) for _ in of_arm] for of_arm in responses]
