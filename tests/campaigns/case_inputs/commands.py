@@ -238,7 +238,7 @@ def gguf(place: Workplace, folder: Path) -> list[object]:
 
 def copies(place: Workplace, folder: Path) -> list[object]:
     copy = shutil.copytree(place.trio.insecure, folder / "copy")
-    options = [*place.trio.options(secure=copy), *place.trio.texts(), *place.trio.few()]
+    options = [*place.trio.options(secure=copy), *place.trio.texts(), "--balanced", "none"]
     return ["ablate", "--feature", "means@1", *options, "--out", folder / "out", "--quiet"]
 
 
