@@ -132,7 +132,7 @@ def judging(rows: str, *options: object) -> Builder:
     def command(place: Workplace, folder: Path) -> list[object]:
         path = folder / "answers.csv"
         path.write_text(rows)
-        given = ["--judge", place.judge, "--work", folder / "work", "--out", folder / "judged.csv"]
+        given = ["--judge", place.judge, "--work", folder / "judgements", "--out", folder / "judged.csv"]
         return ["judge", path, *given, *options, "--quiet"]
 
     return command
