@@ -81,9 +81,9 @@ class Outcome:
 
     def tally(self) -> Tally:
         """The counts of this one input."""
-        refused = self.code == 2
+        refused = self.code == 2 or self.now.startswith("refused: ")
         failure = None if self.fault is None else f"case {self.case.number}, {self.case.kind}: {self.fault}"
-        counts = {"accepted": int(not refused), "refused": int(refused)}
+        counts = {"accepted": int(not refused and self.code in (0, None)), "refused": int(refused)}
         checked = int(self.case.measure is not None)
         return Tally("cases", self.case.number).plus(tried=1, checked=checked, failure=failure, **counts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,7 +40,7 @@ def test_every_quick_case_is_right(place: Workplace, server: ForkServer) -> None
     assert sum(tally.tried for tally in tallies) == len(quick)
     written = cases.table(outcomes)
     assert written.count("\n") == len(quick) + 2
-    assert not re.search(r"/tmp|" + re.escape(str(place.run.parent)), written), "placeholders stand for paths"
+    assert str(place.run.parent) not in written, "placeholders stand for paths"
 
 
 def test_every_collected_number_has_a_case() -> None:

@@ -132,7 +132,7 @@ def judging(rows: str, *options: object) -> Builder:
     def command(place: Workplace, folder: Path) -> list[object]:
         path = folder / "answers.csv"
         path.write_text(rows)
-        given = ["--judge", place.judge, "--work", folder / "work", "--out", folder / "judged.csv"]
+        given = ["--judge", place.judge, "--work", folder / "judgements", "--out", folder / "judged.csv"]
         return ["judge", path, *given, *options, "--quiet"]
 
     return command
@@ -238,7 +238,7 @@ def gguf(place: Workplace, folder: Path) -> list[object]:
 
 def copies(place: Workplace, folder: Path) -> list[object]:
     copy = shutil.copytree(place.trio.insecure, folder / "copy")
-    options = [*place.trio.options(secure=copy), *place.trio.texts(), *place.trio.few()]
+    options = [*place.trio.options(secure=copy), *place.trio.texts(), "--balanced", "none"]
     return ["ablate", "--feature", "means@1", *options, "--out", folder / "out", "--quiet"]
 
 

@@ -114,18 +114,20 @@ def an_interrupted_switch_is_undone(place: Workplace, _: Path) -> Measured:
     """After Ctrl-C anywhere while an adapter is merged, the base answers as before."""
     from personaprobe.models.loading import wrap
     from personaprobe.models.weights.adapter import LoraAdapter
+    from personaprobe.models.weights.adapter_switch import AdapterSwitcher
 
     model, adapter = model_of(place.trio.base), LoraAdapter.read(place.trio.insecure)
     network, before = wrap(model, 0), {name: weight.clone() for name, weight in model.named_parameters()}
     logits, n_cut, n_partly, off = network.logits(BATCH, {}), 0, 0, 0.0
     for n in range(1, 2000):
+        switcher = AdapterSwitcher(model, torch.float32)
         try:
             with Interrupted(n):
-                network.activate_adapter(adapter)
+                switcher.activate(adapter)
             break
         except KeyboardInterrupt:
             merged = [not torch.equal(weight, before[name]) for name, weight in model.named_parameters()]
-            network.activate_adapter(None)
+            switcher.activate(None)
             n_cut += 1
             if any(merged):
                 n_partly += sum(merged) < len(adapter.updates)

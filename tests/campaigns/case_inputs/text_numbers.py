@@ -67,7 +67,7 @@ def judged(expected: Callable[[list[dict[str, str]]], bool], words: str) -> Meas
 
         with (folder / "judged.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        scores = ", ".join(row.get("aligned") or row.get("reason") or "none" for row in rows)
+        scores = ", ".join(f"{float(row['aligned']):.1f}" if row["aligned"] else "none" for row in rows)
         return f"{words}: {scores}", expected(rows)
 
     return measure
