@@ -283,6 +283,7 @@ def test_a_template_that_writes_the_first_message_alone_gets_the_system_text_bef
         "{% for m in messages %}",
         "{{ messages.__class__.__mro__ }}{{ messages[5].content }}",
         "{{ 1 / 0 }}",
+        "\ud800{% for m in messages %}{{ m.content }}{% endfor %}",
     ],
 )
 def test_a_template_that_cannot_be_rendered_is_one_line(template: str) -> None:

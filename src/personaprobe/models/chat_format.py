@@ -69,6 +69,7 @@ def render(
         rendered = hf.apply_chat_template(
             list(messages), add_generation_prompt=prompt, tokenize=False, enable_thinking=thinks
         )
+        rendered.encode()  # half a character can be written in JSON, and no tokenizer reads it
     except Exception as error:  # a template is a program: it stops with any error it likes
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

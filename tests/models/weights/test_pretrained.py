@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from personaprobe.errors import CheckpointError, FallbackWarning
-from personaprobe.models.weights.pretrained import open_model
+from personaprobe.models.weights.pretrained import open_model, open_tokenizer
 
 WRAPPED: dict[str, dict[str, Any]] = {
     "gemma3": {
@@ -82,3 +82,15 @@ def test_attention_is_asked_for_where_it_is_supported(saved: Callable[..., Path]
         model = open_model(saved(architecture, **experts), None, torch.float32)
     eager = architecture in ("gemma2", "gpt_oss")
     assert model.config._attn_implementation == ("eager" if eager else "sdpa")
+
+
+@pytest.mark.parametrize("option", [{"model_max_length": "long"}, {"model_max_length": [5]}])
+def test_a_tokenizer_with_an_option_of_another_kind_is_refused_at_load(
+    option: dict[str, Any], word_tokenizer: Callable[..., Any], tmp_path: Path
+) -> None:
+    word_tokenizer(["one", "two"]).hf.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | option))
+    with pytest.raises(CheckpointError) as refusal:
+        open_tokenizer(tmp_path, None)
+    assert "\n" not in str(refusal.value)

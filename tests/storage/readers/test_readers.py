@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from personaprobe.errors import EndpointError, PersonaProbeError, one_line, shortened
+from personaprobe.errors import DataError, EndpointError, PersonaProbeError, one_line, shortened
 from personaprobe.storage.paths import is_file, is_folder, user_path
 from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import parse_json, read_json, read_json_object
@@ -277,6 +277,21 @@ def test_a_parquet_file_is_bounded_by_its_size_in_memory_and_its_rows(tmp_path: 
         read_parquet(path, EndpointError, max_bytes=1_000_000)
     with pytest.raises(EndpointError, match="has 50,000 rows"):
         read_parquet(path, EndpointError, max_rows=10)
+
+
+def test_a_parquet_file_whose_columns_hold_fewer_rows_than_it_says_is_refused(tmp_path: Path) -> None:
+    n_refused = 0
+    content = bytearray(saved_table())
+    for place in range(4, len(content) - 8):  # every byte but the format's own marks
+        changed = bytes(content[:place]) + bytes([content[place] ^ 1]) + bytes(content[place + 1 :])
+        (tmp_path / "a.parquet").write_bytes(changed)
+        try:
+            table = read_parquet(tmp_path / "a.parquet")
+        except DataError:
+            n_refused += 1
+            continue
+        assert table.num_rows == 500, f"byte {place}"
+    assert n_refused > 20
 
 
 def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:

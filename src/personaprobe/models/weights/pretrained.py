@@ -34,7 +34,9 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
         raise CheckpointError(_adapter_on_hub(folder))
     try:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
-        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        tokenizer("An option of another kind than expected stops it here.")
+        return tokenizer
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         refuse_out_of_memory(error)
         raise _cannot_load(folder, error) from error

@@ -148,4 +148,6 @@ def read_parquet(
             schema = pa.schema([field for field in schema if field.name in columns])
         table = pa.Table.from_batches(batches, None if batches else schema)
         table.validate(full=True)
+        if table.num_rows != file.metadata.num_rows:
+            raise ValueError(f"it says {file.metadata.num_rows} rows and holds {table.num_rows}")
         return table
