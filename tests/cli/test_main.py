@@ -136,7 +136,7 @@ FLAGS = {
     | {"--judge", "--at-once", "--max-new-tokens", "--temperature", "--seed", "--out", "--narrow"},
     "judges train": {"--pairs", "--out", "--layer", "--rank", "--epochs", "--seed", "--quiet"},
     "judges calibrate": {"--pairs", "--folder", "--out"},
-    "judges eval": OUTPUT | {"--pairs", "--answers", "--folder", "--device", "--dtype"},
+    "judges eval": OUTPUT | {"--pairs", "--answers", "--folder", "--device"},
     "judge": OUTPUT
     | {"FILE", "--judge", "--rubrics", "--by", "--at-once", "--device", "--dtype", "--out", "--work"},
     "questions list": {"--json"},
