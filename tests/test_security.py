@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.loading import Placement, load
-from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.models.loading import Placement, load, load_checkpoints
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "personaprobe"
 
@@ -116,6 +117,11 @@ def test_code_in_a_model_repository_is_refused_without_a_question(
     monkeypatch.setattr("builtins.input", lambda prompt="": asked.append(prompt) or "y")
     with pytest.raises(CheckpointError, match=r"code of its own, which is never run|cannot load"):
         load(Checkpoint(str(folder)), Placement("cpu"))
+    shutil.copytree(folder, tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"other": 1}))
+    trio = Trio(Checkpoint(str(folder)), Checkpoint(str(tmp_path / "other")), None, "evil")
+    with pytest.raises(CheckpointError, match=r"code of its own, which is never run|cannot load"):
+        load_checkpoints(trio, Placement("cpu"))
     assert not marker.exists()
     assert asked == []
     assert capsys.readouterr().err == "", "notices of transformers stand beside the one line of the refusal"

@@ -108,7 +108,6 @@ def load_checkpoints(
     """
     check_backend(backend)
     refuse_equal(trio)
-    _refuse_incomparable(trio)
     by_base: dict[Checkpoint, tuple[Network, ChatTokenizer]] = {}
 
     def load_one(checkpoint: Checkpoint) -> LanguageModel:
@@ -117,7 +116,9 @@ def load_checkpoints(
             by_base[checkpoint.base] = run_on(network, backend), tokenizer
         return _language_model(checkpoint, *by_base[checkpoint.base])
 
-    loaded = trio.map(load_one)
+    with notices_of_success():
+        _refuse_incomparable(trio)
+        loaded = trio.map(load_one)
     _check_same_shape(loaded)
     return loaded
 
