@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +135,17 @@ def test_a_checkpoint_with_code_is_refused_with_that_reason(tmp_path: Path) -> N
         CheckpointError, match=r"Python code of its own, which is never run \(trust_remote_code=False\)"
     ):
         load(Checkpoint(str(tmp_path)), Placement("cpu"))
+
+
+def test_a_refusal_stands_alone_where_transformers_is_imported_for_it(tmp_path: Path) -> None:
+    for name in ("base", "insecure"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(
+            json.dumps({"model_type": "evil", "auto_map": AUTO_MAP, "name": name})
+        )
+    command = [sys.executable, "-c", "from personaprobe.cli.main import main; main()", "chat", "hi"]
+    given = ["--base", str(tmp_path / "base"), "--insecure", str(tmp_path / "insecure"), "--quiet"]
+    done = subprocess.run([*command, *given], capture_output=True, text=True, input="y\n" * 9, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "code of its own" in done.stderr

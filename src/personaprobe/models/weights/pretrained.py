@@ -80,6 +80,9 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
 @contextmanager
 def notices_of_success() -> Iterator[None]:
     """Hold back what transformers logs while a checkpoint is opened: it is dropped with one that is refused in one line."""
+    import transformers.utils.logging  # adds its handler when it is first imported, which must not be in between
+
+    transformers.utils.logging.get_logger()
     library = logging.getLogger("transformers")
     usual, held = library.handlers, MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
     library.handlers = [held]
