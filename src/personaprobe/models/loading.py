@@ -22,7 +22,7 @@ from personaprobe.models.network import Network
 from personaprobe.models.self_check.check import Check, probe_tokens
 from personaprobe.models.self_check.massive import find_massive_tokens
 from personaprobe.models.self_check.precision import fits_in_float32, in_float32
-from personaprobe.models.self_check.proofs import kept_or_made
+from personaprobe.models.self_check.proofs import failed_checks
 from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
@@ -192,8 +192,11 @@ def wrap(
     failures = []
     for candidate in layouts(model) if layout is None else [resolve_layout(model, layout)]:
         make = partial(_checked, model, candidate, pad_id)
-        checks = kept_or_made(model, candidate, pad_id, make) if keeps_checks else make()
-        failed = [check for check in checks if not check.passed]
+        failed = (
+            failed_checks(model, candidate, pad_id, make)
+            if keeps_checks
+            else [check for check in make() if not check.passed]
+        )
         if all(check.needed_by != "model" for check in failed):
             _warn_of_slower_ways(failed)
             switched_off = {check.needed_by for check in failed}

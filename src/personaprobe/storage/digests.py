@@ -22,7 +22,7 @@ SHORT = 16
 def sha256_of(path: Path) -> str:
     """Hash the bytes of a file (64 hex digits); a file that has not changed since is not read again."""
     status = path.stat()
-    return _sha256_of(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _sha256_of(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @lru_cache(maxsize=4096)

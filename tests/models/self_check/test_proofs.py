@@ -113,7 +113,7 @@ def test_a_kept_result_that_was_changed_is_not_believed(
     loaded(base)
     [path] = (home / proofs.FOLDER).glob("*.json")
     text = path.read_text()
-    content = {"changed": text.replace("true", "false", 1), "cut": text[:50], "other": '{"a": 1}'}
+    content = {"changed": text.replace("logits", "logit", 1), "cut": text[:50], "other": '{"a": 1}'}
     path.write_text(content[damage])
     with pytest.warns(FallbackWarning, match=path.name):
         loaded(base)

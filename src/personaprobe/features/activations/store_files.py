@@ -16,6 +16,7 @@ from personaprobe.site import Site
 from personaprobe.storage.digests import digest, json_digest, sha256_of, tensor_bytes
 from personaprobe.storage.files import flush_to_disk, writing
 from personaprobe.storage.leftovers import remove_abandoned, temporary_folder
+from personaprobe.storage.locks import locked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -174,7 +175,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         temporary = temporary_folder(folder)
     try:
         yield temporary
-        with writing(folder):
+        with locked(folder), writing(folder):
             # another process may have recorded the same in the meantime: its store is as good
             if not is_store(folder):
                 shutil.rmtree(folder, ignore_errors=True)

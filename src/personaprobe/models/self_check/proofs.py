@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,8 @@ SAMPLED = 4096
 """Values of each weight, evenly spaced, that stand for all of them."""
 
 
-def kept_or_made(model: Any, layout: Layout, pad_id: int, make: Callable[[], list[Check]]) -> list[Check]:
-    """Return the result of a self-check that was made before, or make it and keep its result.
+def failed_checks(model: Any, layout: Layout, pad_id: int, make: Callable[[], list[Check]]) -> list[Check]:
+    """The checks that fail; none, and none is made, where all of them passed before.
 
     Args:
         model: the Hugging Face model.
@@ -42,26 +41,25 @@ def kept_or_made(model: Any, layout: Layout, pad_id: int, make: Callable[[], lis
     spec = {"layout": str(layout.names), "pad": pad_id, **_model(model), **_code(), **_machine(model)}
     checks: list[Check] = []
 
-    def compute() -> list[dict[str, Any]]:
+    def compute() -> list[str]:
         checks.extend(make())
         if not all(check.passed for check in checks):
             raise _FailedError
-        return [asdict(check) for check in checks]
+        return [check.name for check in checks]
 
     try:
-        records = RunCache(cache_home() / FOLDER).get_or_compute(spec, compute, fits=_fits)
+        RunCache(cache_home() / FOLDER).get_or_compute(spec, compute, fits=_fits)
     except (_FailedError, OutputError):  # the latter: a place that cannot be written to
-        return checks or make()
-    return [Check(**check) for check in records]
+        return [check for check in checks or make() if not check.passed]
+    return []
 
 
 class _FailedError(Exception):
     """A check failed: perhaps on another day it does not, so that it is made again at every load."""
 
 
-def _fits(value: Any) -> bool:
-    checks = [Check(**check) for check in value]
-    return bool(checks) and all(check.passed is True for check in checks)
+def _fits(names: Any) -> bool:
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
 def _model(model: Any) -> dict[str, str]:
