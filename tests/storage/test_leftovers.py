@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from personaprobe.errors import OutputError
 from personaprobe.storage import leftovers as module
 from personaprobe.storage.files import write_atomically
 from personaprobe.storage.leftovers import OLD, leftovers, remove_abandoned, temporary_file, temporary_folder
@@ -147,3 +148,13 @@ def test_any_name_of_a_file_has_a_temporary_one(name: str, tmp_path: Path) -> No
 def test_temporary_neighbours_are_named_in_one_place() -> None:
     names = [name_of(path) for path in modules() if "tempfile.mk" in path.read_text(encoding="utf-8")]
     assert names == ["storage/leftovers.py"]
+
+
+def test_a_working_folder_that_was_deleted_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OutputError, match="the working folder was deleted"):
+        remove_abandoned(Path("runs"))

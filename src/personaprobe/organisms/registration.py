@@ -25,7 +25,7 @@ from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder
 from personaprobe.storage.locks import locked
-from personaprobe.storage.paths import is_file, is_folder, user_path
+from personaprobe.storage.paths import absolute_path, is_file, is_folder, user_path
 from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.storage.toml_files import is_entry_name, read_toml, remove_entry, write_entry
@@ -47,7 +47,7 @@ def read_organism_folder(folder: Path, name: str | None = None, base: str | None
         CheckpointError: the folder lacks an adapter, or its files do not say what they should; names file and key.
         DataError: a question set cannot be read, or discovery and test questions overlap.
     """
-    folder = user_path(folder, CheckpointError).absolute()
+    folder = absolute_path(user_path(folder, CheckpointError), CheckpointError)
     if not is_folder(folder):
         raise CheckpointError(f"no folder at {one_line(folder)}; give a folder with insecure/ and secure/")
     description = read_toml(folder / DESCRIPTION)
@@ -191,7 +191,7 @@ def _entry(organism: Organism, folder: Path) -> dict[str, Any]:
 
     def located(path: Path) -> str:
         absolute = Path(os.path.abspath(path))
-        home = folder.absolute()
+        home = absolute_path(folder, CheckpointError)
         return str(absolute.relative_to(home)) if absolute.is_relative_to(home) else str(absolute)
 
     source = organism.trio.base.source

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from personaprobe.errors import OutputError
 from personaprobe.storage.digests import digest
+from personaprobe.storage.paths import absolute_path
 
 OLD = 2 * 24 * 3600.0
 """Seconds without a change after which a leftover of another machine counts as abandoned; its process cannot be seen."""
@@ -76,7 +78,7 @@ def leftovers(*folders: Path, below: bool = False) -> list[Leftover]:
         folders: where to look; one that does not exist or cannot be read holds none.
         below: whether to look in all folders below them too.
     """
-    paths = sorted({path for folder in folders for path in _names(folder.absolute(), below)})
+    paths = sorted({path for folder in folders for path in _names(absolute_path(folder, OutputError), below)})
     return [left for path in paths if (left := _as_leftover(path))]
 
 

@@ -34,6 +34,18 @@ def user_path(name: str | Path, error: type[PersonaProbeError] = DataError) -> P
     return path
 
 
+def absolute_path(path: Path, error: type[PersonaProbeError] = DataError) -> Path:
+    """The path from the root.
+
+    Raises:
+        PersonaProbeError: of the class ``error``: the working folder was deleted.
+    """
+    try:
+        return path.absolute()
+    except OSError as cause:
+        raise error("the working folder was deleted; change to another one") from cause
+
+
 def is_file(path: str | Path) -> bool:
     """Whether there is a file; False for every name that cannot be one, such as one too long or a loop of links."""
     return os.path.isfile(path)
