@@ -111,14 +111,19 @@ def main() -> None:
                 for way, variables in WAYS.items():
                     with neighbours_running(neighbours):
                         seconds.setdefault((way, neighbours), []).append(in_process(name, variables))
+                    taken = seconds[way, neighbours][-1]
+                    print(
+                        f"{name}, {way}, {neighbours} neighbours: {taken:.2f} s", file=sys.stderr, flush=True
+                    )
         fastest = min(median(of_way) for (_, n), of_way in seconds.items() if n == 0)
-        for (way, neighbours), taken in seconds.items():
+        for (way, neighbours), runs in seconds.items():
             threads = 1 if way == "one thread" else cores
             expected = expected_seconds(fastest, threads, neighbours, cores)
-            cost = median(taken) / expected
+            cost = median(runs) / expected
             rows.append({"workload": name, "way": way, "neighbours": neighbours, "cost": round(cost, 2)})
-            rows[-1]["seconds"] = [round(x, 2) for x in taken]
-    save_result("shared-machine", None, {"cores": cores, "rounds": options.rounds, "rows": rows})
+            rows[-1]["seconds"] = [round(x, 2) for x in runs]
+        # after every workload: a benchmark that is cut short keeps what it has
+        save_result("shared-machine", None, {"cores": cores, "rounds": options.rounds, "rows": rows})
 
 
 def expected_seconds(fastest: float, threads: int, neighbours: int, cores: int) -> float:
