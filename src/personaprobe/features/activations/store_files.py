@@ -175,7 +175,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         temporary = temporary_folder(folder)
     try:
         yield temporary
-        with locked(folder), writing(folder):
+        with locked(folder.parent), writing(folder):
             # another process may have recorded the same in the meantime: its store is as good
             if not is_store(folder):
                 shutil.rmtree(folder, ignore_errors=True)
