@@ -136,8 +136,7 @@ def dictionary_learning() -> Reader:
         found = torch.load(folder / "ae.pt", weights_only=True)
         centre = found["b_dec"].float()
         pre = (ROWS - centre) @ found["encoder.weight"].float().T + found["encoder.bias"].float()
-        values, chosen = pre.relu().topk(int(found["k"]), dim=-1)
-        acts = torch.zeros_like(pre).scatter(-1, chosen, values)
+        acts = largest(pre, int(found["k"]))
         return far(sae.decode(sae.encode(ROWS)), acts @ found["decoder.weight"].float().T + centre)
 
     return Reader("dictionary_learning folder", written(write), load_dictionary, wrong)
@@ -161,17 +160,16 @@ def sparsify() -> Reader:
         found = {name: tensor.float() for name, tensor in load_file(place / "sae.safetensors").items()}
         k = json.loads((place / "cfg.json").read_text())["k"]
         pre = (ROWS - found["b_dec"]) @ found["encoder.weight"].T + found["encoder.bias"]
-        values, chosen = pre.relu().topk(k, dim=-1)
-        return far(
-            sae.decode(sae.encode(ROWS)), values_at(values, chosen, pre) @ found["W_dec"] + found["b_dec"]
-        )
+        return far(sae.decode(sae.encode(ROWS)), largest(pre, k) @ found["W_dec"] + found["b_dec"])
 
     files = written(write, "layers.5.mlp")
     return Reader("sparsify folder", files, lambda folder: load_dictionary(folder / "layers.5.mlp"), wrong)
 
 
-def values_at(values: torch.Tensor, chosen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(like).scatter(-1, chosen, values)
+def largest(pre: torch.Tensor, k: int) -> torch.Tensor:
+    """The ``k`` largest positive numbers of every row; 0 elsewhere."""
+    values, chosen = pre.relu().topk(k, dim=-1)
+    return torch.zeros_like(pre).scatter(-1, chosen, values)
 
 
 def directions() -> Reader:
