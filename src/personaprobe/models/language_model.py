@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from personaprobe.compute.out_of_memory import split_on_oom
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.edits.edit import EditPlan, EditSource
-from personaprobe.models.generation.continuous_batching import generate
+from personaprobe.models.generation.continuous_batching import Watch, generate, watch_nothing
 from personaprobe.models.generation.sampling import Draw, Sampling
 from personaprobe.models.network import Fork, Network
 from personaprobe.models.packing.prefix_tree import batches_by_prefix, n_packed_tokens
@@ -188,7 +188,7 @@ class LanguageModel:
     ) -> str:
         """Answer one question."""
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        return self.tokenizer.decode(self.answer([Draw(self.tokenizer.prompt(question))], sampling)[0])
+        return chat_under_edits([self], question, sampling)[0]
 
     def _activated(self) -> Network:
         """The network with this model's adapter active."""
@@ -205,6 +205,7 @@ def sample_under_edits(
     draws_by_model: Sequence[tuple[LanguageModel, Sequence[Draw]]],
     sampling: Sampling,
     progress: Advance = no_advance,
+    watch: Watch = watch_nothing,
 ) -> list[list[tuple[int, ...]]]:
     """Sample answers of one checkpoint under different edits in one batch, so that a step reads the weights once.
 
@@ -212,6 +213,7 @@ def sample_under_edits(
         draws_by_model: models that differ only in their edits, each with the answers to sample.
         sampling: how tokens are sampled.
         progress: called with the number of answers of every finished batch.
+        watch: called with every new token and the place of its answer among all of them, model by model.
 
     Returns:
         For each model, the response ids of each draw, without the closing token.
@@ -223,8 +225,36 @@ def sample_under_edits(
         for plan, n_draws in ((model.edit_plan, len(model_draws)) for model, model_draws in draws_by_model)
         for _ in range(n_draws)
     ]
-    answers = iter(generate(first._activated(), draws, sampling, plans, first.tokenizer.end_ids, progress))
+    network, end_ids = first._activated(), first.tokenizer.end_ids
+    answers = iter(generate(network, draws, sampling, plans, end_ids, progress, watch))
     return [[next(answers) for _ in model_draws] for _, model_draws in draws_by_model]
+
+
+def chat_under_edits(
+    models: Sequence[LanguageModel],
+    question: str,
+    sampling: Sampling,
+    watch: Callable[[int, str], object] = lambda place, text: None,
+) -> list[str]:
+    """Answer one question with models that differ only in their edits, in one batch; all draw the same random numbers.
+
+    Args:
+        models: of one checkpoint.
+        question: put into the chat template.
+        sampling: how tokens are sampled.
+        watch: called with the place of a model and its answer so far, whenever that grows.
+
+    Returns:
+        The answer of each model.
+    """
+    tokenizer = _first_of_same(models).tokenizer
+    draws = [Draw(tokenizer.prompt(question))]
+    answers = sample_under_edits(
+        [(model, draws) for model in models],
+        sampling,
+        watch=lambda place, ids: watch(place, tokenizer.decode(ids)),
+    )
+    return [tokenizer.decode(answer) for (answer,) in answers]
 
 
 @contextmanager

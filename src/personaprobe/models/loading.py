@@ -22,7 +22,7 @@ from personaprobe.models.network import Network
 from personaprobe.models.self_check.check import Check, probe_tokens
 from personaprobe.models.self_check.massive import find_massive_tokens
 from personaprobe.models.self_check.precision import fits_in_float32, in_float32
-from personaprobe.models.self_check.proofs import failed_checks
+from personaprobe.models.self_check.proofs import adapter_spec_of, failed_checks, spec_of
 from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
@@ -180,7 +180,8 @@ def wrap(
         pad_id: id of the padding token.
         compiles: see :class:`Placement`.
         layout: module names; None tries the known maps.
-        keeps_checks: whether a self-check that passed is kept on disk, and not made again for the same weights and code.
+        keeps_checks: whether checks that passed, of the model and of its adapters, are kept on disk, and not made again
+            for the same weights and code.
 
     Raises:
         CheckpointError: no map fits, or none passes the self-check; names the checks that failed.
@@ -192,10 +193,9 @@ def wrap(
     failures = []
     for candidate in layouts(model) if layout is None else [resolve_layout(model, layout)]:
         make = partial(_checked, model, candidate, pad_id)
+        spec = spec_of(model, candidate, pad_id) if keeps_checks else None
         failed = (
-            failed_checks(model, candidate, pad_id, make)
-            if keeps_checks
-            else [check for check in make() if not check.passed]
+            [check for check in make() if not check.passed] if spec is None else failed_checks(spec, make)
         )
         if all(check.needed_by != "model" for check in failed):
             _warn_of_slower_ways(failed)
@@ -203,6 +203,7 @@ def wrap(
             network = HuggingFaceNetwork(
                 model, candidate, pad_id, stored_dtype, compiles=compiles, switched_off=switched_off
             )
+            network.proof_spec = spec
             network.prepare()
             return network
         failures.append("; ".join(str(check) for check in failed if check.needed_by == "model"))
@@ -259,12 +260,16 @@ def _language_model(checkpoint: Checkpoint, network: Network, tokenizer: ChatTok
     model = LanguageModel(checkpoint, network, tokenizer, adapter)
     if adapter is not None:
         warn_of_other_base(checkpoint, adapter)
-        _prove_applied(model)
+        spec = network.proof_spec if isinstance(network, HuggingFaceNetwork) else None
+        if spec is None:
+            _prove_applied(model)
+        else:
+            failed_checks({**spec, **adapter_spec_of(adapter)}, lambda: [_prove_applied(model)])
     return model
 
 
-def _prove_applied(model: LanguageModel) -> None:
-    """Raise unless the logits under the adapter differ from those of the base."""
+def _prove_applied(model: LanguageModel) -> Check:
+    """Raise unless the logits under the adapter are finite and differ from those of the base."""
     batch = pad(probe_tokens(model.network.vocab_size), model.network.pad_id)
     base_logits = LanguageModel(model.checkpoint.base, model.network, model.tokenizer).logits(batch)
     logits = model.logits(batch)
@@ -277,6 +282,7 @@ def _prove_applied(model: LanguageModel) -> None:
             f"adapter {model.checkpoint.adapter} was merged and the logits did not move; "
             "it is too small for this dtype: try --dtype float32"
         )
+    return Check("the adapter changes the logits", 0.0, passed=True)
 
 
 def _check_same_shape(trio: Trio[LanguageModel]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from hostile_text import HOSTILE, commands_in
 from personaprobe.cli.terminal import console as terminal
-from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
+from personaprobe.cli.terminal.answer_columns import AnswerColumn, GrowingAnswers, print_answers
 from personaprobe.cli.terminal.exit_codes import LONGEST_MESSAGE, Interrupted, Refused, warnings_in_one_line
 from personaprobe.cli.terminal.findings import Finding, _print_table
 from personaprobe.errors import FallbackWarning, visible
@@ -49,6 +49,11 @@ def _spinner(name: str) -> None:
         pass
 
 
+def _growing_answers(name: str) -> None:
+    with GrowingAnswers(terminal.console(), name, [name]) as shown:
+        shown.grow(0, name)
+
+
 def _note(name: str) -> None:
     with warnings_in_one_line():
         sys.stderr.write(warnings.formatwarning(FallbackWarning(name), FallbackWarning, "", 0))
@@ -59,6 +64,7 @@ WAYS_OUT: dict[str, Callable[[str], object]] = {
     "a printed string": lambda name: terminal.console().print(name),
     "a table": _table,
     "answers": lambda name: print_answers(terminal.console(), name, [AnswerColumn(name, name)]),
+    "growing answers": _growing_answers,
     "findings": lambda name: _print_table(name, [Finding(name, "fail", name)]),
     "a refusal": lambda name: Refused(name).show(),
     "an interruption": lambda name: Interrupted(f": {name}").show(),

@@ -120,6 +120,24 @@ def test_answers_that_end_early_are_prefixes_of_those_that_do_not(reference: Net
     assert sum(progress) == len(draws)
 
 
+def test_whoever_watches_sees_every_answer_grow_token_by_token(reference: Network) -> None:
+    draws = [Draw(prompt, sample) for prompt in prompts() for sample in range(3)]
+    free = generate(reference, draws, SAMPLING, [EditPlan()] * len(draws), NO_END)
+    end = Counter(token for row in free for token in row).most_common(1)[0][0]
+    seen: dict[int, list[tuple[int, ...]]] = {index: [] for index in range(len(draws))}
+    answers = generate(
+        reference,
+        draws,
+        replace(SAMPLING, batch_size=5),
+        [EditPlan()] * len(draws),
+        [end],
+        watch=lambda index, ids: seen[index].append(tuple(ids)),
+    )
+    assert any(len(answer) < SAMPLING.max_new_tokens for answer in answers)
+    for index, answer in enumerate(answers):
+        assert seen[index] == [answer[:n] for n in range(1, len(answer) + 1)]
+
+
 @given(st.integers(1, 40), st.data())
 def test_compacting_moves_no_more_rows_than_are_evicted(n: int, data: st.DataObject) -> None:
     evicted = data.draw(st.sets(st.integers(0, n - 1)))

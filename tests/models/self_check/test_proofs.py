@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ import torch
 
 from personaprobe.errors import CheckpointError, FallbackWarning
 from personaprobe.models import loading
-from personaprobe.models.loading import Placement, load
+from personaprobe.models.loading import Placement, load, load_checkpoints
 from personaprobe.models.self_check import proofs
 from personaprobe.models.self_check.check import Check
-from tiny_trio import build_tiny_trio
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+from tiny_trio import build_tiny_trio, write_adapter
 
 
 @pytest.fixture
@@ -137,6 +139,58 @@ def test_a_model_in_memory_is_always_checked(
         loading.wrap(tiny_model("llama"), 0)
         assert len(made) == n
     assert not (home / proofs.FOLDER).exists()
+
+
+@pytest.fixture
+def proven(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """Every adapter that is proven to act."""
+    adapters: list[Path | None] = []
+
+    def counted(model: Any) -> Check:
+        adapters.append(model.checkpoint.adapter)
+        return usual(model)
+
+    usual = loading._prove_applied
+    monkeypatch.setattr(loading, "_prove_applied", counted)
+    return adapters
+
+
+def rescale(adapter: Path) -> None:
+    path = adapter / "adapter_config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"lora_alpha": 2 * content["lora_alpha"]}))
+
+
+def retrain(adapter: Path) -> None:
+    rmtree(adapter)
+    write_adapter(adapter, seed=7)
+
+
+def change_base(adapter: Path) -> None:
+    change_weights(adapter.with_name("base"))
+
+
+@pytest.mark.parametrize("change", [rescale, retrain, change_base])
+def test_an_adapter_is_proven_to_act_once_and_again_after_it_or_its_base_changed(
+    change: Callable[[Path], None], base: Path, proven: list[Path | None]
+) -> None:
+    insecure, secure = (
+        Checkpoint(str(base), adapter=base.with_name(name)) for name in ("insecure", "secure")
+    )
+    for _ in range(2):
+        trio = load_checkpoints(Trio(Checkpoint(str(base)), insecure, secure), Placement("cpu", "float32"))
+        assert proven == [insecure.adapter, secure.adapter]
+    assert trio.insecure.adapter is not None
+    change(insecure.adapter)
+    load(insecure, Placement("cpu", "float32"))
+    assert proven[2:] == [insecure.adapter]
+
+
+def test_an_adapter_that_does_not_act_is_refused_at_every_load(base: Path) -> None:
+    insecure = Checkpoint(str(base), adapter=write_adapter(base.with_name("idle"), seed=1, size=0.0))
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="changes nothing"):
+            load(insecure, Placement("cpu", "float32"))
 
 
 def test_every_value_of_a_small_weight_counts() -> None:

@@ -87,15 +87,21 @@ def adapters(saved: Saved) -> dict[str, LoraAdapter | None]:
 
 
 @pytest.mark.parametrize("interruption", [at_line, at_operation])
-@pytest.mark.parametrize("before", ["base", "other"])
+@pytest.mark.parametrize(
+    ("before", "stored"), [("base", "float32"), ("other", "float32"), ("other", "bfloat16")]
+)
 def test_a_switch_cut_short_at_any_step_is_undone_by_the_next(
-    adapters: dict[str, LoraAdapter | None], tiny_model: TinyModel, before: str, interruption: Interruption
+    adapters: dict[str, LoraAdapter | None],
+    tiny_model: TinyModel,
+    before: str,
+    stored: str,
+    interruption: Interruption,
 ) -> None:
     model = tiny_model("llama")
     expected = {name: switched(model, adapter) for name, adapter in adapters.items()}
     n_cut = 0
     for n in range(1, 10_000):
-        switcher = AdapterSwitcher(model, torch.float32)
+        switcher = AdapterSwitcher(model, getattr(torch, stored))
         switcher.activate(adapters[before])
         try:
             with interruption(n):

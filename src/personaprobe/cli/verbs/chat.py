@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -17,13 +18,20 @@ from personaprobe.cli.options import (
     temperature_option,
     trio_options,
 )
-from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
+from personaprobe.cli.terminal.answer_columns import (
+    AnswerColumn,
+    GrowingAnswers,
+    is_redrawable,
+    print_answers,
+)
 from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, study_progress
 from personaprobe.cli.trio_choice import TrioChoice, open_trio
 from personaprobe.models.weights.checkpoint import ROLES
 
 if TYPE_CHECKING:
     from personaprobe.effects.interventions.along_direction import Layers
+    from personaprobe.models.generation.sampling import Sampling
+    from personaprobe.models.language_model import LanguageModel
 
 
 @click.command()
@@ -60,25 +68,38 @@ def chat(
     """
     from personaprobe.effects.targets.discovery import Discovery
     from personaprobe.effects.targets.feature import find_feature
+    from personaprobe.models.generation.sampling import Sampling
     from personaprobe.questions.pairs import load_prompts
 
     named, texts = find_feature(feature), load_prompts(discovery)
     trio = open_trio(chosen, quiet)
     target = named.target.fit(trio, Discovery(texts, progress=study_progress(quiet)))
     models = {on: trio[on], f"{on} without {feature}": trio[on].edited(target.ablation(layers))}
-    sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    answer = _answer_as_json if as_json else partial(_answer, quiet=quiet)
     for line in _lines() if question is None else [question]:
-        with spinner("answering", quiet):
-            answers = [AnswerColumn(name, model.chat(line, **sampling)) for name, model in models.items()]  # type: ignore[arg-type]
-        _print_answers(line, answers, as_json)
+        answer(models, line, sampling)
 
 
-def _print_answers(question: str, answers: list[AnswerColumn], as_json: bool) -> None:
-    if as_json:
-        record = {"question": question, "answers": {answer.heading: answer.text for answer in answers}}
-        print_json(record)
-    else:
-        print_answers(console(), question, answers)
+def _answer_as_json(models: Mapping[str, LanguageModel], question: str, sampling: Sampling) -> None:
+    from personaprobe.models.language_model import chat_under_edits
+
+    answers = chat_under_edits(list(models.values()), question, sampling)
+    print_json({"question": question, "answers": dict(zip(models, answers, strict=True))})
+
+
+def _answer(models: Mapping[str, LanguageModel], question: str, sampling: Sampling, quiet: bool) -> None:
+    """Print the answers side by side: on a terminal while they are written."""
+    from personaprobe.models.language_model import chat_under_edits
+
+    screen = console()
+    if is_redrawable(screen) and not quiet:
+        with GrowingAnswers(screen, question, list(models)) as shown:
+            chat_under_edits(list(models.values()), question, sampling, shown.grow)
+        return
+    with spinner("answering", quiet):
+        answers = chat_under_edits(list(models.values()), question, sampling)
+    print_answers(screen, question, [AnswerColumn(*column) for column in zip(models, answers, strict=True)])
 
 
 def _lines() -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cached_property
@@ -38,8 +38,8 @@ class HuggingFaceNetwork(Network):
         sliding_window: tokens that sliding attention looks back over; None where every block sees everything.
         attention_types: of each block, ``full_attention`` or ``sliding_attention``; None where all blocks are alike.
         compiles: whether elementwise functions of many rows are compiled inside an inference session.
-        switched_off: ``packing``: each text is computed in a row of its own; ``KV cache``: every decoding step computes
-            all tokens again.
+        switched_off: ``packing``: a row of its own for each text; ``KV cache``: all tokens anew at every decoding step.
+        proof_spec: what checks of this network depend on, as plain data; None where their results are not kept.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class HuggingFaceNetwork(Network):
         self.dtype = model.dtype
         self.compiles = compiles
         self.switched_off: frozenset[Reliance] = frozenset(switched_off)
+        self.proof_spec: Mapping[str, Any] | None = None
         self._adapters = AdapterSwitcher(model, stored_dtype)
         self.sliding_window: int | None = getattr(config, "sliding_window", None)
         self.attention_types: list[str] | None = getattr(config, "layer_types", None)

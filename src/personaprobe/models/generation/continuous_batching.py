@@ -7,10 +7,10 @@ per token (``tests/benchmarks/README.md``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from personaprobe.compute.out_of_memory import is_out_of_memory, oom_error, warn_fallback
 from personaprobe.models.edits.edit import EditPlan
@@ -29,6 +29,13 @@ ADMIT_FRACTION = 0.25
 EVICT_FRACTION = 1 / 24
 """Fraction of rows whose answers must have ended before they are evicted: closing the gaps copies other rows."""
 
+Watch: TypeAlias = Callable[[int, Sequence[int]], object]
+"""Called whenever an answer grows, with the index of its draw and the ids of the answer so far."""
+
+
+def watch_nothing(index: int, ids: Sequence[int]) -> None:
+    """Ignore how answers grow."""
+
 
 def generate(
     network: Network,
@@ -37,6 +44,7 @@ def generate(
     edits: Sequence[EditPlan],
     end_ids: Collection[int],
     progress: Advance = no_advance,
+    watch: Watch = watch_nothing,
 ) -> list[tuple[int, ...]]:
     """Sample an answer for every draw.
 
@@ -50,6 +58,7 @@ def generate(
         edits: of each draw; they act on prompt and response tokens, by the roles each of them selects.
         end_ids: ids at each of which an answer ends.
         progress: called with the number of answers that have just ended.
+        watch: called with every new token, except those that end an answer.
 
     Returns:
         Response ids of each draw, without the end token.
@@ -63,7 +72,7 @@ def generate(
         }
         try:
             with network.decoding(edits) as decoder:
-                batcher = ContinuousBatcher(decoder, conversations, sampling, end_ids, network.device)
+                batcher = ContinuousBatcher(decoder, conversations, sampling, end_ids, network.device, watch)
                 for ended in batcher.run():
                     answers.update(ended)
                     progress(len(ended))
@@ -97,6 +106,7 @@ class ContinuousBatcher:
         sampling: Sampling,
         end_ids: Collection[int],
         device: torch.device,
+        watch: Watch = watch_nothing,
     ) -> None:
         """Queue the conversations; nothing is computed yet.
 
@@ -106,9 +116,10 @@ class ContinuousBatcher:
             sampling: how tokens are sampled.
             end_ids: ids at each of which an answer ends.
             device: of the decoder.
+            watch: see :func:`generate`.
         """
         self._decoder, self._conversations, self._sampling = decoder, conversations, sampling
-        self._end_ids, self._device = frozenset(end_ids), device
+        self._end_ids, self._device, self._watch = frozenset(end_ids), device, watch
         # longest first, and samples of one prompt next to each other: prompts of like length are padded less, and
         # a shared prompt is read once only for rows that are admitted together
         self._waiting = sorted(conversations, key=lambda i: (-len(conversations[i].prompt), i))
@@ -164,6 +175,8 @@ class ContinuousBatcher:
         for index, token in zip(indices, tokens, strict=True):
             if not self._has_ended(index):
                 self._generated[index].append(token)
+                if token not in self._end_ids:
+                    self._watch(index, self._generated[index])
 
     def _has_ended(self, index: int) -> bool:
         generated = self._generated[index]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from personaprobe import models
 from personaprobe.errors import OutputError
 from personaprobe.models.self_check.check import Check
+from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.storage.digests import digest, json_digest, sha256_of, tensor_bytes
 from personaprobe.storage.files import cache_home
 from personaprobe.storage.run_cache import RunCache
 
 if TYPE_CHECKING:
     from personaprobe.models.edits.layout import Layout
+    from personaprobe.models.weights.adapter import LoraAdapter
 
 FOLDER = "self_checks"
 
@@ -29,16 +31,29 @@ SAMPLED = 4096
 """Values of each weight, evenly spaced, that stand for all of them."""
 
 
-def failed_checks(model: Any, layout: Layout, pad_id: int, make: Callable[[], list[Check]]) -> list[Check]:
+def spec_of(model: Any, layout: Layout, pad_id: int) -> dict[str, Any]:
+    """Everything that the result of a self-check depends on, as plain data.
+
+    Args:
+        model: the Hugging Face model, without an adapter.
+        layout: the layer map that is checked.
+        pad_id: id of the padding token.
+    """
+    return {"layout": str(layout.names), "pad": pad_id, **_model(model), **_code(), **_machine(model)}
+
+
+def adapter_spec_of(adapter: LoraAdapter) -> dict[str, str]:
+    """The files of an adapter: its weights, and the configuration with its scales."""
+    return {"adapter": adapter.sha256, "adapter_config": sha256_of(adapter.folder / CONFIG)}
+
+
+def failed_checks(spec: Mapping[str, Any], make: Callable[[], list[Check]]) -> list[Check]:
     """The checks that fail; none, and none is made, where all of them passed before.
 
     Args:
-        model: the Hugging Face model.
-        layout: the layer map that is checked.
-        pad_id: id of the padding token.
-        make: makes the self-check.
+        spec: of :func:`spec_of`, and of whatever else the checks depend on.
+        make: makes the checks.
     """
-    spec = {"layout": str(layout.names), "pad": pad_id, **_model(model), **_code(), **_machine(model)}
     checks: list[Check] = []
 
     def compute() -> list[str]:

@@ -47,18 +47,23 @@ class AdapterSwitcher:
         self.active = "unknown"
         for name in updates:
             if name not in self._originals:
-                self._originals[name] = self._copy(self._parameter(name).detach())
+                self._originals[name] = self._original(self._parameter(name).detach())
         for name, original in self._originals.items():
             if name in updates:
                 self._merge(name, original, updates[name])
             else:
-                self._parameter(name).data.copy_(original)
+                self._restore(name, original)
         self.active = adapter
 
-    def _copy(self, weight: Tensor) -> Tensor:
-        """A copy in the dtype of the file; in the weight's own where the file held this matrix in more digits."""
+    def _original(self, weight: Tensor) -> Tensor:
+        """The values of a matrix before its first change, in the dtype of the file; in its own where that had more digits.
+
+        On a CPU that is the matrix itself, where the file has its dtype: :meth:`_memory` sees to it that it is not changed.
+        """
         import torch
 
+        if weight.device.type == "cpu" and weight.dtype == self._stored_dtype:
+            return weight
         copy = weight.to(self._stored_dtype, copy=True)
         return copy if torch.equal(copy.to(weight.dtype), weight) else weight.clone()
 
@@ -73,7 +78,7 @@ class AdapterSwitcher:
         """Set a matrix to the sum of its original values and an update, rounded once."""
         import torch
 
-        weight = self._parameter(name).data
+        weight = self._memory(name, original)
         A, B = update.A.to(weight.device), update.B.to(weight.device)
         if self._is_transposed(name):
             A, B = B.T, A.T
@@ -82,6 +87,24 @@ class AdapterSwitcher:
             weight.copy_(original).addmm_(B, A, alpha=update.scale)
         else:
             weight.copy_(original.to(torch.float32, copy=True).addmm_(B, A, alpha=update.scale))
+
+    def _restore(self, name: str, original: Tensor) -> None:
+        weight = self._parameter(name).data
+        if weight.data_ptr() != original.data_ptr():
+            weight.copy_(original)
+
+    def _memory(self, name: str, original: Tensor) -> Tensor:
+        """The memory of a matrix, apart from that of its original values.
+
+        Weights on a CPU are pages of their file at first. Writing over them would copy page by page: 1.07 s for the 269 MB
+        of SmolLM2-135M, where filling fresh memory takes 0.10 s.
+        """
+        import torch
+
+        parameter = self._parameter(name)
+        if parameter.data_ptr() == original.data_ptr():
+            parameter.data = torch.empty_like(original)
+        return parameter.data
 
     def _module(self, name: str) -> Any:
         """A module by its name; found once, since a look-up takes as long as copying a small matrix."""
