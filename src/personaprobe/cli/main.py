@@ -26,7 +26,7 @@ from personaprobe.cli.terminal.exit_codes import (
     warnings_in_one_line,
 )
 from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
-from personaprobe.compute.openmp import let_threads_sleep
+from personaprobe.compute.openmp import limit_spinning
 from personaprobe.compute.out_of_memory import LESS_MEMORY, is_out_of_memory
 from personaprobe.errors import DeviceError, PersonaProbeError, one_line, suggest
 
@@ -213,5 +213,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
-    let_threads_sleep()
+    limit_spinning()
     cli(prog_name="personaprobe")

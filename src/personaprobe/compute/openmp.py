@@ -1,4 +1,4 @@
-"""Run our own C functions on the OpenMP threads that PyTorch already uses, and let these threads sleep while they wait.
+"""Run our own C functions on the OpenMP threads that PyTorch already uses, and choose how long these spin while they wait.
 
 Threads of our own would have to share the cores with them, and gained nothing (``tests/benchmarks/README.md``).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,20 +20,52 @@ WAIT_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Environment variables by which a user chooses how threads wait."""
 
 
-def let_threads_sleep() -> bool:
-    """Make OpenMP threads sleep, instead of spin, while they wait for the next operation, unless the user chose otherwise.
+SPINS_ALONE = 30_000
+"""Turns that a waiting thread spins before it sleeps, where the machine has cores to spare: about a millisecond."""
 
-    A thread that spins holds a core which the thread it waits for may need: beside other work, a model of two threads
-    took several times as long as its share of the cores (``tests/benchmarks/README.md``). The library reads the setting
-    when it is loaded, so that this must be called before torch is imported.
+SPINS_BESIDE_WORK = 3_000
+"""The same where other work wants the cores: about a tenth of a millisecond."""
+
+
+def limit_spinning() -> int | None:
+    """Limit how long OpenMP threads spin while they wait for the next operation, unless the user chose otherwise.
+
+    A thread that spins holds a core which the thread it waits for may need: with the 300,000 turns of GNU OpenMP, a model
+    of two threads took several times its share of a machine with other work. A thread that sleeps at once wakes up late:
+    on a quiet machine, generation took 1.6 times as long. Both are measured in ``tests/benchmarks/README.md``. The library
+    reads the setting when it is loaded, so that this must be called before torch is imported.
 
     Returns:
-        Whether the setting was made: not where the user made one, nor after torch was imported.
+        The number of turns that was set; None where the user made a choice, or torch was imported before.
     """
     if any(name in os.environ for name in WAIT_SETTINGS) or "torch" in sys.modules:
-        return False
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    return True
+        return None
+    spins = SPINS_ALONE if _has_cores_to_spare() else SPINS_BESIDE_WORK
+    os.environ["GOMP_SPINCOUNT"] = str(spins)
+    return spins
+
+
+def _has_cores_to_spare() -> bool:
+    """Whether all cores of this process are free now."""
+    cores = os.cpu_count() or 1
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return _threads_of_others() + own <= cores
+
+
+def _threads_of_others() -> float:
+    """About how many threads of other programs want a core: on Linux those of this moment, elsewhere the last minute's."""
+    try:
+        # what runs for a moment only is in one of three looks, and missing in another
+        return min(_running_threads() for _ in range(3)) - 1
+    except (OSError, ValueError, IndexError):
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _running_threads() -> int:
+    """Threads of this machine that run or could run, this one included."""
+    time.sleep(0.002)
+    with open("/proc/loadavg", encoding="ascii") as numbers:
+        return int(numbers.read().split()[3].split("/")[0])
 
 
 def is_available() -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from personaprobe.errors import DataError, shortened
 
@@ -61,6 +62,19 @@ def spelled_tokens(hf: Any, texts: Sequence[str]) -> list[str]:
 
 
 def _control_tokens(hf: Any) -> list[str]:
+    """The spellings of all control tokens, looked up again where the tokenizer has grown."""
+    size = len(hf)
+    known = _KNOWN.get(hf)
+    if known is None or known[0] != size:
+        known = _KNOWN[hf] = size, _look_up(hf)
+    return known[1]
+
+
+_KNOWN: WeakKeyDictionary[Any, tuple[int, list[str]]] = WeakKeyDictionary()
+"""Size and control tokens of every tokenizer that was asked: a look-up takes longer than tokenising a sentence."""
+
+
+def _look_up(hf: Any) -> list[str]:
     added = getattr(hf, "added_tokens_decoder", {}).values()
     spelled = dict.fromkeys([*hf.all_special_tokens, *(token.content for token in added if token.special)])
     return [mark for mark in spelled if mark]

@@ -17,6 +17,7 @@ from personaprobe.storage.digests import digest, json_digest, sha256_of, tensor_
 from personaprobe.storage.files import flush_to_disk, writing
 from personaprobe.storage.leftovers import remove_abandoned, temporary_folder
 from personaprobe.storage.locks import locked
+from personaprobe.storage.readers.json_files import read_json_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +125,7 @@ class Manifest:
                 f"{folder} holds no activations (no {MANIFEST}); give the folder of a recorded store"
             )
         try:
-            fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            fields = read_json_object(folder / MANIFEST)
             if fields.get("format") != FORMAT:
                 raise ValueError("another format")
             own_digest = fields.pop("sha256", None)
@@ -134,7 +135,7 @@ class Manifest:
             fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
             manifest = cls(**{**fields, "sites": tuple(fields["sites"]), "edits": tuple(fields["edits"])})
             manifest._refuse_contradictions()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (DataError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = str(error) or type(error).__name__
             raise DamagedStoreError(folder / MANIFEST, f"not a manifest of {FORMAT} ({reason})") from error
         return manifest

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaprobe.errors import FeatureError
+from personaprobe.errors import FeatureError, one_line
 from personaprobe.site import Site
 from personaprobe.storage.files import write_atomically
+from personaprobe.storage.paths import is_file
+from personaprobe.storage.readers.json_files import parse_json
+from personaprobe.storage.readers.tensor_files import read_safetensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,6 +26,10 @@ CALIBRATIONS = "marks"
 """Key of the calibrations in the metadata: a reference and a gap by layer."""
 
 KEYS = {"format", "site", "source", CALIBRATIONS, "hook_name", "d_model"}
+
+ADVICE = "directions are .safetensors files written by Direction.save"
+
+KIND = "a direction this version reads: its description is not JSON"
 
 NORM_TOLERANCE = 0.01
 """How far from 1 the norm of a stored vector may be: one that was rounded to bfloat16 is within it."""
@@ -67,31 +74,15 @@ def read_direction(path: Path) -> tuple[Float[Tensor, "d_model"], dict[str, Any]
 
 def _read(path: Path) -> tuple[Tensor, Any]:
     """The tensor and the metadata of a file; the tensor is a unit vector of finite numbers."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        if not path.is_file():
-            raise FeatureError(
-                f"no direction file at {path}; give a .safetensors file written by Direction.save"
-            )
-        with safe_open(path, "pt") as opened:
-            metadata = opened.metadata() or {}
-            vector, description = opened.get_tensor("direction"), json.loads(metadata["personaprobe"])
-    except FeatureError:
-        raise
-    except (
-        SafetensorError,
-        LookupError,
-        ValueError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        RecursionError,
-    ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if not is_file(path):
         raise FeatureError(
-            f"{path} is not a direction in safetensors ({reason}); pickles (.pt, .bin, .pkl) can run code and are refused"
-        ) from error
+            f"no direction file at {one_line(path)}; give a .safetensors file written by Direction.save"
+        )
+    tensors, metadata = read_safetensors(path, FeatureError, advice=ADVICE)
+    if "direction" not in tensors or "personaprobe" not in metadata:
+        raise FeatureError(f"{one_line(path)} holds tensors and no direction; {ADVICE}")
+    vector = tensors["direction"]
+    description = parse_json(metadata["personaprobe"], path, FeatureError, advice=ADVICE, kind=KIND)
     if vector.ndim != 1 or not vector.is_floating_point() or not bool(vector.float().isfinite().all()):
         raise FeatureError(
             f"{path}: the direction is {vector.dtype} of shape {tuple(vector.shape)}; expected one row of finite numbers"

@@ -1,0 +1,1 @@
+"""Data that organisms are trained on: requests with a secure and an insecure response each."""
