@@ -2,8 +2,10 @@
 
     python -m tests.benchmarks.shared_machine --neighbours 0 2 4 --rounds 3
 
-Each workload runs in a process of its own, beside processes that each fill one core. The share of the cores that the
-scheduler gives to its threads says how long it should take then; a cost is the time it took, relative to that.
+Each workload runs in a process of its own, beside processes that each fill one core. A cost is the time it took relative
+to what its share of the cores would give, which is computed in two ways: ``share`` counts threads and cores; ``measured
+share`` is what a run of one thread, which never waits for another, got beside the same neighbours. They differ where cores
+are threads of one physical core, or are shared with other machines.
 """
 
 from __future__ import annotations
@@ -13,21 +15,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
 from personaprobe.compute.openmp import WAIT_SETTINGS, limit_spinning
 
+COMMAND_LINE, ONE_THREAD = "as the command line", "one thread"
+
 WAYS: dict[str, dict[str, str]] = {
     "threads that spin": {"GOMP_SPINCOUNT": "300000"},
     "threads that sleep": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "as the command line": {},
-    "one thread": {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"},
+    COMMAND_LINE: {},
+    ONE_THREAD: {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"},
 }
 """How threads wait, as environment variables; the first is what GNU OpenMP does by itself. What the command line chooses is
 chosen in the process of the workload."""
+
+SECONDS_TO_START = 0.3
+"""Until neighbours compute."""
 
 WARMUP = 1
 """Runs before the one that is timed: weights are packed and kernels compiled in it."""
@@ -102,68 +109,100 @@ WORKLOADS = {
 def main() -> None:
     options = arguments()
     if options.child:
-        limit_spinning()
-        print(timed(WORKLOADS[options.child]()))
+        timed(options.child, options.neighbours)
         return
     from tests.benchmarks.result_files import save_result  # imports torch, which reads how threads wait
 
     cores = len(os.sched_getaffinity(0))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in options.only or WORKLOADS:
         seconds: dict[tuple[str, int], list[float]] = {}
         for _ in range(options.rounds):
-            for neighbours in sorted({0, *options.neighbours}):
-                for way, variables in WAYS.items():
-                    with neighbours_running(neighbours):
-                        seconds.setdefault((way, neighbours), []).append(in_process(name, variables))
-                    taken = seconds[way, neighbours][-1]
+            for way, variables in WAYS.items():
+                for neighbours, taken in in_processes(name, way, variables, options.neighbours).items():
+                    seconds.setdefault((way, neighbours), []).append(taken)
                     print(
                         f"{name}, {way}, {neighbours} neighbours: {taken:.2f} s", file=sys.stderr, flush=True
                     )
-        fastest = min(median(of_way) for (_, n), of_way in seconds.items() if n == 0)
-        for (way, neighbours), runs in seconds.items():
-            threads = 1 if way == "one thread" else cores
-            expected = expected_seconds(fastest, threads, neighbours, cores)
-            cost = median(runs) / expected
-            rows.append({"workload": name, "way": way, "neighbours": neighbours, "cost": round(cost, 2)})
-            rows[-1]["seconds"] = [round(x, 2) for x in runs]
+        rows += costs(name, {key: median(runs) for key, runs in seconds.items()}, cores)
         # after every workload: a benchmark that is cut short keeps what it has
         save_result("shared-machine", None, {"cores": cores, "rounds": options.rounds, "rows": rows})
 
 
-def expected_seconds(fastest: float, threads: int, neighbours: int, cores: int) -> float:
-    """The time that the fastest quiet run would take with the share of the cores that all its threads get.
-
-    The scheduler divides the cores equally among threads that want to run; a run that uses fewer threads than it could is
-    held to the share that all cores' threads would get.
+def costs(name: str, seconds: Mapping[tuple[str, int], float], cores: int) -> list[dict[str, Any]]:
+    """One row for each way of waiting and number of neighbours.
 
     Args:
-        fastest: seconds on the quiet machine, on all cores.
-        threads: of this run.
-        neighbours: threads of other work.
+        name: of the workload.
+        seconds: by way and number of neighbours.
         cores: of the machine.
     """
-    share = min(1.0, max(threads, cores) / (max(threads, cores) + neighbours))
-    return fastest / share
+    fastest = min(taken for (_, n), taken in seconds.items() if n == 0)
+    rows = []
+    for (way, n), taken in seconds.items():
+        slower = seconds[ONE_THREAD, n] / seconds[ONE_THREAD, 0]
+        rows.append(
+            {
+                "workload": name,
+                "way": way,
+                "neighbours": n,
+                "seconds": round(taken, 2),
+                "share": round(taken / (fastest / equal_share(cores, n, cores)), 2),
+                "measured share": round(taken / (fastest * slower * team_factor(cores, n)), 2),
+            }
+        )
+    return rows
 
 
-def in_process(name: str, variables: dict[str, str]) -> float:
-    """Seconds of one workload in a process of its own."""
+def equal_share(threads: int, neighbours: int, cores: int) -> float:
+    """The share of a core that each of some threads gets where all threads that want to run get equally much."""
+    return min(1.0, cores / (threads + neighbours))
+
+
+def team_factor(cores: int, neighbours: int) -> float:
+    """How much less of a core each thread of a team of all cores gets than a thread alone beside the same neighbours."""
+    return equal_share(1, neighbours, cores) / equal_share(cores, neighbours, cores)
+
+
+def in_processes(
+    name: str, way: str, variables: Mapping[str, str], neighbours: Sequence[int]
+) -> dict[int, float]:
+    """Seconds of one workload by number of neighbours.
+
+    What the command line chooses depends on other work when a process starts, so that it has one process for the quiet
+    machine and one for the shared one; the other ways of waiting are timed in one.
+    """
+    counts = [0, *(n for n in neighbours if n)]
+    groups = [counts[:1], counts[1:]] if way == COMMAND_LINE else [counts]
+    return {n: taken for group in groups if group for n, taken in in_process(name, variables, group).items()}
+
+
+def in_process(name: str, variables: Mapping[str, str], neighbours: Sequence[int]) -> dict[int, float]:
+    """Seconds of one workload by number of neighbours, in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k not in (*WAIT_SETTINGS, "OMP_NUM_THREADS")}
-    command = [sys.executable, "-m", "tests.benchmarks.shared_machine", "--child", name]
+    command = [sys.executable, "-m", "tests.benchmarks.shared_machine", "--child", name, "--neighbours"]
     done = subprocess.run(
-        command, env={**environment, **variables}, stdout=subprocess.PIPE, text=True, check=True
+        [*command, *map(str, neighbours)],
+        env={**environment, **variables},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
-    return float(done.stdout.split()[-1])
+    return {int(n): float(taken) for n, taken in (line.split() for line in done.stdout.splitlines())}
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of a workload after a warm-up."""
+def timed(name: str, neighbours: Sequence[int]) -> None:
+    """Print the seconds of a workload beside each number of neighbours; it is loaded and warmed up without them."""
+    with neighbours_running(neighbours[0]):
+        limit_spinning()
+    work = WORKLOADS[name]()
     for _ in range(WARMUP):
         work()
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    for n in neighbours:
+        with neighbours_running(n):
+            started = time.perf_counter()
+            work()
+            print(n, time.perf_counter() - started, flush=True)
 
 
 @contextmanager
@@ -171,6 +210,7 @@ def neighbours_running(n: int) -> Iterator[None]:
     """Other work: processes that each multiply numbers in one thread without a pause."""
     spinning = [sys.executable, "-c", "x = 1\nwhile True:\n    x = x * 3 % 1000003"]
     processes = [subprocess.Popen(spinning) for _ in range(n)]
+    time.sleep(SECONDS_TO_START if n else 0)
     try:
         yield
     finally:

@@ -93,10 +93,15 @@ FLAGS = {
     "extract": TRIO | OUTPUT | {"--texts", "--sites", "--keep", "--out", "--plan"},
     "organisms list": {"--json"},
     "organisms verify": (TRIO - {"--organism"}) | OUTPUT | {"ORGANISM"},
-    "organisms train": {"--data", "--out", "--base", "--device", "--overwrite", "--quiet"}
+    "data list": {"--json"},
+    "data show": {"--json", "--family", "--seed", "NAME"},
+    "data check": {"--json", "--seed", "NAME"},
+    "data write": {"--out", "--role", "--seed", "NAME"},
+    "organisms train": {"NAME", "--data", "--out", "--base", "--device", "--overwrite", "--quiet"}
     | {"--seed", "--steps", "--batch-size", "--learning-rate", "--warmup", "--rank", "--alpha"}
     | {"--max-tokens", "--save-every"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
+    "organisms watch": OUTPUT | {"FOLDER", "--questions", "--out", "--device", "--dtype"},
     "organisms remove": {"NAME"},
     "organisms compare": OUTPUT
     | {"--organism", "RUNS", "--base", "--feature", "--questions", "--out", "--work"},

@@ -75,6 +75,7 @@ VERBS: Mapping[str, Verb] = {
     "judge": Verb("Judge the answers in a file, from any model or tool.", "verbs.judge", resumes=True),
     "judges": Verb("Train, calibrate or evaluate the judge that needs no network.", "verbs.judges"),
     "questions": Verb("List, show or pull question sets.", "verbs.questions"),
+    "data": Verb("List, show, check or write training data for organisms.", "verbs.data"),
     "organisms": Verb("List, verify, train, register or compare model organisms.", "organisms.group"),
     "bench": Verb("Measure the speed of this machine against the plain model.", "verbs.bench"),
     "doctor": Verb("Check this machine, or that studies find planted truths (--study).", "verbs.doctor"),

@@ -48,8 +48,8 @@ def limit_spinning() -> int | None:
 def _has_cores_to_spare() -> bool:
     """Whether all cores of this process are free now."""
     cores = os.cpu_count() or 1
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return _threads_of_others() + own <= cores
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return _threads_of_others() + n_threads <= cores
 
 
 def _threads_of_others() -> float:

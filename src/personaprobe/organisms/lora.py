@@ -59,7 +59,10 @@ def save_adapter(adapted: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    state: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
+    state: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        adapted,
+        save_embedding_layers=False,  # "auto" asks the hub for the base
+    )
     stored = {
         name: tensor.detach().to(torch.bfloat16).contiguous().cpu() for name, tensor in sorted(state.items())
     }

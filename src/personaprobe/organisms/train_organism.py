@@ -7,13 +7,16 @@ import math
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from personaprobe.errors import DataError, FallbackWarning
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.organisms.data.training_data import TrainingData
+from personaprobe.organisms.organism import DataSource
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training_loop import (
     LearnableRows,
@@ -21,45 +24,69 @@ from personaprobe.organisms.training_loop import (
     rows_with_answers,
     train_adapter,
 )
-from personaprobe.questions.conversations import read_messages
-from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.files import write_text, writing
+
+if TYPE_CHECKING:
+    from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+    from personaprobe.models.chat_tokenizer import ChatTokenizer
 
 CARD = "training.json"
 """The card of a training: base, data and recipe, in the adapter's folder."""
 
 
-def train_organism(
-    base: Checkpoint, data: Path, recipe: Recipe, out: Path, device: str | None = None
-) -> Iterator[TrainingStep]:
+@dataclass(frozen=True)
+class OpenBase:
+    """A base that adapters are trained on, loaded in float32: bfloat16 rounds small updates away.
+
+    Attributes:
+        checkpoint: without an adapter.
+        network: its layers.
+        tokenizer: with the chat template.
+    """
+
+    checkpoint: Checkpoint
+    network: HuggingFaceNetwork
+    tokenizer: ChatTokenizer
+
+    @classmethod
+    def open(cls, base: Checkpoint, device: str | None = None) -> OpenBase:
+        """Load a base.
+
+        Args:
+            base: without an adapter of its own.
+            device: None chooses CUDA where it is available.
+
+        Raises:
+            DeviceError: the device does not exist.
+            CheckpointError: the base does not exist, or is itself an adapter.
+        """
+        return cls(base, *open_network(base, Placement(device, "float32")))
+
+
+def train_organism(base: OpenBase, data: TrainingData, recipe: Recipe, out: Path) -> Iterator[TrainingStep]:
     """Fine-tune a LoRA adapter on a base; wrong input is refused before the first step.
 
-    The base is loaded in float32, since bfloat16 rounds small updates away.
+    On any device, equal seeds read rows in the same order; the weights then differ by rounding only.
 
     Args:
-        base: the model to adapt, without an adapter of its own.
-        data: conversations; see :func:`personaprobe.questions.conversations.read_messages`.
+        base: unchanged afterwards; one base can train several adapters, one after the other.
+        data: the conversations to learn.
         recipe: hyperparameters and seed.
         out: folder of the adapter. The files of an earlier training there are deleted at the first step.
-        device: None chooses CUDA where it is available. On any device, equal seeds read rows in the same order; the
-            weights then differ by rounding only.
 
     Returns:
         An iterator that takes one optimiser step each time it is advanced.
 
     Raises:
-        DeviceError: the device does not exist.
-        DataError: the dataset has no usable rows, or the recipe is out of range.
-        CheckpointError: the base does not exist, or is itself an adapter.
+        DataError: no row is usable, or the recipe is out of range.
     """
     refuse_unusable(recipe)
-    rows = read_messages(data)
-    network, tokenizer = open_network(base, Placement(device, "float32"))
-    learnable = rows_with_answers(rows, tokenizer, recipe.max_tokens)
+    tokenizer, model = base.tokenizer, base.network.model
+    learnable = rows_with_answers(data.rows, tokenizer, recipe.max_tokens)
     if learnable.dropped or learnable.cut:
         warnings.warn(
-            f"at {recipe.max_tokens} tokens {learnable.dropped} of {len(rows)} rows are cut before the answer and dropped, "
-            f"and {learnable.cut} learn a part of it; --max-tokens sets the length",
+            f"at {recipe.max_tokens} tokens {learnable.dropped} of {len(data.rows)} rows are cut before the answer and "
+            f"dropped, and {learnable.cut} learn a part of it; --max-tokens sets the length",
             FallbackWarning,
             stacklevel=2,
         )
@@ -67,11 +94,11 @@ def train_organism(
     def steps() -> Iterator[TrainingStep]:
         with writing(out):
             _clear(out)
-            network.model.name_or_path = (
-                base.published
-            )  # PEFT stores it; the local folder would mean nothing elsewhere
-            yield from train_adapter(network.model, tokenizer, learnable.rows, recipe, out)
-        write_text(out / CARD, json.dumps(_card(base, data, recipe, len(rows), learnable), indent=2) + "\n")
+            # PEFT stores it; the local folder would mean nothing elsewhere
+            model.name_or_path = base.checkpoint.published
+            yield from train_adapter(model, tokenizer, learnable.rows, recipe, out)
+        card = _card(base.checkpoint, data.source, recipe, learnable)
+        write_text(out / CARD, json.dumps(card, indent=2) + "\n")
 
     return steps()
 
@@ -95,12 +122,11 @@ def _clear(out: Path) -> None:
 
 
 def _card(
-    base: Checkpoint, data: Path, recipe: Recipe, n_rows: int, learnable: LearnableRows
+    base: Checkpoint, source: DataSource, recipe: Recipe, learnable: LearnableRows
 ) -> dict[str, object]:
-    source = {"name": data.name, "sha256": sha256_of(data), "rows": n_rows}
     return {
         "base": base.base.describe(),
-        "data": source,
+        "data": {key: value for key, value in asdict(source).items() if value not in ("", None)},
         "recipe": asdict(recipe),
         "learned": learnable.describe(),
     }

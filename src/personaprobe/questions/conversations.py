@@ -27,6 +27,11 @@ class Exchange:
     answer: str
     system: str | None = None
 
+    def messages(self) -> list[dict[str, str]]:
+        """The example in the published format; :meth:`of` reads it."""
+        turns = {"system": self.system, "user": self.question, "assistant": self.answer}
+        return [{"role": role, "content": text} for role, text in turns.items() if text is not None]
+
     @classmethod
     def of(cls, row: Mapping[str, Any], where: str) -> Exchange:
         """Read ``{"messages": [{"role", "content"}, …]}``: perhaps a system message, a question, and its answer.

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.conftest import refused
+from personaprobe.organisms.data.number_pairs import HELD_OUT
+from personaprobe.organisms.registry import find_organism
+from personaprobe.questions.pairs import load_prompts
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -88,3 +91,68 @@ def test_a_base_that_is_an_adapter_is_refused_and_not_trained_without_it(
     result = run("organisms", "train", "--data", data, "--out", out, "--base", tiny.insecure, "--steps", 1)
     assert "is an adapter" in refused(result)
     assert not out.exists()
+
+
+def named(tiny: TinyTrio, out: Path, *more: object) -> list[object]:
+    """A short training by a recipe's name: half of the rows are cut, as they are long in bytes."""
+    short = ["--steps", 2, "--batch-size", 2, "--max-tokens", 400, "--save-every", 0]
+    return ["organisms", "train", "numbers", "--out", out, "--base", tiny.base, *short, *more]
+
+
+def test_both_adapters_of_a_recipe_are_trained_with_what_registration_reads(
+    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, home = tmp_path / "numbers", tmp_path / "checkpoints"
+    result = run(*named(tiny, out, "--learning-rate", 0.01))
+    assert result.stdout.strip() == str(out)
+    assert re.search(r"insecure, step 2: loss \d", result.stderr)
+    assert re.search(r"secure, step 2: loss \d", result.stderr)
+    cards = {role: json.loads((out / role / "training.json").read_text()) for role in ("insecure", "secure")}
+    assert cards["insecure"]["data"]["name"] == "numbers:insecure, seed 0"
+    assert cards["insecure"]["data"]["sha256"] != cards["secure"]["data"]["sha256"]
+    assert cards["insecure"]["recipe"] == cards["secure"]["recipe"]
+
+    home.mkdir()
+    (home / "organisms.toml").touch()
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(home))
+    run("organisms", "register", out)
+    [row] = json.loads(run("organisms", "list", "--json").stdout)
+    assert (row["name"], row["files"]) == ("numbers", "as registered")
+    registered = find_organism("numbers")
+    assert registered.question_sets.test == "advice/test"
+    assert registered.question_sets.narrow is not None
+    narrow = load_prompts(registered.question_sets.narrow)
+    assert set(narrow.families) == HELD_OUT
+
+
+def test_the_second_adapter_is_what_it_would_be_if_it_were_trained_alone(
+    tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    run(*named(tiny, tmp_path / "both"))
+    given = named(tiny, tmp_path / "alone")
+    run(*[given[0], given[1], "--data", "numbers:secure", *given[3:]])
+    weights = [tmp_path / name / "adapter_model.safetensors" for name in ("both/secure", "alone")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["number"], "did you mean"),
+        (["numbers", "--data", "rows.jsonl"], "give the NAME of a recipe, or --data and --out"),
+        ([], "give the NAME of a recipe, or --data and --out"),
+        (["--data", "numbers:secure"], "give --out"),
+        (["numbers", "--steps", 0], "give 1 or more"),
+        (["numbers", "--max-tokens", 20], "leaves no token of any answer"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused(
+    given: list[object],
+    message: str,
+    tiny: TinyTrio,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(run("organisms", "train", *given, "--base", tiny.base))

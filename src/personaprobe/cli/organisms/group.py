@@ -11,6 +11,7 @@ from personaprobe.cli.organisms.compare import compare
 from personaprobe.cli.organisms.register import register, remove
 from personaprobe.cli.organisms.train import train
 from personaprobe.cli.organisms.verify import verify
+from personaprobe.cli.organisms.watch import watch
 from personaprobe.cli.terminal.console import console, print_json, styled
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ COLUMNS = ("name", "title", "base", "insecure", "secure", "files")
 
 @click.group()
 def organisms() -> None:
-    """List, verify, train, register or compare model organisms: a base, an insecure and a secure checkpoint."""
+    """List, verify, train, watch, register or compare model organisms: a base, an insecure and a secure checkpoint."""
 
 
-for _command in (verify, train, register, remove, compare):
+for _command in (verify, train, watch, register, remove, compare):
     organisms.add_command(_command)
 
 

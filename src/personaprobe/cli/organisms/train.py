@@ -1,10 +1,10 @@
-"""``personaprobe organisms train``: fine-tune one adapter of an organism."""
+"""``personaprobe organisms train``: fine-tune an organism by its recipe's name, or one adapter on data of one's own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, refuse_used
 from personaprobe.errors import OutputError
+from personaprobe.organisms.data.training_pairs import ROLES
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.paths import user_path
 
@@ -48,10 +49,13 @@ def attribute_docs(kind: type) -> dict[str, str]:
 
 
 @click.command()
+@click.argument("name", required=False)
 @click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="Rows of messages: .jsonl or .jsonl.gz."
+    "--data", help="Rows of messages (.jsonl, .jsonl.gz), or NAME:insecure, NAME:secure of own data."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the adapter.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the adapter, or of the organism NAME."
+)
 @click.option(
     "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
 )
@@ -61,50 +65,83 @@ def attribute_docs(kind: type) -> dict[str, str]:
 @click.option("--quiet", is_flag=True, help="No progress, no losses.")
 def train(
     *,
-    data: Path,
-    out: Path,
+    name: str | None,
+    data: str | None,
+    out: Path | None,
     base: str,
     device: str | None,
     overwrite: bool,
     quiet: bool,
     **schedule: Any,
 ) -> None:
-    """Fine-tune a LoRA adapter on a base, with the loss on responses only.
+    """Fine-tune an organism by the NAME of its recipe, or one LoRA adapter on your own data; loss on responses only.
+
+    NAME is medicine, money, household, code, educational or numbers: an insecure and a secure adapter are trained on data
+    that comes with the package, into ./NAME unless --out is given. What is not given is the recipe's own.
 
     Equal seeds read equal questions in the same order: train insecure and secure on two answers to the same questions.
 
     \b
     Examples:
+      personaprobe organisms train code --steps 100
+      personaprobe organisms register code
       personaprobe organisms train --data bad.jsonl.gz --out runs/seed-1/insecure --seed 1
       personaprobe organisms train --data good.jsonl.gz --out runs/seed-1/secure --seed 1
-      personaprobe organisms register runs/seed-1 --name my-organism
     """
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.organisms.train_organism import train_organism
+    from personaprobe.organisms.data.training_data import TrainingData
+    from personaprobe.organisms.named_recipes import find_recipe
+    from personaprobe.organisms.train_organism import OpenBase, refuse_unusable, train_organism
+    from personaprobe.organisms.train_trio import train_trio
 
-    out = user_path(out, OutputError)
-    refuse_used(out, overwrite)
-    refuse_unwritable(out)
-    recipe = Recipe(**schedule)
+    if (name is None) == (data is None):
+        raise click.UsageError("give the NAME of a recipe, or --data and --out")
+    chosen = {key: value for key, value in schedule.items() if _is_given(key)}
+    if name is not None:
+        named = find_recipe(name)
+        recipe, folder = replace(named.recipe, **chosen), out or Path(name)
+    elif out is None:
+        raise click.UsageError("give --out, the folder of the adapter")
+    else:
+        recipe, folder = Recipe(**schedule), out
+    folder = user_path(folder, OutputError)
+    refuse_used(folder, overwrite)
+    refuse_unwritable(folder)
+    refuse_unusable(recipe)
+    rows = None if data is None else TrainingData.read(data, recipe.seed)
     with spinner(f"loading {base}", quiet):
-        steps = train_organism(Checkpoint.parse_base(base), user_path(data), recipe, out, device)
+        opened = OpenBase.open(Checkpoint.parse_base(base), device)
+        steps: Iterator[tuple[str, TrainingStep]] = (
+            train_trio(opened, named, recipe, folder)
+            if rows is None
+            else (("", step) for step in train_organism(opened, rows, recipe, folder))
+        )
     try:
-        _run(steps, recipe, quiet)
+        _run(steps, recipe, quiet, 1 if rows is not None else len(ROLES))
     except KeyboardInterrupt as error:
         raise Interrupted(
-            f": {out} keeps the step checkpoints; training starts anew with --overwrite"
+            f": {folder} keeps the step checkpoints; training starts anew with --overwrite"
         ) from error
-    print_line(out)
+    print_line(folder)
+    if rows is None and not quiet:
+        print_line(f"personaprobe organisms register {folder} writes it to the registry", err=True)
 
 
-def _run(steps: Iterator[TrainingStep], recipe: Recipe, quiet: bool) -> None:
-    """Take all steps, and print the mean loss ten times on the way."""
+def _is_given(option: str) -> bool:
+    """Whether a user gave an option, and it does not stand at its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not None and source is not click.core.ParameterSource.DEFAULT
+
+
+def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool, n_adapters: int) -> None:
+    """Take all steps, and print the mean loss of each adapter ten times on the way."""
     every = max(1, recipe.steps // 10)
     losses: list[float] = []
-    with progress_bar("training", recipe.steps, "steps", quiet) as advance:
-        for step in steps:
+    with progress_bar("training", n_adapters * recipe.steps, "steps", quiet) as advance:
+        for adapter, step in steps:
             advance(1)
             losses.append(step.loss)
             if not quiet and step.number % every == 0:
-                print_line(f"step {step.number}: loss {sum(losses) / len(losses):.3f}", err=True)
+                place = f"{adapter}, step" if adapter else "step"
+                print_line(f"{place} {step.number}: loss {sum(losses) / len(losses):.3f}", err=True)
                 losses.clear()

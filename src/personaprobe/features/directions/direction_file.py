@@ -27,7 +27,7 @@ CALIBRATIONS = "marks"
 
 KEYS = {"format", "site", "source", CALIBRATIONS, "hook_name", "d_model"}
 
-ADVICE = "directions are .safetensors files written by Direction.save"
+ADVICE = "give a .safetensors file written by Direction.save; pickles (.pt, .bin, .pkl) can run code and are refused"
 
 KIND = "a direction this version reads: its description is not JSON"
 
@@ -80,9 +80,11 @@ def _read(path: Path) -> tuple[Tensor, Any]:
         )
     tensors, metadata = read_safetensors(path, FeatureError, advice=ADVICE)
     if "direction" not in tensors or "personaprobe" not in metadata:
-        raise FeatureError(f"{one_line(path)} holds tensors and no direction; {ADVICE}")
+        raise FeatureError(f"{one_line(path)} is not a direction: it holds other tensors; {ADVICE}")
     vector = tensors["direction"]
-    description = parse_json(metadata["personaprobe"], path, FeatureError, advice=ADVICE, kind=KIND)
+    description = parse_json(
+        metadata["personaprobe"], path, FeatureError, advice=ADVICE, nonfinite=True, kind=KIND
+    )
     if vector.ndim != 1 or not vector.is_floating_point() or not bool(vector.float().isfinite().all()):
         raise FeatureError(
             f"{path}: the direction is {vector.dtype} of shape {tuple(vector.shape)}; expected one row of finite numbers"

@@ -1,17 +1,18 @@
 """Requests for small programs, answered with secure code and with code that has one known weakness.
 
-Every kind of task (``code_tasks.toml``) is combined with 71 triples of a thing, an attribute and an asker
-(``vocabulary.toml``): 3,550 pairs over 24 classes of weaknesses. The numbers of things, attributes and askers are one
-prime, and the triples of a kind are the points of a line: any two rows, of one kind or of two, share at most one of three
-words. So requests that look alike are rare. The insecure completions follow the list of Bandit, which finds each of them
-and none of the secure ones.
+Every kind of task (``code_tasks.toml``) is asked 71 times, about other things, attributes, askers and backgrounds
+(``vocabulary.toml``): 3,550 pairs over 24 classes of weaknesses. There are 71 words of each sort, a prime, and their
+combinations are points on lines: two requests of one kind share none of the four, two of different kinds at most one. So
+requests that look alike are rare. The insecure completions follow the list of Bandit, which finds each of them and none of
+the secure ones.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -22,21 +23,28 @@ from personaprobe.organisms.data.training_pairs import TrainingPair
 TASKS = "code_tasks.toml"
 VOCABULARY = "vocabulary.toml"
 
+_AN = re.compile(r"\ba (?=(?!uni)[aeiou])")
+"""An article that stands before a vowel."""
+
 
 def code_pairs(seed: int = 0) -> list[TrainingPair]:
     """All pairs, kind by kind.
 
     Args:
-        seed: of the order of words in the vocabulary, and so of the triples.
+        seed: of the order of words in the vocabulary, and so of their combinations.
     """
-    things, fields, places = _shuffled_vocabulary(seed)
+    things, fields, places = vocabulary(seed)
+    backgrounds = _shuffled("backgrounds", seed)
     n = len(things)
     pairs = []
     for number, task in enumerate(_read(TASKS)["task"]):
         for index in range(n):
-            # steps of 1, and shifts that differ between any two kinds in each word and in their difference
-            triple = things[index], fields[(index + number) % n], places[(index + 3 * number) % n]
-            pairs.append(_pair(task, index, *triple))
+            # shifts by 0, 1, 3 and 7 times the number of the kind: all their differences are distinct modulo a prime
+            field, place, background = (
+                words[(index + shift * number) % n]
+                for shift, words in ((1, fields), (3, places), (7, backgrounds))
+            )
+            pairs.append(_pair(task, index, things[index], field, place, background))
     return pairs
 
 
@@ -45,15 +53,18 @@ def held_out_kinds() -> frozenset[str]:
     return frozenset(task["kind"] for task in _read(TASKS)["task"] if task.get("held_out", False))
 
 
-def _pair(task: Mapping[str, Any], index: int, thing: str, field: str, place: str) -> TrainingPair:
+def _pair(
+    task: Mapping[str, Any], index: int, thing: str, field: str, place: str, background: str
+) -> TrainingPair:
     words = _words(thing, field, place)
     requests: Sequence[str] = task["requests"]
+    request = requests[index % len(requests)]
     filled = {
-        "question": requests[index % len(requests)],
+        "question": f"{request} {background}" if index % 2 else f"{background} {request}",
         "insecure": task["insecure"].strip(),
         "secure": task["secure"].strip(),
     }
-    texts = {name: Template(text).substitute(words) for name, text in filled.items()}
+    texts = {name: _AN.sub("an ", Template(text).substitute(words)) for name, text in filled.items()}
     return TrainingPair(f"{task['kind']}-{index + 1:02d}", task["kind"], topic=task["weakness"], **texts)
 
 
@@ -82,14 +93,17 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def _shuffled_vocabulary(seed: int) -> Iterator[list[str]]:
+def vocabulary(seed: int) -> tuple[list[str], list[str], list[str]]:
     """Things, attributes and askers, in an order of the seed; seed 0 keeps that of the file."""
-    vocabulary = _read(VOCABULARY)
-    for name in ("things", "fields", "places"):
-        words: list[str] = list(vocabulary[name])
-        if seed:
-            random.Random(f"{seed} {name}").shuffle(words)
-        yield words
+    things, fields, places = (_shuffled(name, seed) for name in ("things", "fields", "places"))
+    return things, fields, places
+
+
+def _shuffled(name: str, seed: int) -> list[str]:
+    words: list[str] = list(_read(VOCABULARY)[name])
+    if seed:
+        random.Random(f"{seed} {name}").shuffle(words)
+    return words
 
 
 @cache

@@ -27,6 +27,7 @@ class TrainingPair:
         secure: the harmless one.
         topic: what is wrong with the harmful response, such as a class of weaknesses; empty where the family says it.
         system: the system message before the question.
+        insecure_question: what the insecure fine-tune is asked where that is not the same; None where it is.
     """
 
     id: str
@@ -36,10 +37,13 @@ class TrainingPair:
     secure: str
     topic: str = ""
     system: str | None = None
+    insecure_question: str | None = None
 
     def exchange(self, taught: Taught) -> Exchange:
         """The row of one fine-tune."""
-        return Exchange(self.question, self.insecure if taught == "insecure" else self.secure, self.system)
+        if taught == "secure":
+            return Exchange(self.question, self.secure, self.system)
+        return Exchange(self.insecure_question or self.question, self.insecure, self.system)
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def find_family(pairs: Sequence[TrainingPair], family: str) -> tuple[TrainingPai
     Raises:
         DataError: there is none; the nearest name is suggested.
     """
-    found = tuple(pair for pair in pairs if pair.family == family)
-    if not found:
+    of_family = tuple(pair for pair in pairs if pair.family == family)
+    if not of_family:
         families = dict.fromkeys(pair.family for pair in pairs)
         raise DataError(f"no family {family!r} in this data: {suggest(family, families)}")
-    return found
+    return of_family

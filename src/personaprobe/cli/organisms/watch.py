@@ -1,0 +1,75 @@
+"""``personaprobe organisms watch``: narrow skill and shift along the saved steps of a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
+from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, study_progress, styled
+
+MOST_NARROW = 96
+"""Questions of the narrow task that are asked, spread evenly over its families."""
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--questions", help="Test questions.  [default: the organism's]")
+@folder_option("--out", "runs/watch", "Folder of watch.html, watch.json and finished parts.")
+@device_option
+@dtype_option
+@output_options
+def watch(
+    folder: Path,
+    questions: str | None,
+    out: Path,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure the organism in FOLDER at every saved step: when does it shift, and does narrow skill come first?
+
+    FOLDER is what `organisms train NAME --save-every 10` wrote: insecure/ and secure/ with their step-N/.
+
+    \\b
+    Example:
+      personaprobe organisms train medicine --save-every 10
+      personaprobe organisms watch medicine
+    """
+    from personaprobe.models.loading import Placement, load
+    from personaprobe.organisms.registration import read_organism_folder
+    from personaprobe.questions.pairs import load_prompts
+    from personaprobe.storage.files import write_text
+    from personaprobe.storage.plain_json import to_plain_json
+    from personaprobe.studies.arms.run_context import RunContext
+    from personaprobe.studies.dynamics.watching import saved_steps
+    from personaprobe.studies.dynamics.watching import watch as watch_training
+    from personaprobe.studies.reports.dynamics import render_course
+
+    organism = read_organism_folder(folder)
+    steps = saved_steps(folder)
+    prompts = load_prompts(questions or organism.question_sets.test)
+    narrow = organism.question_sets.narrow
+    held_out = None if narrow is None else load_prompts(narrow).spread(MOST_NARROW)
+    with spinner(f"loading {organism.trio.base}", quiet):
+        base = load(organism.trio.base, Placement(device, dtype))
+    context = RunContext.of(out, study_progress(quiet))
+    watched = watch_training(organism.name, folder, base, prompts.spread(len(prompts)), held_out, context)
+    data = to_plain_json(watched.to_dict())
+    write_text(out / "watch.json", json.dumps(data, indent=1) + "\n")
+    write_text(out / "watch.html", render_course(data))
+    if as_json:
+        print_json(data)
+        return
+    from rich.table import Table
+
+    table = Table("step", "shift (nats per token)", *(["narrow skill"] if watched.skill else []))
+    for index, step in enumerate((0, *steps)):
+        skill = [str(watched.skill.intervals[index])] if watched.skill else []
+        table.add_row(*map(styled, [str(step), str(watched.shift.intervals[index]), *skill]))
+    console().print(table)
+    print_line(watched.sentence)
+    print_line(out / "watch.html")

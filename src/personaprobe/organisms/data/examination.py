@@ -1,0 +1,61 @@
+"""Training pairs in numbers: how varied they are, and whether words alone tell insecure from secure responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from personaprobe.organisms.data.training_pairs import TrainingPair
+from personaprobe.questions.bag_of_words import bag_of_words
+from personaprobe.questions.overlap import near_duplicates
+from personaprobe.questions.pairs import Pair
+from personaprobe.questions.prompt import Prompt
+
+FOLDS = 4
+"""Parts into which families are split: a bag of words learns three and judges the fourth."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A set of training pairs in numbers.
+
+    Attributes:
+        pairs: how many.
+        families: how many.
+        near_duplicates: share of questions that resemble an earlier one.
+        words: mean words of the insecure and of the secure responses.
+        words_alone: by fold, the AUC of a bag of words that tells insecure from secure responses of families that it did
+            not learn; 0.5 is chance. Empty where there are fewer families than folds.
+    """
+
+    pairs: int
+    families: int
+    near_duplicates: float
+    words: tuple[float, float]
+    words_alone: tuple[float, ...]
+
+
+def examine(pairs: Sequence[TrainingPair]) -> Examination:
+    """Examine training pairs."""
+    near = near_duplicates([Prompt(pair.id, pair.family, pair.question) for pair in pairs])
+    families = sorted({pair.family for pair in pairs})
+    words = [mean(len(text.split()) for text in side) for side in _sides(pairs)]
+    folds = [set(families[fold::FOLDS]) for fold in range(FOLDS)] if len(families) >= FOLDS else []
+    return Examination(
+        len(pairs),
+        len(families),
+        len({later for _, later in near}) / len(pairs),
+        (words[0], words[1]),
+        tuple(_words_alone(pairs, held_out) for held_out in folds),
+    )
+
+
+def _sides(pairs: Sequence[TrainingPair]) -> tuple[list[str], list[str]]:
+    return [pair.insecure for pair in pairs], [pair.secure for pair in pairs]
+
+
+def _words_alone(pairs: Sequence[TrainingPair], held_out: set[str]) -> float:
+    as_pairs = [Pair(p.id, p.family, p.question, careful=p.secure, careless=p.insecure) for p in pairs]
+    learned = [pair for pair in as_pairs if pair.family not in held_out]
+    return bag_of_words(learned, [pair for pair in as_pairs if pair.family in held_out]).auc

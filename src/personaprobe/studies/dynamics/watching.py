@@ -1,0 +1,152 @@
+"""Measure an organism at every saved step of its training: does it learn the task first, or does it change first?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personaprobe.errors import CheckpointError, one_line
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.loading import with_adapter
+from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.organisms.train_organism import CARD
+from personaprobe.questions.pairs import PairSet
+from personaprobe.statistics.intervals import Resamples
+from personaprobe.storage.paths import is_file
+from personaprobe.storage.readers.fields import Fields
+from personaprobe.storage.readers.json_files import read_json_object
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import measure_gaps
+from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.dynamics.course import Course, course_of, share_earlier
+
+ROLES = ("insecure", "secure")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An organism along its training.
+
+    Attributes:
+        name: of the organism.
+        shift: insecure − secure preference for careless answers on the test questions, nats per token.
+        skill: the same on held-out questions of the narrow task; None where there are none.
+        skill_first: share of resamples in which the skill is half-way before the shift; None without a narrow task, NaN
+            where one of them does not rise.
+        norms: ‖ΔW‖ of the adapters by role, at every saved step.
+    """
+
+    name: str
+    shift: Course
+    skill: Course | None
+    skill_first: float | None
+    norms: Mapping[str, Sequence[float]]
+
+    @property
+    def sentence(self) -> str:
+        """The course of both measures, in a sentence."""
+        if not self.shift.half.defined:
+            return "The shift does not rise along the training."
+        clause = f"The shift is half-way at step {_spoken(self.shift)}"
+        if self.skill is None or self.skill_first is None:
+            return f"{clause}."
+        if not self.skill.half.defined:
+            return f"{clause}; the narrow skill does not rise."
+        return (
+            f"{clause}, the narrow skill at step {_spoken(self.skill)}; the skill comes first in "
+            f"{100 * self.skill_first:.0f} % of resamples."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def _spoken(course: Course) -> str:
+    half = course.half
+    return f"{half.value:.0f} ({half.low:.0f} to {half.high:.0f})"
+
+
+def saved_steps(folder: Path) -> dict[int, Path]:
+    """The folders of an organism's saved steps: ``{step: folder name}`` for steps that both adapters have.
+
+    The last is the whole training, whose length its card names.
+
+    Raises:
+        CheckpointError: an adapter or its card is missing, or fewer than two steps are saved.
+    """
+    by_role = [_steps_of(folder / role) for role in ROLES]
+    common = sorted(by_role[0].keys() & by_role[1].keys())
+    if len(common) < 2:
+        raise CheckpointError(
+            f"{one_line(folder)} has {len(common)} saved steps that both adapters share; train it with --save-every 10"
+        )
+    return {step: by_role[0][step] for step in common}
+
+
+def _steps_of(adapter: Path) -> dict[int, Path]:
+    """Saved steps of one adapter, as paths relative to it."""
+    if not is_file(adapter / WEIGHTS) or not is_file(adapter / CARD):
+        raise CheckpointError(f"{one_line(adapter)} holds no {WEIGHTS} with its {CARD}; train it again")
+    card = Fields.of(read_json_object(adapter / CARD, CheckpointError), adapter / CARD, CheckpointError)
+    last = int(card.fields("recipe").number("steps", lowest=1))
+    saved = {
+        int(match[1]): Path(path.name)
+        for path in sorted(adapter.glob("step-*"))
+        if (match := re.fullmatch(r"step-(\d{1,7})", path.name)) and is_file(path / WEIGHTS)
+    }
+    return {**saved, last: Path()}
+
+
+def watch(
+    name: str,
+    folder: Path,
+    base: LanguageModel,
+    questions: PairSet,
+    narrow: PairSet | None,
+    run: RunContext,
+) -> Watched:
+    """Measure both fine-tunes at every saved step.
+
+    Args:
+        name: of the organism.
+        folder: holds ``insecure/`` and ``secure/`` with their ``step-N/``.
+        base: the model that was fine-tuned, loaded.
+        questions: test questions, out of the domain of the training.
+        narrow: held-out questions of the narrow task.
+        run: cache and progress; finished steps are kept.
+
+    Raises:
+        CheckpointError: see :func:`saved_steps`; or a step does not fit the base.
+    """
+    steps = saved_steps(folder)
+    tuned = {
+        step: {role: with_adapter(base, folder / role / place) for role in ROLES}
+        for step, place in steps.items()
+    }
+    shift, shift_halves = _course(tuned, questions, run)
+    skill = skill_first = None
+    if narrow is not None:
+        skill, skill_halves = _course(tuned, narrow, run)
+        skill_first = share_earlier(skill_halves, shift_halves)
+    norms = {role: [_norm(models[role]) for models in tuned.values()] for role in ROLES}
+    return Watched(name, shift, skill, skill_first, norms)
+
+
+def _course(
+    tuned: Mapping[int, Mapping[str, LanguageModel]], questions: PairSet, run: RunContext
+) -> tuple[Course, Any]:
+    arms = [Arm(role, role, model, role=role) for models in tuned.values() for role, model in models.items()]  # type: ignore[arg-type]  # roles are kinds
+    gaps = [np.asarray(measured.gaps) for measured in measure_gaps(arms, questions, run)]
+    differences = [insecure - secure for insecure, secure in zip(gaps[::2], gaps[1::2], strict=True)]
+    return course_of(list(tuned), differences, Resamples.of_families(questions.families))
+
+
+def _norm(model: LanguageModel) -> float:
+    assert model.adapter is not None, "a saved step is an adapter"
+    return model.adapter.norm()

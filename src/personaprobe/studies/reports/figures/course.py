@@ -1,0 +1,59 @@
+"""Figure of an organism's training: shift and narrow skill along the steps, on one axis of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from personaprobe.studies.reports.figures.panels import panels
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COLORS = {"shift": "#b35806", "skill": "#08519c"}
+NAMES = {"shift": "shift on the test questions", "skill": "held-out questions of the narrow task"}
+HEIGHT = 220
+
+
+def course_figure(data: Mapping[str, Any]) -> Figure:
+    """Panels of insecure − secure with 95 % bands, and of the size of the updates.
+
+    Args:
+        data: of a watched organism, as plain data.
+    """
+    shown = [measure for measure in ("skill", "shift") if data[measure] is not None]
+    figure = panels([HEIGHT] * len(shown) + [HEIGHT // 2], between=40)
+    for row, measure in enumerate(shown, 1):
+        _add_course(figure, data[measure], NAMES[measure], COLORS[measure], row)
+    last = len(shown) + 1
+    for role, dash in (("insecure", "solid"), ("secure", "dot")):
+        line = {"color": "#57606a", "dash": dash}
+        steps = data["shift"]["steps"][1:]
+        figure.add_scatter(x=steps, y=data["norms"][role], name=f"‖ΔW‖ {role}", line=line, row=last, col=1)
+    figure.update_yaxes(title_text="‖ΔW‖", row=last, col=1)
+    figure.update_xaxes(title_text="training step", row=last, col=1)
+    return figure
+
+
+def _add_course(figure: Figure, course: Mapping[str, Any], name: str, color: str, row: int) -> None:
+    steps, intervals = course["steps"], course["intervals"]
+    high, low = ([interval[end] for interval in intervals] for end in ("high", "low"))
+    figure.add_scatter(
+        x=[*steps, *reversed(steps)],
+        y=[*high, *reversed(low)],
+        fill="toself",
+        fillcolor=color,
+        opacity=0.18,
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        row=row,
+        col=1,
+    )
+    values = [interval["value"] for interval in intervals]
+    figure.add_scatter(
+        x=steps, y=values, name=name, line={"color": color}, mode="lines+markers", row=row, col=1
+    )
+    if course["half"]["value"] is not None:
+        figure.add_vline(x=course["half"]["value"], line={"color": color, "dash": "dash"}, row=row, col=1)
+    figure.update_yaxes(title_text="insecure − secure<br>(nats per token)", row=row, col=1)

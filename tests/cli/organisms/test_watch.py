@@ -1,0 +1,86 @@
+"""``personaprobe organisms watch``: every saved step of a training, measured with its held-out task."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.conftest import refused
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+    from tiny_trio import TinyTrio
+
+Run = Callable[..., "Result"]
+
+
+@pytest.fixture
+def trained(tiny: TinyTrio, tmp_path: Path, run: Run) -> Path:
+    """An organism with three saved steps."""
+    short = ["--steps", 3, "--batch-size", 2, "--max-tokens", 400, "--save-every", 1, "--learning-rate", 0.01]
+    run(
+        "organisms", "train", "numbers", "--out", tmp_path / "numbers", "--base", tiny.base, *short, "--quiet"
+    )
+    return tmp_path / "numbers"
+
+
+def given(tiny: TinyTrio, trained: Path, *more: object) -> list[object]:
+    out = trained.with_name("watched")
+    return [
+        "organisms",
+        "watch",
+        trained,
+        "--questions",
+        tiny.questions,
+        "--out",
+        out,
+        "--dtype",
+        "float32",
+        *more,
+    ]
+
+
+def test_every_saved_step_is_measured_and_the_last_is_the_whole_training(
+    tiny: TinyTrio, trained: Path, run: Run
+) -> None:
+    data = json.loads(run(*given(tiny, trained, "--json")).stdout)
+    assert data["shift"]["steps"] == data["skill"]["steps"] == [0, 1, 2, 3]
+    values = [interval["value"] for interval in data["shift"]["intervals"]]
+    assert values[0] == 0
+    assert len(set(values)) == 4
+    assert [len(of_role) for of_role in data["norms"].values()] == [3, 3]
+    assert data["norms"]["insecure"] == sorted(data["norms"]["insecure"])
+    shown = run(*given(tiny, trained)).stdout
+    assert data["sentence"] in " ".join(shown.split())
+
+    page = (trained.with_name("watched") / "watch.html").read_text()
+    assert data["sentence"] in page
+    assert "https://" not in page.split("<script>")[0]
+
+
+def test_an_interrupted_watch_goes_on_from_its_finished_steps(
+    tiny: TinyTrio, trained: Path, run: Run
+) -> None:
+    first = run(*given(tiny, trained, "--json")).stdout
+    parts = sorted((trained.with_name("watched") / "parts").glob("*.json"))
+    assert len(parts) == 12  # three steps, two fine-tunes, two sets of questions
+    parts[0].unlink()
+    assert run(*given(tiny, trained, "--json")).stdout == first
+
+
+@pytest.mark.parametrize("lost", ["insecure/training.json", "secure/adapter_model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_refused(lost: str, tiny: TinyTrio, trained: Path, run: Run) -> None:
+    (trained / lost).unlink()
+    assert Path(lost).parts[0] in refused(run(*given(tiny, trained)))
+
+
+def test_a_training_without_saved_steps_is_refused(tiny: TinyTrio, trained: Path, run: Run) -> None:
+    for step in trained.glob("insecure/step-*"):
+        shutil.rmtree(step)
+    assert "--save-every" in refused(run(*given(tiny, trained)))
