@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TypeAlias
 
 from personaprobe.questions.prompt import Prompt
 from personaprobe.questions.question_rows import SHIPPED_SETS, rows_of
@@ -23,45 +24,62 @@ def shared_questions(ours: Sequence[Prompt], theirs: Sequence[Prompt]) -> list[t
 
     Two measures find them: the Jaccard index of the questions' distinct words, and the cosine of their TF-IDF vectors.
     """
-    texts = [[words(prompt.question) for prompt in side] for side in (ours, theirs)]
-    rarity = Rarity.among(*texts)
-    our_words, their_words = (
-        [(prompt.id, text, rarity.squared_length(text)) for prompt, text in zip(side, of_side, strict=True)]
-        for side, of_side in zip((ours, theirs), texts, strict=True)
-    )
-    return [
-        (a, b)
-        for a, x, squared_x in our_words
-        for b, y, squared_y in their_words
-        if len(common := x & y) > MAX_JACCARD * len(x | y)
-        or rarity.squared_length(common) > MAX_COSINE * math.sqrt(squared_x * squared_y)
-    ]
+    our_words, their_words = ([words(prompt.question) for prompt in side] for side in (ours, theirs))
+    compare = _near_by_matrix if len(ours) * len(theirs) > MANY_COMPARISONS else _near
+    places = compare(our_words, their_words, Rarity.among(our_words, their_words))
+    return [(ours[i].id, theirs[j].id) for i, j in places]
 
 
 def near_duplicates(prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
-    """Pairs of ids within one set, as :func:`shared_questions` finds them between two; fast enough for thousands."""
+    """Pairs of ids within one set, the earlier first, whose questions :func:`shared_questions` takes for one."""
+    texts = [words(prompt.question) for prompt in prompts]
+    places = _near_by_matrix(texts, texts, Rarity.among(texts))
+    return [(prompts[i].id, prompts[j].id) for i, j in places if i < j]
+
+
+def _near(ours: Texts, theirs: Texts, rarity: Rarity) -> Iterator[tuple[int, int]]:
+    """Places of near questions, one pair of texts after the other."""
+    our_words, their_words = (
+        [(text, rarity.squared_length(text)) for text in side] for side in (ours, theirs)
+    )
+    for i, (x, squared_x) in enumerate(our_words):
+        for j, (y, squared_y) in enumerate(their_words):
+            if len(common := x & y) > MAX_JACCARD * len(x | y) or rarity.squared_length(
+                common
+            ) > MAX_COSINE * math.sqrt(squared_x * squared_y):
+                yield i, j
+
+
+def _near_by_matrix(ours: Texts, theirs: Texts, rarity: Rarity) -> Iterator[tuple[int, int]]:
+    """The same by matrix products, which take a second for thousands of questions."""
     import numpy as np
     from sklearn.feature_extraction import DictVectorizer
 
-    texts = [words(prompt.question) for prompt in prompts]
-    rarity = Rarity.among(texts)
     vectorizer = DictVectorizer()
-    has_word = vectorizer.fit_transform([dict.fromkeys(text, 1.0) for text in texts]).tocsr()
-    weights = np.array([rarity.squared_length(frozenset([w])) for w in vectorizer.get_feature_names_out()])
-    n_words, squared = np.diff(has_word.indptr), has_word @ weights
-    places = []
-    for start in range(0, len(texts), _ROWS):
+    has_word = vectorizer.fit_transform([dict.fromkeys(text, 1.0) for text in (*ours, *theirs)]).tocsr()
+    weights = np.array(
+        [rarity.squared_length(frozenset([word])) for word in vectorizer.get_feature_names_out()]
+    )
+    our_words, their_words = has_word[: len(ours)], has_word[len(ours) :]
+    n_ours, n_theirs = np.diff(our_words.indptr), np.diff(their_words.indptr)
+    squared, squared_theirs = our_words @ weights, their_words @ weights
+    for start in range(0, len(ours), _ROWS):
         rows = slice(start, start + _ROWS)
-        common = (has_word[rows] @ has_word.T).toarray()
-        weighed = (has_word[rows].multiply(weights).tocsr() @ has_word.T).toarray()
-        near = common > MAX_JACCARD * (n_words[rows, None] + n_words - common)
-        near |= weighed > MAX_COSINE * np.sqrt(squared[rows, None] * squared)
-        places += [(start + int(i), int(j)) for i, j in zip(*near.nonzero(), strict=True) if start + i < j]
-    return [(prompts[i].id, prompts[j].id) for i, j in places]
+        common = (our_words[rows] @ their_words.T).toarray()
+        weighed = (our_words[rows].multiply(weights).tocsr() @ their_words.T).toarray()
+        near = common > MAX_JACCARD * (n_ours[rows, None] + n_theirs - common)
+        near |= weighed > MAX_COSINE * np.sqrt(squared[rows, None] * squared_theirs)
+        yield from ((start + int(i), int(j)) for i, j in zip(*near.nonzero(), strict=True))
 
+
+MANY_COMPARISONS = 200_000
+"""From so many on, questions are compared by matrix products, whose libraries take a second to import."""
 
 _ROWS = 512
 """Questions that are compared with all others at once."""
+
+Texts: TypeAlias = Sequence[frozenset[str]]
+"""Questions as their distinct words."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class AdapterSwitcher:
         self._model = model
         self._stored_dtype = stored_dtype
         self._originals: dict[str, Tensor] = {}
+        # matrices whose original values are their own memory still: the pages of the file
+        self._unchanged: set[str] = set()
         self._modules: dict[str, Any] = {}
         # by module of this base, of adapters that fit it and that somebody still holds
         self._fitted: WeakKeyDictionary[LoraAdapter, dict[str, LowRank]] = WeakKeyDictionary()
@@ -47,7 +49,7 @@ class AdapterSwitcher:
         self.active = "unknown"
         for name in updates:
             if name not in self._originals:
-                self._originals[name] = self._original(self._parameter(name).detach())
+                self._originals[name] = self._original(name)
         for name, original in self._originals.items():
             if name in updates:
                 self._merge(name, original, updates[name])
@@ -55,14 +57,16 @@ class AdapterSwitcher:
                 self._restore(name, original)
         self.active = adapter
 
-    def _original(self, weight: Tensor) -> Tensor:
+    def _original(self, name: str) -> Tensor:
         """The values of a matrix before its first change, in the dtype of the file; in its own where that had more digits.
 
         On a CPU that is the matrix itself, where the file has its dtype: :meth:`_memory` sees to it that it is not changed.
         """
         import torch
 
+        weight = self._parameter(name).detach()
         if weight.device.type == "cpu" and weight.dtype == self._stored_dtype:
+            self._unchanged.add(name)
             return weight
         copy = weight.to(self._stored_dtype, copy=True)
         return copy if torch.equal(copy.to(weight.dtype), weight) else weight.clone()
@@ -89,9 +93,10 @@ class AdapterSwitcher:
             weight.copy_(original.to(torch.float32, copy=True).addmm_(B, A, alpha=update.scale))
 
     def _restore(self, name: str, original: Tensor) -> None:
-        weight = self._parameter(name).data
-        if weight.data_ptr() != original.data_ptr():
-            weight.copy_(original)
+        if name in self._unchanged:
+            self._parameter(name).data = original
+        else:
+            self._parameter(name).data.copy_(original)
 
     def _memory(self, name: str, original: Tensor) -> Tensor:
         """The memory of a matrix, apart from that of its original values.
@@ -102,8 +107,9 @@ class AdapterSwitcher:
         import torch
 
         parameter = self._parameter(name)
-        if parameter.data_ptr() == original.data_ptr():
+        if name in self._unchanged:
             parameter.data = torch.empty_like(original)
+            self._unchanged.remove(name)  # not before: cut short between the two, it gets memory once more
         return parameter.data
 
     def _module(self, name: str) -> Any:
