@@ -34,7 +34,7 @@ def watch(
 
     FOLDER is what `organisms train NAME --save-every 10` wrote: insecure/ and secure/ with their step-N/.
 
-    \\b
+    \b
     Example:
       personaprobe organisms train medicine --save-every 10
       personaprobe organisms watch medicine
