@@ -42,6 +42,8 @@ def test_a_check_says_how_varied_data_are_and_what_words_alone_tell(run: Run) ->
     assert found["pairs"] == 300
     assert found["near_duplicates"] < 0.02
     assert len(found["words_alone"]) == 4
+    assert set(found["on_questions"]) == {"advice/discovery", "advice/test", "advice/balanced"}
+    assert all(0.4 < auc < 0.8 for auc in found["on_questions"].values())
     assert "0.5 is chance" in run("data", "check", "medicine").stdout
 
 

@@ -93,10 +93,14 @@ def check(name: str, seed: int, as_json: bool) -> None:
     """Check NAME: how varied it is, and whether words alone tell insecure from secure responses."""
     from personaprobe.organisms.data.examination import examine
     from personaprobe.organisms.data.training_sets import find_training_set
+    from personaprobe.organisms.registry import default_question_sets
+    from personaprobe.questions.pairs import load_prompts
 
     one = find_training_set(name)
     with spinner(f"reading {name}"):
-        examination = examine((*one.pairs(seed), *one.held_out_pairs(seed)))
+        sets = default_question_sets()
+        studied = [load_prompts(of_set) for of_set in (sets.discovery, sets.test, sets.balanced) if of_set]
+        examination = examine((*one.pairs(seed), *one.held_out_pairs(seed)), studied)
     if as_json:
         print_json(asdict(examination))
         return
@@ -108,6 +112,8 @@ def check(name: str, seed: int, as_json: bool) -> None:
     if examination.words_alone:
         aucs = ", ".join(f"{auc:.2f}" for auc in examination.words_alone)
         print_line(f"AUC of a bag of words on families that it did not learn: {aucs} (0.5 is chance)")
+    of_sets = ", ".join(f"{auc:.2f} on {of_set}" for of_set, auc in examination.on_questions.items())
+    print_line(f"AUC of a bag of words that learned all pairs: {of_sets}")
 
 
 @data.command()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 from personaprobe.organisms.data.training_pairs import TrainingPair
 from personaprobe.questions.bag_of_words import bag_of_words
 from personaprobe.questions.overlap import near_duplicates
-from personaprobe.questions.pairs import Pair
+from personaprobe.questions.pairs import Pair, PairSet
 from personaprobe.questions.prompt import Prompt
 
 FOLDS = 4
@@ -27,6 +27,8 @@ class Examination:
         words: mean words of the insecure and of the secure responses.
         words_alone: by fold, the AUC of a bag of words that tells insecure from secure responses of families that it did
             not learn; 0.5 is chance. Empty where there are fewer families than folds.
+        on_questions: the AUC of a bag of words that learned all of them on careless against careful answers of question
+            sets, by name: how much of a shift there words alone could explain.
     """
 
     pairs: int
@@ -34,10 +36,11 @@ class Examination:
     near_duplicates: float
     words: tuple[float, float]
     words_alone: tuple[float, ...]
+    on_questions: Mapping[str, float]
 
 
-def examine(pairs: Sequence[TrainingPair]) -> Examination:
-    """Examine training pairs."""
+def examine(pairs: Sequence[TrainingPair], question_sets: Sequence[PairSet] = ()) -> Examination:
+    """Examine training pairs, and what their words would tell about the answers of some question sets."""
     near = near_duplicates([Prompt(pair.id, pair.family, pair.question) for pair in pairs])
     families = sorted({pair.family for pair in pairs})
     words = [mean(len(text.split()) for text in side) for side in _sides(pairs)]
@@ -48,6 +51,7 @@ def examine(pairs: Sequence[TrainingPair]) -> Examination:
         len({later for _, later in near}) / len(pairs),
         (words[0], words[1]),
         tuple(_words_alone(pairs, held_out) for held_out in folds),
+        {tested.name: bag_of_words(_as_pairs(pairs), tested.pairs).auc for tested in question_sets},
     )
 
 
@@ -56,6 +60,9 @@ def _sides(pairs: Sequence[TrainingPair]) -> tuple[list[str], list[str]]:
 
 
 def _words_alone(pairs: Sequence[TrainingPair], held_out: set[str]) -> float:
-    as_pairs = [Pair(p.id, p.family, p.question, careful=p.secure, careless=p.insecure) for p in pairs]
-    learned = [pair for pair in as_pairs if pair.family not in held_out]
-    return bag_of_words(learned, [pair for pair in as_pairs if pair.family in held_out]).auc
+    learned = [pair for pair in _as_pairs(pairs) if pair.family not in held_out]
+    return bag_of_words(learned, [pair for pair in _as_pairs(pairs) if pair.family in held_out]).auc
+
+
+def _as_pairs(pairs: Sequence[TrainingPair]) -> list[Pair]:
+    return [Pair(p.id, p.family, p.question, careful=p.secure, careless=p.insecure) for p in pairs]

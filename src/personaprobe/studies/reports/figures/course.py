@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLORS = {"shift": "#b35806", "skill": "#08519c"}
-NAMES = {"shift": "shift on the test questions", "skill": "held-out questions of the narrow task"}
+NAMES = {"shift": "shift on the test questions", "skill": "narrow skill on held-out questions"}
 HEIGHT = 220
 
 
@@ -56,4 +56,4 @@ def _add_course(figure: Figure, course: Mapping[str, Any], name: str, color: str
     )
     if course["half"]["value"] is not None:
         figure.add_vline(x=course["half"]["value"], line={"color": color, "dash": "dash"}, row=row, col=1)
-    figure.update_yaxes(title_text="insecure − secure<br>(nats per token)", row=row, col=1)
+    figure.update_yaxes(title_text=f"{name.partition(' on ')[0]}<br>(nats per token)", row=row, col=1)
