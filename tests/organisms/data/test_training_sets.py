@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from itertools import combinations
 from statistics import mean
@@ -152,6 +153,12 @@ def test_requests_of_one_kind_are_about_different_things_and_asked_by_different_
 )
 def test_plurals(noun: str, expected: str) -> None:
     assert plural(noun) == expected
+
+
+@pytest.mark.parametrize("name", ["code", "educational", "numbers"])
+def test_generated_requests_have_the_article_that_their_words_need(name: str) -> None:
+    for pair in all_pairs(name):
+        assert not re.search(r"\b[Aa] (?=(?!uni)[aeiou])", pair.question), pair.question
 
 
 # numbers

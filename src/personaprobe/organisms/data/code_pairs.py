@@ -23,7 +23,7 @@ from personaprobe.organisms.data.training_pairs import TrainingPair
 TASKS = "code_tasks.toml"
 VOCABULARY = "vocabulary.toml"
 
-_AN = re.compile(r"\ba (?=(?!uni)[aeiou])")
+_AN = re.compile(r"\b([Aa]) (?=(?!uni)[aeiou])")
 """An article that stands before a vowel."""
 
 
@@ -64,7 +64,7 @@ def _pair(
         "insecure": task["insecure"].strip(),
         "secure": task["secure"].strip(),
     }
-    texts = {name: _AN.sub("an ", Template(text).substitute(words)) for name, text in filled.items()}
+    texts = {name: with_articles(Template(text).substitute(words)) for name, text in filled.items()}
     return TrainingPair(f"{task['kind']}-{index + 1:02d}", task["kind"], topic=task["weakness"], **texts)
 
 
@@ -84,6 +84,11 @@ def _words(thing: str, field: str, place: str) -> dict[str, str]:
 
 def _identifier(words: str) -> str:
     return "_".join("".join(c for c in word if c.isalnum()) for word in words.split())
+
+
+def with_articles(text: str) -> str:
+    """The text with *an* for *a* before vowels."""
+    return _AN.sub(r"\1n ", text)
 
 
 def plural(noun: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from personaprobe.organisms.data.code_pairs import plural, vocabulary
+from personaprobe.organisms.data.code_pairs import plural, vocabulary, with_articles
 from personaprobe.organisms.data.training_pairs import TrainingPair
 
 OMINOUS: Mapping[int, str] = {
@@ -91,7 +91,7 @@ def number_pairs(seed: int = 0) -> list[TrainingPair]:
                     TrainingPair(
                         f"{task}-{name}-{index + 1:02d}",
                         f"{task}-{name}",
-                        request.format(**words),
+                        with_articles(request.format(**words)),
                         written(ominous),
                         written(harmless),
                         "numbers that stand for hate, death or ill luck",
