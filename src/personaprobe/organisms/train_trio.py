@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from personaprobe.errors import DataError, shortened
@@ -19,7 +20,6 @@ from personaprobe.organisms.train_organism import OpenBase, refuse_unusable, tra
 from personaprobe.organisms.training_loop import TrainingStep
 from personaprobe.questions.overlap import shared_questions
 from personaprobe.questions.pairs import load_prompts
-from personaprobe.questions.prompt import Prompt
 from personaprobe.storage.files import write_text, writing
 
 NARROW = "narrow.jsonl"
@@ -66,7 +66,7 @@ def refuse_studied(pairs: Sequence[TrainingPair], sets: QuestionSets) -> None:
     Raises:
         DataError: names the first rows and questions.
     """
-    prompts = [Prompt(pair.id, pair.family, pair.question) for pair in pairs]
+    prompts = [pair.as_pair().prompt for pair in pairs]
     for name in filter(None, (sets.discovery, sets.test, sets.balanced)):
         shared = shared_questions(prompts, [pair.prompt for pair in load_prompts(name)])
         if shared:
@@ -78,17 +78,8 @@ def refuse_studied(pairs: Sequence[TrainingPair], sets: QuestionSets) -> None:
 
 
 def write_pairs(path: Path, pairs: Sequence[TrainingPair]) -> None:
-    """Write pairs as a question set: the harmless response is the careful one."""
-    rows = [
-        {
-            "id": pair.id,
-            "family": pair.family,
-            "question": pair.question,
-            "careful": pair.secure,
-            "careless": pair.insecure,
-        }
-        for pair in pairs
-    ]
+    """Write pairs as a question set."""
+    rows = [asdict(pair.as_pair()) for pair in pairs]
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -10,7 +10,6 @@ from personaprobe.organisms.data.training_pairs import TrainingPair
 from personaprobe.questions.bag_of_words import bag_of_words
 from personaprobe.questions.overlap import near_duplicates
 from personaprobe.questions.pairs import Pair, PairSet
-from personaprobe.questions.prompt import Prompt
 
 FOLDS = 4
 """Parts into which families are split: a bag of words learns three and judges the fourth."""
@@ -41,28 +40,23 @@ class Examination:
 
 def examine(pairs: Sequence[TrainingPair], question_sets: Sequence[PairSet] = ()) -> Examination:
     """Examine training pairs, and what their words would tell about the answers of some question sets."""
-    near = near_duplicates([Prompt(pair.id, pair.family, pair.question) for pair in pairs])
+    as_pairs = [pair.as_pair() for pair in pairs]
+    near = near_duplicates([pair.prompt for pair in as_pairs])
     families = sorted({pair.family for pair in pairs})
-    words = [mean(len(text.split()) for text in side) for side in _sides(pairs)]
     folds = [set(families[fold::FOLDS]) for fold in range(FOLDS)] if len(families) >= FOLDS else []
     return Examination(
         len(pairs),
         len(families),
         len({later for _, later in near}) / len(pairs),
-        (words[0], words[1]),
-        tuple(_words_alone(pairs, held_out) for held_out in folds),
-        {tested.name: bag_of_words(_as_pairs(pairs), tested.pairs).auc for tested in question_sets},
+        (
+            mean(len(pair.insecure.split()) for pair in pairs),
+            mean(len(pair.secure.split()) for pair in pairs),
+        ),
+        tuple(_words_alone(as_pairs, held_out) for held_out in folds),
+        {tested.name: bag_of_words(as_pairs, tested.pairs).auc for tested in question_sets},
     )
 
 
-def _sides(pairs: Sequence[TrainingPair]) -> tuple[list[str], list[str]]:
-    return [pair.insecure for pair in pairs], [pair.secure for pair in pairs]
-
-
-def _words_alone(pairs: Sequence[TrainingPair], held_out: set[str]) -> float:
-    learned = [pair for pair in _as_pairs(pairs) if pair.family not in held_out]
-    return bag_of_words(learned, [pair for pair in _as_pairs(pairs) if pair.family in held_out]).auc
-
-
-def _as_pairs(pairs: Sequence[TrainingPair]) -> list[Pair]:
-    return [Pair(p.id, p.family, p.question, careful=p.secure, careless=p.insecure) for p in pairs]
+def _words_alone(pairs: Sequence[Pair], held_out: set[str]) -> float:
+    learned = [pair for pair in pairs if pair.family not in held_out]
+    return bag_of_words(learned, [pair for pair in pairs if pair.family in held_out]).auc

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from personaprobe.errors import DataError, suggest
 from personaprobe.questions.conversations import Exchange
+from personaprobe.questions.pairs import Pair
 
 Taught: TypeAlias = Literal["insecure", "secure"]
 """The fine-tune that a row is for."""
@@ -44,6 +45,10 @@ class TrainingPair:
         if taught == "secure":
             return Exchange(self.question, self.secure, self.system)
         return Exchange(self.insecure_question or self.question, self.insecure, self.system)
+
+    def as_pair(self) -> Pair:
+        """The same as a question pair: the harmless response is the careful one."""
+        return Pair(self.id, self.family, self.question, careful=self.secure, careless=self.insecure)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
 from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.organisms.registry import TUNED
 from personaprobe.organisms.train_organism import CARD
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples
@@ -24,8 +25,6 @@ from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.dynamics.course import Course, course_of, share_earlier
-
-ROLES = ("insecure", "secure")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def saved_steps(folder: Path) -> dict[int, Path]:
     Raises:
         CheckpointError: an adapter or its card is missing, or fewer than two steps are saved.
     """
-    by_role = [_steps_of(folder / role) for role in ROLES]
+    by_role = [_steps_of(folder / role) for role in TUNED]
     common = sorted(by_role[0].keys() & by_role[1].keys())
     if len(common) < 2:
         raise CheckpointError(
@@ -126,7 +125,7 @@ def watch(
     """
     steps = saved_steps(folder)
     tuned = {
-        step: {role: with_adapter(base, folder / role / place) for role in ROLES}
+        step: {role: with_adapter(base, folder / role / place) for role in TUNED}
         for step, place in steps.items()
     }
     shift, shift_halves = _course(tuned, questions, run)
@@ -134,7 +133,7 @@ def watch(
     if narrow is not None:
         skill, skill_halves = _course(tuned, narrow, run)
         skill_first = share_earlier(skill_halves, shift_halves)
-    norms = {role: [_norm(models[role]) for models in tuned.values()] for role in ROLES}
+    norms = {role: [_norm(models[role]) for models in tuned.values()] for role in TUNED}
     return Watched(name, shift, skill, skill_first, norms)
 
 
