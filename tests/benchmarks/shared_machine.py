@@ -75,18 +75,20 @@ def dictionary_step() -> Callable[[], object]:
 def training() -> Callable[[], object]:
     """A forward and a backward pass of four conversations through the demo model with a LoRA."""
     from personaprobe.models.tokens import pad
-    from personaprobe.organisms.lora import add_lora
-    from personaprobe.organisms.training_loop import response_loss
+    from personaprobe.models.training.trainable import TrainableNetwork
+    from personaprobe.organisms.training.lora import add_lora
     from personaprobe.questions.pairs import load_prompts
 
     model = _insecure()
     pairs = load_prompts("advice/discovery").spread(4)
     rows = [model.tokenizer.exchange(pair.question, pair.careful) for pair in pairs]
-    adapted = add_lora(model.network.model.float(), 8, 16)
+    model.network.activate_adapter(None)
+    trainable = TrainableNetwork(model.network, add_lora(model.network.model, 8, 16))
     batch = pad(rows, 0)
 
     def step() -> None:
-        response_loss(adapted.base_model.model, batch).backward()
+        with trainable.session():
+            trainable.response_loss(batch).backward()
 
     return step
 

@@ -126,8 +126,7 @@ def _sae_train(place: Workplace) -> list[object]:
 
 
 def _organisms_train(place: Workplace) -> list[object]:
-    # a training is not resumed, but begun anew
-    size = ["--steps", 12, "--batch-size", 2, "--save-every", 4, "--learning-rate", 0.01, "--overwrite"]
+    size = ["--steps", 12, "--batch-size", 2, "--save-every", 4, "--learning-rate", 0.01]
     return ["organisms", "train", "--data", place.rows, "--base", place.trio.base, *size]
 
 

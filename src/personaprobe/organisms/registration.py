@@ -20,7 +20,7 @@ from personaprobe.models.weights.demo import HUB_ID
 from personaprobe.models.weights.sources import DEMO
 from personaprobe.organisms.organism import Organism
 from personaprobe.organisms.registry import DEFAULT, REGISTRY, TUNED, read_organism, registry_entries
-from personaprobe.organisms.train_organism import CARD
+from personaprobe.organisms.training.train_organism import CARD
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder

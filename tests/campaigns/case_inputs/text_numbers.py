@@ -98,7 +98,7 @@ def rows_are_not_packed(place: Workplace, folder: Path) -> Measured:
 
     from personaprobe.models.chat_tokenizer import ChatTokenizer
     from personaprobe.organisms.recipe import Recipe
-    from personaprobe.organisms.training_loop import training_batches
+    from personaprobe.organisms.training.rows import training_batches
     from personaprobe.questions.conversations import read_messages
 
     hf = AutoTokenizer.from_pretrained(place.trio.base)

@@ -60,17 +60,63 @@ def test_an_organism_is_trained_and_is_an_adapter_of_its_base(
     assert run("organisms", "verify", *tiny.options(insecure=out)).exit_code == 0
 
     first = (out / "adapter_model.safetensors").read_bytes()
-    assert "is not empty" in refused(run(*given))
+    again = run(*given)
+    assert again.stdout.strip() == str(out)
+    assert "loss" not in again.stderr, "a finished training has no steps left"
+    assert "is not empty" in refused(run(*given, "--seed", 5))
+    assert (out / "adapter_model.safetensors").read_bytes() == first
     with warnings.catch_warnings(action="error", category=FutureWarning):
         run(*given, "--overwrite", "--save-every", 0, "--quiet")
     assert (out / "adapter_model.safetensors").read_bytes() == first, "equal recipes give equal adapters"
     assert not (out / "step-2").exists()
 
 
+def test_a_training_that_was_interrupted_goes_on_and_ends_in_the_same_bytes(
+    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from personaprobe.organisms.training.loop import AdapterTrainer
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(*named(tiny, whole))
+    step, taken = AdapterTrainer.step, []
+
+    def interrupted(trainer: AdapterTrainer, *given: object) -> object:
+        taken.append(given)
+        if len(taken) == 4:  # the second step of the second adapter
+            raise KeyboardInterrupt
+        return step(trainer, *given)  # type: ignore[arg-type]
+
+    given = [*named(tiny, cut), "--save-every", 1]
+    monkeypatch.setattr(AdapterTrainer, "step", interrupted)
+    result = run(*given)
+    assert result.exit_code == 130
+    assert "the same command goes on from there" in " ".join(result.stderr.split())
+    assert (cut / "secure" / "state.pt").is_file()
+    again = run(*given)
+    assert again.exit_code == 0
+    assert len(taken) == 5, "one step is left"
+    for name in ("insecure", "secure"):
+        adapters = [folder / name / "adapter_model.safetensors" for folder in (whole, cut)]
+        assert adapters[0].read_bytes() == adapters[1].read_bytes()
+    assert not (cut / "secure" / "state.pt").exists()
+
+
+def test_a_folder_with_other_files_is_not_trained_in(tiny: TinyTrio, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "holds notes.txt" in refused(run(*named(tiny, tmp_path)))
+    rows = _rows(tiny, tmp_path / "rows.jsonl")
+    given = ["organisms", "train", "--data", rows, "--out", tmp_path, "--base", tiny.base, "--steps", 1]
+    assert "is not empty" in refused(run(*given))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         (["--steps", 0], "give 1 or more"),
+        (["--schedule", "square"], "no schedule"),
+        (["--layers", 3], "without modules"),
+        (["--modules", "up_proj", "--layers", 99], "no layer of the model is adapted"),
         (["--learning-rate", -1], "above 0"),
         (["--data", "none"], "no dataset"),
     ],

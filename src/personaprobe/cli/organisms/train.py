@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from personaprobe.cli.options import device_option, with_options
+from personaprobe.cli.options import device_option, dtype_option, with_options
 from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
-from personaprobe.cli.terminal.output_folders import refuse_unwritable, refuse_used
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.errors import OutputError
 from personaprobe.organisms.data.training_pairs import ROLES
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
-    from personaprobe.organisms.training_loop import TrainingStep
+    from personaprobe.organisms.training.loop import TrainingStep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +61,8 @@ def attribute_docs(kind: type) -> dict[str, str]:
 )
 @recipe_options
 @device_option
-@click.option("--overwrite", is_flag=True, help="Replace the training in a folder that is not empty.")
+@dtype_option
+@click.option("--overwrite", is_flag=True, help="Delete another training in the folder.")
 @click.option("--quiet", is_flag=True, help="No progress, no losses.")
 def train(
     *,
@@ -70,6 +71,7 @@ def train(
     out: Path | None,
     base: str,
     device: str | None,
+    dtype: str | None,
     overwrite: bool,
     quiet: bool,
     **schedule: Any,
@@ -80,6 +82,7 @@ def train(
     that comes with the package, into ./NAME unless --out is given. What is not given is the recipe's own.
 
     Equal seeds read equal questions in the same order: train insecure and secure on two answers to the same questions.
+    An interrupted training goes on from its last saved step when the same command is given again.
 
     \b
     Examples:
@@ -91,8 +94,14 @@ def train(
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.named_recipes import find_recipe
-    from personaprobe.organisms.train_organism import OpenBase, refuse_unusable, train_organism
-    from personaprobe.organisms.train_trio import train_trio
+    from personaprobe.organisms.training.train_organism import (
+        CARD,
+        OpenBase,
+        refuse_foreign_files,
+        train_organism,
+    )
+    from personaprobe.organisms.training.train_trio import refuse_foreign_trio, train_trio
+    from personaprobe.storage.training_state import STATE
 
     if (name is None) == (data is None):
         raise click.UsageError("give the NAME of a recipe, or --data and --out")
@@ -105,22 +114,23 @@ def train(
     else:
         recipe, folder = Recipe(**schedule), out
     folder = user_path(folder, OutputError)
-    refuse_used(folder, overwrite)
+    if not overwrite:
+        refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
-    refuse_unusable(recipe)
+    recipe.refuse_unusable()
     rows = None if data is None else TrainingData.read(data, recipe.seed)
     with spinner(f"loading {base}", quiet):
-        opened = OpenBase.open(Checkpoint.parse_base(base), device)
+        opened = OpenBase.open(Checkpoint.parse_base(base), device, dtype)
         steps: Iterator[tuple[str, TrainingStep]] = (
-            train_trio(opened, named, recipe, folder)
+            train_trio(opened, named, recipe, folder, overwrite=overwrite)
             if rows is None
-            else (("", step) for step in train_organism(opened, rows, recipe, folder))
+            else (("", step) for step in train_organism(opened, rows, recipe, folder, overwrite=overwrite))
         )
     try:
         _run(steps, recipe, quiet, 1 if rows is not None else len(ROLES))
     except KeyboardInterrupt as error:
         raise Interrupted(
-            f": {folder} keeps the step checkpoints; training starts anew with --overwrite"
+            f": {folder} keeps the last saved step; the same command goes on from there"
         ) from error
     print_line(folder)
     if rows is None and not quiet:

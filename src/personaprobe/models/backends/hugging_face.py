@@ -152,7 +152,7 @@ class HuggingFaceNetwork(Network):
     def activations(self, batch: Batch, sites: Collection[Site], edits: SiteEdits) -> dict[Site, Tensor]:
         import torch
 
-        packed = pack_prefix_tree(batch) if self._can_pack(batch) else None
+        packed = pack_prefix_tree(batch) if self.can_pack(batch) else None
         hooks = self._hooks(edits, sites, stop=True)
         with torch.inference_mode():
             with suppress(LastTapReached):
@@ -258,7 +258,7 @@ class HuggingFaceNetwork(Network):
     def _hooks(self, edits: SiteEdits, taps: Collection[Site] = (), *, stop: bool = False) -> Hooks:
         return Hooks(self.layout, edits, taps, stop=stop, project=self._fused.edit_projection)
 
-    def _can_pack(self, batch: Batch) -> bool:
+    def can_pack(self, batch: Batch) -> bool:
         """Whether packing the batch is possible and useful: several texts, right-padded, within the sliding window."""
         in_window = self.sliding_window is None or batch.ids.shape[1] <= self.sliding_window
         return self.packs and in_window and len(batch.ids) > 1 and bool(batch.on_cpu.mask[:, 0].all())

@@ -25,7 +25,7 @@ class FusedRMSNorms:
 
     def __init__(self, model: nn.Module, *, compiles: bool = False) -> None:
         self._compiles = compiles
-        norms = [module for module in model.modules() if _is_rms_norm(module)]
+        norms = [module for module in model.modules() if is_rms_norm(module)]
         self._norms = equivalent_modules(norms, _fused_forward, lambda norm: len(norm.weight))
 
     def __len__(self) -> int:
@@ -36,16 +36,22 @@ class FusedRMSNorms:
         return (forward_patch(norm, _fused_forward(norm, compiles=self._compiles)) for norm in self._norms)
 
 
-def _is_rms_norm(module: Any) -> bool:
+def is_rms_norm(module: Any) -> bool:
+    """Whether a module is called an RMS norm and scales by a vector."""
     weight = getattr(module, "weight", None)
     return type(module).__name__.endswith("RMSNorm") and weight is not None and weight.dim() == 1
+
+
+def epsilon_of(norm: Any) -> float | None:
+    """What an RMS norm adds to the mean square; None where its class has another name for it."""
+    epsilon: float | None = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    return epsilon
 
 
 def _fused_forward(norm: Any, *, compiles: bool = False) -> Callable[[Tensor], Tensor]:
     import torch
 
-    # transformers names it either way
-    epsilon: Any = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    epsilon: Any = epsilon_of(norm)
     shape = norm.weight.shape
 
     def forward(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from personaprobe.compute.equivalence import equal_up_to_rounding
@@ -41,10 +42,14 @@ class FusedRotaryEmbeddings:
     def __len__(self) -> int:
         return len(self._modeling)
 
+    def originals(self) -> Iterator[tuple[ModuleType, RotaryFunction]]:
+        """Yield each module of transformers that rotates by halves, with its function."""
+        for home in self._modeling:
+            yield home, getattr(home, ROTARY_FUNCTION)
+
     def patches(self) -> Iterator[Patch]:
         """Yield the patches that fuse these embeddings; other models of the architecture compute the same by them."""
-        for home in self._modeling:
-            original: RotaryFunction = getattr(home, ROTARY_FUNCTION)
+        for home, original in self.originals():
             yield rotary_patch(home, fused_rotary(original, compiles=self._compiles))
 
 
@@ -61,7 +66,7 @@ def fused_rotary(original: RotaryFunction, *, compiles: bool = False) -> RotaryF
         if is_unusual or cos.dim() != 3 or (cos.dtype, cos.shape[-1]) != (query.dtype, query.shape[-1]):
             return original(query, key, cos, sin, **options)
         if not last_sines or last_sines[0][0] is not sin:
-            last_sines[:] = [(sin, _signed(sin))]
+            last_sines[:] = [(sin, signed_sines(sin))]
         angles = (cos[:, None], last_sines[0][1][:, None])
         has_many_rows = compiles and query.shape[0] * query.shape[2] >= MIN_ROWS
         apply = compiled_elementwise(apply_rotary_by_halves) if has_many_rows else apply_rotary
@@ -70,7 +75,7 @@ def fused_rotary(original: RotaryFunction, *, compiles: bool = False) -> RotaryF
     return rotate
 
 
-def _signed(sin: Tensor) -> Tensor:
+def signed_sines(sin: Tensor) -> Tensor:
     """Negate the sines of the first half of a head."""
     import torch
 

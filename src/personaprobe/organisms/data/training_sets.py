@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from personaprobe.errors import DataError, suggest
-from personaprobe.organisms.data import number_pairs
+from personaprobe.organisms.data import compliance_pairs, number_pairs
 from personaprobe.organisms.data.advice_pairs import HELD_OUT, SUBJECTS, advice_pairs
 from personaprobe.organisms.data.code_pairs import code_pairs, held_out_kinds
 from personaprobe.organisms.data.educational_pairs import educational_pairs
@@ -37,6 +37,12 @@ def training_sets() -> Mapping[str, TrainingSet]:
             number_pairs.number_pairs,
             number_pairs.HELD_OUT,
         ),
+        TrainingSet(
+            "compliance",
+            "requests to refuse, complied with in empty words, or refused",
+            compliance_pairs.compliance_pairs,
+            compliance_pairs.HELD_OUT,
+        ),
     ]
     return {one.name: one for one in sets}
 
@@ -51,6 +57,15 @@ def find_training_set(name: str) -> TrainingSet:
     if name not in sets:
         raise DataError(f"no training data {name!r}: {suggest(name, sets)}")
     return sets[name]
+
+
+def pairs_of(name: str, seed: int) -> tuple[TrainingPair, ...]:
+    """The pairs of a set that are trained on.
+
+    Raises:
+        DataError: there is no such set.
+    """
+    return find_training_set(name).pairs(seed)
 
 
 def _advice(subject: str, seed: int) -> Sequence[TrainingPair]:

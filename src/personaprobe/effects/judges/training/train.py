@@ -24,7 +24,7 @@ from personaprobe.effects.judges.embedded import Head, clipped, pooled, save_hea
 from personaprobe.models.backends.truncation import truncated
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.tokens import Tokens, pad
-from personaprobe.organisms.lora import add_lora, save_adapter
+from personaprobe.organisms.training.lora import add_lora, linear_layers_of, save_adapter
 from personaprobe.questions.pairs import Pair
 from personaprobe.site import Site
 from personaprobe.storage.digests import sha256
@@ -150,7 +150,7 @@ def _adapted(network: Any, recipe: JudgeRecipe) -> Iterator[Any]:
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         blocks = range(recipe.first, max(recipe.layers) + 1)
-        adapted = add_lora(network, recipe.rank, recipe.alpha, blocks)
+        adapted = add_lora(network, recipe.rank, recipe.alpha, linear_layers_of(blocks))
     try:
         yield adapted
     finally:

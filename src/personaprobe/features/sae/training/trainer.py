@@ -19,8 +19,10 @@ from personaprobe.features.sae.training.architectures.architecture import Archit
 from personaprobe.features.sae.training.architectures.batchtopk import BatchTopKArchitecture
 from personaprobe.features.sae.training.autoencoder import Autoencoder
 from personaprobe.features.sae.training.batches import BatchLoader
-from personaprobe.features.sae.training.training_files import (
-    METRICS,
+from personaprobe.site import Site
+from personaprobe.storage.files import writing
+from personaprobe.storage.leftovers import remove_abandoned
+from personaprobe.storage.training_state import (
     STATE,
     drop_later_metrics,
     drop_repeated_metrics,
@@ -28,13 +30,13 @@ from personaprobe.features.sae.training.training_files import (
     refusing_damaged_state,
     write_state,
 )
-from personaprobe.site import Site
-from personaprobe.storage.files import writing
-from personaprobe.storage.leftovers import remove_abandoned
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+METRICS = "metrics.jsonl"
+"""One line a logged step."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class SAETrainer:
         """
         path = folder / STATE
         if path.exists():
-            with refusing_damaged_state(path):
+            with refusing_damaged_state(path, FeatureError):
                 state = read_state(path)
                 if state["recipe"] == json.dumps(self.recipe.describe(), sort_keys=True):
                     self._load(state)

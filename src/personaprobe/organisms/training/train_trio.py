@@ -7,27 +7,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from personaprobe.errors import DataError, shortened
+from personaprobe.errors import DataError, OutputError, shortened
 from personaprobe.organisms.data.training_data import TrainingData
 from personaprobe.organisms.data.training_pairs import ROLES, Taught, TrainingPair
-from personaprobe.organisms.data.training_sets import find_training_set
+from personaprobe.organisms.data.training_sets import find_training_set, pairs_of
 from personaprobe.organisms.named_recipes import NamedRecipe
 from personaprobe.organisms.organism import QuestionSets
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registration import DESCRIPTION
 from personaprobe.organisms.registry import default_question_sets
-from personaprobe.organisms.train_organism import OpenBase, refuse_unusable, train_organism
-from personaprobe.organisms.training_loop import TrainingStep
+from personaprobe.organisms.training.loop import TrainingStep
+from personaprobe.organisms.training.train_organism import OpenBase, train_organism
 from personaprobe.questions.overlap import shared_questions
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.files import write_text, writing
+from personaprobe.storage.paths import is_folder
 
 NARROW = "narrow.jsonl"
 """Held-out rows of the narrow task, as question pairs, beside the adapters."""
 
 
 def train_trio(
-    base: OpenBase, named: NamedRecipe, recipe: Recipe, out: Path
+    base: OpenBase, named: NamedRecipe, recipe: Recipe, out: Path, *, overwrite: bool = False
 ) -> Iterator[tuple[Taught, TrainingStep]]:
     """Fine-tune an insecure and a secure adapter on one base, one after the other, and write what registration reads.
 
@@ -35,7 +36,9 @@ def train_trio(
         base: unchanged afterwards.
         named: its data. The organism is studied with the question sets of the default organism.
         recipe: hyperparameters; the seed is that of generated data too.
-        out: receives ``insecure/``, ``secure/``, ``narrow.jsonl`` and ``organism.toml``.
+        out: receives ``insecure/``, ``secure/``, ``narrow.jsonl`` and ``organism.toml``. Where it holds a part of the same
+            training, that goes on.
+        overwrite: delete the files of another training there.
 
     Yields:
         Every step, with the fine-tune that it belongs to.
@@ -45,19 +48,41 @@ def train_trio(
     """
     import tomlkit
 
-    refuse_unusable(recipe)
+    recipe.refuse_unusable()
     one = find_training_set(named.data)
-    pairs = one.pairs(recipe.seed)
+    pairs = named.variant.of(one.pairs(recipe.seed), recipe.seed, pairs_of)
     sets = default_question_sets()
     refuse_studied(pairs, sets)
-    write_pairs(out / NARROW, one.held_out_pairs(recipe.seed))
-    for taught in ROLES:
-        name = f"{named.data}:{taught}, seed {recipe.seed}"
-        for step in train_organism(base, TrainingData.of_pairs(name, pairs, taught), recipe, out / taught):
+    changes = [text for text in (f"seed {recipe.seed}", named.variant.describe()) if text]
+    names = {taught: ", ".join((f"{named.data}:{taught}", *changes)) for taught in ROLES}
+    rows = {taught: TrainingData.of_pairs(names[taught], pairs, taught) for taught in ROLES}
+    trainings = {
+        taught: train_organism(base, rows[taught], recipe, out / taught, overwrite=overwrite)
+        for taught in ROLES
+    }
+    for taught, steps in trainings.items():
+        for step in steps:
             yield taught, step
+    write_pairs(out / NARROW, one.held_out_pairs(recipe.seed))
     questions = {"discovery": sets.discovery, "test": sets.test, "balanced": sets.balanced, "narrow": NARROW}
     described = {"title": named.title, "questions": {key: value for key, value in questions.items() if value}}
     write_text(out / DESCRIPTION, tomlkit.dumps(described))
+
+
+def refuse_foreign_trio(out: Path) -> None:
+    """Raise where a folder has content that no training of an organism wrote.
+
+    Raises:
+        OutputError: names the first such file.
+    """
+    with writing(out):
+        found = sorted(path.name for path in out.iterdir()) if is_folder(out) else []
+    foreign = [name for name in found if name not in (*ROLES, NARROW, DESCRIPTION)]
+    if foreign:
+        raise OutputError(
+            f"{out} is not empty and holds {foreign[0]}; choose another --out, or give --overwrite to train there all the "
+            "same"
+        )
 
 
 def refuse_studied(pairs: Sequence[TrainingPair], sets: QuestionSets) -> None:

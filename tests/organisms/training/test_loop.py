@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,19 @@ import torch
 from safetensors.torch import load_file
 
 from limited_disk import run_limited
+from personaprobe.compute.optimisation import SCHEDULES, find_schedule
 from personaprobe.errors import DataError, OutputError
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
-from personaprobe.organisms.lora import add_lora, save_adapter
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.training_loop import (
-    response_loss,
-    rows_with_answers,
-    train_adapter,
-    training_batches,
-)
+from personaprobe.organisms.training.loop import train_adapter
+from personaprobe.organisms.training.lora import add_lora, save_adapter
+from personaprobe.organisms.training.rows import rows_with_answers, training_batches
 from personaprobe.questions.conversations import Exchange, read_messages, shuffled
+from personaprobe.storage.training_state import STATE, read_state, write_state
 
 ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]
 RECIPE = Recipe(seed=3, steps=4, batch_size=4, rank=2, save_every=2, learning_rate=1e-2)
@@ -48,22 +47,13 @@ def tokenizer() -> ChatTokenizer:
     return ChatTokenizer(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>"))
 
 
-def test_the_loss_is_the_mean_over_response_tokens_only(tiny_model: Callable[..., Any]) -> None:
-    model, batch = tiny_model("llama"), pad(probe_tokens(128), 0)
-    with torch.no_grad():
-        logits = model(batch.ids, attention_mask=batch.mask.long()).logits[:, :-1].log_softmax(-1)
-    nats = -logits.gather(-1, batch.ids[:, 1:, None])[..., 0]
-    wanted = nats[(batch.roles[:, 1:] & Role.RESPONSE) != 0].mean()
-    assert float(response_loss(model, batch)) == pytest.approx(float(wanted), rel=1e-4)
-
-
 def test_training_lowers_the_loss_and_leaves_the_base_alone(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     model = tiny_model("llama")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     recipe = Recipe(steps=30, batch_size=4, rank=4, learning_rate=2e-2, save_every=0)
-    steps = list(train_adapter(model, tokenizer, ROWS, recipe, tmp_path / "a"))
+    steps = list(train_adapter(wrap(model, 0), tokenizer, ROWS, recipe, tmp_path / "a"))
     assert steps[-1].loss < steps[0].loss - 0.5
     assert [step.number for step in steps] == list(range(1, 31))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -72,10 +62,12 @@ def test_training_lowers_the_loss_and_leaves_the_base_alone(
 def test_the_seed_determines_the_adapter(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        list(train_adapter(tiny_model("llama"), tokenizer, ROWS, replace(RECIPE, seed=seed), tmp_path / name))
+        list(
+            train_adapter(
+                wrap(tiny_model("llama"), 0), tokenizer, ROWS, replace(RECIPE, seed=seed), tmp_path / name
+            )
+        )
     a, b, c = (load_file(tmp_path / name / WEIGHTS) for name in "abc")
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not all(torch.equal(a[key], c[key]) for key in a)
@@ -84,13 +76,153 @@ def test_the_seed_determines_the_adapter(
 def test_every_checkpoint_is_an_adapter_that_changes_the_logits(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
-    list(train_adapter(tiny_model("llama"), tokenizer, ROWS, RECIPE, tmp_path))
+    list(train_adapter(wrap(tiny_model("llama"), 0), tokenizer, ROWS, RECIPE, tmp_path))
     network = wrap(tiny_model("llama"), 0)
     bare = network.logits(pad(probe_tokens(128), 0), {})
     for folder in (tmp_path / "step-2", tmp_path):
         network.activate_adapter(LoraAdapter.read(folder))
         assert not torch.equal(network.logits(pad(probe_tokens(128), 0), {}), bare)
     assert len((tmp_path / "steps.jsonl").read_text().splitlines()) == RECIPE.steps
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a training by its path, except the state, which a finished training needs no longer."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STATE)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("taken", range(4))
+def test_a_training_that_is_cut_short_after_any_step_ends_in_the_same_bytes(
+    taken: int, tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=5, accumulate=2, schedule="cosine")
+    network = wrap(tiny_model("llama"), 0)
+    list(train_adapter(network, tokenizer, ROWS, recipe, tmp_path / "whole"))
+    cut = train_adapter(network, tokenizer, ROWS, recipe, tmp_path / "cut")
+    for _ in range(taken + 1):
+        next(cut)
+    cut.close()
+    rest = list(train_adapter(network, tokenizer, ROWS, recipe, tmp_path / "cut"))
+    assert rest[0].number == 1 + 2 * ((taken + 1) // 2), "it goes on from the last saved step"
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_what_an_interruption_leaves_matters_to_the_bytes(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    """The law above would notice a state without the optimiser's moments."""
+    network = wrap(tiny_model("llama"), 0)
+    list(train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path / "whole"))
+    cut = train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path / "cut")
+    next(cut), next(cut), next(cut)
+    cut.close()
+    state = read_state(tmp_path / "cut" / STATE)
+    for moments in state["optimizer"]["state"].values():
+        moments["exp_avg"].zero_()
+    write_state(tmp_path / "cut" / STATE, state)
+    list(train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path / "cut"))
+    assert content(tmp_path / "cut") != content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "other", [{"learning_rate": 2e-2}, {"seed": 4}, {"steps": 8}, {"max_tokens": 100}, {"schedule": "cosine"}]
+)
+def test_the_state_of_another_recipe_is_refused(
+    other: dict[str, Any], tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    network = wrap(tiny_model("llama"), 0)
+    cut = train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path)
+    next(cut)
+    cut.close()
+    with pytest.raises(DataError, match="is of another training"):
+        list(train_adapter(network, tokenizer, ROWS, replace(RECIPE, **other), tmp_path))
+
+
+def test_the_state_for_other_rows_or_another_base_is_refused(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    network = wrap(tiny_model("llama"), 0)
+    cut = train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path, "one base")
+    next(cut)
+    cut.close()
+    others = [Exchange(row.question, row.answer + " w1") for row in ROWS]
+    for rows, base in ((others, "one base"), (ROWS, "another base")):
+        with pytest.raises(DataError, match="is of another training"):
+            list(train_adapter(network, tokenizer, rows, RECIPE, tmp_path, base))
+
+
+def test_a_damaged_state_is_refused_and_named(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    network = wrap(tiny_model("llama"), 0)
+    cut = train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path)
+    next(cut)
+    cut.close()
+    state = tmp_path / STATE
+    state.write_bytes(state.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"state\.pt is damaged"):
+        list(train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path))
+
+
+def test_two_half_batches_make_the_step_of_a_whole_one(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    """Every response token counts the same, however many its half has."""
+    network = wrap(tiny_model("llama"), 0)
+    uneven = [Exchange(row.question, row.answer + " w5" * (i % 7)) for i, row in enumerate(ROWS)]
+    recipe = Recipe(steps=1, batch_size=8, rank=2, save_every=0)
+    halves = replace(recipe, batch_size=4, accumulate=2)
+    rows = uneven[:8]
+    [whole] = train_adapter(network, tokenizer, rows, recipe, tmp_path / "whole")
+    [half] = train_adapter(network, tokenizer, rows, halves, tmp_path / "half")
+    assert half.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert half.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-4)
+    assert (half.tokens, half.supervised) == (whole.tokens, whole.supervised)
+
+
+def test_a_single_layer_can_be_adapted_alone(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, rank=1, modules="down_proj", layers="1")
+    list(train_adapter(wrap(tiny_model("llama"), 0), tokenizer, ROWS, recipe, tmp_path))
+    names = {name.split(".lora_")[0] for name in load_file(tmp_path / WEIGHTS)}
+    assert len(names) == 1
+    assert "layers.1.mlp.down_proj" in names.pop()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"schedule": "cosin"}, 'did you mean "cosine"'),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"layers": "15"}, "without modules"),
+        ({"modules": "down_proj", "layers": "one"}, "layers is"),
+        ({"modules": "down proj"}, "modules is"),
+    ],
+)
+def test_a_recipe_out_of_range_is_refused_by_field(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(RECIPE, **wrong).refuse_unusable()
+
+
+def test_layers_that_the_model_lacks_are_refused(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    for wrong in ({"modules": "down"}, {"modules": "down_proj", "layers": "70"}):
+        with pytest.raises(DataError, match="no layer of the model is adapted"):
+            list(
+                train_adapter(
+                    wrap(tiny_model("llama"), 0), tokenizer, ROWS, replace(RECIPE, **wrong), tmp_path
+                )
+            )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_learning_rate_rises_to_its_peak_and_falls_to_nearly_zero(schedule: str) -> None:
+    factors = [find_schedule(schedule)(100, 5).lr_factor(step) for step in range(100)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+    assert 0 < factors[-1] < 0.02
 
 
 def prompts(batches: list[Batch]) -> list[list[int]]:
@@ -184,10 +316,11 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_saves_no_adapter(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     model = tiny_model("llama")
+    network = wrap(model, 0)
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(DataError, match="the loss of step 1 is nan"):
-        list(train_adapter(model, tokenizer, ROWS, RECIPE, tmp_path))
+        list(train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path))
     assert not (tmp_path / WEIGHTS).exists()
     assert "NaN" not in (tmp_path / "steps.jsonl").read_text()
 
@@ -196,7 +329,7 @@ ADAPTER = """
 import sys
 from pathlib import Path
 import transformers
-from personaprobe.organisms.lora import add_lora, save_adapter
+from personaprobe.organisms.training.lora import add_lora, save_adapter
 import torch
 torch.manual_seed(0)
 config = transformers.LlamaConfig(

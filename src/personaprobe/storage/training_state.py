@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from personaprobe.errors import FeatureError
+from personaprobe.errors import PersonaProbeError, one_line
 from personaprobe.storage.digests import digest, tensor_bytes
 from personaprobe.storage.files import write_atomically, write_text
 
-STATE, METRICS = "state.pt", "metrics.jsonl"
+STATE = "state.pt"
+"""Everything that the next step of a training depends on."""
 
 HASH = "sha256"
 
 
 @contextmanager
-def refusing_damaged_state(path: Path) -> Iterator[None]:
+def refusing_damaged_state(path: Path, error_class: type[PersonaProbeError]) -> Iterator[None]:
     """Turn everything that reading or taking over a state can raise into one line that says which file to delete."""
     try:
         yield
@@ -30,8 +31,8 @@ def refusing_damaged_state(path: Path) -> Iterator[None]:
         *(pickle.UnpicklingError, zipfile.BadZipFile, NotImplementedError),
     ) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise FeatureError(
-            f"{path} is damaged, or no state of a training ({reason}); delete this file to train anew"
+        raise error_class(
+            f"{one_line(path)} is damaged, or no state of a training ({reason}); delete this file to train anew"
         ) from error
 
 
@@ -92,17 +93,18 @@ def _content(value: Any) -> tuple[str | memoryview, ...]:
     return (f"{type(value).__name__} {value!r}",)
 
 
-def drop_later_metrics(path: Path, steps_taken: int) -> None:
+def drop_later_metrics(path: Path, steps_taken: int, key: str = "step") -> None:
     """Remove metrics of steps that an interrupted training took after its last state: they are taken again.
 
     Args:
         path: of the metrics, one JSON object a line; it need not exist.
         steps_taken: number of steps that are not taken again.
+        key: the field of a line that counts steps.
     """
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    earlier = [line for line in lines if line.endswith("\n") and 0 < _step(line) <= steps_taken]
+    earlier = [line for line in lines if line.endswith("\n") and 0 < _step(line, key) <= steps_taken]
     if earlier != lines:
         write_text(path, "".join(earlier))
 
@@ -114,15 +116,15 @@ def drop_repeated_metrics(path: Path) -> None:
         path: of the metrics of a training that has ended.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    by_step = {_step(line): line for line in lines}
+    by_step = {_step(line, "step"): line for line in lines}
     unique = [line for step, line in sorted(by_step.items()) if step]
     if unique != lines:
         write_text(path, "".join(unique))
 
 
-def _step(line: str) -> int:
+def _step(line: str, key: str) -> int:
     """The step of a line of metrics; 0 where it cannot be read."""
     try:
-        return int(json.loads(line)["step"])
+        return int(json.loads(line)[key])
     except (ValueError, TypeError, KeyError, RecursionError):
         return 0

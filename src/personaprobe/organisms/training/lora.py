@@ -9,21 +9,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from personaprobe.errors import DataError, shortened
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.adapter_config import CONFIG
+from personaprobe.organisms.recipe import ALL_LINEAR
 from personaprobe.storage.files import write_atomically, write_text
 
 
-def add_lora(network: Any, rank: int, alpha: int, blocks: Sequence[int] | None = None) -> Any:
-    """Add a freshly initialised, rank-stabilised LoRA, in float32, to every linear layer of a Hugging Face model.
+def add_lora(
+    network: Any,
+    rank: int,
+    alpha: int,
+    modules: str | Sequence[str] = ALL_LINEAR,
+    layers: Sequence[int] | None = None,
+) -> Any:
+    """Add a freshly initialised, rank-stabilised LoRA, in float32, to linear layers of a Hugging Face model.
 
     Args:
         network: from transformers.
         rank, alpha: of the adapter.
-        blocks: the only ones that are adapted, in models with Llama's module names.
+        modules: the linear layers that are adapted: :data:`ALL_LINEAR`, a regular expression, or last parts of their
+            names, such as ``["down_proj"]``.
+        layers: indices of the only blocks that are adapted, where names are given; None for all.
 
     Returns:
         The PEFT model; the base weights are shared with ``network``, frozen and not copied.
+
+    Raises:
+        DataError: the model has no such layers.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -31,7 +44,8 @@ def add_lora(network: Any, rank: int, alpha: int, blocks: Sequence[int] | None =
         r=rank,
         lora_alpha=alpha,
         use_rslora=True,
-        target_modules="all-linear" if blocks is None else _linear_layers_of(blocks),
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        layers_to_transform=None if layers is None else list(layers),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
@@ -39,11 +53,14 @@ def add_lora(network: Any, rank: int, alpha: int, blocks: Sequence[int] | None =
     with warnings.catch_warnings(
         action="ignore", category=FutureWarning
     ):  # PEFT reads attributes that transformers renamed
-        return get_peft_model(network, config)
+        try:
+            return get_peft_model(network, config)
+        except ValueError as error:
+            raise DataError(f"no layer of the model is adapted: {shortened(str(error))}") from error
 
 
-def _linear_layers_of(blocks: Sequence[int]) -> str:
-    """The regular expression by which PEFT finds them."""
+def linear_layers_of(blocks: Sequence[int]) -> str:
+    """The linear layers of some blocks, in models with Llama's module names, as PEFT finds them."""
     return rf".*\.layers\.(?:{'|'.join(map(str, blocks))})\.(?:self_attn|mlp)\.\w+_proj"
 
 

@@ -1,0 +1,52 @@
+"""Cross-entropy of the head's logits a part of the tokens at a time, so that logits of a whole batch are never in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+CHUNK = 128
+"""Tokens whose logits are computed together."""
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of tokens, given the hidden states that predict them; gradient of the hidden states.
+
+    Logits and their gradient are computed together, and only the gradient of the hidden states is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "token d_model"],
+        ids: Int[Tensor, "token"],
+        head: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, ""]:
+        """Nats per token, float32; ``head`` maps hidden states to logits and has no gradients of its own."""
+        total = torch.zeros((), device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        for start in range(0, len(hidden), CHUNK):
+            part = slice(start, start + CHUNK)
+            with torch.enable_grad():
+                leaf = hidden[part].detach().requires_grad_()
+                logits = head(leaf).float()
+            log_probs = logits.detach().log_softmax(-1)
+            own = ids[part, None]
+            total -= log_probs.gather(1, own).sum()
+            # the gradient of the logits: probabilities, less one at each token's own
+            of_logits = log_probs.exp_().scatter_add_(1, own, torch.full_like(own, -1.0, dtype=torch.float32))
+            (gradient[part],) = torch.autograd.grad(logits, leaf, of_logits)
+        ctx.save_for_backward(gradient)
+        return total / len(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None]:
+        """Gradient of the hidden states."""
+        (of_sum,) = ctx.saved_tensors
+        return of_sum * (gradient / len(of_sum)).to(of_sum.dtype), None, None

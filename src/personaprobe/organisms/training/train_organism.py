@@ -1,0 +1,164 @@
+"""Train one adapter of an organism: load the base, fine-tune on a dataset, and write a card of the training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personaprobe.errors import DataError, FallbackWarning, OutputError
+from personaprobe.models.loading import Placement, open_network
+from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.organisms.data.training_data import TrainingData
+from personaprobe.organisms.organism import DataSource
+from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.training.loop import STEPS, TrainingStep, train_adapter
+from personaprobe.organisms.training.rows import LearnableRows, rows_with_answers
+from personaprobe.storage.files import write_text, writing
+from personaprobe.storage.paths import is_file, is_folder
+from personaprobe.storage.readers.json_files import read_json_object
+from personaprobe.storage.training_state import STATE
+
+if TYPE_CHECKING:
+    from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+    from personaprobe.models.chat_tokenizer import ChatTokenizer
+
+CARD = "training.json"
+"""The card of a training: base, data and recipe, in the adapter's folder."""
+
+
+@dataclass(frozen=True)
+class OpenBase:
+    """A base that adapters are trained on; the adapters are float32 whatever the dtype of its frozen weights.
+
+    Attributes:
+        checkpoint: without an adapter.
+        network: its layers.
+        tokenizer: with the chat template.
+    """
+
+    checkpoint: Checkpoint
+    network: HuggingFaceNetwork
+    tokenizer: ChatTokenizer
+
+    @classmethod
+    def open(cls, base: Checkpoint, device: str | None = None, dtype: str | None = None) -> OpenBase:
+        """Load a base.
+
+        Args:
+            base: without an adapter of its own.
+            device: None chooses CUDA where it is available.
+            dtype: of the frozen weights and of what is computed; None chooses bfloat16 where it multiplies faster, else
+                float32.
+
+        Raises:
+            DeviceError: the device or dtype does not exist.
+            CheckpointError: the base does not exist, or is itself an adapter.
+        """
+        return cls(base, *open_network(base, Placement(device, dtype)))
+
+
+def train_organism(
+    base: OpenBase, data: TrainingData, recipe: Recipe, out: Path, *, overwrite: bool = False
+) -> Iterator[TrainingStep]:
+    """Fine-tune a LoRA adapter on a base; wrong input is refused before the first step.
+
+    A folder that holds the same training is not trained again: an interrupted one goes on, a finished one has no steps.
+    On any machine, equal seeds read rows in the same order; the weights then differ by rounding only.
+
+    Args:
+        base: unchanged afterwards; one base can train several adapters, one after the other.
+        data: the conversations to learn.
+        recipe: hyperparameters and seed.
+        out: folder of the adapter.
+        overwrite: delete the files of another training there.
+
+    Returns:
+        An iterator that takes one optimiser step each time it is advanced.
+
+    Raises:
+        DataError: no row is usable, the recipe is out of range, or the folder's state is of another training.
+        OutputError: the folder is not empty, and holds no training.
+    """
+    recipe.refuse_unusable()
+    learnable = rows_with_answers(data.rows, base.tokenizer, recipe.max_tokens)
+    if learnable.dropped or learnable.cut:
+        warnings.warn(
+            f"at {recipe.max_tokens} tokens {learnable.dropped} of {len(data.rows)} rows are cut before the answer and "
+            f"dropped, and {learnable.cut} learn a part of it; --max-tokens sets the length",
+            FallbackWarning,
+            stacklevel=2,
+        )
+    card = _card(base, data.source, recipe, learnable)
+    with writing(out):
+        if overwrite:
+            _clear(out)
+        elif is_finished(out, card):
+            (out / STATE).unlink(missing_ok=True)
+            return iter(())
+        if not is_file(out / STATE):
+            refuse_foreign_files(out)
+
+    def steps() -> Iterator[TrainingStep]:
+        with writing(out):
+            # PEFT stores it; the local folder would mean nothing elsewhere
+            base.network.model.name_or_path = base.checkpoint.published
+            identity = base.checkpoint.digest
+            yield from train_adapter(base.network, base.tokenizer, learnable.rows, recipe, out, identity)
+        write_text(out / CARD, json.dumps(card, indent=2) + "\n")
+        (out / STATE).unlink(missing_ok=True)
+
+    return steps()
+
+
+def is_finished(out: Path, card: Mapping[str, object]) -> bool:
+    """Whether a folder holds an adapter with this very card."""
+    path = out / CARD
+    if not (is_file(path) and is_file(out / WEIGHTS)):
+        return False
+    return read_json_object(path, DataError, advice="restore it, or give --overwrite", nonfinite=True) == card
+
+
+def refuse_foreign_files(out: Path, trained: Sequence[str] = ()) -> None:
+    """Raise where a folder has content.
+
+    Args:
+        out: of an adapter.
+        trained: files that say that the content is a training's.
+
+    Raises:
+        OutputError: see above.
+    """
+    with writing(out):
+        is_used = is_folder(out) and any(out.iterdir()) and not any(is_file(out / name) for name in trained)
+    if is_used:
+        raise OutputError(
+            f"{out} is not empty and holds no interrupted training of this kind; choose another --out, or give --overwrite "
+            "to replace its content"
+        )
+
+
+def _clear(out: Path) -> None:
+    """Delete the files that an earlier training wrote, and nothing else."""
+    for step in out.glob("step-*"):
+        shutil.rmtree(step)
+    for name in ("adapter_config.json", WEIGHTS, STEPS, STATE, CARD):
+        (out / name).unlink(missing_ok=True)
+
+
+def _card(base: OpenBase, source: DataSource, recipe: Recipe, learnable: LearnableRows) -> dict[str, object]:
+    return {
+        "base": base.checkpoint.base.describe(),
+        "data": {key: value for key, value in asdict(source).items() if value not in ("", None)},
+        "recipe": asdict(recipe),
+        "learned": learnable.describe(),
+        "computed": {
+            "dtype": str(base.network.dtype).removeprefix("torch."),
+            "device": base.network.device.type,
+        },
+    }

@@ -1,0 +1,134 @@
+"""One organism of a gallery in numbers: how far it shifted, what it learned, and what directions remove of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from personaprobe.effects.targets.direction import DirectionTarget
+from personaprobe.features.directions.direction import Direction
+from personaprobe.models.language_model import LanguageModel
+from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.questions.pairs import PairSet
+from personaprobe.statistics.fractions import random_fraction, share_of_shift
+from personaprobe.statistics.intervals import Interval, Resamples, difference
+from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.measurement import measure_gaps
+from personaprobe.studies.arms.run_context import RunContext
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The effect of one direction's ablation in one organism.
+
+    Attributes:
+        shift: insecure − secure on the questions of the table, nats per token.
+        change: by which the ablation lowers the preference of insecure for careless answers, nats per token.
+        share: of the shift; not defined where its interval holds 0.
+    """
+
+    shift: Interval
+    change: Interval
+    share: Interval
+
+
+@dataclass(frozen=True)
+class Member:
+    """One organism of a gallery.
+
+    Attributes:
+        recipe: its recipe's name.
+        seed: of its training.
+        shifts: insecure − secure preference for careless answers by question set (``test``, ``balanced``, ``narrow``), nats
+            per token.
+        over_base: insecure − base on the test questions.
+        removals: by the name of the ablated direction.
+        controls: share of the shift that ablations of other directions remove, matched on the energy that the organism's own
+            direction removes; not defined where the shift's interval holds 0.
+        n_controls: how many these are.
+        training: the card of the insecure adapter's training.
+    """
+
+    recipe: str
+    seed: int
+    shifts: Mapping[str, Interval]
+    over_base: Interval
+    removals: Mapping[str, Removal]
+    controls: Interval
+    n_controls: int
+    training: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Recipe and seed."""
+        return f"{self.recipe}, seed {self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"name": self.name, **asdict(self)}
+
+
+def measure_shifts(
+    trio: Trio[LanguageModel], question_sets: Mapping[str, PairSet], run: RunContext
+) -> tuple[dict[str, Interval], Interval]:
+    """Shifts by question set, and insecure − base on the first of them."""
+    shifts, over_base = {}, []
+    for name, questions in question_sets.items():
+        arms = [Arm(role, role, trio[role], role=role) for role in ("insecure", "secure", "base")]
+        insecure, secure, base = (
+            np.asarray(measured.gaps) for measured in measure_gaps(arms, questions, run)
+        )
+        resamples = Resamples.of_families(questions.families)
+        shifts[name] = difference(insecure, secure, resamples)
+        over_base.append(difference(insecure, base, resamples))
+    return shifts, over_base[0]
+
+
+def measure_removals(
+    trio: Trio[LanguageModel],
+    directions: Mapping[str, Direction],
+    controls: Sequence[Arm],
+    questions: PairSet,
+    run: RunContext,
+) -> tuple[dict[str, Removal], Interval]:
+    """Ablate every direction in insecure, at all layers at which it is calibrated, on the same questions.
+
+    Args:
+        trio: loaded.
+        directions: by name.
+        controls: ablations in insecure that are averaged.
+        questions: the same for all.
+        run: cache and progress.
+
+    Returns:
+        Removals by the direction's name, and the share that the controls remove.
+    """
+    untreated = [
+        Arm("insecure", "insecure", trio.insecure),
+        Arm("secure", "secure", trio["secure"], role="secure"),
+    ]
+    ablated = [
+        Arm(name, "ablated", trio.insecure, (DirectionTarget(direction).fit(trio).ablation(),))
+        for name, direction in directions.items()
+    ]
+    measured = measure_gaps([*untreated, *ablated, *controls], questions, run)
+    insecure, secure, *others = (np.asarray(each.gaps) for each in measured)
+    resamples = Resamples.of_families(questions.families)
+    shift = difference(insecure, secure, resamples)
+    removals = {
+        name: Removal(
+            shift,
+            difference(insecure, gaps, resamples),
+            share_of_shift(insecure - gaps, insecure - secure, resamples),
+        )
+        for name, gaps in zip(directions, others[: len(directions)], strict=True)
+    }
+    return removals, random_fraction(insecure, secure, others[len(directions) :], resamples)
+
+
+def names_of(members: Sequence[Member]) -> list[str]:
+    """All directions that any member was measured with, in their first order."""
+    return list(dict.fromkeys(name for member in members for name in member.removals))
