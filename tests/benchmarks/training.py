@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--data", default="code", help="a training set of the package")
     parser.add_argument("--no-memory", action="store_true", help="do not start processes to measure memory")
     options = parser.parse_args()
+    # first: a child's peak begins at its parent's size
+    memory = None if options.no_memory else resident(options.data, options.dtype)
     loops = {
         PLAIN: plain_loop(options.dtype),
         "personaprobe": own_loop(options.dtype),
@@ -63,14 +65,13 @@ def main() -> None:
         "tokens": sum(int(batch.mask.sum()) for batch in batches),
         "of them padding, beside": sum(batch.mask.numel() - int(batch.mask.sum()) for batch in batches),
         "supervised tokens": supervised,
+        "MiB resident, organisms train": memory,
         "deviation": timed.deviation,
         "speeds": {name: asdict(speed) for name, speed in timed.speeds.items()},
         "supervised tokens a second": {
             name: round(supervised / speed.seconds, 1) for name, speed in timed.speeds.items()
         },
     }
-    if not options.no_memory:
-        result["MiB resident, organisms train"] = resident(options.data, options.dtype)
     save_result(f"training-{options.dtype}", None, result)
 
 
@@ -119,7 +120,7 @@ def optimised(
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             adam.step()
-            yield float(loss)
+            yield float(loss.detach())
 
     return steps
 
