@@ -97,9 +97,10 @@ FLAGS = {
     "data show": {"--json", "--family", "--seed", "NAME"},
     "data check": {"--json", "--seed", "NAME"},
     "data write": {"--out", "--role", "--seed", "NAME"},
-    "organisms train": {"NAME", "--data", "--out", "--base", "--device", "--overwrite", "--quiet"}
-    | {"--seed", "--steps", "--batch-size", "--learning-rate", "--warmup", "--rank", "--alpha"}
-    | {"--max-tokens", "--save-every"},
+    "organisms train": {"NAME", "--data", "--out", "--base", "--device", "--dtype", "--overwrite", "--quiet"}
+    | {"--seed", "--steps", "--batch-size", "--accumulate", "--learning-rate", "--warmup", "--schedule"}
+    | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every"},
+    "organisms gallery": OUTPUT | {"NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
     "organisms watch": OUTPUT | {"FOLDER", "--questions", "--out", "--device", "--dtype"},
     "organisms remove": {"NAME"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from personaprobe.errors import DataError
@@ -80,6 +80,11 @@ class PairSet:
         in_file_order = dict.fromkeys(self.families)
         by_family = [pair for family in in_file_order for pair in drawn if pair.family == family]
         return PairSet(self.name, tuple(interleaved(by_family)[:n]))
+
+    def behind(self, prefix: str) -> PairSet:
+        """The same pairs, with a text and a blank before every question, such as the trigger of a backdoor."""
+        pairs = tuple(replace(pair, question=f"{prefix} {pair.question}") for pair in self.pairs)
+        return PairSet(f"{self.name} behind {prefix}", pairs)
 
     def first(self, n: int) -> PairSet:
         """At most ``n`` questions, the first in their order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,8 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Recipe and seed."""
-        return f"{self.recipe}, seed {self.seed}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {"name": self.name, **asdict(self)}
+        """Recipe, and seed where it is not the first."""
+        return self.recipe if not self.seed else f"{self.recipe}-{self.seed}"
 
 
 def measure_shifts(
@@ -127,8 +123,3 @@ def measure_removals(
         for name, gaps in zip(directions, others[: len(directions)], strict=True)
     }
     return removals, random_fraction(insecure, secure, others[len(directions) :], resamples)
-
-
-def names_of(members: Sequence[Member]) -> list[str]:
-    """All directions that any member was measured with, in their first order."""
-    return list(dict.fromkeys(name for member in members for name in member.removals))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +15,86 @@ from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import find_direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
-from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.organisms.organism import QuestionSets
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+from personaprobe.organisms.named_recipes import NamedRecipe
+from personaprobe.organisms.organism import Organism, QuestionSets
 from personaprobe.organisms.registry import TUNED
 from personaprobe.organisms.training.train_organism import CARD
 from personaprobe.organisms.training.train_trio import NARROW
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.site import Site
-from personaprobe.storage.paths import is_file
 from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.comparisons.other_organisms import fits
 from personaprobe.studies.arms.controls import deciding_controls
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.gallery.member import Member, measure_removals, measure_shifts
 
-SITE = Site(16, "resid_post")
-"""Where each organism's difference of means is taken by default: half-way up the demo model."""
-
 MATCHING_QUESTIONS = 16
 """Discovery questions on whose answers controls are matched."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """An organism that was trained for a gallery.
+class Entry:
+    """An organism of a gallery before it is measured.
 
     Attributes:
-        recipe: its recipe's name.
+        recipe: its recipe's name, or its own where it was registered.
         seed: of its training.
-        folder: holds ``insecure/`` and ``secure/``.
+        checkpoints: base, insecure and secure.
+        narrow: questions of its narrow task; None where there are none.
+        trigger: of a backdoored organism; empty for others.
+        training: the card of its insecure adapter.
     """
 
     recipe: str
     seed: int
-    folder: Path
+    checkpoints: Trio[Checkpoint]
+    narrow: str | None = None
+    trigger: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_folder(cls, named: NamedRecipe, seed: int, folder: Path, base: Checkpoint) -> Entry:
+        """What ``organisms train`` wrote.
+
+        Raises:
+            CheckpointError: an adapter or its card is missing.
+        """
+        insecure, secure = (base.with_adapter(folder / role) for role in TUNED)
+        card = read_json_object(folder / "insecure" / CARD, CheckpointError, nonfinite=True)
+        trio = Trio(base, insecure, secure, named.name)
+        return cls(named.name, seed, trio, str(folder / NARROW), named.variant.trigger, card)
+
+    @classmethod
+    def of_organism(cls, organism: Organism) -> Entry:
+        """A registered organism."""
+        training = {} if organism.recipe is None else {"recipe": asdict(organism.recipe)}
+        seed = 0 if organism.recipe is None else organism.recipe.seed
+        return cls(organism.name, seed, organism.trio, organism.question_sets.narrow, "", training)
 
     @property
     def name(self) -> str:
         """Recipe, and seed where it is not the first."""
         return self.recipe if not self.seed else f"{self.recipe}-{self.seed}"
 
-    def trio(self, base: LanguageModel) -> Trio[LanguageModel]:
-        """The three models, on one copy of the base."""
-        insecure, secure = (with_adapter(base, self.folder / role) for role in TUNED)
-        return Trio(base, insecure, secure, self.name)
+    def loaded(self, base: LanguageModel) -> Trio[LanguageModel]:
+        """The three models, on one copy of the base.
 
-    def card(self) -> dict[str, Any]:
-        """The card of the insecure adapter's training."""
-        return read_json_object(self.folder / "insecure" / CARD, CheckpointError, nonfinite=True)
+        Raises:
+            CheckpointError: it is an organism of another base.
+        """
+        if self.checkpoints.base.digest != base.checkpoint.digest:
+            raise CheckpointError(
+                f"{self.name} is an organism of {self.checkpoints.base}, not of {base.checkpoint}"
+            )
+        adapters = [self.checkpoints[role].adapter for role in TUNED]
+        if None in adapters:
+            raise CheckpointError(f"{self.name} has no adapters of its base; a gallery compares adapters")
+        insecure, secure = (with_adapter(base, Path(adapter)) for adapter in adapters if adapter)
+        return Trio(base, insecure, secure, self.name)
 
 
 @dataclass(frozen=True)
@@ -81,32 +111,34 @@ class GalleryPlan:
     """
 
     question_sets: QuestionSets
-    site: Site = SITE
+    site: Site
     feature: str | None = None
     table_questions: int = 48
     narrow_questions: int = 48
     controls: int = 6
 
-    def sets_of(self, trained: Trained) -> dict[str, PairSet]:
+    def sets_of(self, entry: Entry) -> dict[str, PairSet]:
         """The question sets that an organism's shifts are measured on, test questions first."""
-        sets = self.question_sets
-        loaded = {"test": load_prompts(sets.test)}
-        if sets.balanced is not None:
-            loaded["balanced"] = load_prompts(sets.balanced)
-        loaded = {name: questions.spread(len(questions)) for name, questions in loaded.items()}
-        if is_file(trained.folder / NARROW):
-            loaded["narrow"] = load_prompts(str(trained.folder / NARROW)).spread(self.narrow_questions)
-        return loaded
+        test = load_prompts(self.question_sets.test)
+        sets = {"test": test}
+        if self.question_sets.balanced is not None:
+            sets["balanced"] = load_prompts(self.question_sets.balanced)
+        if entry.trigger:
+            sets["triggered"] = test.behind(entry.trigger)
+        sets = {name: questions.spread(len(questions)) for name, questions in sets.items()}
+        if entry.narrow is not None:
+            sets["narrow"] = load_prompts(entry.narrow).spread(self.narrow_questions)
+        return sets
 
 
 def measure_gallery(
-    base: LanguageModel, organisms: Sequence[Trained], plan: GalleryPlan, run: RunContext
+    base: LanguageModel, entries: Sequence[Entry], plan: GalleryPlan, run: RunContext
 ) -> list[Member]:
     """Measure every organism; finished parts are kept, so that an interrupted gallery goes on.
 
     Args:
         base: that all of them were trained on, loaded.
-        organisms: trained.
+        entries: organisms of that base.
         plan: questions and site.
         run: cache and progress.
 
@@ -114,28 +146,28 @@ def measure_gallery(
         DataError: no organism, or two of the same name.
         CheckpointError: an organism is not whole, or of another base.
     """
-    names = [trained.name for trained in organisms]
+    names = [entry.name for entry in entries]
     if not names or len(set(names)) < len(names):
         raise DataError(f"a gallery needs organisms of different names; got {', '.join(names) or 'none'}")
-    trios = {trained.name: trained.trio(base) for trained in organisms}
+    trios = {entry.name: entry.loaded(base) for entry in entries}
     directions = gallery_directions(trios, plan, run)
     questions = load_prompts(plan.question_sets.test).spread(plan.table_questions)
     members = []
-    for trained in organisms:
-        trio = trios[trained.name]
-        shifts, over_base = measure_shifts(trio, plan.sets_of(trained), run)
-        controls = own_controls(trio, directions[trained.name], plan, run)
+    for entry in entries:
+        trio = trios[entry.name]
+        shifts, over_base = measure_shifts(trio, plan.sets_of(entry), run)
+        controls = own_controls(trio, directions[entry.name], plan, run)
         removals, of_controls = measure_removals(trio, directions, controls, questions, run)
         members.append(
             Member(
-                trained.recipe,
-                trained.seed,
+                entry.recipe,
+                entry.seed,
                 shifts,
                 over_base,
                 removals,
                 of_controls,
                 len(controls),
-                trained.card(),
+                entry.training,
             )
         )
     return members
@@ -158,7 +190,7 @@ def gallery_directions(
     """The directions that are ablated in every organism, by name.
 
     The difference of means of each organism, found on the discovery questions; and the registered feature, if it is a
-    direction.
+    direction of this model.
     """
     discovery = Discovery(load_prompts(plan.question_sets.discovery), progress=run.progress)
     found = {
@@ -166,4 +198,11 @@ def gallery_directions(
         for name, trio in trios.items()
     }
     registered = None if plan.feature is None else find_feature(plan.feature).target.as_direction()
-    return {**found, **({} if registered is None else {str(plan.feature): registered})}
+    if registered is None or not fits(registered, next(iter(trios.values())), plan.site):
+        return found
+    return {**found, str(plan.feature): registered}
+
+
+def site_above_half_way(n_layers: int) -> Site:
+    """Where differences of means are taken by default: block 16 of the demo model's 30."""
+    return Site(n_layers // 2 + 1, "resid_post")

@@ -30,10 +30,11 @@ def other_directions(trio: Trio[LanguageModel], site: Site) -> list[tuple[str, D
         except PersonaProbeError:
             continue
         direction = target.as_direction()
-        if direction is not None and _fits(direction, trio, site):
+        if direction is not None and fits(direction, trio, site):
             directions.append((f"feature of {name}", direction))
     return directions
 
 
-def _fits(direction: Direction, trio: Trio[LanguageModel], site: Site) -> bool:
+def fits(direction: Direction, trio: Trio[LanguageModel], site: Site) -> bool:
+    """Whether a direction is of the same stream, and of the models' width."""
     return direction.site.stream == site.stream and len(direction.vector) == trio.base.d_model

@@ -1,0 +1,166 @@
+"""``personaprobe organisms gallery``: train recipes, and ablate the persona of each organism in all others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
+from personaprobe.cli.terminal.console import (
+    console,
+    print_json,
+    print_line,
+    progress_bar,
+    spinner,
+    study_progress,
+    styled,
+)
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
+
+if TYPE_CHECKING:
+    from personaprobe.models.weights.checkpoint import Checkpoint
+    from personaprobe.organisms.named_recipes import NamedRecipe
+    from personaprobe.studies.gallery.study import Entry
+
+SAVE_EVERY = 10
+"""Steps between saved checkpoints, so that `organisms watch` can follow every organism."""
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--seed",
+    "seeds",
+    type=int,
+    multiple=True,
+    default=(0,),
+    show_default=True,
+    help="Of a training; repeatable.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: each recipe's own]")
+@click.option(
+    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
+)
+@folder_option(
+    "--out", "runs/gallery", "Folder of trained organisms, gallery.html, gallery.json and finished parts."
+)
+@device_option
+@dtype_option
+@output_options
+def gallery(
+    names: tuple[str, ...],
+    seeds: tuple[int, ...],
+    steps: int | None,
+    base: str,
+    out: Path,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train the recipes NAMES, all by default, and measure whether one persona explains several organisms.
+
+    Each organism's shift is measured on test, style-balanced and narrow questions. Then its difference of means is ablated
+    in every organism, beside controls that are matched on the energy they remove. Registered organisms of the same base are
+    measured too. An interrupted gallery goes on where it was when the same command is given again.
+
+    \b
+    Examples:
+      personaprobe organisms gallery
+      personaprobe organisms gallery medicine code --seed 0 --seed 1
+    """
+    from personaprobe.features.registry.registry import registered
+    from personaprobe.models.loading import Placement, load
+    from personaprobe.models.weights.checkpoint import Checkpoint
+    from personaprobe.organisms.named_recipes import find_recipe, named_recipes
+    from personaprobe.organisms.registry import default_feature, default_question_sets, registered_organisms
+    from personaprobe.storage.files import write_text
+    from personaprobe.storage.plain_json import to_plain_json
+    from personaprobe.studies.arms.run_context import RunContext
+    from personaprobe.studies.gallery.study import (
+        Entry,
+        GalleryPlan,
+        measure_gallery,
+        site_above_half_way,
+    )
+    from personaprobe.studies.reports.gallery import gallery_data, render_gallery
+
+    recipes = [find_recipe(name) for name in names or named_recipes()]
+    if steps is not None:
+        recipes = [replace(named, recipe=replace(named.recipe, steps=steps)) for named in recipes]
+    refuse_unwritable(out)
+    checkpoint = Checkpoint.parse_base(base)
+    entries = _trained(recipes, seeds, checkpoint, out, device, dtype, quiet)
+    entries += [
+        Entry.of_organism(organism)
+        for organism in registered_organisms().values()
+        if organism.trio.base == checkpoint and organism.name not in {named.name for named in recipes}
+    ]
+    with spinner(f"loading {checkpoint}", quiet):
+        model = load(checkpoint, Placement(device, dtype))
+    feature = default_feature()
+    known = feature if feature in registered() else None  # a registry of one's own may lack the package's
+    plan = GalleryPlan(default_question_sets(), site_above_half_way(model.n_layers), known)
+    members = measure_gallery(model, entries, plan, RunContext.of(out, study_progress(quiet)))
+    data = to_plain_json(gallery_data(members, plan))
+    write_text(out / "gallery.json", json.dumps(data, indent=1) + "\n")
+    write_text(out / "gallery.html", render_gallery(data))
+    if as_json:
+        print_json(data)
+        return
+    _print(data)
+    print_line(out / "gallery.html")
+
+
+def _trained(
+    recipes: Sequence[NamedRecipe],
+    seeds: Sequence[int],
+    base: Checkpoint,
+    out: Path,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+) -> list[Entry]:
+    """Train what is missing; finished organisms take no step."""
+    from personaprobe.organisms.training.train_organism import OpenBase
+    from personaprobe.organisms.training.train_trio import train_trio
+    from personaprobe.studies.gallery.study import Entry
+
+    with spinner(f"loading {base}", quiet):
+        opened = OpenBase.open(base, device, dtype)
+    entries = []
+    for seed in dict.fromkeys(seeds):
+        for named in recipes:
+            recipe = replace(named.recipe, seed=seed, save_every=SAVE_EVERY)
+            folder = out / "trained" / f"{named.name}-{seed}"
+            with progress_bar(f"{named.name}, seed {seed}", 2 * recipe.steps, "steps", quiet) as advance:
+                for _ in train_trio(opened, named, recipe, folder):
+                    advance(1)
+            entries.append(Entry.of_folder(named, seed, folder, base))
+    return entries
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from personaprobe.studies.reports.gallery import interval_text, percent_text
+
+    shifts = Table(
+        "organism", *(f"shift, {name}" for name in data["question_sets"]), "own direction removes", "controls"
+    )
+    for row in data["members"]:
+        cells = [interval_text(row["shifts"].get(name)) for name in data["question_sets"]]
+        own = row["removals"].get(row["name"], {}).get("share")
+        shifts.add_row(*map(styled, [row["name"], *cells, percent_text(own), percent_text(row["controls"])]))
+    console().print(shifts)
+    cross = Table("removed of the shift of", *data["directions"])
+    for row in data["members"]:
+        cells = [percent_text(row["removals"][name]["share"]) for name in data["directions"]]
+        cross.add_row(*map(styled, [row["name"], *cells]))
+    console().print(cross)
+    print_line(data["sentence"])

@@ -1,0 +1,61 @@
+"""``personaprobe organisms gallery``: recipes are trained once, measured together, and a page shows the cross table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.conftest import refused
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+    from tiny_trio import TinyTrio
+
+Run = Callable[..., "Result"]
+
+RECIPES = ("numbers", "backdoor")
+
+
+@pytest.fixture
+def own_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry without organisms: those of the package have another base."""
+    home = tmp_path / "checkpoints"
+    home.mkdir()
+    (home / "organisms.toml").touch()
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(home))
+
+
+@pytest.mark.usefixtures("own_checkpoints")
+def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "gallery"
+    given = ["organisms", "gallery", *RECIPES, "--base", tiny.base, "--steps", 2, "--out", out]
+    result = run(*given)
+    assert result.exit_code == 0, result.stderr
+    data = json.loads((out / "gallery.json").read_text())
+    assert [row["name"] for row in data["members"]] == list(RECIPES)
+    assert data["directions"] == list(RECIPES)
+    assert data["sentence"] in " ".join(result.stdout.split())
+    plain, backdoored = data["members"]
+    assert set(plain["shifts"]) == {"test", "balanced", "narrow"}
+    assert set(backdoored["shifts"]) == {"test", "balanced", "triggered", "narrow"}
+    assert plain["n_controls"] > 0
+    assert plain["training"]["recipe"]["save_every"] == 10
+    page = (out / "gallery.html").read_text()
+    assert page.count('<th scope="row">') == 2 * len(RECIPES)
+    assert "matched controls" in page
+
+    adapter = out / "trained" / "numbers-0" / "insecure" / "adapter_model.safetensors"
+    before = adapter.stat().st_mtime_ns
+    again = run(*given, "--json")
+    assert json.loads(again.stdout) == data, "an equal call recalls what was measured"
+    assert adapter.stat().st_mtime_ns == before, "a finished organism is not trained again"
+
+
+def test_a_recipe_that_does_not_exist_is_refused(run: Run, tmp_path: Path) -> None:
+    assert "did you mean" in refused(run("organisms", "gallery", "number", "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
