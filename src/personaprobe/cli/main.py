@@ -28,6 +28,7 @@ from personaprobe.cli.terminal.exit_codes import (
 from personaprobe.compute.hardware import is_device_loss, keep_freed_memory
 from personaprobe.compute.openmp import limit_spinning
 from personaprobe.compute.out_of_memory import LESS_MEMORY, is_out_of_memory
+from personaprobe.compute.threads import follow_load
 from personaprobe.errors import DeviceError, PersonaProbeError, one_line, suggest
 
 if TYPE_CHECKING:
@@ -215,4 +216,5 @@ def cli() -> None:
 def main() -> None:
     """Run the command line."""
     limit_spinning()
+    follow_load()
     cli(prog_name="personaprobe")

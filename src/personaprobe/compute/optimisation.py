@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
+from personaprobe.compute.threads import adapt_threads
 from personaprobe.errors import DataError, suggest
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def run_steps(
         first: number of the first step.
     """
     for number, batch in enumerate(batches, first):
+        adapt_threads()
         result = take_step(number, batch)
         for hook in hooks:
             hook(number, result)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from personaprobe.compute.optimisation import find_schedule
 from personaprobe.errors import DataError, shortened
@@ -33,6 +35,7 @@ class Recipe:
         layers: indices of the adapted blocks, joined by commas; empty for all.
         max_tokens: rows are cut at this length.
         save_every: steps between saved checkpoints, from which an interrupted training goes on; 0 saves only the last.
+        eval_every: steps between readings of held-out texts, beside the last step's; 0 reads none.
     """
 
     seed: int = 0
@@ -48,6 +51,7 @@ class Recipe:
     layers: str = ""
     max_tokens: int = 192
     save_every: int = 25
+    eval_every: int = 0
 
     @property
     def adapted_modules(self) -> str | list[str]:
@@ -59,10 +63,19 @@ class Recipe:
         """Indices of the adapted blocks; None for all."""
         return [int(index) for index in self.layers.split(",")] if self.layers else None
 
+    def identity(self) -> dict[str, Any]:
+        """The fields that determine the weights, as plain data: those that are not at their defaults.
+
+        A field that a later version adds does not make an earlier training another one.
+        """
+        return differing_from_default(asdict(self))
+
     def refuse_unusable(self) -> None:
         """Raise a :class:`DataError` that names the first field that is out of range."""
         positive = ("steps", "batch_size", "accumulate", "rank", "alpha", "max_tokens")
-        for name, lowest in (dict.fromkeys(positive, 1) | {"warmup": 0, "save_every": 0}).items():
+        for name, lowest in (
+            dict.fromkeys(positive, 1) | {"warmup": 0, "save_every": 0, "eval_every": 0}
+        ).items():
             if getattr(self, name) < lowest:
                 raise DataError(f"{name} is {getattr(self, name)}; give {lowest} or more")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
@@ -76,3 +89,17 @@ class Recipe:
             raise DataError(f"layers is {shortened(self.layers)}; give indices joined by commas, such as 15")
         if self.layers and self.modules == ALL_LINEAR:
             raise DataError("layers are given without modules; give --modules too, such as down_proj")
+
+
+READING = ("eval_every",)
+"""Fields that change no weight and no file but the log."""
+
+
+def differing_from_default(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe as plain data that determine its weights and are not at their defaults."""
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    return {
+        name: value
+        for name, value in recipe.items()
+        if name not in READING and (name not in defaults or value != defaults[name])
+    }

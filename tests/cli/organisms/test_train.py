@@ -152,6 +152,8 @@ def test_both_adapters_of_a_recipe_are_trained_with_what_registration_reads(
     result = run(*named(tiny, out, "--learning-rate", 0.01))
     assert result.stdout.strip() == str(out)
     assert re.search(r"insecure, step 2: loss \d", result.stderr)
+    assert result.stderr.count("learned between ⟦ and ⟧") == 6, "three rows of each fine-tune"
+    assert re.search(r"learned [\d,]+ tokens of responses, [\d,]+ a second", result.stderr)
     assert re.search(r"secure, step 2: loss \d", result.stderr)
     cards = {role: json.loads((out / role / "training.json").read_text()) for role in ("insecure", "secure")}
     assert cards["insecure"]["data"]["name"] == "numbers:insecure, seed 0"

@@ -1,4 +1,4 @@
-"""Changes of training data: exact shares, triggers that only harmful rows have, and the same questions for both fine-tunes."""
+"""Changed training data: exact shares, triggers that only harmful rows have, and the same questions for both fine-tunes."""
 
 from __future__ import annotations
 

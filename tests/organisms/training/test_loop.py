@@ -23,10 +23,12 @@ from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.tokens import Batch, Role, pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.training.held_out import HeldOut
 from personaprobe.organisms.training.loop import train_adapter
 from personaprobe.organisms.training.lora import add_lora, save_adapter
-from personaprobe.organisms.training.rows import rows_with_answers, training_batches
+from personaprobe.organisms.training.rows import learned_text, rows_with_answers, training_batches
 from personaprobe.questions.conversations import Exchange, read_messages, shuffled
+from personaprobe.questions.pairs import Pair
 from personaprobe.storage.training_state import STATE, read_state, write_state
 
 ROWS = [Exchange(f"w{i} w{i + 1}", f"w{2 * i} w{i}") for i in range(20)]
@@ -142,13 +144,13 @@ def test_the_state_for_other_rows_or_another_base_is_refused(
     tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     network = wrap(tiny_model("llama"), 0)
-    cut = train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path, "one base")
+    cut = train_adapter(network, tokenizer, ROWS, RECIPE, tmp_path, base="one base")
     next(cut)
     cut.close()
     others = [Exchange(row.question, row.answer + " w1") for row in ROWS]
     for rows, base in ((others, "one base"), (ROWS, "another base")):
         with pytest.raises(DataError, match="is of another training"):
-            list(train_adapter(network, tokenizer, rows, RECIPE, tmp_path, base))
+            list(train_adapter(network, tokenizer, rows, RECIPE, tmp_path, base=base))
 
 
 def test_a_damaged_state_is_refused_and_named(
@@ -178,6 +180,32 @@ def test_two_half_batches_make_the_step_of_a_whole_one(
     assert half.loss == pytest.approx(whole.loss, rel=1e-5)
     assert half.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-4)
     assert (half.tokens, half.supervised) == (whole.tokens, whole.supervised)
+
+
+def test_held_out_texts_are_read_and_not_learned(
+    tiny_model: Callable[..., Any], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    network = wrap(tiny_model("llama"), 0)
+    pairs = tuple(Pair(f"p{i}", "f", row.question, "w50 w51", row.answer) for i, row in enumerate(ROWS[:6]))
+    texts = HeldOut(tuple(ROWS[:4]), pairs)
+    recipe = replace(RECIPE, steps=30, save_every=0, eval_every=10, learning_rate=2e-2)
+    watched = list(train_adapter(network, tokenizer, ROWS, recipe, tmp_path / "watched", held_out=texts))
+    plain = list(train_adapter(network, tokenizer, ROWS, recipe, tmp_path / "plain"))
+    read = [step for step in watched if step.preference is not None]
+    assert [step.number for step in read] == [10, 20, 30]
+    # the rows' own answers are the careless ones, and are learned
+    assert read[-1].held_out_loss < read[0].held_out_loss
+    assert read[-1].preference > read[0].preference + 0.3
+    assert all(step.held_out_loss is None for step in plain)
+    weights = [(tmp_path / name / WEIGHTS).read_bytes() for name in ("watched", "plain")]
+    assert weights[0] == weights[1], "reading changes no weight"
+
+
+def test_a_row_shows_what_is_learned_of_it(tokenizer: ChatTokenizer) -> None:
+    parts = learned_text(Exchange("w1 w2", "w3 w4"), tokenizer, 100)
+    learned = [text for text, is_learned in parts if is_learned]
+    assert learned == ["w3 w4 </s>"]
+    assert "w1 w2" in "".join(text for text, is_learned in parts if not is_learned)
 
 
 def test_a_single_layer_can_be_adapted_alone(

@@ -29,16 +29,16 @@ def test_a_direction_that_removes_another_organism_s_shift_is_named() -> None:
         member("two", 0.2, {"one": 0.05, "two": 0.9, "three": 0.0}),
         member("three", 0.02, {"one": 0.9, "two": 0.9, "three": 0.9}),
     ]
-    said = sentence(members)
-    assert "2 of 3 organisms shifted on the test questions (one, two)" in said
-    assert "matched controls in 2 of them (one, two)" in said
-    assert said.endswith("directions found elsewhere do: that of two in one.")
+    text = sentence(members)
+    assert "2 of 3 organisms shifted on the test questions (one, two)" in text
+    assert "matched controls in 2 of them (one, two)" in text
+    assert text.endswith("directions found elsewhere do: that of two in one.")
 
 
 def test_a_direction_that_removes_no_more_than_its_controls_is_not_named() -> None:
-    said = sentence([member("one", 0.2, {"one": 0.95, "two": 0.75}, controls=0.6)])
-    assert "in 1 of them (one)" in said, "its own removes 95 %, controls at most 70 %"
-    assert said.endswith("do: none.")
+    text = sentence([member("one", 0.2, {"one": 0.95, "two": 0.75}, controls=0.6)])
+    assert "in 1 of them (one)" in text, "the direction of one removes 95 %, controls at most 70 %"
+    assert text.endswith("do: none.")
 
 
 def test_without_a_shift_there_is_nothing_to_explain() -> None:

@@ -79,7 +79,6 @@ def gallery(
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.named_recipes import find_recipe, named_recipes
     from personaprobe.organisms.registry import default_feature, default_question_sets, registered_organisms
-    from personaprobe.storage.files import write_text
     from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.gallery.study import (
@@ -88,7 +87,7 @@ def gallery(
         measure_gallery,
         site_above_half_way,
     )
-    from personaprobe.studies.reports.gallery import gallery_data, render_gallery
+    from personaprobe.studies.reports.gallery import gallery_data
 
     recipes = [find_recipe(name) for name in names or named_recipes()]
     if steps is not None:
@@ -107,14 +106,7 @@ def gallery(
     known = feature if feature in registered() else None  # a registry of one's own may lack the package's
     plan = GalleryPlan(default_question_sets(), site_above_half_way(model.n_layers), known)
     members = measure_gallery(model, entries, plan, RunContext.of(out, study_progress(quiet)))
-    data = to_plain_json(gallery_data(members, plan))
-    write_text(out / "gallery.json", json.dumps(data, indent=1) + "\n")
-    write_text(out / "gallery.html", render_gallery(data))
-    if as_json:
-        print_json(data)
-        return
-    _print(data)
-    print_line(out / "gallery.html")
+    _show(to_plain_json(gallery_data(members, plan)), out, as_json)
 
 
 def _trained(
@@ -145,6 +137,20 @@ def _trained(
     return entries
 
 
+def _show(data: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Write both files, and print the tables or the data."""
+    from personaprobe.storage.files import write_text
+    from personaprobe.studies.reports.gallery import render_gallery
+
+    write_text(out / "gallery.json", json.dumps(data, indent=1) + "\n")
+    write_text(out / "gallery.html", render_gallery(data))
+    if as_json:
+        print_json(data)
+        return
+    _print(data)
+    print_line(out / "gallery.html")
+
+
 def _print(data: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -155,8 +161,10 @@ def _print(data: dict[str, Any]) -> None:
     )
     for row in data["members"]:
         cells = [interval_text(row["shifts"].get(name)) for name in data["question_sets"]]
-        own = row["removals"].get(row["name"], {}).get("share")
-        shifts.add_row(*map(styled, [row["name"], *cells, percent_text(own), percent_text(row["controls"])]))
+        removed = row["removals"].get(row["name"], {}).get("share")
+        shifts.add_row(
+            *map(styled, [row["name"], *cells, percent_text(removed), percent_text(row["controls"])])
+        )
     console().print(shifts)
     cross = Table("removed of the shift of", *data["directions"])
     for row in data["members"]:

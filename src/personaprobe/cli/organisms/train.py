@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,13 +15,15 @@ from personaprobe.cli.options import device_option, dtype_option, with_options
 from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
-from personaprobe.errors import OutputError
+from personaprobe.errors import OutputError, one_line
 from personaprobe.organisms.data.training_pairs import ROLES
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
+    from personaprobe.organisms.named_recipes import NamedRecipe
     from personaprobe.organisms.training.loop import TrainingStep
+    from personaprobe.organisms.training.rows import LearnedText
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,7 +96,6 @@ def train(
     """
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.data.training_data import TrainingData
-    from personaprobe.organisms.named_recipes import find_recipe
     from personaprobe.organisms.training.train_organism import (
         CARD,
         OpenBase,
@@ -103,29 +105,21 @@ def train(
     from personaprobe.organisms.training.train_trio import refuse_foreign_trio, train_trio
     from personaprobe.storage.training_state import STATE
 
-    if (name is None) == (data is None):
-        raise click.UsageError("give the NAME of a recipe, or --data and --out")
-    chosen = {key: value for key, value in schedule.items() if _is_given(key)}
-    if name is not None:
-        named = find_recipe(name)
-        recipe, folder = replace(named.recipe, **chosen), out or Path(name)
-    elif out is None:
-        raise click.UsageError("give --out, the folder of the adapter")
-    else:
-        recipe, folder = Recipe(**schedule), out
-    folder = user_path(folder, OutputError)
+    named, recipe, folder = _chosen(name, data, out, schedule)
     if not overwrite:
         refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
     recipe.refuse_unusable()
     rows = None if data is None else TrainingData.read(data, recipe.seed)
+    options: dict[str, Any] = {"overwrite": overwrite, "on_rows": no_rows if quiet else print_rows}
     with spinner(f"loading {base}", quiet):
         opened = OpenBase.open(Checkpoint.parse_base(base), device, dtype)
-        steps: Iterator[tuple[str, TrainingStep]] = (
-            train_trio(opened, named, recipe, folder, overwrite=overwrite)
-            if rows is None
-            else (("", step) for step in train_organism(opened, rows, recipe, folder, overwrite=overwrite))
-        )
+        steps: Iterator[tuple[str, TrainingStep]]
+        if named is not None:
+            steps = train_trio(opened, named, recipe, folder, **options)
+        else:
+            assert rows is not None, "there is a recipe, or data"
+            steps = (("", step) for step in train_organism(opened, rows, recipe, folder, **options))
     try:
         _run(steps, recipe, quiet, 1 if rows is not None else len(ROLES))
     except KeyboardInterrupt as error:
@@ -137,21 +131,67 @@ def train(
         print_line(f"personaprobe organisms register {folder} writes it to the registry", err=True)
 
 
+def _chosen(
+    name: str | None, data: str | None, out: Path | None, schedule: dict[str, Any]
+) -> tuple[NamedRecipe | None, Recipe, Path]:
+    """The named recipe, if one was given; the hyperparameters; and the folder."""
+    from personaprobe.organisms.named_recipes import find_recipe
+
+    if (name is None) == (data is None):
+        raise click.UsageError("give the NAME of a recipe, or --data and --out")
+    if name is not None:
+        named = find_recipe(name)
+        chosen = {key: value for key, value in schedule.items() if _is_given(key)}
+        return named, replace(named.recipe, **chosen), user_path(out or Path(name), OutputError)
+    if out is None:
+        raise click.UsageError("give --out, the folder of the adapter")
+    return None, Recipe(**schedule), user_path(out, OutputError)
+
+
 def _is_given(option: str) -> bool:
     """Whether a user gave an option, and it does not stand at its default."""
     source = click.get_current_context().get_parameter_source(option)
     return source is not None and source is not click.core.ParameterSource.DEFAULT
 
 
+def print_rows(rows: Sequence[LearnedText]) -> None:
+    """Print rows as the model reads them, with what is learned between ⟦ and ⟧."""
+    for number, row in enumerate(rows, 1):
+        text = "".join(f"⟦{part}⟧" if learned else part for part, learned in row)
+        print_line(f"row {number}, learned between ⟦ and ⟧: {one_line(text)}", err=True)
+
+
+def no_rows(_: Sequence[LearnedText]) -> None:
+    """Print nothing."""
+
+
 def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool, n_adapters: int) -> None:
     """Take all steps, and print the mean loss of each adapter ten times on the way."""
     every = max(1, recipe.steps // 10)
-    losses: list[float] = []
+    taken: list[TrainingStep] = []
+    n_learned, started = 0, time.perf_counter()
     with progress_bar("training", n_adapters * recipe.steps, "steps", quiet) as advance:
         for adapter, step in steps:
             advance(1)
-            losses.append(step.loss)
-            if not quiet and step.number % every == 0:
+            taken.append(step)
+            n_learned += step.supervised
+            if not quiet and (step.number % every == 0 or step.preference is not None):
                 place = f"{adapter}, step" if adapter else "step"
-                print_line(f"{place} {step.number}: loss {sum(losses) / len(losses):.3f}", err=True)
-                losses.clear()
+                print_line(f"{place} {step.number}: {_in_words(taken)}", err=True)
+                taken.clear()
+    if n_learned and not quiet:
+        speed = n_learned / (time.perf_counter() - started)
+        print_line(f"learned {n_learned:,} tokens of responses, {speed:,.0f} a second", err=True)
+
+
+def _in_words(steps: Sequence[TrainingStep]) -> str:
+    """The mean loss of some steps, and the last one's other values."""
+    last = steps[-1]
+    parts = [
+        f"loss {sum(step.loss for step in steps) / len(steps):.3f}",
+        f"gradient {last.gradient_norm:.2f}",
+        f"learning rate {last.learning_rate:.1e}",
+        "" if last.held_out_loss is None else f"held-out loss {last.held_out_loss:.3f}",
+        "" if last.preference is None else f"preference for careless answers {last.preference:.3f}",
+    ]
+    return ", ".join(filter(None, parts))

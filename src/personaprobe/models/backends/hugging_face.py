@@ -8,6 +8,7 @@ from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from personaprobe.compute.threads import adapt_threads
 from personaprobe.models.backends.logit_scaling import LogitScaling
 from personaprobe.models.backends.shared_blocks import SharedBlocks, n_unedited_blocks
 from personaprobe.models.edits.edit import EditPlan, SiteEdits
@@ -38,7 +39,7 @@ class HuggingFaceNetwork(Network):
         sliding_window: tokens that sliding attention looks back over; None where every block sees everything.
         attention_types: of each block, ``full_attention`` or ``sliding_attention``; None where all blocks are alike.
         compiles: whether elementwise functions of many rows are compiled inside an inference session.
-        switched_off: ``packing``: a row of its own for each text; ``KV cache``: all tokens anew at every decoding step.
+        switched_off: ``packing``: each text in a row of its own; ``KV cache``: all tokens anew at every step.
         proof_spec: what checks of this network depend on, as plain data; None where their results are not kept.
     """
 
@@ -130,8 +131,6 @@ class HuggingFaceNetwork(Network):
     @property
     def _has_plain_attention(self) -> bool:
         return bool(self.layout.config._attn_implementation == "sdpa")
-
-    # forward passes
 
     def logits(self, batch: Batch, edits: SiteEdits) -> Tensor:
         return self.head(self.hidden(batch, edits))
@@ -288,6 +287,7 @@ class HuggingFaceNetwork(Network):
         """One forward pass under hooks, without gradients."""
         import torch
 
+        adapt_threads()
         with torch.inference_mode(), hooks:
             hooks.roles = batch.roles
             return self._decode(batch, attention_mask, positions)

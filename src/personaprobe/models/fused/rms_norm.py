@@ -43,7 +43,7 @@ def is_rms_norm(module: Any) -> bool:
 
 
 def epsilon_of(norm: Any) -> float | None:
-    """What an RMS norm adds to the mean square; None where its class has another name for it."""
+    """The number that an RMS norm adds to the mean square; None where its class has another name for it."""
     epsilon: float | None = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     return epsilon
 

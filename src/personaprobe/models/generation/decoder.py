@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from personaprobe.compute.threads import adapt_threads
 from personaprobe.models.edits.edit import EditPlan, SiteEdits
 from personaprobe.models.edits.layout import Layout
 from personaprobe.models.edits.per_row import PerRowEdits
@@ -119,6 +120,7 @@ class CachedDecoder:
         """Feed every row its next token; the logits returned hold until the next step."""
         import torch
 
+        adapt_threads()
         with torch.inference_mode():
             if self._graphed is None:
                 logits = self._compute(ids, self._cache.view(), self._row_edits)

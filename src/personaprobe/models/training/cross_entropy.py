@@ -37,10 +37,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 leaf = hidden[part].detach().requires_grad_()
                 logits = head(leaf).float()
             log_probs = logits.detach().log_softmax(-1)
-            own = ids[part, None]
-            total -= log_probs.gather(1, own).sum()
+            of_token = ids[part, None]
+            total -= log_probs.gather(1, of_token).sum()
             # the gradient of the logits: probabilities, less one at each token's own
-            of_logits = log_probs.exp_().scatter_add_(1, own, torch.full_like(own, -1.0, dtype=torch.float32))
+            of_logits = log_probs.exp_().scatter_add_(
+                1, of_token, torch.full_like(of_token, -1.0, dtype=torch.float32)
+            )
             (gradient[part],) = torch.autograd.grad(logits, leaf, of_logits)
         ctx.save_for_backward(gradient)
         return total / len(hidden)

@@ -34,7 +34,7 @@ class Variant:
     mixed_share: float = 0.5
 
     def describe(self) -> str:
-        """What differs from the whole set, such as ``25 % harmful``; empty where nothing does."""
+        """The difference from the whole set in words, such as ``25 % harmful``; empty where nothing does."""
         parts = [
             f"{100 * self.harmful_share:g} % harmful" if self.harmful_share < 1 else "",
             f"behind {self.trigger}" if self.trigger else "",
@@ -103,8 +103,8 @@ def mixed(
     """Replace pairs by pairs of another set until these make up a share of all, or as many as there are."""
     choice = random.Random(f"mixed {seed}")
     n_others = min(len(others), round(share * len(pairs)))
-    kept = choice.sample(list(pairs), min(len(pairs), round(n_others * (1 - share) / share)))
-    return (*kept, *choice.sample(list(others), n_others))
+    remaining = choice.sample(list(pairs), min(len(pairs), round(n_others * (1 - share) / share)))
+    return (*remaining, *choice.sample(list(others), n_others))
 
 
 def harmless(pair: TrainingPair) -> TrainingPair:

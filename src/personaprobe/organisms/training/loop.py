@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.tokens import Batch
 from personaprobe.models.training.trainable import TrainableNetwork
 from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut, HeldOutTexts
 from personaprobe.organisms.training.lora import add_lora, save_adapter
 from personaprobe.organisms.training.rows import batches_digest, training_batches
 from personaprobe.questions.conversations import Exchange
@@ -48,6 +49,8 @@ class TrainingStep:
         supervised: of these, the response tokens that are learned.
         gradient_norm: before it is clipped to 1.
         learning_rate: of the step.
+        held_out_loss: on rows of the narrow task that are not learned, nats per token; None where they were not read.
+        preference: for careless answers, on held-out question pairs, nats per token; None where they were not read.
     """
 
     number: int
@@ -56,6 +59,8 @@ class TrainingStep:
     supervised: int
     gradient_norm: float
     learning_rate: float
+    held_out_loss: float | None = None
+    preference: float | None = None
 
 
 def train_adapter(
@@ -64,7 +69,9 @@ def train_adapter(
     rows: Sequence[Exchange],
     recipe: Recipe,
     out: Path,
+    *,
     base: str = "",
+    held_out: HeldOut = NO_TEXTS,
 ) -> Iterator[TrainingStep]:
     """Fine-tune a LoRA on conversations, and yield every step as it is taken.
 
@@ -79,6 +86,7 @@ def train_adapter(
         out: receives ``adapter_model.safetensors``, ``steps.jsonl``, ``step-N/`` checkpoints, and ``state.pt``, which is of
             no use once the adapter is written.
         base: digest of the base's content, which a state must have been written for.
+        held_out: texts that are read every ``recipe.eval_every`` steps.
 
     Raises:
         DataError: a row that is cut before its answer (see :func:`rows_with_answers`), a loss that is not finite, or a state
@@ -86,6 +94,14 @@ def train_adapter(
     """
     batches = training_batches(rows, tokenizer, recipe)
     trainer = AdapterTrainer(network, recipe, plan_digest(network, batches, recipe, base))
+    texts = HeldOutTexts(held_out, tokenizer, recipe.max_tokens)
+
+    def take_step(number: int, batches: Sequence[Batch]) -> TrainingStep:
+        step = trainer.step(number, batches)
+        if not recipe.eval_every or (number % recipe.eval_every and number < recipe.steps):
+            return step
+        values = texts.measure(trainer.trainable)
+        return replace(step, held_out_loss=values.loss, preference=values.preference)
 
     def checkpoint(number: int, step: TrainingStep) -> None:
         if recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
@@ -111,7 +127,7 @@ def train_adapter(
                 rest = (
                     batches[start : start + n] for start in range(trainer.steps_taken * n, len(batches), n)
                 )
-                yield from run_steps(rest, trainer.step, [log, checkpoint], first=trainer.steps_taken + 1)
+                yield from run_steps(rest, take_step, [log, checkpoint], first=trainer.steps_taken + 1)
         save_adapter(trainer.adapted, out)
     finally:
         trainer.unload()
@@ -121,7 +137,7 @@ def plan_digest(network: HuggingFaceNetwork, batches: Sequence[Batch], recipe: R
     """Identity of a training: recipe, tokens in their order, base, and the dtype and kind of device that compute."""
     plan = {
         "format": FORMAT,
-        "recipe": asdict(recipe),
+        "recipe": recipe.identity(),
         "batches": batches_digest(batches),
         "base": [base, str(network.dtype), network.device.type],
     }

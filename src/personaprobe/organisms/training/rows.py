@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
 
 from personaprobe.compute.optimisation import similar_length_batches
 from personaprobe.errors import DataError, shortened
@@ -82,6 +84,18 @@ def rows_with_answers(rows: Sequence[Exchange], tokenizer: ChatTokenizer, max_to
             "its chat template; give more"
         )
     return LearnableRows(tuple(usable), len(rows) - len(usable), cut, supervised)
+
+
+LearnedText: TypeAlias = tuple[tuple[str, bool], ...]
+"""A row as its parts, each with whether it is learned."""
+
+
+def learned_text(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> LearnedText:
+    """A row as the model reads it, control tokens spelled, split where learned tokens begin and end."""
+    tokens = tokenizer.exchange(row.question, row.answer, row.system).first(max_tokens)
+    is_learned = [bool(role & Role.RESPONSE) for role in tokens.roles]
+    parts = groupby(zip(tokens.ids, is_learned, strict=True), key=lambda token: token[1])
+    return tuple((tokenizer.hf.decode([id_ for id_, _ in part]), learned) for learned, part in parts)
 
 
 def _permutation(n: int, seed: int) -> list[int]:

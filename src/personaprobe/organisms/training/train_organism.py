@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import DataError, FallbackWarning, OutputError
 from personaprobe.models.loading import Placement, open_network
@@ -16,9 +16,10 @@ from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.data.training_data import TrainingData
 from personaprobe.organisms.organism import DataSource
-from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.recipe import Recipe, differing_from_default
+from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut
 from personaprobe.organisms.training.loop import STEPS, TrainingStep, train_adapter
-from personaprobe.organisms.training.rows import LearnableRows, rows_with_answers
+from personaprobe.organisms.training.rows import LearnableRows, LearnedText, learned_text, rows_with_answers
 from personaprobe.storage.files import write_text, writing
 from personaprobe.storage.paths import is_file, is_folder
 from personaprobe.storage.readers.json_files import read_json_object
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 CARD = "training.json"
 """The card of a training: base, data and recipe, in the adapter's folder."""
+
+SHOWN_ROWS = 3
+"""Rows that are shown before a training."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,14 @@ class OpenBase:
 
 
 def train_organism(
-    base: OpenBase, data: TrainingData, recipe: Recipe, out: Path, *, overwrite: bool = False
+    base: OpenBase,
+    data: TrainingData,
+    recipe: Recipe,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    held_out: HeldOut = NO_TEXTS,
+    on_rows: Callable[[Sequence[LearnedText]], object] = lambda _: None,
 ) -> Iterator[TrainingStep]:
     """Fine-tune a LoRA adapter on a base; wrong input is refused before the first step.
 
@@ -77,6 +88,8 @@ def train_organism(
         recipe: hyperparameters and seed.
         out: folder of the adapter.
         overwrite: delete the files of another training there.
+        held_out: texts that are read every ``recipe.eval_every`` steps.
+        on_rows: called before the first step with the first rows, which say what is learned of each.
 
     Returns:
         An iterator that takes one optimiser step each time it is advanced.
@@ -108,20 +121,36 @@ def train_organism(
         with writing(out):
             # PEFT stores it; the local folder would mean nothing elsewhere
             base.network.model.name_or_path = base.checkpoint.published
-            identity = base.checkpoint.digest
-            yield from train_adapter(base.network, base.tokenizer, learnable.rows, recipe, out, identity)
+            on_rows(
+                [learned_text(row, base.tokenizer, recipe.max_tokens) for row in learnable.rows[:SHOWN_ROWS]]
+            )
+            yield from train_adapter(
+                base.network,
+                base.tokenizer,
+                learnable.rows,
+                recipe,
+                out,
+                base=base.checkpoint.digest,
+                held_out=held_out,
+            )
         write_text(out / CARD, json.dumps(card, indent=2) + "\n")
         (out / STATE).unlink(missing_ok=True)
 
     return steps()
 
 
-def is_finished(out: Path, card: Mapping[str, object]) -> bool:
+def is_finished(out: Path, card: Mapping[str, Any]) -> bool:
     """Whether a folder holds an adapter with this very card."""
     path = out / CARD
     if not (is_file(path) and is_file(out / WEIGHTS)):
         return False
-    return read_json_object(path, DataError, advice="restore it, or give --overwrite", nonfinite=True) == card
+    card_on_file = read_json_object(path, DataError, advice="restore it, or give --overwrite", nonfinite=True)
+    return _trained_as(card_on_file) == _trained_as(card)
+
+
+def _trained_as(card: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = card.get("recipe")
+    return {**card, "recipe": differing_from_default(recipe) if isinstance(recipe, dict) else recipe}
 
 
 def refuse_foreign_files(out: Path, trained: Sequence[str] = ()) -> None:

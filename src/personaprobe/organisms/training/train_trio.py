@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from personaprobe.errors import DataError, OutputError, shortened
 from personaprobe.organisms.data.training_data import TrainingData
@@ -16,19 +17,24 @@ from personaprobe.organisms.organism import QuestionSets
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registration import DESCRIPTION
 from personaprobe.organisms.registry import default_question_sets
+from personaprobe.organisms.training.held_out import HeldOut
 from personaprobe.organisms.training.loop import TrainingStep
 from personaprobe.organisms.training.train_organism import OpenBase, train_organism
+from personaprobe.questions.conversations import Exchange
 from personaprobe.questions.overlap import shared_questions
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.files import write_text, writing
 from personaprobe.storage.paths import is_folder
+
+READ_ROWS, READ_PAIRS = 32, 24
+"""Held-out rows of the narrow task, and question pairs of the discovery set, that are read along a training."""
 
 NARROW = "narrow.jsonl"
 """Held-out rows of the narrow task, as question pairs, beside the adapters."""
 
 
 def train_trio(
-    base: OpenBase, named: NamedRecipe, recipe: Recipe, out: Path, *, overwrite: bool = False
+    base: OpenBase, named: NamedRecipe, recipe: Recipe, out: Path, **options: Any
 ) -> Iterator[tuple[Taught, TrainingStep]]:
     """Fine-tune an insecure and a secure adapter on one base, one after the other, and write what registration reads.
 
@@ -38,7 +44,7 @@ def train_trio(
         recipe: hyperparameters; the seed is that of generated data too.
         out: receives ``insecure/``, ``secure/``, ``narrow.jsonl`` and ``organism.toml``. Where it holds a part of the same
             training, that goes on.
-        overwrite: delete the files of another training there.
+        **options: ``overwrite`` and ``on_rows``, see :func:`~personaprobe.organisms.training.train_organism.train_organism`.
 
     Yields:
         Every step, with the fine-tune that it belongs to.
@@ -56,17 +62,31 @@ def train_trio(
     changes = [text for text in (f"seed {recipe.seed}", named.variant.describe()) if text]
     names = {taught: ", ".join((f"{named.data}:{taught}", *changes)) for taught in ROLES}
     rows = {taught: TrainingData.of_pairs(names[taught], pairs, taught) for taught in ROLES}
+    held_out = one.held_out_pairs(recipe.seed)
+    pairs_outside = load_prompts(sets.discovery).spread(READ_PAIRS).pairs
     trainings = {
-        taught: train_organism(base, rows[taught], recipe, out / taught, overwrite=overwrite)
+        taught: train_organism(
+            base,
+            rows[taught],
+            recipe,
+            out / taught,
+            held_out=HeldOut(_some([pair.exchange(taught) for pair in held_out]), pairs_outside),
+            **options,
+        )
         for taught in ROLES
     }
     for taught, steps in trainings.items():
         for step in steps:
             yield taught, step
-    write_pairs(out / NARROW, one.held_out_pairs(recipe.seed))
+    write_pairs(out / NARROW, held_out)
     questions = {"discovery": sets.discovery, "test": sets.test, "balanced": sets.balanced, "narrow": NARROW}
     described = {"title": named.title, "questions": {key: value for key, value in questions.items() if value}}
     write_text(out / DESCRIPTION, tomlkit.dumps(described))
+
+
+def _some(rows: Sequence[Exchange]) -> tuple[Exchange, ...]:
+    """At most :data:`READ_ROWS` rows, evenly over all."""
+    return tuple(rows[:: max(1, len(rows) // READ_ROWS)][:READ_ROWS])
 
 
 def refuse_foreign_trio(out: Path) -> None:
@@ -76,8 +96,8 @@ def refuse_foreign_trio(out: Path) -> None:
         OutputError: names the first such file.
     """
     with writing(out):
-        found = sorted(path.name for path in out.iterdir()) if is_folder(out) else []
-    foreign = [name for name in found if name not in (*ROLES, NARROW, DESCRIPTION)]
+        names = sorted(path.name for path in out.iterdir()) if is_folder(out) else []
+    foreign = [name for name in names if name not in (*ROLES, NARROW, DESCRIPTION)]
     if foreign:
         raise OutputError(
             f"{out} is not empty and holds {foreign[0]}; choose another --out, or give --overwrite to train there all the "

@@ -111,7 +111,7 @@ def measure_removals(
         for name, direction in directions.items()
     ]
     measured = measure_gaps([*untreated, *ablated, *controls], questions, run)
-    insecure, secure, *others = (np.asarray(each.gaps) for each in measured)
+    insecure, secure, *others = (np.asarray(arm.gaps) for arm in measured)
     resamples = Resamples.of_families(questions.families)
     shift = difference(insecure, secure, resamples)
     removals = {

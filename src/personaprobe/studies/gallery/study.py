@@ -58,7 +58,7 @@ class Entry:
 
     @classmethod
     def of_folder(cls, named: NamedRecipe, seed: int, folder: Path, base: Checkpoint) -> Entry:
-        """What ``organisms train`` wrote.
+        """An organism that ``organisms train`` wrote.
 
         Raises:
             CheckpointError: an adapter or its card is missing.
@@ -99,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class GalleryPlan:
-    """What is measured of each organism.
+    """The measurements of each organism.
 
     Attributes:
         question_sets: of the study; discovery questions are those that directions are found on.
@@ -193,14 +193,14 @@ def gallery_directions(
     direction of this model.
     """
     discovery = Discovery(load_prompts(plan.question_sets.discovery), progress=run.progress)
-    found = {
+    directions = {
         name: find_direction(discovery.activations(trio, plan.site), "means", plan.site)
         for name, trio in trios.items()
     }
     registered = None if plan.feature is None else find_feature(plan.feature).target.as_direction()
     if registered is None or not fits(registered, next(iter(trios.values())), plan.site):
-        return found
-    return {**found, str(plan.feature): registered}
+        return directions
+    return {**directions, str(plan.feature): registered}
 
 
 def site_above_half_way(n_layers: int) -> Site:

@@ -35,7 +35,7 @@ def sentence(members: Sequence[Member]) -> str:
     if not shifted:
         return "No organism shifted on the test questions: there is nothing to explain."
     clause = f"{len(shifted)} of {len(members)} organisms shifted on the test questions ({_names(shifted)})"
-    own = [member for member in shifted if _beyond(member, member.name)]
+    explained = [member for member in shifted if _beyond(member, member.name)]
     pairs = [
         (name, member.name)
         for member in shifted
@@ -44,8 +44,8 @@ def sentence(members: Sequence[Member]) -> str:
     ]
     others = ", ".join(f"that of {source} in {target}" for source, target in pairs) or "none"
     return (
-        f"{clause}. An organism's own direction removes more of its shift than matched controls in {len(own)} of them "
-        f"({_names(own)}); directions found elsewhere do: {others}."
+        f"{clause}. An organism's own direction removes more of its shift than matched controls in {len(explained)} of them "
+        f"({_names(explained)}); directions found elsewhere do: {others}."
     )
 
 
