@@ -12,6 +12,12 @@ from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.digests import sha256_of
 
+DESCRIPTION = "organism.toml"
+"""The entry of an organism before it is registered, in its folder beside ``insecure/`` and ``secure/``."""
+
+CARD = "training.json"
+"""The card of a training: base, data and recipe, in the adapter's folder."""
+
 
 @dataclass(frozen=True)
 class QuestionSets:

@@ -18,9 +18,8 @@ from personaprobe.errors import CheckpointError, one_line, shortened, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.demo import HUB_ID
 from personaprobe.models.weights.sources import DEMO
-from personaprobe.organisms.organism import Organism
+from personaprobe.organisms.organism import CARD, DESCRIPTION, Organism
 from personaprobe.organisms.registry import DEFAULT, REGISTRY, TUNED, read_organism, registry_entries
-from personaprobe.organisms.training.train_organism import CARD
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.digests import sha256_of
 from personaprobe.storage.folders import checkpoints_folder
@@ -30,7 +29,6 @@ from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.storage.toml_files import is_entry_name, read_toml, remove_entry, write_entry
 
-DESCRIPTION = "organism.toml"
 HEADING = "Organisms by name. Paths are relative to this folder; sha256 are of adapter_model.safetensors."
 """The first line of a new registry."""
 

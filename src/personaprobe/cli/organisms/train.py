@@ -96,8 +96,8 @@ def train(
     """
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.data.training_data import TrainingData
+    from personaprobe.organisms.organism import CARD
     from personaprobe.organisms.training.train_organism import (
-        CARD,
         OpenBase,
         refuse_foreign_files,
         train_organism,

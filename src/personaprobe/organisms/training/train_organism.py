@@ -15,7 +15,7 @@ from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.data.training_data import TrainingData
-from personaprobe.organisms.organism import DataSource
+from personaprobe.organisms.organism import CARD, DataSource
 from personaprobe.organisms.recipe import Recipe, differing_from_default
 from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut
 from personaprobe.organisms.training.loop import STEPS, TrainingStep, train_adapter
@@ -28,9 +28,6 @@ from personaprobe.storage.training_state import STATE
 if TYPE_CHECKING:
     from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
     from personaprobe.models.chat_tokenizer import ChatTokenizer
-
-CARD = "training.json"
-"""The card of a training: base, data and recipe, in the adapter's folder."""
 
 SHOWN_ROWS = 3
 """Rows that are shown before a training."""

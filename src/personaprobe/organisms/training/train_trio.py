@@ -13,9 +13,8 @@ from personaprobe.organisms.data.training_data import TrainingData
 from personaprobe.organisms.data.training_pairs import ROLES, Taught, TrainingPair
 from personaprobe.organisms.data.training_sets import find_training_set, pairs_of
 from personaprobe.organisms.named_recipes import NamedRecipe
-from personaprobe.organisms.organism import QuestionSets
+from personaprobe.organisms.organism import DESCRIPTION, QuestionSets
 from personaprobe.organisms.recipe import Recipe
-from personaprobe.organisms.registration import DESCRIPTION
 from personaprobe.organisms.registry import default_question_sets
 from personaprobe.organisms.training.held_out import HeldOut
 from personaprobe.organisms.training.loop import TrainingStep

@@ -14,8 +14,8 @@ from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
 from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.organisms.organism import CARD
 from personaprobe.organisms.registry import TUNED
-from personaprobe.organisms.training.train_organism import CARD
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Resamples
 from personaprobe.storage.paths import is_file

@@ -17,9 +17,8 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.named_recipes import NamedRecipe
-from personaprobe.organisms.organism import Organism, QuestionSets
+from personaprobe.organisms.organism import CARD, Organism, QuestionSets
 from personaprobe.organisms.registry import TUNED
-from personaprobe.organisms.training.train_organism import CARD
 from personaprobe.organisms.training.train_trio import NARROW
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.site import Site
