@@ -116,7 +116,6 @@ def test_a_folder_with_other_files_is_not_trained_in(tiny: TinyTrio, tmp_path: P
         (["--steps", 0], "give 1 or more"),
         (["--schedule", "square"], "no schedule"),
         (["--layers", 3], "without modules"),
-        (["--modules", "up_proj", "--layers", 99], "no layer of the model is adapted"),
         (["--learning-rate", -1], "above 0"),
         (["--data", "none"], "no dataset"),
     ],

@@ -97,6 +97,7 @@ def train(
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.organism import CARD
+    from personaprobe.organisms.training.processes import processes
     from personaprobe.organisms.training.train_organism import (
         OpenBase,
         refuse_foreign_files,
@@ -106,6 +107,8 @@ def train(
     from personaprobe.storage.training_state import STATE
 
     named, recipe, folder = _chosen(name, data, out, schedule)
+    is_first = processes().is_first
+    quiet = quiet or not is_first
     if not overwrite:
         refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
@@ -126,7 +129,8 @@ def train(
         raise Interrupted(
             f": {folder} keeps the last saved step; the same command goes on from there"
         ) from error
-    print_line(folder)
+    if is_first:
+        print_line(folder)
     if rows is None and not quiet:
         print_line(f"personaprobe organisms register {folder} writes it to the registry", err=True)
 

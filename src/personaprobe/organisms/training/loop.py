@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from personaprobe.models.training.trainable import TrainableNetwork
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut, HeldOutTexts
 from personaprobe.organisms.training.lora import add_lora, save_adapter
+from personaprobe.organisms.training.processes import processes
 from personaprobe.organisms.training.rows import batches_digest, training_batches
 from personaprobe.questions.conversations import Exchange
 from personaprobe.storage.digests import json_digest
@@ -94,6 +96,7 @@ def train_adapter(
     """
     batches = training_batches(rows, tokenizer, recipe)
     trainer = AdapterTrainer(network, recipe, plan_digest(network, batches, recipe, base))
+    writes = processes().is_first
     texts = HeldOutTexts(held_out, tokenizer, recipe.max_tokens)
 
     def take_step(number: int, batches: Sequence[Batch]) -> TrainingStep:
@@ -104,7 +107,7 @@ def train_adapter(
         return replace(step, held_out_loss=values.loss, preference=values.preference)
 
     def checkpoint(number: int, step: TrainingStep) -> None:
-        if recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
+        if writes and recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
             save_adapter(trainer.adapted, out / f"step-{number}")
             trainer.save(out)
 
@@ -113,10 +116,10 @@ def train_adapter(
             out.mkdir(parents=True, exist_ok=True)
         remove_abandoned(out)
         trainer.resume(out)
-        if not trainer.steps_taken:
-            trainer.save(out)  # from now on the folder is known as this training's
-        drop_later_metrics(out / STEPS, trainer.steps_taken, "number")
-        with writing(out), (out / STEPS).open("a", encoding="utf-8") as lines:
+        processes().wait()  # no process writes before all have looked
+        if writes:
+            trainer.begin(out)
+        with writing(out), (out / STEPS if writes else Path(os.devnull)).open("a", encoding="utf-8") as lines:
 
             def log(number: int, step: TrainingStep) -> None:
                 lines.write(json.dumps(asdict(step)) + "\n")
@@ -128,7 +131,8 @@ def train_adapter(
                     batches[start : start + n] for start in range(trainer.steps_taken * n, len(batches), n)
                 )
                 yield from run_steps(rest, take_step, [log, checkpoint], first=trainer.steps_taken + 1)
-        save_adapter(trainer.adapted, out)
+        if writes:
+            save_adapter(trainer.adapted, out)
     finally:
         trainer.unload()
 
@@ -186,10 +190,9 @@ class AdapterTrainer:
 
         def losses() -> Iterator[torch.Tensor]:
             nonlocal total
-            for batch, n_tokens in zip(batches, supervised, strict=True):
-                loss = self.trainable.response_loss(batch.to(weights[0].device)) * (
-                    n_tokens / sum(supervised)
-                )
+            for batch in filter(None, map(processes().share, batches)):
+                share = int(batch.predicting.sum()) / sum(supervised)
+                loss = self.trainable.response_loss(batch.to(weights[0].device)) * share
                 total += loss.item()
                 if not math.isfinite(total):
                     raise DataError(
@@ -199,13 +202,15 @@ class AdapterTrainer:
                 yield loss
 
         def clip() -> None:
+            processes().add_gradients(weights)
             norms.append(float(torch.nn.utils.clip_grad_norm_(weights, 1.0)))
             if not math.isfinite(norms[0]):
                 raise DataError(f"the gradient of step {number} is {norms[0]}; give a lower --learning-rate")
 
         self._optimizer.step(losses(), clip)
         n_read = sum(int(batch.mask.sum()) for batch in batches)
-        return TrainingStep(number, total, n_read, sum(supervised), norms[0], self._optimizer.learning_rate)
+        loss = processes().add(total, weights[0])
+        return TrainingStep(number, loss, n_read, sum(supervised), norms[0], self._optimizer.learning_rate)
 
     def save(self, folder: Path) -> None:
         """Write everything that the next step depends on to ``state.pt``."""
@@ -216,6 +221,12 @@ class AdapterTrainer:
             "optimizer": self._optimizer.optimizer.state_dict(),
         }
         write_state(folder / STATE, state)
+
+    def begin(self, folder: Path) -> None:
+        """Make the folder known as this training's, and drop what was logged after the last saved step."""
+        if not self.steps_taken:
+            self.save(folder)
+        drop_later_metrics(folder / STEPS, self.steps_taken, "number")
 
     def resume(self, folder: Path) -> None:
         """Take over the state that :meth:`save` wrote, if there is one.

@@ -19,6 +19,7 @@ from personaprobe.organisms.organism import CARD, DataSource
 from personaprobe.organisms.recipe import Recipe, differing_from_default
 from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut
 from personaprobe.organisms.training.loop import STEPS, TrainingStep, train_adapter
+from personaprobe.organisms.training.processes import processes
 from personaprobe.organisms.training.rows import LearnableRows, LearnedText, learned_text, rows_with_answers
 from personaprobe.storage.files import write_text, writing
 from personaprobe.storage.paths import is_file, is_folder
@@ -61,7 +62,7 @@ class OpenBase:
             DeviceError: the device or dtype does not exist.
             CheckpointError: the base does not exist, or is itself an adapter.
         """
-        return cls(base, *open_network(base, Placement(device, dtype)))
+        return cls(base, *open_network(base, Placement(processes().device(device), dtype)))
 
 
 def train_organism(
@@ -107,11 +108,12 @@ def train_organism(
     card = _card(base, data.source, recipe, learnable)
     with writing(out):
         if overwrite:
-            _clear(out)
+            if processes().is_first:
+                _clear(out)
         elif is_finished(out, card):
             (out / STATE).unlink(missing_ok=True)
             return iter(())
-        if not is_file(out / STATE):
+        elif not is_file(out / STATE):
             refuse_foreign_files(out)
 
     def steps() -> Iterator[TrainingStep]:
@@ -130,8 +132,9 @@ def train_organism(
                 base=base.checkpoint.digest,
                 held_out=held_out,
             )
-        write_text(out / CARD, json.dumps(card, indent=2) + "\n")
-        (out / STATE).unlink(missing_ok=True)
+        if processes().is_first:
+            write_text(out / CARD, json.dumps(card, indent=2) + "\n")
+            (out / STATE).unlink(missing_ok=True)
 
     return steps()
 

@@ -18,6 +18,7 @@ from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registry import default_question_sets
 from personaprobe.organisms.training.held_out import HeldOut
 from personaprobe.organisms.training.loop import TrainingStep
+from personaprobe.organisms.training.processes import processes
 from personaprobe.organisms.training.train_organism import OpenBase, train_organism
 from personaprobe.questions.conversations import Exchange
 from personaprobe.questions.overlap import shared_questions
@@ -77,6 +78,8 @@ def train_trio(
     for taught, steps in trainings.items():
         for step in steps:
             yield taught, step
+    if not processes().is_first:
+        return
     write_pairs(out / NARROW, held_out)
     questions = {"discovery": sets.discovery, "test": sets.test, "balanced": sets.balanced, "narrow": NARROW}
     described = {"title": named.title, "questions": {key: value for key, value in questions.items() if value}}
