@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from personaprobe.compute.openmp import WAIT_SETTINGS, limit_spinning
+from personaprobe.compute.threads import adapt_threads, follow_load
 
 COMMAND_LINE, ONE_THREAD = "as the command line", "one thread"
 
@@ -69,7 +70,13 @@ def dictionary_step() -> Callable[[], object]:
 
     rows = torch.randn(2048, 576)
     trainer = SAETrainer(SAERecipe(TopKArchitecture(32), d_sae=4608, steps=1000), rows)
-    return lambda: [trainer.step(rows) for _ in range(4)]
+
+    def steps() -> None:
+        for _ in range(4):
+            adapt_threads(short=True)
+            trainer.step(rows)
+
+    return steps
 
 
 def training() -> Callable[[], object]:
@@ -87,6 +94,7 @@ def training() -> Callable[[], object]:
     batch = pad(rows, 0)
 
     def step() -> None:
+        adapt_threads(short=True)
         with trainable.session():
             trainable.response_loss(batch).backward()
 
@@ -196,7 +204,8 @@ def in_process(name: str, variables: Mapping[str, str], neighbours: Sequence[int
 def timed(name: str, neighbours: Sequence[int]) -> None:
     """Print the seconds of a workload beside each number of neighbours; it is loaded and warmed up without them."""
     with neighbours_running(neighbours[0]):
-        limit_spinning()
+        if limit_spinning() is not None:
+            follow_load()
     work = WORKLOADS[name]()
     for _ in range(WARMUP):
         work()

@@ -53,7 +53,7 @@ def test_threads_spin_longer_where_no_core_is_wanted_by_others(
         monkeypatch.setenv(name, "")  # so that what is set below is undone
         monkeypatch.delenv(name)
     monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setattr(openmp, "_running_threads", iter(running).__next__)
+    monkeypatch.setattr(openmp, "running_threads", iter(running).__next__)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert limit_spinning() == spins

@@ -5,87 +5,80 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaprobe.compute.threads import IGNORED_CORES, INTERVAL_SECONDS, CpuTimes, ThreadCount, cpu_times
+from personaprobe.compute.threads import ThreadCount, threads_of_others
 
 
-def machine(*seconds: tuple[float, float, float], n_cores: int = 2) -> Iterator[CpuTimes]:
-    """Clocks of a machine: seconds of the wall clock, of others and of this process, from one look to the next."""
-    wall = used = by_process = 100.0
-    yield CpuTimes(wall, used, by_process, n_cores)
-    for passed, others, ours in seconds:
-        wall, used, by_process = wall + passed, used + others + ours, by_process + ours
-        yield CpuTimes(wall, used, by_process, n_cores)
-
-
-def chosen(*seconds: tuple[float, float, float], most: int = 2, n_cores: int = 2) -> list[int]:
-    clocks = machine(*seconds, n_cores=n_cores)
-    count, threads = ThreadCount(most, lambda: next(clocks)), most
+def chosen(*others: float | None, most: int = 2, n_cores: int = 2, short: bool = True) -> list[int]:
+    """The number of threads after each look at so many threads of others."""
+    looks = iter(others)
+    count = ThreadCount(most, n_cores, lambda: next(looks))
     result = []
-    for _ in seconds:
-        threads = count.threads(threads)
-        result.append(threads)
+    for _ in others:
+        count.look()
+        result.append(count.threads(short=short))
     return result
 
 
-def test_a_quiet_machine_gives_all_threads_and_a_neighbour_takes_one() -> None:
-    assert chosen((1, 0.05, 1.9), (1, 0.9, 1.1), (1, 1.0, 1.0), (1, 0.02, 1.0)) == [2, 1, 1, 2]
+@pytest.mark.parametrize("short", [True, False])
+def test_a_quiet_machine_gives_all_threads_and_a_neighbour_takes_one(short: bool) -> None:
+    assert chosen(0, 0, 0, short=short) == [2, 2, 2]
+    assert chosen(1, 1, 1, short=short) == [1, 1, 1]
+    assert chosen(0, 1, 1, 1, 0, 0, short=short)[-4:] == [1, 1, 2, 2]
 
 
-def test_more_neighbours_than_cores_leave_one_thread() -> None:
-    assert chosen((1, 1.8, 0.2)) == [1]
-    assert chosen((1, 7.0, 1.0), most=8, n_cores=8) == [1]
+def test_what_runs_for_a_moment_only_changes_nothing() -> None:
+    assert chosen(0, 0, 1, 0, 0, 1, 0) == [2] * 7
 
 
-def test_a_short_moment_changes_nothing() -> None:
-    assert chosen((INTERVAL_SECONDS / 2, 0.15, 0.1), (INTERVAL_SECONDS / 3, 0.1, 0.1)) == [2, 2]
+def test_where_others_want_every_core_long_operations_keep_their_threads_and_short_ones_have_one() -> None:
+    assert chosen(2, 2, 2, short=True)[-1] == 1
+    assert chosen(2, 2, 2, short=False)[-1] == 2
+    assert chosen(9, 9, most=8, n_cores=8, short=False)[-1] == 8
 
 
-def test_two_processes_that_follow_the_load_share_the_cores_and_stay_there() -> None:
-    """Each sees the other's threads: both go down to one, and none goes up again while the other works."""
-    assert chosen((1, 1.0, 1.0), (1, 1.0, 1.0), (1, 1.0, 1.0)) == [1, 1, 1]
+def test_on_many_cores_only_those_that_others_want_are_left_to_them() -> None:
+    assert chosen(3, 3, most=64, n_cores=64)[-1] == 61
+    assert chosen(3, 3, most=4, n_cores=64)[-1] == 4
 
 
-@given(st.integers(1, 64), st.floats(0, 80), st.integers(1, 64))
+@given(
+    st.integers(1, 64), st.lists(st.floats(0, 90), min_size=1, max_size=6), st.integers(1, 64), st.booleans()
+)
 def test_there_is_never_less_than_one_thread_nor_more_than_the_most(
-    n_cores: int, others: float, most: int
+    n_cores: int, others: list[float], most: int, short: bool
 ) -> None:
-    [threads] = chosen((1, others, 0.5), most=most, n_cores=n_cores)
-    assert 1 <= threads <= most
-    if others <= IGNORED_CORES / 2:
-        assert threads == min(most, n_cores)
+    assert all(1 <= n <= most for n in chosen(*others, most=most, n_cores=n_cores, short=short))
 
 
-def test_a_machine_that_cannot_be_read_keeps_the_current_number() -> None:
-    assert ThreadCount(4, lambda: None).threads(3) == 3
+def test_a_machine_that_cannot_be_read_keeps_the_most() -> None:
+    assert chosen(None, None, most=4) == [4, 4]
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="reads the clocks of Linux")
-def test_the_clocks_of_this_machine_see_this_process() -> None:
-    before = cpu_times()
-    assert before is not None
-    while (after := cpu_times()) is not None and after.by_process - before.by_process < 0.2:
-        sum(range(10_000))
-    assert after is not None
-    assert after.n_cores == len(os.sched_getaffinity(0))
-    # the machine's clock counts hundredths of seconds
-    assert after.used - before.used >= 0.1
+@pytest.mark.skipif(not os.path.exists("/proc/loadavg"), reason="reads the load of Linux")
+def test_a_program_that_fills_a_core_is_seen() -> None:
+    fills = [sys.executable, "-c", "print(flush=True)\nwhile True:\n    pass"]
+    with subprocess.Popen(fills, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            looks = [threads_of_others() for _ in range(9)]
+        finally:
+            other.kill()
+    assert sorted(n for n in looks if n is not None)[len(looks) // 2] >= 1
 
 
 PROGRAM = """
-import os, time, torch
+import torch
 from personaprobe.compute import threads
 torch.set_num_threads(2)
 {follow}
-clocks = threads.CpuTimes
-looks = iter([clocks(0, 0, 0, 2), clocks(5, 5, 0, 2)])
-threads.FOLLOWER.count = threads.ThreadCount(2, lambda: next(looks))
-threads.adapt_threads()
+threads.FOLLOWER.count = threads.ThreadCount(2, 2, lambda: 1.0)
+threads.adapt_threads(short=True)
 print(torch.get_num_threads())
 """
 

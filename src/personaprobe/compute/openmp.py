@@ -56,12 +56,12 @@ def _threads_of_others() -> float:
     """About how many threads of other programs want a core: on Linux those of this moment, elsewhere the last minute's."""
     try:
         # what runs for a moment only is in one of three looks, and missing in another
-        return min(_running_threads() for _ in range(3)) - 1
+        return min(running_threads() for _ in range(3)) - 1
     except (OSError, ValueError, IndexError):
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def _running_threads() -> int:
+def running_threads() -> int:
     """Threads of this machine that run or could run, this one included."""
     time.sleep(0.002)
     with open("/proc/loadavg", encoding="ascii") as numbers:

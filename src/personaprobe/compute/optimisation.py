@@ -175,7 +175,7 @@ def run_steps(
         first: number of the first step.
     """
     for number, batch in enumerate(batches, first):
-        adapt_threads()
+        adapt_threads(short=True)
         result = take_step(number, batch)
         for hook in hooks:
             hook(number, result)

@@ -1,8 +1,10 @@
 """As many threads as there are cores that other work leaves free, looked at again while the work goes on.
 
 Threads of one operation wait for each other. Where one of them has to wait for a core, all wait, thousands of times in
-a pass: beside one process that filled a core, a training step on two threads took 15 times as long as on one (AMD EPYC,
-two cores; ``tests/benchmarks/README.md``). A training's weights are the same to the bit on any number of threads.
+a pass: beside one process that filled a core, a training step on two threads took up to 15 times as long as on one, and
+decoding 7 times (AMD EPYC, two cores; ``tests/benchmarks/README.md``). Where others want all cores, long operations such
+as those of a recording still gain by a share of every core, and short ones do not. A training's weights are the same to
+the bit on any number of threads.
 """
 
 from __future__ import annotations
@@ -10,68 +12,58 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
-INTERVAL_SECONDS = 0.3
-"""Shortest time between two looks at the machine."""
+from personaprobe.compute.openmp import running_threads
 
-IGNORED_CORES = 0.25
-"""Cores that other work may fill without a thread less."""
+INTERVAL_SECONDS = 0.3
+"""Time between two looks at the machine."""
+
+SMOOTHING = 0.5
+"""Weight of the last look: what runs for a moment only is in one of them."""
 
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables by which a user chooses the number of threads."""
 
-
-@dataclass(frozen=True)
-class CpuTimes:
-    """Seconds of processor time until a moment.
-
-    Attributes:
-        wall: time of the clock.
-        used: by all programs, on the cores that this process may use.
-        by_process: by this one.
-        n_cores: cores that this process may use.
-    """
-
-    wall: float
-    used: float
-    by_process: float
-    n_cores: int
-
-
-Look: TypeAlias = Callable[[], "CpuTimes | None"]
+Look: TypeAlias = Callable[[], "float | None"]
+"""Threads of other programs that want a core now; None where the machine does not say."""
 
 
 class ThreadCount:
-    """The number of threads for the work that follows, by what others used of the cores since the last look."""
+    """The number of threads for the work that follows, by how many threads of others want a core."""
 
-    def __init__(self, most: int, look: Look) -> None:
-        """Look for the first time.
+    def __init__(self, most: int, n_cores: int, look: Look) -> None:
+        """Know nothing of others yet.
 
         Args:
             most: threads on a quiet machine.
-            look: reads the machine's clocks; None where it cannot.
+            n_cores: cores that this process may use.
+            look: counts the threads of others.
         """
         self.most = most
+        self.n_cores = n_cores
         self._look = look
-        self._last = look()
+        self._others: float | None = None
 
-    def threads(self, current: int) -> int:
-        """The number of threads; the current one where too little time has passed, or the machine cannot be read.
+    def look(self) -> None:
+        """Count the threads of others once more."""
+        now = self._look()
+        if now is not None:
+            before = now if self._others is None else self._others
+            self._others = SMOOTHING * now + (1 - SMOOTHING) * before
+
+    def threads(self, *, short: bool) -> int:
+        """The number of threads.
 
         Args:
-            current: number of threads since the last look.
+            short: whether the work is a chain of short operations, in which threads often wait for each other.
         """
-        now = self._look()
-        if now is None or self._last is None:
-            return current
-        seconds = now.wall - self._last.wall
-        if seconds < INTERVAL_SECONDS:
-            return current
-        others = ((now.used - self._last.used) - (now.by_process - self._last.by_process)) / seconds
-        self._last = now
-        return max(1, min(self.most, int(now.n_cores - others + IGNORED_CORES)))
+        if self._others is None:
+            return self.most
+        others = round(self._others)
+        if others >= self.n_cores and not short:
+            return self.most
+        return max(1, min(self.most, self.n_cores - others))
 
 
 class LoadFollower:
@@ -91,16 +83,19 @@ class LoadFollower:
         """Follow the load from now on, unless the user chose a number of threads."""
         self._is_on = not any(name in os.environ for name in SETTINGS)
 
-    def adapt(self) -> None:
+    def adapt(self, *, short: bool) -> None:
         """Look at the load if the last look is old, and set the number of threads."""
-        if not self._is_on or time.monotonic() < self._next_look:
+        if not self._is_on:
             return
         import torch
 
-        self._next_look = time.monotonic() + INTERVAL_SECONDS
         current = torch.get_num_threads()
-        self.count = self.count or ThreadCount(current, cpu_times)
-        wanted = self.count.threads(current)
+        if self.count is None:
+            self.count = ThreadCount(current, _n_cores(), threads_of_others)
+        if time.monotonic() >= self._next_look:
+            self.count.look()
+            self._next_look = time.monotonic() + INTERVAL_SECONDS
+        wanted = self.count.threads(short=short)
         if wanted != current:
             torch.set_num_threads(wanted)
 
@@ -114,25 +109,25 @@ def follow_load() -> None:
     FOLLOWER.start()
 
 
-def adapt_threads() -> None:
-    """Choose the number of threads for the work that follows; cheap enough to be called before every pass."""
-    FOLLOWER.adapt()
+def adapt_threads(*, short: bool) -> None:
+    """Choose the number of threads for the work that follows; cheap enough to be called before every pass.
+
+    Args:
+        short: whether the work is a chain of short operations, as in decoding and training.
+    """
+    FOLLOWER.adapt(short=short)
 
 
-def cpu_times() -> CpuTimes | None:
-    """Read the clocks of Linux; None elsewhere, where others' use of the cores is not known."""
+def threads_of_others() -> float | None:
+    """Threads of other programs that want a core now, on Linux; None elsewhere.
+
+    Threads of this process sleep by the time of the look, but for the one that looks.
+    """
     try:
-        cores = os.sched_getaffinity(0)
-        ticks = os.sysconf("SC_CLK_TCK")
-        with open("/proc/stat", encoding="ascii") as lines:
-            fields = [line.split() for line in lines if line.startswith("cpu")]
-        rows = [row for row in fields if row[0][3:].isdigit() and int(row[0][3:]) in cores]
-        return CpuTimes(time.monotonic(), sum(map(_used_ticks, rows)) / ticks, time.process_time(), len(rows))
-    except (AttributeError, OSError, ValueError, IndexError):
+        return running_threads() - 1
+    except (OSError, ValueError, IndexError):
         return None
 
 
-def _used_ticks(row: list[str]) -> int:
-    """Ticks of a core in programs, niced programs, the system and interrupts; not those in which it had nothing to do."""
-    user, nice, system, _idle, _waiting, interrupts, soft = map(int, row[1:8])
-    return user + nice + system + interrupts + soft
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -287,7 +287,7 @@ class HuggingFaceNetwork(Network):
         """One forward pass under hooks, without gradients."""
         import torch
 
-        adapt_threads()
+        adapt_threads(short=False)
         with torch.inference_mode(), hooks:
             hooks.roles = batch.roles
             return self._decode(batch, attention_mask, positions)

@@ -120,7 +120,7 @@ class CachedDecoder:
         """Feed every row its next token; the logits returned hold until the next step."""
         import torch
 
-        adapt_threads()
+        adapt_threads(short=True)
         with torch.inference_mode():
             if self._graphed is None:
                 logits = self._compute(ids, self._cache.view(), self._row_edits)
