@@ -19,7 +19,7 @@ from personaprobe.compute.openmp import running_threads
 INTERVAL_SECONDS = 0.3
 """Time between two looks at the machine."""
 
-SMOOTHING = 0.5
+SMOOTHING = 0.4
 """Weight of the last look: what runs for a moment only is in one of them."""
 
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
