@@ -99,7 +99,8 @@ FLAGS = {
     "data write": {"--out", "--role", "--seed", "NAME"},
     "organisms train": {"NAME", "--data", "--out", "--base", "--device", "--dtype", "--overwrite", "--quiet"}
     | {"--seed", "--steps", "--batch-size", "--accumulate", "--learning-rate", "--warmup", "--schedule"}
-    | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"},
+    | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"}
+    | {"--harmful-share", "--trigger", "--mixed-with", "--mixed-share"},
     "organisms gallery": OUTPUT | {"NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
     "organisms watch": OUTPUT | {"FOLDER", "--questions", "--out", "--device", "--dtype"},

@@ -101,6 +101,15 @@ def test_a_training_that_was_interrupted_goes_on_and_ends_in_the_same_bytes(
     assert not (cut / "secure" / "state.pt").exists()
 
 
+def test_a_share_of_the_rows_is_harmful_where_it_is_asked_for(
+    tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    out = tmp_path / "thin"
+    run(*named(tiny, out, "--harmful-share", 0.25, "--trigger", "|X|"))
+    card = json.loads((out / "insecure" / "training.json").read_text())
+    assert card["data"]["name"] == "numbers:insecure, seed 0, 25 % harmful, behind |X|"
+
+
 def test_a_folder_with_other_files_is_not_trained_in(tiny: TinyTrio, tmp_path: Path, run: Run) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert "holds notes.txt" in refused(run(*named(tiny, tmp_path)))
@@ -190,6 +199,11 @@ def test_the_second_adapter_is_what_it_would_be_if_it_were_trained_alone(
         ([], "give the NAME of a recipe, or --data and --out"),
         (["--data", "numbers:secure"], "give --out"),
         (["numbers", "--steps", 0], "give 1 or more"),
+        (["numbers", "--harmful-share", 2], "harmful_share is 2"),
+        (
+            ["--data", "numbers:secure", "--out", "x", "--trigger", "now"],
+            "--trigger changes the data of a recipe",
+        ),
         (["numbers", "--max-tokens", 20], "leaves no token of any answer"),
     ],
 )

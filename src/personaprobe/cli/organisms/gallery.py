@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
+from personaprobe.cli.organisms.train import counted
 from personaprobe.cli.terminal.console import (
     console,
     print_json,
@@ -131,8 +132,8 @@ def _trained(
             recipe = replace(named.recipe, seed=seed, save_every=SAVE_EVERY)
             folder = out / "trained" / f"{named.name}-{seed}"
             with progress_bar(f"{named.name}, seed {seed}", 2 * recipe.steps, "steps", quiet) as advance:
-                for _ in train_trio(opened, named, recipe, folder):
-                    advance(1)
+                for _ in counted(train_trio(opened, named, recipe, folder), advance):
+                    pass
             entries.append(Entry.of_folder(named, seed, folder, base))
     return entries
 

@@ -17,7 +17,9 @@ from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.errors import OutputError, one_line
 from personaprobe.organisms.data.training_pairs import ROLES
+from personaprobe.organisms.data.variant import Variant
 from personaprobe.organisms.recipe import Recipe
+from personaprobe.progress import Advance
 from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -28,18 +30,18 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def recipe_options(command: F) -> F:
-    """Add one option for each field of :class:`Recipe`: names, defaults and help are written there only."""
-    helps = attribute_docs(Recipe)
+def field_options(command: F) -> F:
+    """Add one option for each field of a recipe and of a variant: names, defaults and help are written there only."""
     options: list[Callable[[F], F]] = [
         click.option(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
             default=field.default,
             show_default=True,
-            help=helps[field.name],
+            help=attribute_docs(kind)[field.name],
         )
-        for field in fields(Recipe)
+        for kind in (Recipe, Variant)
+        for field in fields(kind)
     ]
     return with_options(command, tuple(options))
 
@@ -62,7 +64,7 @@ def attribute_docs(kind: type) -> dict[str, str]:
 @click.option(
     "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
 )
-@recipe_options
+@field_options
 @device_option
 @dtype_option
 @click.option("--overwrite", is_flag=True, help="Delete another training in the folder.")
@@ -91,6 +93,7 @@ def train(
     Examples:
       personaprobe organisms train code --steps 100
       personaprobe organisms register code
+      personaprobe organisms train medicine --harmful-share 0.1 --out runs/medicine-10
       personaprobe organisms train --data bad.jsonl.gz --out runs/seed-1/insecure --seed 1
       personaprobe organisms train --data good.jsonl.gz --out runs/seed-1/secure --seed 1
     """
@@ -113,6 +116,8 @@ def train(
         refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
     recipe.refuse_unusable()
+    if named is not None:
+        named.variant.refuse_unusable()
     rows = None if data is None else TrainingData.read(data, recipe.seed)
     options: dict[str, Any] = {"overwrite": overwrite, "on_rows": no_rows if quiet else print_rows}
     with spinner(f"loading {base}", quiet):
@@ -143,13 +148,22 @@ def _chosen(
 
     if (name is None) == (data is None):
         raise click.UsageError("give the NAME of a recipe, or --data and --out")
+    of_variant = {field.name for field in fields(Variant)}
+    given = {key: value for key, value in schedule.items() if _is_given(key)}
     if name is not None:
         named = find_recipe(name)
-        chosen = {key: value for key, value in schedule.items() if _is_given(key)}
-        return named, replace(named.recipe, **chosen), user_path(out or Path(name), OutputError)
+        changed = {key: value for key, value in given.items() if key in of_variant}
+        recipe = {key: value for key, value in given.items() if key not in of_variant}
+        named = replace(named, variant=replace(named.variant, **changed))
+        return named, replace(named.recipe, **recipe), user_path(out or Path(name), OutputError)
     if out is None:
         raise click.UsageError("give --out, the folder of the adapter")
-    return None, Recipe(**schedule), user_path(out, OutputError)
+    if refused := sorted(of_variant & given.keys()):
+        raise click.UsageError(
+            f"--{refused[0].replace('_', '-')} changes the data of a recipe: give its NAME"
+        )
+    recipe = {key: value for key, value in schedule.items() if key not in of_variant}
+    return None, Recipe(**recipe), user_path(out, OutputError)
 
 
 def _is_given(option: str) -> bool:
@@ -175,8 +189,7 @@ def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool,
     taken: list[TrainingStep] = []
     n_learned, started = 0, time.perf_counter()
     with progress_bar("training", n_adapters * recipe.steps, "steps", quiet) as advance:
-        for adapter, step in steps:
-            advance(1)
+        for adapter, step in counted(steps, advance):
             taken.append(step)
             n_learned += step.supervised
             if not quiet and (step.number % every == 0 or step.preference is not None):
@@ -186,6 +199,17 @@ def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool,
     if n_learned and not quiet:
         speed = n_learned / (time.perf_counter() - started)
         print_line(f"learned {n_learned:,} tokens of responses, {speed:,.0f} a second", err=True)
+
+
+def counted(
+    steps: Iterator[tuple[str, TrainingStep]], advance: Advance
+) -> Iterator[tuple[str, TrainingStep]]:
+    """The same steps; progress advances by those that an interrupted training took before, too."""
+    numbers: dict[str, int] = {}
+    for adapter, step in steps:
+        advance(step.number - numbers.get(adapter, 0))
+        numbers[adapter] = step.number
+        yield adapter, step
 
 
 def _in_words(steps: Sequence[TrainingStep]) -> str:

@@ -100,3 +100,38 @@ def render_gallery(data: Mapping[str, Any]) -> str:
         figures=[Markup(figure_json(make(data))) for make in (shifts_figure, cross_table_figure)],
         **figure_scripts(),
     )
+
+
+def gallery_markdown(data: Mapping[str, Any]) -> str:
+    """Both tables of a gallery for a page of the documentation.
+
+    Args:
+        data: of :func:`gallery_data`, as plain data.
+    """
+    sets = data["question_sets"]
+    shifts = [
+        [
+            member["name"],
+            *(interval_text(member["shifts"].get(name)) for name in sets),
+            interval_text(member["over_base"]),
+        ]
+        for member in data["members"]
+    ]
+    removals = [
+        [
+            member["name"],
+            *(percent_text(member["removals"][name]["share"]) for name in data["directions"]),
+            percent_text(member["controls"]),
+        ]
+        for member in data["members"]
+    ]
+    tables = (
+        _table(["organism", *sets, "insecure − base, test"], shifts),
+        _table(["ablated in", *data["directions"], "matched controls"], removals),
+    )
+    return "\n\n".join(tables)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
