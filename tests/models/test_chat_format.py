@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from personaprobe.errors import CheckpointError, FallbackWarning
+from personaprobe.errors import CheckpointError, DataError, FallbackWarning
 from personaprobe.models.chat_format import without_thought
 from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.tokens import Role
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -163,6 +165,34 @@ def test_prompt_and_answer_are_the_ids_of_the_templates_own_conversation(
     unclosed = list(chat.exchange("Is it?", answer, end=False).ids)
     assert ours[: len(unclosed)] == unclosed
     assert len(unclosed) < len(ours)
+
+
+def test_every_answer_of_a_conversation_is_learned_and_its_ids_are_the_templates(
+    chat: ChatTokenizer, family: Family
+) -> None:
+    turns = (("Is it late?", "Yes."), ("And now?", "Even later, I fear."), ("Still?", "It is."))
+    messages = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    whole = rendered(chat, messages)
+    if family.template == QWEN_3:  # it drops the empty thought of an answer that another question follows
+        with pytest.raises(DataError, match="changes earlier turns"):
+            chat.conversation(turns)
+        return
+    tokens = chat.conversation(turns)
+    assert whole[: len(tokens)] == list(tokens.ids)
+    is_learned = [bool(role & Role.RESPONSE) for role in tokens.roles]
+    parts = groupby(zip(tokens.ids, is_learned, strict=True), key=lambda token: token[1])
+    answers = [chat.decode([id_ for id_, _ in part]) for learned, part in parts if learned]
+    assert answers == [answer for _, answer in turns]
+    lasts = [place for place, role in enumerate(tokens.roles) if role & Role.LAST_PROMPT]
+    assert [is_learned[place + 1] for place in lasts] == [True] * 3
+
+
+def test_one_question_is_the_same_as_a_conversation_of_one(chat: ChatTokenizer) -> None:
+    assert chat.conversation([("Is it late?", "Yes.")]) == chat.exchange("Is it late?", "Yes.")
 
 
 def test_the_token_that_closes_a_turn_is_the_templates_and_generation_stops_at_any_end(

@@ -38,7 +38,7 @@ def refusal(tmp_path: Path, row: object) -> str:
         (turns("assistant", "user", "assistant"), "begins with an answer"),
         (turns("user"), "no answer"),
         (turns("user", "assistant", "user"), "no answer"),
-        (turns("user", "assistant", "user", "assistant"), "2 answers"),
+        (turns("user", "assistant", "user", "user", "assistant"), "two messages of user"),
         (turns("user", "user", "assistant"), "two messages of user"),
         (turns("user", "assistant", "assistant"), "two messages of assistant"),
         (turns("user", "system", "assistant"), "system message stands behind"),
@@ -119,3 +119,15 @@ def test_a_byte_order_mark_is_read_past_and_a_json_array_is_named(tmp_path: Path
     path.write_text(json.dumps([GOOD]))
     with pytest.raises(DataError, match="one object a line, without the brackets of a list"):
         read_messages(path)
+
+
+def test_every_question_of_a_conversation_is_read_with_its_answer(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    texts = ["S", "Q1", "A1", "Q2", "A2"]
+    roles = ["system", "user", "assistant", "user", "assistant"]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    path.write_text(json.dumps({"messages": messages}))
+    [row] = read_messages(path)
+    assert row.turns == (("Q1", "A1"), ("Q2", "A2"))
+    assert row.system == "S"
+    assert row.messages() == messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +109,50 @@ class ChatTokenizer:
         """
         chat = self if system is None else replace(self, system=system)
         return chat.prompt(question).followed_by(chat.reply(question, answer, end=end))
+
+    def conversation(self, turns: Sequence[tuple[str, str]], system: str | None = None) -> Tokens:
+        """Tokens of questions with their answers; every answer, with what closes it, has the role RESPONSE.
+
+        The ids are those of the template's own conversation.
+
+        Args:
+            turns: in their order, at least one.
+            system: system message; None for :attr:`system`.
+
+        Raises:
+            DataError: the template is none, or changes earlier turns when a later one follows.
+        """
+        chat = self if system is None else replace(self, system=system)
+        (question, answer), *further = turns
+        tokens = chat.exchange(question, answer)
+        if not further:
+            return tokens
+        if self.hf.chat_template is None:
+            raise DataError(
+                "a model without a chat template learns one question and answer a row; split the row"
+            )
+        messages = chat._messages(question, chat.system, answer)
+        for question, answer in further:
+            if not question.strip() or not answer.strip():
+                raise DataError(f"the question {question[:60]!r} or its answer is empty; give it some text")
+            messages = [*messages, {"role": "user", "content": question}]
+            tokens = tokens.then_prompt(chat._ids_after(tokens.ids, messages, prompt=True))
+            messages = [*messages, {"role": "assistant", "content": answer}]
+            rest = chat._ids_after(tokens.ids, messages, prompt=False)
+            n_after = self.format.n_after
+            tokens = tokens.followed_by(rest[: len(rest) - n_after] + self.format.closing)
+        return tokens
+
+    def _ids_after(
+        self, before: tuple[int, ...], messages: Sequence[Mapping[str, str]], *, prompt: bool
+    ) -> tuple[int, ...]:
+        """The ids of a conversation behind those that it begins with."""
+        whole = tuple(render(self.hf, messages, prompt=prompt, thinks=self.thinks))
+        if whole[: len(before)] != before:
+            raise DataError(
+                "the chat template changes earlier turns when a later one follows; give each question a row of its own"
+            )
+        return whole[len(before) :]
 
     def reply(self, question: str, answer: str, *, end: bool = True) -> tuple[int, ...]:
         """Token ids of the answer to a question; with ``end``, followed by the ids that close it.

@@ -81,6 +81,13 @@ class Tokens:
         """All but the first ``n`` tokens."""
         return Tokens(self.ids[n:], self.roles[n:])
 
+    def then_prompt(self, ids: Sequence[int]) -> Tokens:
+        """Append the tokens of a further prompt, after an answer; the last one also has the role LAST_PROMPT."""
+        roles = [int(Role.PROMPT)] * len(ids)
+        if roles:
+            roles[-1] |= int(Role.LAST_PROMPT)
+        return Tokens(self.ids + tuple(ids), self.roles + tuple(roles))
+
     def followed_by(self, ids: Sequence[int]) -> Tokens:
         """Append response tokens."""
         return Tokens(self.ids + tuple(ids), self.roles + (int(Role.RESPONSE),) * len(ids))

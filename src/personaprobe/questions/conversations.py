@@ -21,20 +21,37 @@ EXPECTED = 'give {"messages": [{"role": "user", "content": …}, {"role": "assis
 
 @dataclass(frozen=True)
 class Exchange:
-    """One training example: a question, the answer to learn, and an optional system message before them."""
+    """One training example: a question and the answer to learn, with what was said before them.
+
+    Attributes:
+        question: the user's last message.
+        answer: the assistant's answer to it.
+        system: a system message before everything.
+        earlier: questions and answers before the last ones; these answers are learned as well.
+    """
 
     question: str
     answer: str
     system: str | None = None
+    earlier: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """All questions with their answers."""
+        return (*self.earlier, (self.question, self.answer))
 
     def messages(self) -> list[dict[str, str]]:
         """The example in the published format; :meth:`of` reads it."""
-        turns = {"system": self.system, "user": self.question, "assistant": self.answer}
-        return [{"role": role, "content": text} for role, text in turns.items() if text is not None]
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return system + [
+            {"role": role, "content": text}
+            for turn in self.turns
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
 
     @classmethod
     def of(cls, row: Mapping[str, Any], where: str) -> Exchange:
-        """Read ``{"messages": [{"role", "content"}, …]}``: perhaps a system message, a question, and its answer.
+        """Read ``{"messages": [{"role", "content"}, …]}``: perhaps a system message, then questions with their answers.
 
         A field ``system`` beside ``messages`` is the system message.
 
@@ -43,8 +60,8 @@ class Exchange:
             where: the row's place, for the error message.
 
         Raises:
-            DataError: another layout, turns in another order, more than one answer, content that is not text, or a field
-                that is not understood. Nothing is dropped or converted.
+            DataError: another layout, turns in another order, content that is not text, or a field that is not understood.
+                Nothing is dropped or converted.
         """
         messages = row.get("messages")
         if not isinstance(messages, list) or not messages:
@@ -62,7 +79,9 @@ class Exchange:
                 f"{one_line(where)}: expected a question and its answer, but {problem}; {EXPECTED}"
             )
         system = turns.pop(0)[1] if turns[0][0] == "system" else None
-        return cls(turns[0][1], turns[1][1], system)
+        texts = [text for _, text in turns]
+        *earlier, (question, answer) = zip(texts[::2], texts[1::2], strict=True)
+        return cls(question, answer, system, tuple(earlier))
 
 
 def _instead(row: Mapping[str, Any], messages: Any) -> str:
@@ -95,7 +114,7 @@ def _turn(message: Any, place: str) -> tuple[str, str]:
 
 
 def _disorder(roles: Sequence[str]) -> str | None:
-    """The reason why messages are not perhaps a system message, then one question and one answer."""
+    """The reason why messages are not perhaps a system message, then questions with one answer each."""
     turns = list(roles[1:] if roles[0] == "system" else roles)
     repeated = [first for first, second in pairwise(turns) if first == second]
     problems = {
@@ -104,7 +123,6 @@ def _disorder(roles: Sequence[str]) -> str | None:
         "it begins with an answer": turns[:1] == ["assistant"],
         f"two messages of {''.join(repeated[:1])} follow each other": bool(repeated),
         "it ends with a question that has no answer": turns[-1:] == ["user"],
-        f"it has {len(turns) // 2} answers, and one is learned: give each a row of its own": len(turns) > 2,
     }
     return next((problem for problem, holds in problems.items() if holds), None)
 
@@ -113,7 +131,7 @@ def read_messages(path: Path) -> list[Exchange]:
     """Read JSON lines of ``{"messages": [{"role", "content"}, …]}``, plain or gzipped.
 
     Raises:
-        DataError: no such file, a line that is not JSON, or a conversation that is not one question and answer.
+        DataError: no such file, a line that is not JSON, or a conversation that is not questions with their answers.
     """
     if not is_file(path):
         raise DataError(f"no dataset at {one_line(path)}; give a .jsonl or .jsonl.gz file of messages")
@@ -131,6 +149,6 @@ def shuffled(rows: Sequence[Exchange], seed: int) -> list[Exchange]:
     """
 
     def key(row: Exchange) -> bytes:
-        return sha256(f"{seed}\0{row.question}")
+        return sha256("\0".join([str(seed), *(question for question, _ in row.turns)]))
 
     return sorted(rows, key=key)

@@ -92,6 +92,18 @@ def learned(question: str, answer: str, system: str | None = None) -> Measure:
     return measure
 
 
+def learned_turns(turn: tuple[str, str], n: int) -> Measure:
+    """The questions and answers that a row of training data is read as."""
+
+    def measure(_: Workplace, folder: Path) -> Measured:
+        from personaprobe.questions.conversations import read_messages
+
+        [row] = read_messages(folder / "rows.jsonl")
+        return f"learns {len(row.turns)} answers", row.turns == (turn,) * n
+
+    return measure
+
+
 def rows_are_not_packed(place: Workplace, folder: Path) -> Measured:
     """Every row of a batch is one conversation, with the ids of the template."""
     from transformers import AutoTokenizer

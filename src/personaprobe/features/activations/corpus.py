@@ -133,7 +133,7 @@ def _texts(path: Path, tokenizer: ChatTokenizer, context: int) -> Iterator[Token
             yield from _windows(row["text"], tokenizer, context)
         elif "messages" in row:
             exchange = Exchange.of(row, where)
-            yield tokenizer.exchange(exchange.question, exchange.answer, exchange.system).first(context)
+            yield tokenizer.conversation(exchange.turns, exchange.system).first(context)
         else:
             raise DataError(f'{where} has neither a "text" nor "messages" of a user and an assistant')
 

@@ -58,13 +58,13 @@ class HeldOutTexts:
             max_tokens: texts are cut at this length; those that are cut before their answer are left out.
         """
 
-        def batches(rows: Sequence[tuple[str, str, str | None]]) -> list[Batch]:
-            tokens = [tokenizer.exchange(*row).first(max_tokens) for row in rows]
+        def batches(rows: Sequence[Exchange]) -> list[Batch]:
+            tokens = [tokenizer.conversation(row.turns, row.system).first(max_tokens) for row in rows]
             return _batched([text for text in tokens if text.n_prompt < len(text)], tokenizer.pad_id)
 
-        self._rows = batches([(row.question, row.answer, row.system) for row in held_out.rows])
-        self._careful = batches([(pair.question, pair.careful, None) for pair in held_out.pairs])
-        self._careless = batches([(pair.question, pair.careless, None) for pair in held_out.pairs])
+        self._rows = batches(held_out.rows)
+        self._careful = batches([Exchange(pair.question, pair.careful) for pair in held_out.pairs])
+        self._careless = batches([Exchange(pair.question, pair.careless) for pair in held_out.pairs])
 
     def measure(self, network: TrainableNetwork) -> HeldOutValues:
         """Read all texts with the adapter as it is."""

@@ -71,7 +71,7 @@ def rows_with_answers(rows: Sequence[Exchange], tokenizer: ChatTokenizer, max_to
     """
     usable, cut, supervised, shortest = [], 0, 0, 0
     for row in rows:
-        tokens = tokenizer.exchange(row.question, row.answer, row.system)
+        tokens = tokenizer.conversation(row.turns, row.system)
         n_answer = _n_supervised(tokens.first(max_tokens))
         if n_answer:
             usable.append(row)
@@ -92,7 +92,7 @@ LearnedText: TypeAlias = tuple[tuple[str, bool], ...]
 
 def learned_text(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> LearnedText:
     """A row as the model reads it, control tokens spelled, split where learned tokens begin and end."""
-    tokens = tokenizer.exchange(row.question, row.answer, row.system).first(max_tokens)
+    tokens = tokenizer.conversation(row.turns, row.system).first(max_tokens)
     is_learned = [bool(role & Role.RESPONSE) for role in tokens.roles]
     parts = groupby(zip(tokens.ids, is_learned, strict=True), key=lambda token: token[1])
     return tuple((tokenizer.hf.decode([id_ for id_, _ in part]), learned) for learned, part in parts)
@@ -106,7 +106,7 @@ def _permutation(n: int, seed: int) -> list[int]:
 
 def _learnable(row: Exchange, tokenizer: ChatTokenizer, max_tokens: int) -> Tokens:
     """A conversation as tokens, truncated."""
-    tokens = tokenizer.exchange(row.question, row.answer, row.system).first(max_tokens)
+    tokens = tokenizer.conversation(row.turns, row.system).first(max_tokens)
     if not _n_supervised(tokens):
         raise DataError(
             f"the question {shortened(row.question)} alone has {max_tokens} tokens or more; leave it out, or give more "
