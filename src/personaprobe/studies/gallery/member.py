@@ -72,14 +72,13 @@ def measure_shifts(
 ) -> tuple[dict[str, Interval], Interval]:
     """Shifts by question set, and insecure − base on the first of them."""
     shifts, over_base = {}, []
-    for name, questions in question_sets.items():
-        arms = [Arm(role, role, trio[role], role=role) for role in ("insecure", "secure", "base")]
-        insecure, secure, base = (
-            np.asarray(measured.gaps) for measured in measure_gaps(arms, questions, run)
-        )
+    for number, (name, questions) in enumerate(question_sets.items()):
+        roles = ("insecure", "secure", "base")[: 2 if number else 3]
+        arms = [Arm(role, role, trio[role], role=role) for role in roles]
+        insecure, secure, *base = (np.asarray(arm.gaps) for arm in measure_gaps(arms, questions, run))
         resamples = Resamples.of_families(questions.families)
         shifts[name] = difference(insecure, secure, resamples)
-        over_base.append(difference(insecure, base, resamples))
+        over_base += [difference(insecure, gaps, resamples) for gaps in base]
     return shifts, over_base[0]
 
 

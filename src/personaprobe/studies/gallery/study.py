@@ -112,7 +112,7 @@ class GalleryPlan:
     question_sets: QuestionSets
     site: Site
     feature: str | None = None
-    table_questions: int = 48
+    table_questions: int = 36
     narrow_questions: int = 48
     controls: int = 6
 
