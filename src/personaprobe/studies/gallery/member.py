@@ -15,7 +15,7 @@ from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.fractions import random_fraction, share_of_shift
 from personaprobe.statistics.intervals import Interval, Resamples, difference
-from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
 
@@ -73,12 +73,13 @@ def measure_shifts(
     """Shifts by question set, and insecure − base on the first of them."""
     shifts, over_base = {}, []
     for number, (name, questions) in enumerate(question_sets.items()):
-        roles = ("insecure", "secure", "base")[: 2 if number else 3]
-        arms = [Arm(role, role, trio[role], role=role) for role in roles]
-        insecure, secure, *base = (np.asarray(arm.gaps) for arm in measure_gaps(arms, questions, run))
+        arms = [arm for arm in untreated_arms(trio) if not number or arm.role != "base"]
+        measured = measure_gaps(arms, questions, run)
+        gaps = {arm.role: np.asarray(of_arm.gaps) for arm, of_arm in zip(arms, measured, strict=True)}
         resamples = Resamples.of_families(questions.families)
-        shifts[name] = difference(insecure, secure, resamples)
-        over_base += [difference(insecure, gaps, resamples) for gaps in base]
+        shifts[name] = difference(gaps["insecure"], gaps["secure"], resamples)
+        if "base" in gaps:
+            over_base.append(difference(gaps["insecure"], gaps["base"], resamples))
     return shifts, over_base[0]
 
 
