@@ -64,5 +64,6 @@ class TrainingData:
 
 
 def rows_digest(rows: Sequence[Exchange]) -> str:
-    """Identity of rows by content."""
-    return json_digest([asdict(row) for row in rows], length=64)
+    """Identity of rows by content; rows of one question are what they were before rows could have several."""
+    contents = [{name: value for name, value in asdict(row).items() if value != ()} for row in rows]
+    return json_digest(contents, length=64)
