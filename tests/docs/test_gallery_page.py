@@ -1,0 +1,24 @@
+"""The page of the gallery shows the numbers of the file that the command wrote, and no others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from personaprobe.studies.reports.gallery import gallery_markdown, render_gallery
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_tables_and_the_sentence_are_those_of_the_file() -> None:
+    data = json.loads((ROOT / "checkpoints" / "gallery.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert gallery_markdown(data) in page
+    assert data["sentence"] in " ".join(page.split())
+
+
+def test_the_file_can_be_shown_as_a_page() -> None:
+    data = json.loads((ROOT / "checkpoints" / "gallery.json").read_text(encoding="utf-8"))
+    html = render_gallery(data)
+    assert html.count("<figure") == 2
+    assert all(f'<th scope="row">{member["name"]}</th>' in html for member in data["members"])
