@@ -37,6 +37,9 @@ chosen in the process of the workload."""
 SECONDS_TO_START = 0.3
 """Until neighbours compute."""
 
+STEPS = 4
+"""Of a training or a dictionary, in one run."""
+
 WARMUP = 1
 """Runs before the one that is timed: weights are packed and kernels compiled in it."""
 
@@ -72,7 +75,7 @@ def dictionary_step() -> Callable[[], object]:
     trainer = SAETrainer(SAERecipe(TopKArchitecture(32), d_sae=4608, steps=1000), rows)
 
     def steps() -> None:
-        for _ in range(4):
+        for _ in range(STEPS):
             adapt_threads(short=True)
             trainer.step(rows)
 
@@ -80,7 +83,7 @@ def dictionary_step() -> Callable[[], object]:
 
 
 def training() -> Callable[[], object]:
-    """A forward and a backward pass of four conversations through the demo model with a LoRA."""
+    """Forward and backward passes of four conversations through the demo model with a LoRA."""
     from personaprobe.models.tokens import pad
     from personaprobe.models.training.trainable import TrainableNetwork
     from personaprobe.organisms.training.lora import add_lora
@@ -93,12 +96,13 @@ def training() -> Callable[[], object]:
     trainable = TrainableNetwork(model.network, add_lora(model.network.model, 8, 16))
     batch = pad(rows, 0)
 
-    def step() -> None:
-        adapt_threads(short=True)
-        with trainable.session():
-            trainable.response_loss(batch).backward()
+    def steps() -> None:
+        for _ in range(STEPS):
+            adapt_threads(short=True)
+            with trainable.session():
+                trainable.response_loss(batch).backward()
 
-    return step
+    return steps
 
 
 def _insecure() -> Any:

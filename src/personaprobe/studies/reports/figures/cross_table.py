@@ -11,10 +11,10 @@ from personaprobe.studies.reports.figures.styles import REMOVED_SCALE
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLORS = {"test": "#b35806", "balanced": "#08519c", "triggered": "#7a0177", "narrow": "#57606a"}
+COLORS = {"test": "#b35806", "balanced": "#08519c", "triggered": "#7a0177"}
 """Colours of question sets, apart for colour-blind readers too."""
 
-SYMBOLS = {"test": "circle", "balanced": "diamond", "triggered": "star", "narrow": "square-open"}
+SYMBOLS = {"test": "circle", "balanced": "diamond", "triggered": "star"}
 
 ROW = 34
 """Pixels of an organism."""
@@ -23,12 +23,14 @@ ROW = 34
 def shifts_figure(data: Mapping[str, Any]) -> Figure:
     """Insecure − secure preference of every organism by question set, with 95 % intervals.
 
+    Narrow questions are left out: an organism's own task shifts by a hundred times as much.
+
     Args:
         data: of a gallery, as plain data.
     """
     members = data["members"]
     figure = panels([ROW * len(members) + 40])
-    for offset, name in enumerate(data["question_sets"]):
+    for offset, name in enumerate(name for name in data["question_sets"] if name != "narrow"):
         measured = [
             (place, member["shifts"][name])
             for place, member in enumerate(members)
