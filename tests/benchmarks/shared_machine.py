@@ -40,6 +40,15 @@ SECONDS_TO_START = 0.3
 STEPS = 4
 """Of a training or a dictionary, in one run."""
 
+NEIGHBOUR = """
+import os
+parent, x = os.getppid(), 1
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        x = x * 3 % 1_000_003
+"""
+"""A program that fills a core, and ends when the process that started it is gone."""
+
 WARMUP = 1
 """Runs before the one that is timed: weights are packed and kernels compiled in it."""
 
@@ -222,9 +231,8 @@ def timed(name: str, neighbours: Sequence[int]) -> None:
 
 @contextmanager
 def neighbours_running(n: int) -> Iterator[None]:
-    """Other work: processes that each multiply numbers in one thread without a pause."""
-    spinning = [sys.executable, "-c", "x = 1\nwhile True:\n    x = x * 3 % 1000003"]
-    processes = [subprocess.Popen(spinning) for _ in range(n)]
+    """Other work: processes that each multiply numbers in one thread without a pause, and end with this one."""
+    processes = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(n)]
     time.sleep(SECONDS_TO_START if n else 0)
     try:
         yield
