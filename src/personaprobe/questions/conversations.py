@@ -21,7 +21,7 @@ EXPECTED = 'give {"messages": [{"role": "user", "content": …}, {"role": "assis
 
 @dataclass(frozen=True)
 class Exchange:
-    """One training example: a question and the answer to learn, with what was said before them.
+    """One training example: a question and the answer to learn, with the turns before them.
 
     Attributes:
         question: the user's last message.

@@ -110,8 +110,7 @@ def train(
     from personaprobe.storage.training_state import STATE
 
     named, recipe, folder = _chosen(name, data, out, schedule)
-    is_first = processes().is_first
-    quiet = quiet or not is_first
+    quiet = quiet or not (is_first := processes().is_first)
     if not overwrite:
         refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
@@ -135,8 +134,12 @@ def train(
             f": {folder} keeps the last saved step; the same command goes on from there"
         ) from error
     if is_first:
-        print_line(folder)
-    if rows is None and not quiet:
+        _end(folder, named is not None and not quiet)
+
+
+def _end(folder: Path, is_organism: bool) -> None:
+    print_line(folder)
+    if is_organism:
         print_line(f"personaprobe organisms register {folder} writes it to the registry", err=True)
 
 

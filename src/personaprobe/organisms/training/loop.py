@@ -112,9 +112,7 @@ def train_adapter(
             trainer.save(out)
 
     try:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(out)
+        _make_folder(out)
         trainer.resume(out)
         processes().wait()  # no process writes before all have looked
         if writes:
@@ -135,6 +133,12 @@ def train_adapter(
             save_adapter(trainer.adapted, out)
     finally:
         trainer.unload()
+
+
+def _make_folder(out: Path) -> None:
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(out)
 
 
 def plan_digest(network: HuggingFaceNetwork, batches: Sequence[Batch], recipe: Recipe, base: str) -> str:

@@ -117,8 +117,7 @@ def train_organism(
             refuse_foreign_files(out)
 
     def steps() -> Iterator[TrainingStep]:
-        with writing(out):
-            # PEFT stores it; the local folder would mean nothing elsewhere
+        with writing(out):  # PEFT stores the name; the local folder would mean nothing elsewhere
             base.network.model.name_or_path = base.checkpoint.published
             on_rows(
                 [learned_text(row, base.tokenizer, recipe.max_tokens) for row in learnable.rows[:SHOWN_ROWS]]
