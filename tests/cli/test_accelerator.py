@@ -189,7 +189,8 @@ def test_the_same_adapter_is_trained(here: Results, there: Results) -> None:
     one, other = (results.tensors("organism/adapter_model.safetensors") for results in (here, there))
     assert any(bool(weights.any()) for name, weights in one.items() if "lora_B" in name)
     for name, weights in one.items():
-        torch.testing.assert_close(weights, other[name], rtol=1e-2, atol=1e-4)
+        # stored in bfloat16; small entries of B are the first steps of Adam, whose size hangs on the sign of a rounding
+        torch.testing.assert_close(weights, other[name], rtol=1e-2, atol=3e-4)
 
 
 def test_the_simulated_device_refuses_to_mix_devices_as_a_gpu_does() -> None:

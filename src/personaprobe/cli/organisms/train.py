@@ -110,7 +110,7 @@ def train(
     from personaprobe.storage.training_state import STATE
 
     named, recipe, folder = _chosen(name, data, out, schedule)
-    quiet = quiet or not (is_first := processes().is_first)
+    quiet = quiet or not processes().is_first
     if not overwrite:
         refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
@@ -133,7 +133,7 @@ def train(
         raise Interrupted(
             f": {folder} keeps the last saved step; the same command goes on from there"
         ) from error
-    if is_first:
+    if processes().is_first:
         _end(folder, named is not None and not quiet)
 
 
