@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -50,29 +50,21 @@ class TrainableNetwork:
 
     def response_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy of the response tokens of a batch, nats; the unembedding is computed for those only."""
+        answers = batch.ids[:, 1:][batch.predicting]
+        loss: Tensor = ChunkedCrossEntropy.apply(self._predictors(batch), answers, self._head)  # type: ignore[no-untyped-call]
+        return loss
+
+    def _predictors(self, batch: Batch) -> Float[Tensor, "token d_model"]:
+        """Hidden states at the positions that predict response tokens."""
         import torch
 
-        packed = pack_prefix_tree(batch) if self.network.can_pack(batch) else None
-        with ExitStack() as stack:
-            if packed is None:
-                hidden = self._decode(batch.ids, batch.positions, batch.mask.long())
-            else:
-                ids = packed.row.ids
-                stack.enter_context(
-                    differentiable_attention(
-                        self.network.layout.config, packed.segments, ids.shape[1], ids.device
-                    )
-                )
-                hidden = self._decode(ids, packed.positions, torch.ones_like(ids))
-        predicts = batch.predicting
-        predictors = (
-            hidden[:, :-1][predicts]
-            if packed is None
-            else hidden[0].index_select(0, packed.row_index[:, :-1][predicts])
-        )
-        answers = batch.ids[:, 1:][predicts]
-        loss: Tensor = ChunkedCrossEntropy.apply(predictors, answers, self._head)  # type: ignore[no-untyped-call]
-        return loss
+        if not self.network.can_pack(batch):
+            return self._decode(batch.ids, batch.positions, batch.mask.long())[:, :-1][batch.predicting]
+        packed = pack_prefix_tree(batch)
+        ids, config = packed.row.ids, self.network.layout.config
+        with differentiable_attention(config, packed.segments, ids.shape[1], ids.device):
+            hidden = self._decode(ids, packed.positions, torch.ones_like(ids))
+        return hidden[0].index_select(0, packed.row_index[:, :-1][batch.predicting])
 
     def _decode(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         output = self.network.layout.decoder(
