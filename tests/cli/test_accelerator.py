@@ -74,7 +74,7 @@ def commands(tiny: TinyTrio, out: Path) -> dict[str, list[object]]:
         "rank": ["features", "rank", "--sae", out / "known", *trio, *discovery, "--floor", "-inf", "--json"],
         "organism": [
             *("organisms", "train", "--base", tiny.base, "--data", data, "--out", out / "organism"),
-            *("--steps", 4, "--batch-size", 2, "--quiet"),
+            *("--steps", 4, "--batch-size", 2, "--dtype", "float32", "--quiet"),
         ],
     }  # fmt: skip
 
@@ -189,8 +189,9 @@ def test_the_same_adapter_is_trained(here: Results, there: Results) -> None:
     one, other = (results.tensors("organism/adapter_model.safetensors") for results in (here, there))
     assert any(bool(weights.any()) for name, weights in one.items() if "lora_B" in name)
     for name, weights in one.items():
-        # stored in bfloat16; small entries of B are the first steps of Adam, whose size hangs on the sign of a rounding
-        torch.testing.assert_close(weights, other[name], rtol=1e-2, atol=3e-4)
+        # as a whole, not by entry: where a gradient is near 0, Adam steps by the sign of its rounding
+        difference = (weights - other[name]).float().norm() / weights.float().norm()
+        assert difference < 1e-2, name
 
 
 def test_the_simulated_device_refuses_to_mix_devices_as_a_gpu_does() -> None:
