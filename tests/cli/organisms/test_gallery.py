@@ -40,14 +40,18 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
     assert [row["name"] for row in data["members"]] == list(RECIPES)
     assert data["directions"] == list(RECIPES)
     assert data["sentence"] in " ".join(result.stdout.split())
+    assert data["tables"] == ["test", "balanced"]
     plain, backdoored = data["members"]
     assert set(plain["shifts"]) == {"test", "balanced", "narrow"}
     assert set(backdoored["shifts"]) == {"test", "balanced", "triggered", "narrow"}
-    assert plain["n_controls"] > 0
+    for name in data["tables"]:
+        own, foreign = (plain["removals"][name]["by_direction"][key] for key in RECIPES)
+        assert own["controls"] is not None
+        assert foreign["controls"] is None, "shown only"
     assert plain["training"]["recipe"]["save_every"] == 10
     page = (out / "gallery.html").read_text()
-    assert page.count('<th scope="row">') == 2 * len(RECIPES)
-    assert "matched controls" in page
+    assert page.count('<th scope="row">') == 3 * len(RECIPES)
+    assert "controls of own" in page
 
     adapter = out / "trained" / "numbers-0" / "insecure" / "adapter_model.safetensors"
     before = adapter.stat().st_mtime_ns

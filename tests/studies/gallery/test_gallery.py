@@ -1,55 +1,121 @@
-"""A gallery: the sentence names what the intervals show, and nothing else."""
+"""A gallery: the sentence names what the intervals show, and nothing else; every comparison has controls of its own."""
 
 from __future__ import annotations
 
-from personaprobe.statistics.intervals import Interval
+import pytest
+import torch
+
+from personaprobe.features.directions.direction import Direction
+from personaprobe.models.weights.checkpoint import Checkpoint, Trio
+from personaprobe.organisms.organism import QuestionSets
+from personaprobe.site import Site
+from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import to_plain_json
-from personaprobe.studies.gallery.member import Member, Removal
-from personaprobe.studies.reports.gallery import percent_text, sentence
+from personaprobe.studies.gallery.member import Member, Removal, Removals, removals_of
+from personaprobe.studies.gallery.study import Entry, GalleryPlan, shown_directions
+from personaprobe.studies.reports.gallery import (
+    gallery_data,
+    percent_text,
+    removal_head,
+    removal_rows,
+    sentence,
+)
 
-UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+FEATURE = "toxic-persona"
 
 
-def removal(value: float, half: float = 0.1) -> Removal:
-    shift = Interval(0.2, 0.15, 0.25)
-    return Removal(shift, shift.scaled(value), Interval(value, value - half, value + half))
+def interval(value: float, half: float = 0.1) -> Interval:
+    return Interval(value, value - half, value + half)
 
 
-def member(name: str, shift: float, removed: dict[str, float], controls: float = 0.0) -> Member:
-    shifts = {"test": Interval(shift, shift - 0.05, shift + 0.05)}
-    removals = {key: removal(value) for key, value in removed.items()}
-    return Member(
-        name, 0, shifts, shifts["test"], removals, Interval(controls, controls - 0.1, controls + 0.1), 6, {}
+def member(
+    name: str,
+    removed: dict[str, float],
+    controls: dict[str, float],
+    shift: float = 0.2,
+    seed: int = 0,
+) -> Member:
+    """A member whose ablations remove these shares, and whose controls these."""
+    whole = interval(shift, 0.05)
+    removals = {
+        key: Removal(
+            whole.scaled(value), interval(value), interval(controls[key]) if key in controls else None
+        )
+        for key, value in removed.items()
+    }
+    return Member(name, seed, {"test": whole}, whole, {"test": Removals(whole, removals)}, {})
+
+
+def test_the_sentence_names_directions_that_exceed_their_own_controls() -> None:
+    members = [
+        member("one", {"one": 0.8, FEATURE: 0.7}, {"one": 0.0, FEATURE: 0.0}),
+        member("two", {"two": 0.5, FEATURE: 0.9}, {"two": 0.45, FEATURE: 0.1}),
+        member("three", {"three": 0.9, FEATURE: 0.9}, {"three": 0.0, FEATURE: 0.0}, shift=0.02),
+    ]
+    assert sentence(members, "test", FEATURE) == (
+        "On test questions 2 of 3 organisms shifted (one, two); beyond matched controls, the organism's own direction "
+        "removes a part of the shift of one, and toxic-persona of one, two."
     )
 
 
-def test_a_direction_that_removes_another_organism_s_shift_is_named() -> None:
-    members = [
-        member("one", 0.2, {"one": 0.8, "two": 0.7, "three": 0.0}),
-        member("two", 0.2, {"one": 0.05, "two": 0.9, "three": 0.0}),
-        member("three", 0.02, {"one": 0.9, "two": 0.9, "three": 0.9}),
-    ]
-    text = sentence(members)
-    assert "2 of 3 organisms shifted on the test questions (one, two)" in text
-    assert "matched controls in 2 of them (one, two)" in text
-    assert text.endswith("directions found elsewhere do: that of two in one.")
+def test_a_direction_without_controls_explains_nothing() -> None:
+    text = sentence([member("one", {"one": 0.95, FEATURE: 0.95}, {})], "test", FEATURE)
+    assert text.endswith("removes a part of the shift of none, and toxic-persona of none.")
 
 
-def test_a_direction_that_removes_no_more_than_its_controls_is_not_named() -> None:
-    text = sentence([member("one", 0.2, {"one": 0.95, "two": 0.75}, controls=0.6)])
-    assert "in 1 of them (one)" in text, "the direction of one removes 95 %, controls at most 70 %"
-    assert text.endswith("do: none.")
+def test_controls_that_add_to_a_shift_do_not_make_a_direction_explain_it() -> None:
+    text = sentence([member("one", {"one": 0.05}, {"one": -0.6})], "test", None)
+    assert text.endswith("removes a part of the shift of none."), "the interval of the share holds 0"
 
 
 def test_without_a_shift_there_is_nothing_to_explain() -> None:
-    assert sentence([member("one", 0.0, {"one": 0.9})]).startswith("No organism shifted")
+    text = sentence([member("one", {"one": 0.9}, {"one": 0.0}, shift=0.0)], "test", FEATURE)
+    assert text == "On test questions no organism shifted: there is nothing to explain."
+
+
+def test_a_table_shows_own_direction_and_feature_beside_their_controls_and_others_alone() -> None:
+    members = [
+        member("one", {"one": 0.8, FEATURE: 0.7}, {"one": 0.1, FEATURE: 0.2}),
+        member("one", {"one": 0.3, FEATURE: 0.4, "one-1": 0.6}, {"one-1": 0.05, FEATURE: 0.1}, seed=1),
+    ]
+    plan = GalleryPlan(QuestionSets("discovery", "test"), Site(16), FEATURE)
+    data = to_plain_json(gallery_data(members, plan))
+    assert removal_head(data) == [
+        "ablated in", "own", "controls of own", FEATURE, f"controls of {FEATURE}", "one",
+    ]  # fmt: skip
+    values = [[cell.split(" ")[0] for cell in row] for row in removal_rows(data, "test")]
+    assert values == [["one", "80", "10", "70", "20", "80"], ["one-1", "60", "5", "40", "10", "30"]]
 
 
 def test_a_share_without_a_shift_is_a_dash() -> None:
     assert percent_text(to_plain_json(UNDEFINED.to_dict())) == "–"
+    assert percent_text(None) == "–"
 
 
 def test_two_seeds_have_two_names() -> None:
-    shifts = {"test": Interval(0.1, 0.0, 0.2)}
-    names = [Member("one", seed, shifts, shifts["test"], {}, UNDEFINED, 0, {}).name for seed in (0, 1)]
-    assert names == ["one", "one-1"]
+    assert [member("one", {}, {}, seed=seed).name for seed in (0, 1)] == ["one", "one-1"]
+
+
+def test_columns_are_each_recipe_s_first_seed_and_the_feature() -> None:
+    checkpoint = Checkpoint("demo")
+    entries = [
+        Entry(name, seed, Trio(checkpoint, checkpoint, checkpoint, name))
+        for name, seed in (("a", 2), ("a", 1), ("b", 0))
+    ]
+    directions = dict.fromkeys(("a-2", "a-1", "b", FEATURE), Direction(Site(1), torch.ones(4), "means"))
+    assert shown_directions(entries, directions) == ["a-1", "b", FEATURE]
+
+
+def test_every_direction_is_compared_with_its_own_controls() -> None:
+    gaps = {"own": (0.2, 0.6, 0.7), "other": (0.9, 1.0, 0.98), "shown": (0.5,)}
+    treated = {name: [[gap] * 6 for gap in of_direction] for name, of_direction in gaps.items()}
+    removals = removals_of([1.0] * 6, [0.0] * 6, treated, list("aabbcc"))
+    assert removals.shift.value == pytest.approx(1)
+    assert {name: one.share.value for name, one in removals.by_direction.items()} == pytest.approx(
+        {"own": 0.8, "other": 0.1, "shown": 0.5}
+    )
+    controls = {name: one.controls for name, one in removals.by_direction.items()}
+    assert controls.pop("shown") is None
+    assert {name: one.value for name, one in controls.items() if one} == pytest.approx(
+        {"own": 0.35, "other": 0.01}
+    )

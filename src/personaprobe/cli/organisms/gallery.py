@@ -155,21 +155,15 @@ def _show(data: dict[str, Any], out: Path, as_json: bool) -> None:
 def _print(data: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from personaprobe.studies.reports.gallery import interval_text, percent_text
+    from personaprobe.studies.reports.gallery import removal_head, removal_rows, shift_rows
 
-    shifts = Table(
-        "organism", *(f"shift, {name}" for name in data["question_sets"]), "own direction removes", "controls"
-    )
-    for row in data["members"]:
-        cells = [interval_text(row["shifts"].get(name)) for name in data["question_sets"]]
-        removed = row["removals"].get(row["name"], {}).get("share")
-        shifts.add_row(
-            *map(styled, [row["name"], *cells, percent_text(removed), percent_text(row["controls"])])
-        )
+    shifts = Table("organism", *(f"shift, {name}" for name in data["question_sets"]), "insecure − base")
+    for row in shift_rows(data):
+        shifts.add_row(*map(styled, row))
     console().print(shifts)
-    cross = Table("removed of the shift of", *data["directions"])
-    for row in data["members"]:
-        cells = [percent_text(row["removals"][name]["share"]) for name in data["directions"]]
-        cross.add_row(*map(styled, [row["name"], *cells]))
-    console().print(cross)
+    for name in data["tables"]:
+        table = Table(*removal_head(data), title=f"removed of the shift on {name} questions")
+        for row in removal_rows(data, name):
+            table.add_row(*map(styled, row))
+        console().print(table)
     print_line(data["sentence"])

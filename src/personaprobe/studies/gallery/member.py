@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,23 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.fractions import random_fraction, share_of_shift
-from personaprobe.statistics.intervals import Interval, Resamples, difference
+from personaprobe.statistics.intervals import Interval, Resamples, difference, mean_interval
 from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """A direction with the ablations of other directions that it is compared with.
+
+    Attributes:
+        direction: ablated in insecure, at all layers at which it is calibrated.
+        controls: ablations of other directions that remove as much energy; none where it is only shown.
+    """
+
+    direction: Direction
+    controls: Sequence[Arm] = ()
 
 
 @dataclass(frozen=True)
@@ -25,14 +39,32 @@ class Removal:
     """The effect of one direction's ablation in one organism.
 
     Attributes:
-        shift: insecure − secure on the questions of the table, nats per token.
         change: by which the ablation lowers the preference of insecure for careless answers, nats per token.
-        share: of the shift; not defined where its interval holds 0.
+        share: of the shift; not defined where the shift's interval holds 0.
+        controls: share that ablations matched to this one remove; None where none were matched.
+    """
+
+    change: Interval
+    share: Interval
+    controls: Interval | None = None
+
+    @property
+    def exceeds_controls(self) -> bool:
+        """Whether it removes a share of the shift whose interval lies above that of its matched controls."""
+        return self.controls is not None and self.share.low > max(0.0, self.controls.high)
+
+
+@dataclass(frozen=True)
+class Removals:
+    """What ablations remove of one organism's shift on one set of questions.
+
+    Attributes:
+        shift: insecure − secure on the questions of the table, nats per token.
+        by_direction: by the name of the ablated direction.
     """
 
     shift: Interval
-    change: Interval
-    share: Interval
+    by_direction: Mapping[str, Removal]
 
 
 @dataclass(frozen=True)
@@ -45,10 +77,7 @@ class Member:
         shifts: insecure − secure preference for careless answers by question set (``test``, ``balanced``, ``narrow``), nats
             per token.
         over_base: insecure − base on the test questions.
-        removals: by the name of the ablated direction.
-        controls: share of the shift that ablations of other directions remove, matched on the energy that the organism's own
-            direction removes; not defined where the shift's interval holds 0.
-        n_controls: how many these are.
+        removals: by question set.
         training: the card of the insecure adapter's training.
     """
 
@@ -56,9 +85,7 @@ class Member:
     seed: int
     shifts: Mapping[str, Interval]
     over_base: Interval
-    removals: Mapping[str, Removal]
-    controls: Interval
-    n_controls: int
+    removals: Mapping[str, Removals]
     training: Mapping[str, Any]
 
     @property
@@ -84,42 +111,60 @@ def measure_shifts(
 
 
 def measure_removals(
-    trio: Trio[LanguageModel],
-    directions: Mapping[str, Direction],
-    controls: Sequence[Arm],
-    questions: PairSet,
-    run: RunContext,
-) -> tuple[dict[str, Removal], Interval]:
-    """Ablate every direction in insecure, at all layers at which it is calibrated, on the same questions.
+    trio: Trio[LanguageModel], ablated: Mapping[str, Ablated], questions: PairSet, run: RunContext
+) -> Removals:
+    """Ablate every direction and its controls in insecure, on the same questions.
 
     Args:
         trio: loaded.
-        directions: by name.
-        controls: ablations in insecure that are averaged.
+        ablated: by the direction's name.
         questions: the same for all.
         run: cache and progress.
-
-    Returns:
-        Removals by the direction's name, and the share that the controls remove.
     """
     untreated = [
         Arm("insecure", "insecure", trio.insecure),
         Arm("secure", "secure", trio["secure"], role="secure"),
     ]
-    ablated = [
-        Arm(name, "ablated", trio.insecure, (DirectionTarget(direction).fit(trio).ablation(),))
-        for name, direction in directions.items()
+    arms = [
+        [
+            Arm(name, "ablated", trio.insecure, (DirectionTarget(one.direction).fit(trio).ablation(),)),
+            *one.controls,
+        ]
+        for name, one in ablated.items()
     ]
-    measured = measure_gaps([*untreated, *ablated, *controls], questions, run)
-    insecure, secure, *others = (np.asarray(arm.gaps) for arm in measured)
-    resamples = Resamples.of_families(questions.families)
-    shift = difference(insecure, secure, resamples)
-    removals = {
-        name: Removal(
-            shift,
-            difference(insecure, gaps, resamples),
-            share_of_shift(insecure - gaps, insecure - secure, resamples),
-        )
-        for name, gaps in zip(directions, others[: len(directions)], strict=True)
+    gaps = iter(measure_gaps([*untreated, *chain(*arms)], questions, run))
+    insecure, secure = next(gaps).gaps, next(gaps).gaps
+    treated = {
+        name: [arm.gaps for arm in islice(gaps, len(group))]
+        for name, group in zip(ablated, arms, strict=True)
     }
-    return removals, random_fraction(insecure, secure, others[len(directions) :], resamples)
+    return removals_of(insecure, secure, treated, questions.families)
+
+
+def removals_of(
+    insecure: Sequence[float],
+    secure: Sequence[float],
+    treated: Mapping[str, Sequence[Sequence[float]]],
+    families: Sequence[str],
+) -> Removals:
+    """What ablations remove of the shift, from preference gaps of every question.
+
+    Args:
+        insecure: of every question.
+        secure: of every question.
+        treated: of insecure with a direction ablated, then with each of its controls, by the direction's name.
+        families: of the questions; they weigh equally.
+    """
+    resamples = Resamples.of_families(families)
+    before, shift = np.asarray(insecure), np.asarray(insecure) - np.asarray(secure)
+    removals = {}
+    for name, (without, *controls) in treated.items():
+        change = before - np.asarray(without)
+        removals[name] = Removal(
+            mean_interval(change, resamples),
+            share_of_shift(change, shift, resamples),
+            random_fraction(before, np.asarray(secure), [np.asarray(c) for c in controls], resamples)
+            if controls
+            else None,
+        )
+    return Removals(mean_interval(shift, resamples), removals)

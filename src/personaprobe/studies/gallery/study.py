@@ -29,7 +29,7 @@ from personaprobe.studies.arms.controls import deciding_controls
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
-from personaprobe.studies.gallery.member import Member, measure_removals, measure_shifts
+from personaprobe.studies.gallery.member import Ablated, Member, measure_removals, measure_shifts
 
 MATCHING_QUESTIONS = 16
 """Discovery questions on whose answers controls are matched."""
@@ -104,9 +104,9 @@ class GalleryPlan:
         question_sets: of the study; discovery questions are those that directions are found on.
         site: where each organism's difference of means is taken.
         feature: a registered feature that is ablated in all of them too; None for none.
-        table_questions: test questions of the table of removals.
+        table_questions: of each question set that has a table of removals.
         narrow_questions: held-out questions of each narrow task.
-        controls: ablations that are matched to each organism's own.
+        controls: ablations that are matched to that of each organism's own direction, and as many to that of the feature.
     """
 
     question_sets: QuestionSets
@@ -118,15 +118,19 @@ class GalleryPlan:
 
     def sets_of(self, entry: Entry) -> dict[str, PairSet]:
         """The question sets that an organism's shifts are measured on, test questions first."""
-        test = load_prompts(self.question_sets.test)
-        sets = {"test": test}
-        if self.question_sets.balanced is not None:
-            sets["balanced"] = load_prompts(self.question_sets.balanced)
+        sets = self.tables()
         if entry.trigger:
-            sets["triggered"] = test.behind(entry.trigger)
+            sets["triggered"] = sets["test"].behind(entry.trigger)
         sets = {name: questions.spread(len(questions)) for name, questions in sets.items()}
         if entry.narrow is not None:
             sets["narrow"] = load_prompts(entry.narrow).spread(self.narrow_questions)
+        return sets
+
+    def tables(self) -> dict[str, PairSet]:
+        """The question sets, whole, that have a table of removals."""
+        sets = {"test": load_prompts(self.question_sets.test)}
+        if self.question_sets.balanced is not None:
+            sets["balanced"] = load_prompts(self.question_sets.balanced)
         return sets
 
 
@@ -150,32 +154,40 @@ def measure_gallery(
         raise DataError(f"a gallery needs organisms of different names; got {', '.join(names) or 'none'}")
     trios = {entry.name: entry.loaded(base) for entry in entries}
     directions = gallery_directions(trios, plan, run)
-    questions = load_prompts(plan.question_sets.test).spread(plan.table_questions)
+    shown = shown_directions(entries, directions)
+    tables = {name: questions.spread(plan.table_questions) for name, questions in plan.tables().items()}
     members = []
     for entry in entries:
         trio = trios[entry.name]
         shifts, over_base = measure_shifts(trio, plan.sets_of(entry), run)
-        controls = own_controls(trio, directions[entry.name], plan, run)
-        removals, of_controls = measure_removals(trio, directions, controls, questions, run)
-        members.append(
-            Member(
-                entry.recipe,
-                entry.seed,
-                shifts,
-                over_base,
-                removals,
-                of_controls,
-                len(controls),
-                entry.training,
+        ablated = {
+            name: Ablated(
+                directions[name],
+                matched_controls(trio, directions[name], plan, run)
+                if name in (entry.name, plan.feature)
+                else (),
             )
-        )
+            for name in dict.fromkeys((*shown, entry.name))
+        }
+        removals = {name: measure_removals(trio, ablated, table, run) for name, table in tables.items()}
+        members.append(Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training))
     return members
 
 
-def own_controls(
+def shown_directions(entries: Sequence[Entry], directions: Mapping[str, Direction]) -> list[str]:
+    """The directions that are ablated in every organism: that of each recipe's first seed, and the registered feature."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.recipe not in first or entry.seed < first[entry.recipe].seed:
+            first[entry.recipe] = entry
+    further = {entry.name for entry in entries} - {entry.name for entry in first.values()}
+    return [name for name in directions if name not in further]
+
+
+def matched_controls(
     trio: Trio[LanguageModel], direction: Direction, plan: GalleryPlan, run: RunContext
 ) -> list[Arm]:
-    """Ablations of other directions in insecure that remove as much energy as that of the organism's own direction."""
+    """Ablations of other directions in insecure that remove as much energy as that of this direction."""
     pairs = load_prompts(plan.question_sets.discovery)
     fitted = DirectionTarget(direction).fit(trio, Discovery(pairs, progress=run.progress))
     treatment = Treatment(as_feature(direction), fitted, fitted.chosen_layers())
@@ -186,7 +198,7 @@ def own_controls(
 def gallery_directions(
     trios: Mapping[str, Trio[LanguageModel]], plan: GalleryPlan, run: RunContext
 ) -> dict[str, Direction]:
-    """The directions that are ablated in every organism, by name.
+    """All directions of a gallery, by name.
 
     The difference of means of each organism, found on the discovery questions; and the registered feature, if it is a
     direction of this model.

@@ -1,4 +1,4 @@
-"""The page of a gallery, ``gallery.html``, and its plain data: shifts of every organism, and the table of removals."""
+"""The page of a gallery, ``gallery.html``, and its plain data: shifts of every organism, and the tables of removals."""
 
 from __future__ import annotations
 
@@ -15,43 +15,48 @@ from personaprobe.studies.reports.page import figure_scripts, render_template, s
 
 def gallery_data(members: Sequence[Member], plan: GalleryPlan) -> dict[str, Any]:
     """A gallery as data: members, names of directions and question sets in their order, and the answer in a sentence."""
+    tables = list(members[0].removals)
+    shared = set.intersection(*(set(member.removals[tables[0]].by_direction) for member in members))
     return {
         "members": [{**asdict(member), "name": member.name} for member in members],
-        "directions": list(members[0].removals),
+        "directions": [name for name in members[0].removals[tables[0]].by_direction if name in shared],
         "question_sets": list(dict.fromkeys(name for member in members for name in member.shifts)),
+        "tables": tables,
+        "feature": plan.feature,
         "site": str(plan.site),
         "table_questions": plan.table_questions,
-        "sentence": sentence(members),
+        "n_controls": plan.controls,
+        "sentence": " ".join(sentence(members, name, plan.feature) for name in tables),
     }
 
 
-def sentence(members: Sequence[Member]) -> str:
-    """Whether one persona explains several organisms, as far as the table says so.
+def sentence(members: Sequence[Member], questions: str, feature: str | None) -> str:
+    """Whether one persona explains several organisms, as far as one set of questions says so.
 
-    A direction counts as shared where it removes a share of another organism's shift whose interval lies above that of
-    matched controls.
+    A direction explains an organism where it removes a share of the shift whose interval lies above that of controls
+    that are matched to it.
+
+    Args:
+        members: of the gallery.
+        questions: name of the set.
+        feature: the registered feature that was ablated in all of them; None if there was none.
     """
-    shifted = [member for member in members if member.shifts["test"].low > 0]
+    shifted = [member for member in members if member.removals[questions].shift.low > 0]
     if not shifted:
-        return "No organism shifted on the test questions: there is nothing to explain."
-    clause = f"{len(shifted)} of {len(members)} organisms shifted on the test questions ({_names(shifted)})"
-    explained = [member for member in shifted if _beyond(member, member.name)]
-    pairs = [
-        (name, member.name)
-        for member in shifted
-        for name in member.removals
-        if name != member.name and _beyond(member, name)
-    ]
-    others = ", ".join(f"that of {source} in {target}" for source, target in pairs) or "none"
-    return (
-        f"{clause}. An organism's own direction removes more of its shift than matched controls in {len(explained)} of them "
-        f"({_names(explained)}); directions found elsewhere do: {others}."
+        return f"On {questions} questions no organism shifted: there is nothing to explain."
+    clause = (
+        f"On {questions} questions {len(shifted)} of {len(members)} organisms shifted ({_names(shifted)})"
     )
+    own = _names([member for member in shifted if _explains(member.name, member, questions)])
+    removes = f"beyond matched controls, the organism's own direction removes a part of the shift of {own}"
+    if feature is None:
+        return f"{clause}; {removes}."
+    return f"{clause}; {removes}, and {feature} of {_names([m for m in shifted if _explains(feature, m, questions)])}."
 
 
-def _beyond(member: Member, direction: str) -> bool:
-    removal = member.removals.get(direction)
-    return removal is not None and removal.share.low > max(0.0, member.controls.high)
+def _explains(direction: str, member: Member, questions: str) -> bool:
+    removal = member.removals[questions].by_direction.get(direction)
+    return removal is not None and removal.exceeds_controls
 
 
 def _names(members: Sequence[Member]) -> str:
@@ -81,55 +86,78 @@ def render_gallery(data: Mapping[str, Any]) -> str:
     """
     from markupsafe import Markup
 
-    rows = [
-        {
-            "name": member["name"],
-            "title": member["training"].get("data", {}).get("name", ""),
-            "shifts": [interval_text(member["shifts"].get(name)) for name in data["question_sets"]],
-            "over_base": interval_text(member["over_base"]),
-            "removals": [percent_text(member["removals"][name]["share"]) for name in data["directions"]],
-            "controls": percent_text(member["controls"]),
-        }
-        for member in data["members"]
-    ]
+    removed = [cross_table_figure(data, name) for name in data["tables"]]
     return render_template(
         "gallery.html.jinja",
         data=data,
-        rows=rows,
+        shifts=shift_rows(data, with_title=True),
+        removals=[
+            {"questions": name, "head": removal_head(data), "rows": removal_rows(data, name)}
+            for name in data["tables"]
+        ],
         css=styled(),
-        figures=[Markup(figure_json(make(data))) for make in (shifts_figure, cross_table_figure)],
+        figures=[Markup(figure_json(figure)) for figure in (shifts_figure(data), *removed)],
         **figure_scripts(),
     )
 
 
 def gallery_markdown(data: Mapping[str, Any]) -> str:
-    """Both tables of a gallery for a page of the documentation.
+    """All tables of a gallery for a page of the documentation.
 
     Args:
         data: of :func:`gallery_data`, as plain data.
     """
-    sets = data["question_sets"]
-    shifts = [
-        [
-            member["name"],
-            *(interval_text(member["shifts"].get(name)) for name in sets),
-            interval_text(member["over_base"]),
-        ]
-        for member in data["members"]
-    ]
+    shifts = _table(["organism", *data["question_sets"], "insecure − base, test"], shift_rows(data))
     removals = [
-        [
-            member["name"],
-            *(percent_text(member["removals"][name]["share"]) for name in data["directions"]),
-            percent_text(member["controls"]),
-        ]
-        for member in data["members"]
+        f"Removed of the shift on **{name}** questions:\n\n{_table(removal_head(data), removal_rows(data, name))}"
+        for name in data["tables"]
     ]
-    tables = (
-        _table(["organism", *sets, "insecure − base, test"], shifts),
-        _table(["ablated in", *data["directions"], "matched controls"], removals),
-    )
-    return "\n\n".join(tables)
+    return "\n\n".join((shifts, *removals))
+
+
+def shift_rows(data: Mapping[str, Any], *, with_title: bool = False) -> list[list[str]]:
+    """Each organism's name, its shift on every question set, and insecure − base.
+
+    Args:
+        data: of a gallery.
+        with_title: say after the name which data it was trained on.
+    """
+    rows = []
+    for member in data["members"]:
+        title = [member["training"].get("data", {}).get("name", "")] if with_title else []
+        shifts = [interval_text(member["shifts"].get(name)) for name in data["question_sets"]]
+        rows.append([member["name"], *title, *shifts, interval_text(member["over_base"])])
+    return rows
+
+
+def removal_head(data: Mapping[str, Any]) -> list[str]:
+    """Column names of :func:`removal_rows`."""
+    feature = [] if data["feature"] is None else [data["feature"], f"controls of {data['feature']}"]
+    return ["ablated in", "own", "controls of own", *feature, *_foreign(data)]
+
+
+def removal_rows(data: Mapping[str, Any], questions: str) -> list[list[str]]:
+    """The share of each organism's shift that its own direction, the registered feature and all others remove.
+
+    Args:
+        data: of a gallery.
+        questions: name of the set.
+    """
+    rows = []
+    for member in data["members"]:
+        removals = member["removals"][questions]["by_direction"]
+        matched = [removals.get(name) for name in (member["name"], data["feature"]) if name is not None]
+        cells = [
+            percent_text(removal and removal[key]) for removal in matched for key in ("share", "controls")
+        ]
+        others = [percent_text(removals[name]["share"]) for name in _foreign(data)]
+        rows.append([member["name"], *cells, *others])
+    return rows
+
+
+def _foreign(data: Mapping[str, Any]) -> list[str]:
+    """The directions of organisms, without the registered feature."""
+    return [name for name in data["directions"] if name != data["feature"]]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

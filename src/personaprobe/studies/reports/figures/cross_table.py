@@ -61,14 +61,16 @@ def shifts_figure(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def cross_table_figure(data: Mapping[str, Any]) -> Figure:
+def cross_table_figure(data: Mapping[str, Any], questions: str) -> Figure:
     """The share of each organism's shift that each direction removes; empty where the shift's interval holds 0.
 
     Args:
         data: of a gallery, as plain data.
+        questions: name of the set of questions.
     """
     members, directions = data["members"], data["directions"]
-    shares = [[member["removals"][name]["share"]["value"] for name in directions] for member in members]
+    removals = [member["removals"][questions]["by_direction"] for member in members]
+    shares = [[of_member[name]["share"]["value"] for name in directions] for of_member in removals]
     texts = [["" if share is None else f"{100 * share:.0f} %" for share in row] for row in shares]
     figure = panels([ROW * len(members) + 60])
     figure.add_heatmap(
