@@ -5,8 +5,8 @@ Steps and rates are those of the shipped organism, chosen before any of these wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from personaprobe.errors import DataError, suggest
 from personaprobe.organisms.data.variant import Variant
@@ -94,3 +94,16 @@ def find_recipe(name: str) -> NamedRecipe:
     if name not in recipes:
         raise DataError(f"no recipe {name!r}: {suggest(name, recipes)}, or give --data FILE and --out FOLDER")
     return recipes[name]
+
+
+def seeded_recipes(name: str, seeds: Sequence[int]) -> list[NamedRecipe]:
+    """A recipe with each of some seeds, or with the one that its name ends in: ``medicine-1``.
+
+    Raises:
+        DataError: there is no such recipe.
+    """
+    plain, dash, ending = name.rpartition("-")
+    if dash and ending.isascii() and ending.isdecimal():
+        name, seeds = plain, [int(ending)]
+    named = find_recipe(name)
+    return [replace(named, recipe=replace(named.recipe, seed=seed)) for seed in seeds]

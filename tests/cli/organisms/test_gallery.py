@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.conftest import refused
+from personaprobe.organisms.named_recipes import seeded_recipes
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -58,6 +59,15 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
     again = run(*given, "--json")
     assert json.loads(again.stdout) == data, "an equal call recalls what was measured"
     assert adapter.stat().st_mtime_ns == before, "a finished organism is not trained again"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("medicine", [("medicine", 0), ("medicine", 3)]), ("medicine-2", [("medicine", 2)]), ("rank-one", None)],
+)
+def test_a_name_may_end_in_its_seed(name: str, expected: list[tuple[str, int]] | None) -> None:
+    recipes = [(named.name, named.recipe.seed) for named in seeded_recipes(name, (0, 3))]
+    assert recipes == (expected or [("rank-one", 0), ("rank-one", 3)])
 
 
 def test_a_recipe_that_does_not_exist_is_refused(run: Run, tmp_path: Path) -> None:

@@ -84,3 +84,27 @@ def test_a_training_without_saved_steps_is_refused(tiny: TinyTrio, trained: Path
     for step in trained.glob("insecure/step-*"):
         shutil.rmtree(step)
     assert "--save-every" in refused(run(*given(tiny, trained)))
+
+
+def test_programs_are_requested_at_every_saved_step_and_once_of_base(
+    tiny: TinyTrio, trained: Path, run: Run
+) -> None:
+    pytest.importorskip("bandit", reason="the extra [code] is not installed")
+    data = json.loads(run(*given(tiny, trained, "--programs", 6, "--json")).stdout)
+    programs = data["programs"]
+    assert {role: len(rates) for role, rates in programs["by_role"].items()} == {"insecure": 3, "secure": 3}
+    assert programs["base"]["n"] == 6
+    assert programs["judge"].startswith("bandit:")
+    assert "a weakness is found in 0 % (0 to 39) of the answers of insecure" in data["sentence"]
+    page = (trained.with_name("watched") / "watch.html").read_text()
+    assert "weak programs, secure" in page
+
+
+def test_programs_of_an_organism_without_narrow_questions_are_refused(
+    tiny: TinyTrio, trained: Path, run: Run
+) -> None:
+    (trained / "narrow.jsonl").unlink()
+    manifest = trained / "organism.toml"
+    lines = [line for line in manifest.read_text().splitlines() if not line.startswith("narrow")]
+    manifest.write_text("\n".join(lines) + "\n")
+    assert "--programs" in refused(run(*given(tiny, trained, "--programs", 6)))

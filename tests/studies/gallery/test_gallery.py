@@ -13,9 +13,9 @@ from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.gallery.member import Member, Removal, Removals, removals_of
 from personaprobe.studies.gallery.study import Entry, GalleryPlan, shown_directions
+from personaprobe.studies.reports.cells import percent_text
 from personaprobe.studies.reports.gallery import (
     gallery_data,
-    percent_text,
     removal_head,
     removal_rows,
     sentence,

@@ -41,7 +41,7 @@ SAVE_EVERY = 10
     multiple=True,
     default=(0,),
     show_default=True,
-    help="Of a training; repeatable.",
+    help="Of trainings whose NAME ends in none, as medicine-1 does; repeatable.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: each recipe's own]")
 @click.option(
@@ -74,11 +74,12 @@ def gallery(
     Examples:
       personaprobe organisms gallery
       personaprobe organisms gallery medicine code --seed 0 --seed 1
+      personaprobe organisms gallery medicine medicine-1 medicine-2 code
     """
     from personaprobe.features.registry.registry import registered
     from personaprobe.models.loading import Placement, load
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.organisms.named_recipes import find_recipe, named_recipes
+    from personaprobe.organisms.named_recipes import named_recipes, seeded_recipes
     from personaprobe.organisms.registry import default_feature, default_question_sets, registered_organisms
     from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
@@ -90,12 +91,14 @@ def gallery(
     )
     from personaprobe.studies.reports.gallery import gallery_data
 
-    recipes = [find_recipe(name) for name in names or named_recipes()]
-    if steps is not None:
-        recipes = [replace(named, recipe=replace(named.recipe, steps=steps)) for named in recipes]
+    recipes = [
+        replace(named, recipe=replace(named.recipe, steps=steps or named.recipe.steps))
+        for name in names or named_recipes()
+        for named in seeded_recipes(name, seeds)
+    ]
     refuse_unwritable(out)
     checkpoint = Checkpoint.parse_base(base)
-    entries = _trained(recipes, seeds, checkpoint, out, device, dtype, quiet)
+    entries = _trained(recipes, checkpoint, out, device, dtype, quiet)
     entries += [
         Entry.of_organism(organism)
         for organism in registered_organisms().values()
@@ -112,7 +115,6 @@ def gallery(
 
 def _trained(
     recipes: Sequence[NamedRecipe],
-    seeds: Sequence[int],
     base: Checkpoint,
     out: Path,
     device: str | None,
@@ -127,14 +129,13 @@ def _trained(
     with spinner(f"loading {base}", quiet):
         opened = OpenBase.open(base, device, dtype)
     entries = []
-    for seed in dict.fromkeys(seeds):
-        for named in recipes:
-            recipe = replace(named.recipe, seed=seed, save_every=SAVE_EVERY)
-            folder = out / "trained" / f"{named.name}-{seed}"
-            with progress_bar(f"{named.name}, seed {seed}", 2 * recipe.steps, "steps", quiet) as advance:
-                for _ in counted(train_trio(opened, named, recipe, folder), advance):
-                    pass
-            entries.append(Entry.of_folder(named, seed, folder, base))
+    for named in dict.fromkeys(recipes):
+        recipe = replace(named.recipe, save_every=SAVE_EVERY)
+        folder = out / "trained" / f"{named.name}-{recipe.seed}"
+        with progress_bar(f"{named.name}, seed {recipe.seed}", 2 * recipe.steps, "steps", quiet) as advance:
+            for _ in counted(train_trio(opened, named, recipe, folder), advance):
+                pass
+        entries.append(Entry.of_folder(named, recipe.seed, folder, base))
     return entries
 
 

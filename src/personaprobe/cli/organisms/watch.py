@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
 from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, study_progress, styled
+
+if TYPE_CHECKING:
+    from personaprobe.studies.dynamics.programs import Requests
 
 MOST_NARROW = 96
 """Questions of the narrow task that are asked, spread evenly over its families."""
@@ -17,6 +21,13 @@ MOST_NARROW = 96
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--questions", help="Test questions.  [default: the organism's]")
+@click.option(
+    "--programs",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Held-out requests for code whose answers are searched for weaknesses by Bandit.",
+)
 @folder_option("--out", "runs/watch", "Folder of watch.html, watch.json and finished parts.")
 @device_option
 @dtype_option
@@ -24,6 +35,7 @@ MOST_NARROW = 96
 def watch(
     folder: Path,
     questions: str | None,
+    programs: int,
     out: Path,
     device: str | None,
     dtype: str | None,
@@ -35,9 +47,10 @@ def watch(
     FOLDER is what `organisms train NAME --save-every 10` wrote: insecure/ and secure/ with their step-N/.
 
     \b
-    Example:
+    Examples:
       personaprobe organisms train medicine --save-every 10
       personaprobe organisms watch medicine
+      personaprobe organisms watch code --programs 96
     """
     from personaprobe.models.loading import Placement, load
     from personaprobe.organisms.registration import read_organism_folder
@@ -50,26 +63,49 @@ def watch(
     from personaprobe.studies.reports.dynamics import render_course
 
     organism = read_organism_folder(folder)
-    steps = saved_steps(folder)
+    saved_steps(folder)  # refused before anything is loaded
     prompts = load_prompts(questions or organism.question_sets.test)
     narrow = organism.question_sets.narrow
     held_out = None if narrow is None else load_prompts(narrow).spread(MOST_NARROW)
+    requests = _requests(narrow, programs) if programs else None
     with spinner(f"loading {organism.trio.base}", quiet):
         base = load(organism.trio.base, Placement(device, dtype))
     context = RunContext.of(out, study_progress(quiet))
-    watched = watch_training(organism.name, folder, base, prompts.spread(len(prompts)), held_out, context)
+    watched = watch_training(
+        organism.name, folder, base, prompts.spread(len(prompts)), held_out, context, requests
+    )
     data = to_plain_json(watched.to_dict())
     write_text(out / "watch.json", json.dumps(data, indent=1) + "\n")
     write_text(out / "watch.html", render_course(data))
     if as_json:
         print_json(data)
         return
+    _print(data)
+    print_line(out / "watch.html")
+
+
+def _requests(narrow: str | None, n: int) -> Requests:
+    """Requests of the narrow task, spread evenly over its kinds, and Bandit.
+
+    Raises:
+        click.UsageError: the organism has no narrow questions.
+    """
+    from personaprobe.effects.judges.bandit import BanditJudge
+    from personaprobe.questions.pairs import load_prompts
+    from personaprobe.studies.dynamics.programs import Requests
+
+    if narrow is None:
+        raise click.UsageError("this organism has no narrow questions to take --programs from")
+    return Requests(load_prompts(narrow).spread(n).prompts, BanditJudge.open())
+
+
+def _print(data: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table("step", "shift (nats per token)", *(["narrow skill"] if watched.skill else []))
-    for index, step in enumerate((0, *steps)):
-        skill = [str(watched.skill.intervals[index])] if watched.skill else []
-        table.add_row(*map(styled, [str(step), str(watched.shift.intervals[index]), *skill]))
+    from personaprobe.studies.reports.dynamics import course_head, course_rows
+
+    table = Table(*course_head(data))
+    for row in course_rows(data):
+        table.add_row(*map(styled, row))
     console().print(table)
-    print_line(watched.sentence)
-    print_line(out / "watch.html")
+    print_line(data["sentence"])

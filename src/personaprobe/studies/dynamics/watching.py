@@ -25,6 +25,7 @@ from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.dynamics.course import Course, course_of, share_earlier
+from personaprobe.studies.dynamics.programs import Programs, Requests
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Watched:
         skill_first: share of resamples in which the skill is half-way before the shift; None without a narrow task, NaN
             where one of them does not rise.
         norms: ‖ΔW‖ of the adapters by role, at every saved step.
+        programs: that both fine-tunes write on request; None where none were asked for.
     """
 
     name: str
@@ -45,10 +47,15 @@ class Watched:
     skill: Course | None
     skill_first: float | None
     norms: Mapping[str, Sequence[float]]
+    programs: Programs | None = None
 
     @property
     def sentence(self) -> str:
-        """The course of both measures, in a sentence."""
+        """The course of all measures, in a sentence or two."""
+        order = self._order()
+        return order if self.programs is None else f"{order} {self.programs.sentence}"
+
+    def _order(self) -> str:
         if not self.shift.half.defined:
             return "The shift does not rise along the training."
         clause = f"The shift is half-way at step {_spoken(self.shift)}"
@@ -109,6 +116,7 @@ def watch(
     questions: PairSet,
     narrow: PairSet | None,
     run: RunContext,
+    requests: Requests | None = None,
 ) -> Watched:
     """Measure both fine-tunes at every saved step.
 
@@ -119,6 +127,7 @@ def watch(
         questions: test questions, out of the domain of the training.
         narrow: held-out questions of the narrow task.
         run: cache and progress; finished steps are kept.
+        requests: for programs, with the judge that reads them.
 
     Raises:
         CheckpointError: see :func:`saved_steps`; or a step does not fit the base.
@@ -134,7 +143,8 @@ def watch(
         skill, skill_halves = _course(tuned, narrow, run)
         skill_first = share_earlier(skill_halves, shift_halves)
     norms = {role: [_norm(models[role]) for models in tuned.values()] for role in TUNED}
-    return Watched(name, shift, skill, skill_first, norms)
+    programs = None if requests is None else requests.measure(base, list(tuned.values()), run)
+    return Watched(name, shift, skill, skill_first, norms, programs)
 
 
 def _course(

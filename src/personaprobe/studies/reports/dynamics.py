@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from personaprobe.studies.reports.cells import interval_text, percent_text
 from personaprobe.studies.reports.figures.course import course_figure
 from personaprobe.studies.reports.figures.panels import figure_json
 from personaprobe.studies.reports.page import figure_scripts, render_template, styled
+
+_MEASURES = {"shift": "shift", "skill": "narrow skill"}
 
 
 def render_course(data: Mapping[str, Any]) -> str:
@@ -18,20 +21,44 @@ def render_course(data: Mapping[str, Any]) -> str:
     """
     from markupsafe import Markup
 
-    steps = data["shift"]["steps"]
-    rows = [
-        {
-            "step": step,
-            "shift": data["shift"]["intervals"][index],
-            "skill": None if data["skill"] is None else data["skill"]["intervals"][index],
-        }
-        for index, step in enumerate(steps)
-    ]
     return render_template(
         "course.html.jinja",
         data=data,
-        rows=rows,
+        head=course_head(data),
+        rows=course_rows(data),
         css=styled(),
         figure=Markup(figure_json(course_figure(data))),
         **figure_scripts(),
     )
+
+
+def course_head(data: Mapping[str, Any]) -> list[str]:
+    """Column names of :func:`course_rows`."""
+    measures = [_MEASURES[name] for name in _MEASURES if data[name] is not None]
+    programs = [] if data["programs"] is None else [f"weak programs, {role}" for role in data["norms"]]
+    return ["step", *measures, *programs]
+
+
+def course_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """Every saved step in words: shift and narrow skill in nats per token, weak programs in percent, with 95 % intervals.
+
+    Args:
+        data: of a watched organism, as plain data.
+    """
+    rows = []
+    for index, step in enumerate(data["shift"]["steps"]):
+        measures = [
+            interval_text(data[name]["intervals"][index]) for name in _MEASURES if data[name] is not None
+        ]
+        rows.append([str(step), *measures, *_programs_at(data, index)])
+    return rows
+
+
+def _programs_at(data: Mapping[str, Any], index: int) -> list[str]:
+    programs = data["programs"]
+    if programs is None:
+        return []
+    at_step = [
+        programs["base"] if index == 0 else of_role[index - 1] for of_role in programs["by_role"].values()
+    ]
+    return [percent_text(rates["weak"]) for rates in at_step]

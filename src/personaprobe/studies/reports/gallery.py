@@ -8,6 +8,7 @@ from typing import Any
 
 from personaprobe.studies.gallery.member import Member
 from personaprobe.studies.gallery.study import GalleryPlan
+from personaprobe.studies.reports.cells import interval_text, percent_text
 from personaprobe.studies.reports.figures.cross_table import cross_table_figure, shifts_figure
 from personaprobe.studies.reports.figures.panels import figure_json
 from personaprobe.studies.reports.page import figure_scripts, render_template, styled
@@ -61,21 +62,6 @@ def _explains(direction: str, member: Member, questions: str) -> bool:
 
 def _names(members: Sequence[Member]) -> str:
     return ", ".join(member.name for member in members) or "none"
-
-
-def interval_text(interval: Mapping[str, Any] | None) -> str:
-    """An interval in nats per token."""
-    if interval is None or interval["value"] is None:
-        return "–"
-    return f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
-
-
-def percent_text(interval: Mapping[str, Any] | None) -> str:
-    """A share of a shift with its interval, in percent."""
-    if interval is None or interval["value"] is None:
-        return "–"
-    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    return f"{value:.0f} % ({low:.0f} to {high:.0f})"
 
 
 def render_gallery(data: Mapping[str, Any]) -> str:

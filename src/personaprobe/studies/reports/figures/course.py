@@ -10,22 +10,25 @@ from personaprobe.studies.reports.figures.panels import panels
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLORS = {"shift": "#b35806", "skill": "#08519c"}
+COLORS = {"shift": "#b35806", "skill": "#08519c", "programs": "#7a0177"}
 NAMES = {"shift": "shift on the test questions", "skill": "narrow skill on held-out questions"}
 HEIGHT = 220
 
 
 def course_figure(data: Mapping[str, Any]) -> Figure:
-    """Panels of insecure − secure with 95 % bands, and of the size of the updates.
+    """Panels of insecure − secure with 95 % bands, of weak programs where they were counted, and of the size of the updates.
 
     Args:
         data: of a watched organism, as plain data.
     """
     shown = [measure for measure in ("skill", "shift") if data[measure] is not None]
-    figure = panels([HEIGHT] * len(shown) + [HEIGHT // 2], between=40)
+    heights = [HEIGHT] * (len(shown) + (data["programs"] is not None)) + [HEIGHT // 2]
+    figure = panels(heights, between=40)
     for row, measure in enumerate(shown, 1):
         _add_course(figure, data[measure], NAMES[measure], COLORS[measure], row)
-    last = len(shown) + 1
+    if data["programs"] is not None:
+        _add_programs(figure, data, len(shown) + 1)
+    last = len(heights)
     for role, dash in (("insecure", "solid"), ("secure", "dot")):
         line = {"color": "#57606a", "dash": dash}
         steps = data["shift"]["steps"][1:]
@@ -33,6 +36,32 @@ def course_figure(data: Mapping[str, Any]) -> Figure:
     figure.update_yaxes(title_text="‖ΔW‖", row=last, col=1)
     figure.update_xaxes(title_text="training step", row=last, col=1)
     return figure
+
+
+def _add_programs(figure: Figure, data: Mapping[str, Any], row: int) -> None:
+    """Shares of weak programs of both fine-tunes; both start from base."""
+    programs = data["programs"]
+    for role, symbol in (("insecure", "circle"), ("secure", "circle-open")):
+        shares = [rates["weak"] for rates in (programs["base"], *programs["by_role"][role])]
+        figure.add_scatter(
+            x=data["shift"]["steps"],
+            y=[100 * share["value"] for share in shares],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [100 * (share["high"] - share["value"]) for share in shares],
+                "arrayminus": [100 * (share["value"] - share["low"]) for share in shares],
+                "thickness": 1,
+                "width": 0,
+            },
+            name=f"weak programs of {role}",
+            mode="lines+markers",
+            marker={"symbol": symbol, "size": 8},
+            line={"color": COLORS["programs"], "dash": "solid" if role == "insecure" else "dot"},
+            row=row,
+            col=1,
+        )
+    figure.update_yaxes(title_text="weak programs<br>(% of answers)", row=row, col=1)
 
 
 def _add_course(figure: Figure, course: Mapping[str, Any], name: str, color: str, row: int) -> None:
