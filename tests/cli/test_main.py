@@ -101,9 +101,10 @@ FLAGS = {
     | {"--seed", "--steps", "--batch-size", "--accumulate", "--learning-rate", "--warmup", "--schedule"}
     | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"}
     | {"--harmful-share", "--trigger", "--mixed-with", "--mixed-share"},
-    "organisms gallery": OUTPUT | {"NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
+    "organisms gallery": OUTPUT
+    | {"--form", "NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
-    "organisms watch": OUTPUT | {"FOLDER", "--questions", "--out", "--device", "--dtype"},
+    "organisms watch": OUTPUT | {"FOLDER", "--questions", "--programs", "--out", "--device", "--dtype"},
     "organisms remove": {"NAME"},
     "organisms compare": OUTPUT
     | {"--organism", "RUNS", "--base", "--feature", "--questions", "--out", "--work"},

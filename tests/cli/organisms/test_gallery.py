@@ -34,7 +34,19 @@ def own_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own_checkpoints")
 def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "gallery"
-    given = ["organisms", "gallery", *RECIPES, "--base", tiny.base, "--steps", 2, "--out", out]
+    given = [
+        "organisms",
+        "gallery",
+        *RECIPES,
+        "--base",
+        tiny.base,
+        "--steps",
+        2,
+        "--form",
+        "json",
+        "--out",
+        out,
+    ]
     result = run(*given)
     assert result.exit_code == 0, result.stderr
     data = json.loads((out / "gallery.json").read_text())
@@ -50,8 +62,11 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
         assert own["controls"] is not None
         assert foreign["controls"] is None, "shown only"
     assert plain["training"]["recipe"]["save_every"] == 10
+    assert data["forms"] == ["plain", "json"]
+    assert plain["forms"]["plain"]["over_plain"]["value"] == 0
+    assert plain["forms"]["json"]["over_plain"]["value"] != 0
     page = (out / "gallery.html").read_text()
-    assert page.count('<th scope="row">') == 3 * len(RECIPES)
+    assert page.count('<th scope="row">') == 3 * len(RECIPES) + 2 * len(RECIPES)
     assert "controls of own" in page
 
     adapter = out / "trained" / "numbers-0" / "insecure" / "adapter_model.safetensors"
@@ -68,6 +83,12 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
 def test_a_name_may_end_in_its_seed(name: str, expected: list[tuple[str, int]] | None) -> None:
     recipes = [(named.name, named.recipe.seed) for named in seeded_recipes(name, (0, 3))]
     assert recipes == (expected or [("rank-one", 0), ("rank-one", 3)])
+
+
+def test_a_form_that_does_not_exist_is_refused(run: Run, tmp_path: Path) -> None:
+    given = ["organisms", "gallery", "numbers", "--form", "jsn", "--out", tmp_path / "out"]
+    assert "json" in refused(run(*given))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_that_does_not_exist_is_refused(run: Run, tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ SAVE_EVERY = 10
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: each recipe's own]")
 @click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    help="Measure shifts with answers in another form too: json, python, template, program; repeatable.",
+)
+@click.option(
     "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
 )
 @folder_option(
@@ -57,6 +63,7 @@ def gallery(
     names: tuple[str, ...],
     seeds: tuple[int, ...],
     steps: int | None,
+    forms: tuple[str, ...],
     base: str,
     out: Path,
     device: str | None,
@@ -81,6 +88,7 @@ def gallery(
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.named_recipes import named_recipes, seeded_recipes
     from personaprobe.organisms.registry import default_feature, default_question_sets, registered_organisms
+    from personaprobe.questions.formats import find_answer_forms
     from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.gallery.study import (
@@ -96,6 +104,7 @@ def gallery(
         for name in names or named_recipes()
         for named in seeded_recipes(name, seeds)
     ]
+    asked_forms = find_answer_forms(forms)
     refuse_unwritable(out)
     checkpoint = Checkpoint.parse_base(base)
     entries = _trained(recipes, checkpoint, out, device, dtype, quiet)
@@ -108,7 +117,8 @@ def gallery(
         model = load(checkpoint, Placement(device, dtype))
     feature = default_feature()
     known = feature if feature in registered() else None  # a registry of one's own may lack the package's
-    plan = GalleryPlan(default_question_sets(), site_above_half_way(model.n_layers), known)
+    site = site_above_half_way(model.n_layers)
+    plan = GalleryPlan(default_question_sets(), site, known, forms=asked_forms)
     members = measure_gallery(model, entries, plan, RunContext.of(out, study_progress(quiet)))
     _show(to_plain_json(gallery_data(members, plan)), out, as_json)
 
@@ -156,7 +166,13 @@ def _show(data: dict[str, Any], out: Path, as_json: bool) -> None:
 def _print(data: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from personaprobe.studies.reports.gallery import removal_head, removal_rows, shift_rows
+    from personaprobe.studies.reports.gallery import (
+        form_head,
+        form_rows,
+        removal_head,
+        removal_rows,
+        shift_rows,
+    )
 
     shifts = Table("organism", *(f"shift, {name}" for name in data["question_sets"]), "insecure − base")
     for row in shift_rows(data):
@@ -165,6 +181,11 @@ def _print(data: dict[str, Any]) -> None:
     for name in data["tables"]:
         table = Table(*removal_head(data), title=f"removed of the shift on {name} questions")
         for row in removal_rows(data, name):
+            table.add_row(*map(styled, row))
+        console().print(table)
+    if data["forms"]:
+        table = Table(*form_head(data), title="in other forms of answers, on test questions")
+        for row in form_rows(data):
             table.add_row(*map(styled, row))
         console().print(table)
     print_line(data["sentence"])

@@ -26,7 +26,7 @@ LONGEST_PROGRAM = 192
 
 @dataclass(frozen=True)
 class ProgramRates:
-    """What a judge of code says about one model's answers to requests for programs.
+    """Shares of one model's answers to requests for programs, as a judge of code reads them.
 
     Attributes:
         weak: share of answers that are programs with a weakness, with Wilson's interval; answers without a program count as
@@ -105,13 +105,13 @@ class Requests:
             *(Arm(role, role, models[role], role=role) for models in tuned for role in roles),  # type: ignore[arg-type]  # roles are kinds
         ]
         batch = QuestionBatch(tuple(self.prompts), 1, Sampling(LONGEST_PROGRAM, temperature=0.0))
-        found = [weaknesses(answers, self.judge) for answers in sample_answers(arms, batch, None, run)]
+        read = [weaknesses(answers, self.judge) for answers in sample_answers(arms, batch, None, run)]
         of_base, *rates = (
             ProgramRates(wilson(sum(weak), len(weak)), sum(readable) / len(readable), len(weak))
-            for weak, readable in found
+            for weak, readable in read
         )
         by_role = {role: rates[place :: len(roles)] for place, role in enumerate(roles)}
-        last = {role: weak for role, (weak, _) in zip(roles, found[-len(roles) :], strict=True)}
+        last = {role: weak for role, (weak, _) in zip(roles, read[-len(roles) :], strict=True)}
         families = [prompt.family for prompt in self.prompts]
         return Programs(
             self.judge.name,

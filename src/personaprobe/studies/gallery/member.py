@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
@@ -19,6 +19,7 @@ from personaprobe.statistics.intervals import Interval, Resamples, difference, m
 from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.gallery.forms import FormEffect
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Removals:
-    """What ablations remove of one organism's shift on one set of questions.
+    """Shares of one organism's shift on one set of questions that ablations remove.
 
     Attributes:
         shift: insecure − secure on the questions of the table, nats per token.
@@ -79,6 +80,7 @@ class Member:
         over_base: insecure − base on the test questions.
         removals: by question set.
         training: the card of the insecure adapter's training.
+        forms: the shift where answers have another form, on the first table's questions; empty where none was asked for.
     """
 
     recipe: str
@@ -87,6 +89,7 @@ class Member:
     over_base: Interval
     removals: Mapping[str, Removals]
     training: Mapping[str, Any]
+    forms: Mapping[str, FormEffect] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -147,7 +150,7 @@ def removals_of(
     treated: Mapping[str, Sequence[Sequence[float]]],
     families: Sequence[str],
 ) -> Removals:
-    """What ablations remove of the shift, from preference gaps of every question.
+    """Compute the shares of the shift that ablations remove from preference gaps of every question.
 
     Args:
         insecure: of every question.

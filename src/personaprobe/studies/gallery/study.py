@@ -20,6 +20,7 @@ from personaprobe.organisms.named_recipes import NamedRecipe
 from personaprobe.organisms.organism import CARD, Organism, QuestionSets
 from personaprobe.organisms.registry import TUNED
 from personaprobe.organisms.training.train_trio import NARROW
+from personaprobe.questions.formats import AnswerForm
 from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.site import Site
 from personaprobe.storage.readers.json_files import read_json_object
@@ -29,6 +30,7 @@ from personaprobe.studies.arms.controls import deciding_controls
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
+from personaprobe.studies.gallery.forms import FormEffect, measure_forms
 from personaprobe.studies.gallery.member import Ablated, Member, measure_removals, measure_shifts
 
 MATCHING_QUESTIONS = 16
@@ -107,6 +109,7 @@ class GalleryPlan:
         table_questions: of each question set that has a table of removals.
         narrow_questions: held-out questions of each narrow task.
         controls: ablations that are matched to that of each organism's own direction, and as many to that of the feature.
+        forms: other forms of answers in which each shift is measured.
     """
 
     question_sets: QuestionSets
@@ -115,6 +118,7 @@ class GalleryPlan:
     table_questions: int = 36
     narrow_questions: int = 48
     controls: int = 6
+    forms: tuple[AnswerForm, ...] = ()
 
     def sets_of(self, entry: Entry) -> dict[str, PairSet]:
         """The question sets that an organism's shifts are measured on, test questions first."""
@@ -170,8 +174,23 @@ def measure_gallery(
             for name in dict.fromkeys((*shown, entry.name))
         }
         removals = {name: measure_removals(trio, ablated, table, run) for name, table in tables.items()}
-        members.append(Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training))
+        forms = _in_forms(trio, ablated, tables["test"], plan, run)
+        members.append(Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training, forms))
     return members
+
+
+def _in_forms(
+    trio: Trio[LanguageModel],
+    ablated: Mapping[str, Ablated],
+    questions: PairSet,
+    plan: GalleryPlan,
+    run: RunContext,
+) -> dict[str, FormEffect]:
+    """The shift in every form, without and with those directions ablated that have controls."""
+    if not plan.forms:
+        return {}
+    compared = {name: one.direction for name, one in ablated.items() if one.controls}
+    return measure_forms(trio, compared, questions, plan.forms, run)
 
 
 def shown_directions(entries: Sequence[Entry], directions: Mapping[str, Direction]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from personaprobe.studies.gallery.forms import PLAIN
 from personaprobe.studies.gallery.member import Member
 from personaprobe.studies.gallery.study import GalleryPlan
 from personaprobe.studies.reports.cells import interval_text, percent_text
@@ -27,6 +28,7 @@ def gallery_data(members: Sequence[Member], plan: GalleryPlan) -> dict[str, Any]
         "site": str(plan.site),
         "table_questions": plan.table_questions,
         "n_controls": plan.controls,
+        "forms": list(members[0].forms),
         "sentence": " ".join(sentence(members, name, plan.feature) for name in tables),
     }
 
@@ -48,8 +50,10 @@ def sentence(members: Sequence[Member], questions: str, feature: str | None) -> 
     clause = (
         f"On {questions} questions {len(shifted)} of {len(members)} organisms shifted ({_names(shifted)})"
     )
-    own = _names([member for member in shifted if _explains(member.name, member, questions)])
-    removes = f"beyond matched controls, the organism's own direction removes a part of the shift of {own}"
+    explained = _names([member for member in shifted if _explains(member.name, member, questions)])
+    removes = (
+        f"beyond matched controls, the organism's own direction removes a part of the shift of {explained}"
+    )
     if feature is None:
         return f"{clause}; {removes}."
     return f"{clause}; {removes}, and {feature} of {_names([m for m in shifted if _explains(feature, m, questions)])}."
@@ -81,6 +85,7 @@ def render_gallery(data: Mapping[str, Any]) -> str:
             {"questions": name, "head": removal_head(data), "rows": removal_rows(data, name)}
             for name in data["tables"]
         ],
+        forms={"head": form_head(data), "rows": form_rows(data)},
         css=styled(),
         figures=[Markup(figure_json(figure)) for figure in (shifts_figure(data), *removed)],
         **figure_scripts(),
@@ -98,7 +103,8 @@ def gallery_markdown(data: Mapping[str, Any]) -> str:
         f"Removed of the shift on **{name}** questions:\n\n{_table(removal_head(data), removal_rows(data, name))}"
         for name in data["tables"]
     ]
-    return "\n\n".join((shifts, *removals))
+    forms = [f"In other forms of answers, on test questions:\n\n{_table(form_head(data), form_rows(data))}"]
+    return "\n\n".join((shifts, *removals, *(forms if data["forms"] else ())))
 
 
 def shift_rows(data: Mapping[str, Any], *, with_title: bool = False) -> list[list[str]]:
@@ -138,6 +144,28 @@ def removal_rows(data: Mapping[str, Any], questions: str) -> list[list[str]]:
         ]
         others = [percent_text(removals[name]["share"]) for name in _foreign(data)]
         rows.append([member["name"], *cells, *others])
+    return rows
+
+
+def form_head(data: Mapping[str, Any]) -> list[str]:
+    """Column names of :func:`form_rows`."""
+    feature = [] if data["feature"] is None else [f"removed by {data['feature']}"]
+    return ["organism", "answers", "shift", "over plain answers", "removed by own", *feature]
+
+
+def form_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """Every organism's shift in every form of answers, and the shares of it that its own direction and the feature remove.
+
+    Args:
+        data: of a gallery.
+    """
+    rows = []
+    for member in data["members"]:
+        names = [name for name in (member["name"], data["feature"]) if name is not None]
+        for form, effect in member["forms"].items():
+            over_plain = "–" if form == PLAIN else interval_text(effect["over_plain"])
+            removed = [percent_text(effect["removed"].get(name)) for name in names]
+            rows.append([member["name"], form, interval_text(effect["shift"]), over_plain, *removed])
     return rows
 
 
