@@ -12,7 +12,7 @@ from personaprobe.site import Site
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.gallery.member import Member, Removal, Removals, removals_of
-from personaprobe.studies.gallery.study import Entry, GalleryPlan, shown_directions
+from personaprobe.studies.gallery.study import Entry, GalleryPlan, shown_directions, site_of
 from personaprobe.studies.reports.cells import percent_text
 from personaprobe.studies.reports.gallery import (
     gallery_data,
@@ -119,3 +119,12 @@ def test_every_direction_is_compared_with_its_own_controls() -> None:
     assert {name: one.value for name, one in controls.items() if one} == pytest.approx(
         {"own": 0.35, "other": 0.01}
     )
+
+
+@pytest.mark.parametrize(
+    ("feature", "n_layers", "layer"), [(None, 30, 16), ("toxic-persona", 30, 26), ("toxic-persona", 10, 6)]
+)
+def test_directions_are_taken_where_the_feature_was_found(
+    feature: str | None, n_layers: int, layer: int
+) -> None:
+    assert site_of(feature, n_layers) == Site(layer, "resid_post")

@@ -95,7 +95,7 @@ def gallery(
         Entry,
         GalleryPlan,
         measure_gallery,
-        site_above_half_way,
+        site_of,
     )
     from personaprobe.studies.reports.gallery import gallery_data
 
@@ -117,7 +117,7 @@ def gallery(
         model = load(checkpoint, Placement(device, dtype))
     feature = default_feature()
     known = feature if feature in registered() else None  # a registry of one's own may lack the package's
-    site = site_above_half_way(model.n_layers)
+    site = site_of(known, model.n_layers)
     plan = GalleryPlan(default_question_sets(), site, known, forms=asked_forms)
     members = measure_gallery(model, entries, plan, RunContext.of(out, study_progress(quiet)))
     _show(to_plain_json(gallery_data(members, plan)), out, as_json)

@@ -233,6 +233,16 @@ def gallery_directions(
     return {**directions, str(plan.feature): registered}
 
 
-def site_above_half_way(n_layers: int) -> Site:
-    """Where differences of means are taken by default: block 16 of the demo model's 30."""
-    return Site(n_layers // 2 + 1, "resid_post")
+def site_of(feature: str | None, n_layers: int) -> Site:
+    """The site of the gallery's differences of means: that of the registered feature, so that both differ in nothing else.
+
+    Above half-way, block 16 of the demo model's 30, where there is no feature or it is no direction of such a model.
+
+    Args:
+        feature: its registered name.
+        n_layers: of the model.
+    """
+    registered = None if feature is None else find_feature(feature).target.as_direction()
+    if registered is None or registered.site.layer >= n_layers:
+        return Site(n_layers // 2 + 1, "resid_post")
+    return registered.site
