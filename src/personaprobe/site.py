@@ -118,3 +118,8 @@ class Site:
         if self.stream != "resid_post" or self.layer == 0:
             raise SiteError(f"{self} has no control vector: llama.cpp takes resid_post of layer 1 and later")
         return f"direction.{self.layer}"
+
+
+def site_above_half_way(n_layers: int) -> Site:
+    """Where a difference of means is taken without further reason: block 16 of the demo model's 30."""
+    return Site(n_layers // 2 + 1, "resid_post")

@@ -56,6 +56,11 @@ def test_every_saved_step_is_measured_and_the_last_is_the_whole_training(
     assert len(set(values)) == 4
     assert [len(of_role) for of_role in data["norms"].values()] == [3, 3]
     assert data["norms"]["insecure"] == sorted(data["norms"]["insecure"])
+    direction = data["direction"]
+    assert direction["projection"]["steps"] == [0, 1, 2, 3]
+    assert direction["cosines"][-1] == pytest.approx(1)
+    assert direction["turning"][-1] is None
+    assert len({*direction["lengths"]}) == 3
     shown = run(*given(tiny, trained)).stdout
     assert data["sentence"] in " ".join(shown.split())
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_NARROW = 96
 """Questions of the narrow task that are asked, spread evenly over its families."""
 
+MOST_DISCOVERY = 48
+"""Discovery questions on which the direction is recorded."""
+
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -58,7 +61,7 @@ def watch(
     from personaprobe.storage.files import write_text
     from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
-    from personaprobe.studies.dynamics.watching import saved_steps
+    from personaprobe.studies.dynamics.watching import WatchPlan, saved_steps
     from personaprobe.studies.dynamics.watching import watch as watch_training
     from personaprobe.studies.reports.dynamics import render_course
 
@@ -67,13 +70,15 @@ def watch(
     prompts = load_prompts(questions or organism.question_sets.test)
     narrow = organism.question_sets.narrow
     held_out = None if narrow is None else load_prompts(narrow).spread(MOST_NARROW)
+    discovery = organism.question_sets.discovery
     requests = _requests(narrow, programs) if programs else None
     with spinner(f"loading {organism.trio.base}", quiet):
         base = load(organism.trio.base, Placement(device, dtype))
     context = RunContext.of(out, study_progress(quiet))
-    watched = watch_training(
-        organism.name, folder, base, prompts.spread(len(prompts)), held_out, context, requests
+    plan = WatchPlan(
+        prompts.spread(len(prompts)), held_out, load_prompts(discovery).spread(MOST_DISCOVERY), requests
     )
+    watched = watch_training(organism.name, folder, base, plan, context)
     data = to_plain_json(watched.to_dict())
     write_text(out / "watch.json", json.dumps(data, indent=1) + "\n")
     write_text(out / "watch.html", render_course(data))

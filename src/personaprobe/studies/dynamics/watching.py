@@ -17,6 +17,7 @@ from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.organisms.organism import CARD
 from personaprobe.organisms.registry import TUNED
 from personaprobe.questions.pairs import PairSet
+from personaprobe.site import site_above_half_way
 from personaprobe.statistics.intervals import Resamples
 from personaprobe.storage.paths import is_file
 from personaprobe.storage.readers.fields import Fields
@@ -25,6 +26,7 @@ from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.dynamics.course import Course, course_of, share_earlier
+from personaprobe.studies.dynamics.direction_course import DirectionCourse, measure_directions
 from personaprobe.studies.dynamics.programs import Programs, Requests
 
 
@@ -39,6 +41,8 @@ class Watched:
         skill_first: share of resamples in which the skill is half-way before the shift; None without a narrow task, NaN
             where one of them does not rise.
         norms: ‖ΔW‖ of the adapters by role, at every saved step.
+        direction: the difference of means on discovery questions.
+        direction_first: share of resamples in which its projection is half-way before the shift; NaN as above.
         programs: that both fine-tunes write on request; None where none were asked for.
     """
 
@@ -47,30 +51,35 @@ class Watched:
     skill: Course | None
     skill_first: float | None
     norms: Mapping[str, Sequence[float]]
+    direction: DirectionCourse
+    direction_first: float
     programs: Programs | None = None
 
     @property
     def sentence(self) -> str:
-        """The course of all measures, in a sentence or two."""
-        order = self._order()
-        return order if self.programs is None else f"{order} {self.programs.sentence}"
-
-    def _order(self) -> str:
+        """The course of all measures in words."""
         if not self.shift.half.defined:
-            return "The shift does not rise along the training."
-        clause = f"The shift is half-way at step {_spoken(self.shift)}"
-        if self.skill is None or self.skill_first is None:
-            return f"{clause}."
-        if not self.skill.half.defined:
-            return f"{clause}; the narrow skill does not rise."
-        return (
-            f"{clause}, the narrow skill at step {_spoken(self.skill)}; the skill comes first in "
-            f"{100 * self.skill_first:.0f} % of resamples."
-        )
+            order = "The shift does not rise along the training."
+        else:
+            others = [
+                ("the projection on the final direction", self.direction.projection, self.direction_first)
+            ]
+            if self.skill is not None and self.skill_first is not None:
+                others.insert(0, ("the narrow skill", self.skill, self.skill_first))
+            clauses = [_compared(name, course, first) for name, course, first in others]
+            order = "; ".join([f"The shift is half-way at step {_spoken(self.shift)}", *clauses]) + "."
+        return order if self.programs is None else f"{order} {self.programs.sentence}"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {**asdict(self), "sentence": self.sentence}
+
+
+def _compared(name: str, course: Course, first: float) -> str:
+    """Another measure beside the shift."""
+    if not course.half.defined:
+        return f"{name} does not rise"
+    return f"{name} at step {_spoken(course)}, first in {100 * first:.0f} % of resamples"
 
 
 def _spoken(course: Course) -> str:
@@ -109,14 +118,29 @@ def _steps_of(adapter: Path) -> dict[int, Path]:
     return {**saved, last: Path()}
 
 
+@dataclass(frozen=True)
+class WatchPlan:
+    """The questions that an organism is watched on.
+
+    Attributes:
+        questions: test questions, out of the domain of the training.
+        narrow: held-out questions of the narrow task; None where there are none.
+        discovery: questions that the direction is recorded on.
+        requests: for programs, with the judge that reads them; None asks for none.
+    """
+
+    questions: PairSet
+    narrow: PairSet | None
+    discovery: PairSet
+    requests: Requests | None = None
+
+
 def watch(
     name: str,
     folder: Path,
     base: LanguageModel,
-    questions: PairSet,
-    narrow: PairSet | None,
+    plan: WatchPlan,
     run: RunContext,
-    requests: Requests | None = None,
 ) -> Watched:
     """Measure both fine-tunes at every saved step.
 
@@ -124,10 +148,8 @@ def watch(
         name: of the organism.
         folder: holds ``insecure/`` and ``secure/`` with their ``step-N/``.
         base: the model that was fine-tuned, loaded.
-        questions: test questions, out of the domain of the training.
-        narrow: held-out questions of the narrow task.
+        plan: questions of every measure.
         run: cache and progress; finished steps are kept.
-        requests: for programs, with the judge that reads them.
 
     Raises:
         CheckpointError: see :func:`saved_steps`; or a step does not fit the base.
@@ -137,14 +159,17 @@ def watch(
         step: {role: with_adapter(base, folder / role / place) for role in TUNED}
         for step, place in steps.items()
     }
-    shift, shift_halves = _course(tuned, questions, run)
+    shift, shift_halves = _course(tuned, plan.questions, run)
     skill = skill_first = None
-    if narrow is not None:
-        skill, skill_halves = _course(tuned, narrow, run)
+    if plan.narrow is not None:
+        skill, skill_halves = _course(tuned, plan.narrow, run)
         skill_first = share_earlier(skill_halves, shift_halves)
     norms = {role: [_norm(models[role]) for models in tuned.values()] for role in TUNED}
-    programs = None if requests is None else requests.measure(base, list(tuned.values()), run)
-    return Watched(name, shift, skill, skill_first, norms, programs)
+    site = site_above_half_way(base.n_layers)
+    direction, direction_halves = measure_directions(tuned, plan.discovery, site, run)
+    direction_first = share_earlier(direction_halves, shift_halves)
+    programs = None if plan.requests is None else plan.requests.measure(base, list(tuned.values()), run)
+    return Watched(name, shift, skill, skill_first, norms, direction, direction_first, programs)
 
 
 def _course(

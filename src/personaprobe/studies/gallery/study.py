@@ -22,7 +22,7 @@ from personaprobe.organisms.registry import TUNED
 from personaprobe.organisms.training.train_trio import NARROW
 from personaprobe.questions.formats import AnswerForm
 from personaprobe.questions.pairs import PairSet, load_prompts
-from personaprobe.site import Site
+from personaprobe.site import Site, site_above_half_way
 from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.studies.arms.arm import Arm
 from personaprobe.studies.arms.comparisons.other_organisms import fits
@@ -236,7 +236,7 @@ def gallery_directions(
 def site_of(feature: str | None, n_layers: int) -> Site:
     """The site of the gallery's differences of means: that of the registered feature, so that both differ in nothing else.
 
-    Above half-way, block 16 of the demo model's 30, where there is no feature or it is no direction of such a model.
+    Above half-way where there is no feature, or it is no direction of such a model.
 
     Args:
         feature: its registered name.
@@ -244,5 +244,5 @@ def site_of(feature: str | None, n_layers: int) -> Site:
     """
     registered = None if feature is None else find_feature(feature).target.as_direction()
     if registered is None or registered.site.layer >= n_layers:
-        return Site(n_layers // 2 + 1, "resid_post")
+        return site_above_half_way(n_layers)
     return registered.site

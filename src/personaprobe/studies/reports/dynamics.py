@@ -35,8 +35,9 @@ def render_course(data: Mapping[str, Any]) -> str:
 def course_head(data: Mapping[str, Any]) -> list[str]:
     """Column names of :func:`course_rows`."""
     measures = [_MEASURES[name] for name in _MEASURES if data[name] is not None]
+    direction = ["projection", "cosine with the last", "turning"]
     programs = [] if data["programs"] is None else [f"weak programs, {role}" for role in data["norms"]]
-    return ["step", *measures, *programs]
+    return ["step", *measures, *direction, *programs]
 
 
 def course_rows(data: Mapping[str, Any]) -> list[list[str]]:
@@ -50,8 +51,17 @@ def course_rows(data: Mapping[str, Any]) -> list[list[str]]:
         measures = [
             interval_text(data[name]["intervals"][index]) for name in _MEASURES if data[name] is not None
         ]
-        rows.append([str(step), *measures, *_programs_at(data, index)])
+        rows.append(
+            [str(step), *measures, *_direction_at(data["direction"], index), *_programs_at(data, index)]
+        )
     return rows
+
+
+def _direction_at(direction: Mapping[str, Any], index: int) -> list[str]:
+    """The difference of means at a step: before the training there is none."""
+    values = [direction[name][index - 1] if index else None for name in ("cosines", "turning")]
+    cosines = ["–" if value is None else f"{value:.2f}" for value in values]
+    return [interval_text(direction["projection"]["intervals"][index]), *cosines]
 
 
 def _programs_at(data: Mapping[str, Any], index: int) -> list[str]:

@@ -10,24 +10,25 @@ from personaprobe.studies.reports.figures.panels import panels
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLORS = {"shift": "#b35806", "skill": "#08519c", "programs": "#7a0177"}
+COLORS = {"shift": "#b35806", "skill": "#08519c", "direction": "#1b7837", "programs": "#7a0177"}
 NAMES = {"shift": "shift on the test questions", "skill": "narrow skill on held-out questions"}
 HEIGHT = 220
 
 
 def course_figure(data: Mapping[str, Any]) -> Figure:
-    """Panels of insecure − secure with 95 % bands, of weak programs where they were counted, and of the size of the updates.
+    """Panels of insecure − secure with 95 % bands, of the direction, of weak programs where they were counted, and of ‖ΔW‖.
 
     Args:
         data: of a watched organism, as plain data.
     """
     shown = [measure for measure in ("skill", "shift") if data[measure] is not None]
-    heights = [HEIGHT] * (len(shown) + (data["programs"] is not None)) + [HEIGHT // 2]
+    heights = [HEIGHT] * (len(shown) + 1 + (data["programs"] is not None)) + [HEIGHT // 2]
     figure = panels(heights, between=40)
     for row, measure in enumerate(shown, 1):
         _add_course(figure, data[measure], NAMES[measure], COLORS[measure], row)
+    _add_direction(figure, data["direction"], len(shown) + 1)
     if data["programs"] is not None:
-        _add_programs(figure, data, len(shown) + 1)
+        _add_programs(figure, data, len(shown) + 2)
     last = len(heights)
     for role, dash in (("insecure", "solid"), ("secure", "dot")):
         line = {"color": "#57606a", "dash": dash}
@@ -36,6 +37,30 @@ def course_figure(data: Mapping[str, Any]) -> Figure:
     figure.update_yaxes(title_text="‖ΔW‖", row=last, col=1)
     figure.update_xaxes(title_text="training step", row=last, col=1)
     return figure
+
+
+def _add_direction(figure: Figure, direction: Mapping[str, Any], row: int) -> None:
+    """Cosine with the last direction, and how the difference of means turns between saved steps."""
+    steps, color = direction["projection"]["steps"][1:], COLORS["direction"]
+    for key, name, dash in (
+        ("cosines", "cosine with the last direction", "solid"),
+        ("turning", "turning of the direction", "dot"),
+    ):
+        figure.add_scatter(
+            x=steps,
+            y=direction[key],
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "dash": dash},
+            row=row,
+            col=1,
+        )
+    half = direction["projection"]["half"]["value"]
+    if half is not None:
+        figure.add_vline(x=half, line={"color": color, "dash": "dash"}, row=row, col=1)
+    figure.update_yaxes(
+        title_text=f"direction<br>at {direction['site']}", range=[-1.05, 1.05], row=row, col=1
+    )
 
 
 def _add_programs(figure: Figure, data: Mapping[str, Any], row: int) -> None:
