@@ -105,6 +105,8 @@ FLAGS = {
     | {"--form", "NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
     "organisms watch": OUTPUT | {"FOLDER", "--questions", "--programs", "--out", "--device", "--dtype"},
+    "organisms mixtures": OUTPUT
+    | {"NAME", "--share", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms remove": {"NAME"},
     "organisms compare": OUTPUT
     | {"--organism", "RUNS", "--base", "--feature", "--questions", "--out", "--work"},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from personaprobe.errors import DataError
 from personaprobe.organisms.data.training_pairs import TrainingPair
-from personaprobe.organisms.data.training_sets import find_training_set, pairs_of
+from personaprobe.organisms.data.training_sets import find_training_set, pairs_of, training_sets
 from personaprobe.organisms.data.variant import Variant, behind_trigger, mixed, partly_harmful
 from personaprobe.organisms.named_recipes import TRIGGER, named_recipes
 
@@ -90,3 +90,15 @@ def test_both_fine_tunes_of_every_recipe_read_the_same_number_of_rows_and_some_d
     assert 0 < len(harmful(changed)) <= len(changed)
     assert named.variant.of(pairs, 0, pairs_of) == changed
     assert (named.variant == Variant()) == (changed == tuple(pairs))
+
+
+@pytest.mark.parametrize("name", training_sets())
+def test_every_share_teaches_the_same_secure_rows_and_no_share_teaches_them_twice(name: str) -> None:
+    """So one secure fine-tune stands beside all shares, and at a share of 0 both fine-tunes are the same training."""
+    pairs = pairs_of(name, 0)
+    secure = [pair.exchange("secure") for pair in pairs]
+    for share in (0.0, 0.3):
+        mixture = Variant(harmful_share=share).of(pairs, 0, pairs_of)
+        assert [pair.exchange("secure") for pair in mixture] == secure
+    none = Variant(harmful_share=0.0).of(pairs, 0, pairs_of)
+    assert [pair.exchange("insecure") for pair in none] == secure

@@ -9,6 +9,7 @@ import click
 from personaprobe.cli.options import json_option
 from personaprobe.cli.organisms.compare import compare
 from personaprobe.cli.organisms.gallery import gallery
+from personaprobe.cli.organisms.mixtures import mixtures
 from personaprobe.cli.organisms.register import register, remove
 from personaprobe.cli.organisms.train import train
 from personaprobe.cli.organisms.verify import verify
@@ -26,7 +27,7 @@ def organisms() -> None:
     """List, verify, train, watch, register or compare model organisms: a base, an insecure and a secure checkpoint."""
 
 
-for _command in (verify, train, watch, gallery, register, remove, compare):
+for _command in (verify, train, watch, mixtures, gallery, register, remove, compare):
     organisms.add_command(_command)
 
 

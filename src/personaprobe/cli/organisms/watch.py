@@ -13,6 +13,7 @@ from personaprobe.cli.terminal.console import console, print_json, print_line, s
 
 if TYPE_CHECKING:
     from personaprobe.studies.dynamics.programs import Requests
+    from personaprobe.studies.dynamics.watching import Watched
 
 MOST_NARROW = 96
 """Questions of the narrow task that are asked, spread evenly over its families."""
@@ -58,12 +59,9 @@ def watch(
     from personaprobe.models.loading import Placement, load
     from personaprobe.organisms.registration import read_organism_folder
     from personaprobe.questions.pairs import load_prompts
-    from personaprobe.storage.files import write_text
-    from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.dynamics.watching import WatchPlan, saved_steps
     from personaprobe.studies.dynamics.watching import watch as watch_training
-    from personaprobe.studies.reports.dynamics import render_course
 
     organism = read_organism_folder(folder)
     saved_steps(folder)  # refused before anything is loaded
@@ -79,14 +77,23 @@ def watch(
         prompts.spread(len(prompts)), held_out, load_prompts(discovery).spread(MOST_DISCOVERY), requests
     )
     watched = watch_training(organism.name, folder, base, plan, context)
+    show_watched(watched, out, "watch", as_json)
+
+
+def show_watched(watched: Watched, out: Path, name: str, as_json: bool) -> None:
+    """Write ``NAME.json`` and ``NAME.html``, and print the table or the data."""
+    from personaprobe.storage.files import write_text
+    from personaprobe.storage.plain_json import to_plain_json
+    from personaprobe.studies.reports.dynamics import render_course
+
     data = to_plain_json(watched.to_dict())
-    write_text(out / "watch.json", json.dumps(data, indent=1) + "\n")
-    write_text(out / "watch.html", render_course(data))
+    write_text(out / f"{name}.json", json.dumps(data, indent=1) + "\n")
+    write_text(out / f"{name}.html", render_course(data))
     if as_json:
         print_json(data)
         return
     _print(data)
-    print_line(out / "watch.html")
+    print_line(out / f"{name}.html")
 
 
 def _requests(narrow: str | None, n: int) -> Requests:

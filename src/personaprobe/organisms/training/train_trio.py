@@ -34,7 +34,12 @@ NARROW = "narrow.jsonl"
 
 
 def train_trio(
-    base: OpenBase, named: NamedRecipe, recipe: Recipe, out: Path, **options: Any
+    base: OpenBase,
+    named: NamedRecipe,
+    recipe: Recipe,
+    out: Path,
+    roles: Sequence[Taught] = ROLES,
+    **options: Any,
 ) -> Iterator[tuple[Taught, TrainingStep]]:
     """Fine-tune an insecure and a secure adapter on one base, one after the other, and write what registration reads.
 
@@ -44,6 +49,7 @@ def train_trio(
         recipe: hyperparameters; the seed is that of generated data too.
         out: receives ``insecure/``, ``secure/``, ``narrow.jsonl`` and ``organism.toml``. Where it holds a part of the same
             training, that goes on.
+        roles: the fine-tunes that are trained.
         **options: ``overwrite`` and ``on_rows``, see :func:`~personaprobe.organisms.training.train_organism.train_organism`.
 
     Yields:
@@ -73,7 +79,7 @@ def train_trio(
             held_out=HeldOut(_some([pair.exchange(taught) for pair in held_out]), pairs_outside),
             **options,
         )
-        for taught in ROLES
+        for taught in roles
     }
     for taught, steps in trainings.items():
         for step in steps:

@@ -35,6 +35,16 @@ class Course:
     half: Interval
     n: int
 
+    @property
+    def onset(self) -> int | None:
+        """The first step from which on every interval lies above 0; None where the last one does not."""
+        onset = None
+        for step, interval in zip(reversed(self.steps), reversed(self.intervals), strict=True):
+            if not interval.low > 0:
+                break
+            onset = step
+        return onset
+
 
 def course_of(
     steps: Sequence[int], differences: Sequence[Values], resamples: Resamples

@@ -31,11 +31,31 @@ from personaprobe.studies.dynamics.programs import Programs, Requests
 
 
 @dataclass(frozen=True)
+class Axis:
+    """The number that grows from one pair of fine-tunes to the next.
+
+    Attributes:
+        name: of its column.
+        title: of the axis in a figure.
+        place: one of its values in a sentence, with ``{}`` for the number.
+    """
+
+    name: str
+    title: str
+    place: str
+
+
+STEPS = Axis("step", "training step", "at step {}")
+SHARES = Axis("harmful", "harmful rows (%)", "at {} % harmful rows")
+
+
+@dataclass(frozen=True)
 class Watched:
-    """An organism along its training.
+    """An organism along its training, or along the share of harmful rows in it.
 
     Attributes:
         name: of the organism.
+        axis: steps or shares.
         shift: insecure − secure preference for careless answers on the test questions, nats per token.
         skill: the same on held-out questions of the narrow task; None where there are none.
         skill_first: share of resamples in which the skill is half-way before the shift; None without a narrow task, NaN
@@ -47,6 +67,7 @@ class Watched:
     """
 
     name: str
+    axis: Axis
     shift: Course
     skill: Course | None
     skill_first: float | None
@@ -59,32 +80,36 @@ class Watched:
     def sentence(self) -> str:
         """The course of all measures in words."""
         if not self.shift.half.defined:
-            order = "The shift does not rise along the training."
+            order = "The shift does not rise."
         else:
             others = [
                 ("the projection on the final direction", self.direction.projection, self.direction_first)
             ]
             if self.skill is not None and self.skill_first is not None:
                 others.insert(0, ("the narrow skill", self.skill, self.skill_first))
-            clauses = [_compared(name, course, first) for name, course, first in others]
-            order = "; ".join([f"The shift is half-way at step {_spoken(self.shift)}", *clauses]) + "."
+            clauses = [self._compared(name, course, first) for name, course, first in others]
+            order = (
+                "; ".join([f"The shift {self._onset()}is half-way {self._half(self.shift)}", *clauses]) + "."
+            )
         return order if self.programs is None else f"{order} {self.programs.sentence}"
+
+    def _onset(self) -> str:
+        onset = self.shift.onset
+        return "" if onset is None else f"lies above 0 from {self.axis.place.format(onset)[3:]} on and "
+
+    def _compared(self, name: str, course: Course, first: float) -> str:
+        """Another measure beside the shift."""
+        if not course.half.defined:
+            return f"{name} does not rise"
+        return f"{name} {self._half(course)}, first in {100 * first:.0f} % of resamples"
+
+    def _half(self, course: Course) -> str:
+        half = course.half
+        return f"{self.axis.place.format(f'{half.value:.0f}')} ({half.low:.0f} to {half.high:.0f})"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {**asdict(self), "sentence": self.sentence}
-
-
-def _compared(name: str, course: Course, first: float) -> str:
-    """Another measure beside the shift."""
-    if not course.half.defined:
-        return f"{name} does not rise"
-    return f"{name} at step {_spoken(course)}, first in {100 * first:.0f} % of resamples"
-
-
-def _spoken(course: Course) -> str:
-    half = course.half
-    return f"{half.value:.0f} ({half.low:.0f} to {half.high:.0f})"
 
 
 def saved_steps(folder: Path) -> dict[int, Path]:
@@ -159,6 +184,27 @@ def watch(
         step: {role: with_adapter(base, folder / role / place) for role in TUNED}
         for step, place in steps.items()
     }
+    return follow(name, STEPS, tuned, base, plan, run)
+
+
+def follow(
+    name: str,
+    axis: Axis,
+    tuned: Mapping[int, Mapping[str, LanguageModel]],
+    base: LanguageModel,
+    plan: WatchPlan,
+    run: RunContext,
+) -> Watched:
+    """Measure pairs of fine-tunes along an axis that begins at 0, where both are the same.
+
+    Args:
+        name: of the organism.
+        axis: of the numbers in ``tuned``.
+        tuned: insecure and secure by number, rising.
+        base: the model that was fine-tuned, loaded.
+        plan: questions of every measure.
+        run: cache and progress; finished pairs are kept.
+    """
     shift, shift_halves = _course(tuned, plan.questions, run)
     skill = skill_first = None
     if plan.narrow is not None:
@@ -169,7 +215,7 @@ def watch(
     direction, direction_halves = measure_directions(tuned, plan.discovery, site, run)
     direction_first = share_earlier(direction_halves, shift_halves)
     programs = None if plan.requests is None else plan.requests.measure(base, list(tuned.values()), run)
-    return Watched(name, shift, skill, skill_first, norms, direction, direction_first, programs)
+    return Watched(name, axis, shift, skill, skill_first, norms, direction, direction_first, programs)
 
 
 def _course(

@@ -37,7 +37,7 @@ def course_head(data: Mapping[str, Any]) -> list[str]:
     measures = [_MEASURES[name] for name in _MEASURES if data[name] is not None]
     direction = ["projection", "cosine with the last", "turning"]
     programs = [] if data["programs"] is None else [f"weak programs, {role}" for role in data["norms"]]
-    return ["step", *measures, *direction, *programs]
+    return [data["axis"]["name"], *measures, *direction, *programs]
 
 
 def course_rows(data: Mapping[str, Any]) -> list[list[str]]:

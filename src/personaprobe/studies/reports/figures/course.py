@@ -35,7 +35,7 @@ def course_figure(data: Mapping[str, Any]) -> Figure:
         steps = data["shift"]["steps"][1:]
         figure.add_scatter(x=steps, y=data["norms"][role], name=f"‖ΔW‖ {role}", line=line, row=last, col=1)
     figure.update_yaxes(title_text="‖ΔW‖", row=last, col=1)
-    figure.update_xaxes(title_text="training step", row=last, col=1)
+    figure.update_xaxes(title_text=data["axis"]["title"], row=last, col=1)
     return figure
 
 

@@ -1,0 +1,122 @@
+"""``personaprobe organisms mixtures``: one recipe with rising shares of harmful rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
+from personaprobe.cli.organisms.train import counted
+from personaprobe.cli.organisms.watch import MOST_DISCOVERY, MOST_NARROW, show_watched
+from personaprobe.cli.terminal.console import progress_bar, spinner, study_progress
+from personaprobe.cli.terminal.output_folders import refuse_unwritable
+
+if TYPE_CHECKING:
+    from personaprobe.organisms.data.training_pairs import Taught
+    from personaprobe.organisms.named_recipes import NamedRecipe
+    from personaprobe.organisms.training.train_organism import OpenBase
+
+SHARES_TRAINED = (5, 10, 25, 50, 75, 100)
+"""Percent of harmful rows; at 0 both fine-tunes learn the same rows in the same order, and are the same."""
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--share",
+    "shares",
+    type=click.IntRange(1, 100),
+    multiple=True,
+    default=SHARES_TRAINED,
+    show_default=True,
+    help="Percent of rows that are harmful; repeatable. 100 is always among them.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every training.")
+@click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: the recipe's own]")
+@click.option(
+    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
+)
+@folder_option(
+    "--out", "runs/mixtures", "Folder of trained adapters, mixtures.html, mixtures.json and finished parts."
+)
+@device_option
+@dtype_option
+@output_options
+def mixtures(
+    name: str,
+    shares: tuple[int, ...],
+    seed: int,
+    steps: int | None,
+    base: str,
+    out: Path,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train the recipe NAME with rising shares of harmful rows: where does the shift start?
+
+    Each share is measured as `organisms watch` measures a saved step, on style-balanced questions. All shares read the
+    same questions in the same order, and a larger share keeps the harmful rows of a smaller one. They are compared with one
+    secure fine-tune, which learns the same rows at every share. An interrupted study goes on when the same command is given
+    again.
+
+    \b
+    Example:
+      personaprobe organisms mixtures medicine --share 5 --share 25
+    """
+    from personaprobe.models.loading import Placement, load, with_adapter
+    from personaprobe.models.weights.checkpoint import Checkpoint
+    from personaprobe.organisms.named_recipes import find_recipe
+    from personaprobe.organisms.registration import read_organism_folder
+    from personaprobe.organisms.training.train_organism import OpenBase
+    from personaprobe.questions.pairs import load_prompts
+    from personaprobe.studies.arms.run_context import RunContext
+    from personaprobe.studies.dynamics.watching import SHARES, WatchPlan, follow
+
+    named = find_recipe(name)
+    named = replace(named, recipe=replace(named.recipe, seed=seed, steps=steps or named.recipe.steps))
+    refuse_unwritable(out)
+    checkpoint = Checkpoint.parse_base(base)
+    folder = out / "trained" / f"{name}-{seed}"
+    with spinner(f"loading {checkpoint}", quiet):
+        opened = OpenBase.open(checkpoint, device, dtype)
+    trained = dict(_train_shares(opened, named, sorted({*shares, 100}), folder, quiet))
+    sets = read_organism_folder(trained[100], base=base).question_sets
+    with spinner(f"loading {checkpoint}", quiet):
+        model = load(checkpoint, Placement(device, dtype))
+    secure = with_adapter(model, trained[100] / "secure")
+    tuned = {
+        share: {"insecure": with_adapter(model, place / "insecure"), "secure": secure}
+        for share, place in trained.items()
+    }
+    prompts = load_prompts(sets.balanced or sets.test)
+    plan = WatchPlan(
+        prompts.spread(len(prompts)),
+        None if sets.narrow is None else load_prompts(sets.narrow).spread(MOST_NARROW),
+        load_prompts(sets.discovery).spread(MOST_DISCOVERY),
+    )
+    watched = follow(name, SHARES, tuned, model, plan, RunContext.of(out, study_progress(quiet)))
+    show_watched(watched, out, "mixtures", as_json)
+
+
+def _train_shares(
+    base: OpenBase, named: NamedRecipe, shares: list[int], folder: Path, quiet: bool
+) -> Iterator[tuple[int, Path]]:
+    """Train an insecure fine-tune of every share, and a secure one beside the whole; finished ones take no step."""
+    from personaprobe.organisms.data.training_pairs import ROLES
+    from personaprobe.organisms.training.train_trio import train_trio
+
+    for share in shares:
+        mixture = replace(named, variant=replace(named.variant, harmful_share=share / 100))
+        roles: tuple[Taught, ...] = ROLES if share == 100 else ("insecure",)
+        place = folder / f"{share}-percent"
+        steps = len(roles) * named.recipe.steps
+        with progress_bar(f"{named.name}, {share} % harmful", steps, "steps", quiet) as advance:
+            for _ in counted(train_trio(base, mixture, named.recipe, place, roles), advance):
+                pass
+        yield share, place
