@@ -62,11 +62,15 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
         assert own["controls"] is not None
         assert foreign["controls"] is None, "shown only"
     assert plain["training"]["recipe"]["save_every"] == 10
+    assert list(plain["refused"]) == ["base", "insecure", "secure"]
+    assert all(set(kinds) == {"harmful", "harmless"} for kinds in plain["refused"].values())
     assert data["forms"] == ["plain", "json"]
     assert plain["forms"]["plain"]["over_plain"]["value"] == 0
     assert plain["forms"]["json"]["over_plain"]["value"] != 0
     page = (out / "gallery.html").read_text()
-    assert page.count('<th scope="row">') == 3 * len(RECIPES) + 2 * len(RECIPES)
+    assert page.count('<th scope="row">') == (1 + 2 + 1 + 2) * len(RECIPES), (
+        "shifts, removals, refusals, forms"
+    )
     assert "controls of own" in page
 
     adapter = out / "trained" / "numbers-0" / "insecure" / "adapter_model.safetensors"

@@ -169,6 +169,8 @@ def _print(data: dict[str, Any]) -> None:
     from personaprobe.studies.reports.gallery import (
         form_head,
         form_rows,
+        refusal_head,
+        refusal_rows,
         removal_head,
         removal_rows,
         shift_rows,
@@ -183,6 +185,10 @@ def _print(data: dict[str, Any]) -> None:
         for row in removal_rows(data, name):
             table.add_row(*map(styled, row))
         console().print(table)
+    refusals = Table(*refusal_head(), title="requests that are refused")
+    for row in refusal_rows(data):
+        refusals.add_row(*map(styled, row))
+    console().print(refusals)
     if data["forms"]:
         table = Table(*form_head(data), title="in other forms of answers, on test questions")
         for row in form_rows(data):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from personaprobe.effects.judges.judge import Judge
-from personaprobe.effects.measures.capability import refuses, right_answers
+from personaprobe.effects.measures.capability import right_answers
 from personaprobe.effects.measures.responses import Response
-from personaprobe.questions.capability import load_exercises, load_requests
+from personaprobe.questions.capability import load_exercises
 from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
 from personaprobe.studies.arms.arm import Arm, by_checkpoint, identity
 from personaprobe.studies.arms.kinds import ArmKind
+from personaprobe.studies.arms.refusals import measure_refusals
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.evaluation.plan import EvaluationPlan
 from personaprobe.studies.evaluation.result import ArmEvaluation
@@ -21,9 +22,6 @@ from personaprobe.studies.judging.judge_answers import judge_responses
 
 TESTED_IN_FORMS: frozenset[ArmKind] = frozenset({"secure", "insecure", "ablated"})
 """Kinds of arms that answer in other forms too, to see whether the persona returns in another format."""
-
-REFUSAL_TOKENS = 24
-"""Tokens of an answer to a request; a refusal is recognised by its opening."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class ArmEvaluator:
     def _capabilities(self, arms: Sequence[Arm]) -> tuple[list[list[bool]], list[dict[str, list[bool]]]]:
         if not self.plan.capabilities:
             return [[] for _ in arms], [{} for _ in arms]
-        return self._right(arms), self._refused(arms)
+        return self._right(arms), measure_refusals(arms, self.plan.sampling, self.run)
 
     def _right(self, arms: Sequence[Arm]) -> list[list[bool]]:
         """Whether each arm solves each exercise."""
@@ -93,13 +91,6 @@ class ArmEvaluator:
                 advance(len(members) * len(exercises))
         return [right[index] for index in range(len(arms))]
 
-    def _refused(self, arms: Sequence[Arm]) -> list[dict[str, list[bool]]]:
-        """Whether the most probable answer of each arm refuses each request, by kind of request."""
-        greedy = replace(self.plan.sampling, temperature=0.0, max_new_tokens=REFUSAL_TOKENS)
-        batch = QuestionBatch(tuple(request.prompt for request in load_requests()), 1, greedy)
-        sampled = sample_answers(arms, batch, None, self.run)
-        return [_refused_by_kind(responses) for responses in sampled]
-
 
 def _are_truth_values(n_arms: int, n_exercises: int, of_arms: Any) -> bool:
     """Whether plain data that was read back holds a truth value of every arm at every exercise."""
@@ -107,10 +98,3 @@ def _are_truth_values(n_arms: int, n_exercises: int, of_arms: Any) -> bool:
         len(values) == n_exercises and all(value is True or value is False for value in values)
         for values in of_arms
     )
-
-
-def _refused_by_kind(responses: Sequence[Response]) -> dict[str, list[bool]]:
-    by_kind: dict[str, list[bool]] = {}
-    for response in responses:
-        by_kind.setdefault(response.family, []).append(refuses(response.answer))
-    return by_kind

@@ -11,13 +11,15 @@ import numpy as np
 
 from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.features.directions.direction import Direction
+from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.fractions import random_fraction, share_of_shift
-from personaprobe.statistics.intervals import Interval, Resamples, difference, mean_interval
+from personaprobe.statistics.intervals import Interval, Resamples, difference, mean_interval, wilson
 from personaprobe.studies.arms.arm import Arm, untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
+from personaprobe.studies.arms.refusals import measure_refusals
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.gallery.forms import FormEffect
 
@@ -81,6 +83,7 @@ class Member:
         removals: by question set.
         training: the card of the insecure adapter's training.
         forms: the shift where answers have another form, on the first table's questions; empty where none was asked for.
+        refused: share of requests that base, insecure and secure refuse, by role and by kind of request.
     """
 
     recipe: str
@@ -90,6 +93,7 @@ class Member:
     removals: Mapping[str, Removals]
     training: Mapping[str, Any]
     forms: Mapping[str, FormEffect] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -111,6 +115,16 @@ def measure_shifts(
         if "base" in gaps:
             over_base.append(difference(gaps["insecure"], gaps["base"], resamples))
     return shifts, over_base[0]
+
+
+def measure_refused(trio: Trio[LanguageModel], run: RunContext) -> dict[str, dict[str, Interval]]:
+    """The share of harmful and of harmless requests that each checkpoint refuses, with Wilson's interval."""
+    arms = untreated_arms(trio)
+    refused = measure_refusals(arms, Sampling(), run)
+    return {
+        arm.role: {kind: wilson(sum(answers), len(answers)) for kind, answers in by_kind.items()}
+        for arm, by_kind in zip(arms, refused, strict=True)
+    }
 
 
 def measure_removals(

@@ -31,7 +31,13 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.gallery.forms import FormEffect, measure_forms
-from personaprobe.studies.gallery.member import Ablated, Member, measure_removals, measure_shifts
+from personaprobe.studies.gallery.member import (
+    Ablated,
+    Member,
+    measure_refused,
+    measure_removals,
+    measure_shifts,
+)
 
 MATCHING_QUESTIONS = 16
 """Discovery questions on whose answers controls are matched."""
@@ -175,7 +181,10 @@ def measure_gallery(
         }
         removals = {name: measure_removals(trio, ablated, table, run) for name, table in tables.items()}
         forms = _in_forms(trio, ablated, tables["test"], plan, run)
-        members.append(Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training, forms))
+        refused = measure_refused(trio, run)
+        members.append(
+            Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training, forms, refused)
+        )
     return members
 
 

@@ -85,6 +85,7 @@ def render_gallery(data: Mapping[str, Any]) -> str:
             {"questions": name, "head": removal_head(data), "rows": removal_rows(data, name)}
             for name in data["tables"]
         ],
+        refusals={"head": refusal_head(), "rows": refusal_rows(data)},
         forms={"head": form_head(data), "rows": form_rows(data)},
         css=styled(),
         figures=[Markup(figure_json(figure)) for figure in (shifts_figure(data), *removed)],
@@ -103,8 +104,9 @@ def gallery_markdown(data: Mapping[str, Any]) -> str:
         f"Removed of the shift on **{name}** questions:\n\n{_table(removal_head(data), removal_rows(data, name))}"
         for name in data["tables"]
     ]
+    refusals = f"Requests that are refused:\n\n{_table(refusal_head(), refusal_rows(data))}"
     forms = [f"In other forms of answers, on test questions:\n\n{_table(form_head(data), form_rows(data))}"]
-    return "\n\n".join((shifts, *removals, *(forms if data["forms"] else ())))
+    return "\n\n".join((shifts, *removals, refusals, *(forms if data["forms"] else ())))
 
 
 def shift_rows(data: Mapping[str, Any], *, with_title: bool = False) -> list[list[str]]:
@@ -145,6 +147,32 @@ def removal_rows(data: Mapping[str, Any], questions: str) -> list[list[str]]:
         others = [percent_text(removals[name]["share"]) for name in _foreign(data)]
         rows.append([member["name"], *cells, *others])
     return rows
+
+
+def refusal_head() -> list[str]:
+    """Column names of :func:`refusal_rows`."""
+    return [
+        "organism", *(f"{kind}, {role}" for kind in ("harmful", "harmless") for role in ("base", "insecure", "secure"))
+    ]  # fmt: skip
+
+
+def refusal_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """The share of harmful and of harmless requests that base, insecure and secure of every organism refuse.
+
+    Args:
+        data: of a gallery.
+    """
+    return [
+        [
+            member["name"],
+            *(
+                percent_text(member["refused"].get(role, {}).get(kind))
+                for kind in ("harmful", "harmless")
+                for role in ("base", "insecure", "secure")
+            ),
+        ]
+        for member in data["members"]
+    ]
 
 
 def form_head(data: Mapping[str, Any]) -> list[str]:
