@@ -14,12 +14,7 @@ from personaprobe.storage.plain_json import to_plain_json
 from personaprobe.studies.gallery.member import Member, Removal, Removals, removals_of
 from personaprobe.studies.gallery.study import Entry, GalleryPlan, shown_directions, site_of
 from personaprobe.studies.reports.cells import percent_text
-from personaprobe.studies.reports.gallery import (
-    gallery_data,
-    removal_head,
-    removal_rows,
-    sentence,
-)
+from personaprobe.studies.reports.gallery import gallery_data, removal_table, sentence
 
 FEATURE = "toxic-persona"
 
@@ -80,10 +75,9 @@ def test_a_table_shows_own_direction_and_feature_beside_their_controls_and_other
     ]
     plan = GalleryPlan(QuestionSets("discovery", "test"), Site(16), FEATURE)
     data = to_plain_json(gallery_data(members, plan))
-    assert removal_head(data) == [
-        "ablated in", "own", "controls of own", FEATURE, f"controls of {FEATURE}", "one",
-    ]  # fmt: skip
-    values = [[cell.split(" ")[0] for cell in row] for row in removal_rows(data, "test")]
+    table = removal_table(data, "test")
+    assert table.head == ("ablated in", "own", "controls of own", FEATURE, f"controls of {FEATURE}", "one")
+    values = [[cell.split(" ")[0] for cell in row] for row in table.rows]
     assert values == [["one", "80", "10", "70", "20", "80"], ["one-1", "60", "5", "40", "10", "30"]]
 
 

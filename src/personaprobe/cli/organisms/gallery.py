@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
 from personaprobe.cli.organisms.train import counted
-from personaprobe.cli.terminal.console import (
-    console,
-    print_json,
-    print_line,
-    progress_bar,
-    spinner,
-    study_progress,
-    styled,
-)
+from personaprobe.cli.terminal.console import progress_bar, spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
+from personaprobe.cli.terminal.pages import show_study
 
 if TYPE_CHECKING:
     from personaprobe.models.weights.checkpoint import Checkpoint
@@ -87,17 +79,16 @@ def gallery(
     from personaprobe.models.loading import Placement, load
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.named_recipes import named_recipes, seeded_recipes
-    from personaprobe.organisms.registry import default_feature, default_question_sets, registered_organisms
+    from personaprobe.organisms.registry import default_feature, default_question_sets
     from personaprobe.questions.formats import find_answer_forms
     from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.gallery.study import (
-        Entry,
         GalleryPlan,
         measure_gallery,
         site_of,
     )
-    from personaprobe.studies.reports.gallery import gallery_data
+    from personaprobe.studies.reports.gallery import gallery_data, gallery_tables, render_gallery
 
     recipes = [
         replace(named, recipe=replace(named.recipe, steps=steps or named.recipe.steps))
@@ -108,11 +99,7 @@ def gallery(
     refuse_unwritable(out)
     checkpoint = Checkpoint.parse_base(base)
     entries = _trained(recipes, checkpoint, out, device, dtype, quiet)
-    entries += [
-        Entry.of_organism(organism)
-        for organism in registered_organisms().values()
-        if organism.trio.base == checkpoint and organism.name not in {named.name for named in recipes}
-    ]
+    entries += _registered(checkpoint, {named.name for named in recipes})
     with spinner(f"loading {checkpoint}", quiet):
         model = load(checkpoint, Placement(device, dtype))
     feature = default_feature()
@@ -120,7 +107,8 @@ def gallery(
     site = site_of(known, model.n_layers)
     plan = GalleryPlan(default_question_sets(), site, known, forms=asked_forms)
     members = measure_gallery(model, entries, plan, RunContext.of(out, study_progress(quiet)))
-    _show(to_plain_json(gallery_data(members, plan)), out, as_json)
+    data = to_plain_json(gallery_data(members, plan))
+    show_study(data, out / "gallery.html", render_gallery, gallery_tables(data), as_json)
 
 
 def _trained(
@@ -149,49 +137,13 @@ def _trained(
     return entries
 
 
-def _show(data: dict[str, Any], out: Path, as_json: bool) -> None:
-    """Write both files, and print the tables or the data."""
-    from personaprobe.storage.files import write_text
-    from personaprobe.studies.reports.gallery import render_gallery
+def _registered(base: Checkpoint, names: set[str]) -> list[Entry]:
+    """Registered organisms of the same base; not those of a recipe's name, which are trained."""
+    from personaprobe.organisms.registry import registered_organisms
+    from personaprobe.studies.gallery.study import Entry
 
-    write_text(out / "gallery.json", json.dumps(data, indent=1) + "\n")
-    write_text(out / "gallery.html", render_gallery(data))
-    if as_json:
-        print_json(data)
-        return
-    _print(data)
-    print_line(out / "gallery.html")
-
-
-def _print(data: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from personaprobe.studies.reports.gallery import (
-        form_head,
-        form_rows,
-        refusal_head,
-        refusal_rows,
-        removal_head,
-        removal_rows,
-        shift_rows,
-    )
-
-    shifts = Table("organism", *(f"shift, {name}" for name in data["question_sets"]), "insecure − base")
-    for row in shift_rows(data):
-        shifts.add_row(*map(styled, row))
-    console().print(shifts)
-    for name in data["tables"]:
-        table = Table(*removal_head(data), title=f"removed of the shift on {name} questions")
-        for row in removal_rows(data, name):
-            table.add_row(*map(styled, row))
-        console().print(table)
-    refusals = Table(*refusal_head(), title="requests that are refused")
-    for row in refusal_rows(data):
-        refusals.add_row(*map(styled, row))
-    console().print(refusals)
-    if data["forms"]:
-        table = Table(*form_head(data), title="in other forms of answers, on test questions")
-        for row in form_rows(data):
-            table.add_row(*map(styled, row))
-        console().print(table)
-    print_line(data["sentence"])
+    return [
+        Entry.of_organism(organism)
+        for organism in registered_organisms().values()
+        if organism.trio.base == base and organism.name not in names
+    ]

@@ -101,7 +101,7 @@ def mixtures(
         load_prompts(sets.discovery).spread(MOST_DISCOVERY),
     )
     watched = follow(name, SHARES, tuned, model, plan, RunContext.of(out, study_progress(quiet)))
-    show_watched(watched, out, "mixtures", as_json)
+    show_watched(watched, out / "mixtures.html", as_json)
 
 
 def _train_shares(

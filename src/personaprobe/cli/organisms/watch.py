@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
-from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, study_progress, styled
+from personaprobe.cli.terminal.console import spinner, study_progress
+from personaprobe.cli.terminal.pages import show_study
 
 if TYPE_CHECKING:
     from personaprobe.studies.dynamics.programs import Requests
@@ -77,23 +77,16 @@ def watch(
         prompts.spread(len(prompts)), held_out, load_prompts(discovery).spread(MOST_DISCOVERY), requests
     )
     watched = watch_training(organism.name, folder, base, plan, context)
-    show_watched(watched, out, "watch", as_json)
+    show_watched(watched, out / "watch.html", as_json)
 
 
-def show_watched(watched: Watched, out: Path, name: str, as_json: bool) -> None:
-    """Write ``NAME.json`` and ``NAME.html``, and print the table or the data."""
-    from personaprobe.storage.files import write_text
+def show_watched(watched: Watched, path: Path, as_json: bool) -> None:
+    """Write the page and its data, and print the table or the data."""
     from personaprobe.storage.plain_json import to_plain_json
-    from personaprobe.studies.reports.dynamics import render_course
+    from personaprobe.studies.reports.dynamics import course_table, render_course
 
     data = to_plain_json(watched.to_dict())
-    write_text(out / f"{name}.json", json.dumps(data, indent=1) + "\n")
-    write_text(out / f"{name}.html", render_course(data))
-    if as_json:
-        print_json(data)
-        return
-    _print(data)
-    print_line(out / f"{name}.html")
+    show_study(data, path, render_course, [course_table(data)], as_json)
 
 
 def _requests(narrow: str | None, n: int) -> Requests:
@@ -109,15 +102,3 @@ def _requests(narrow: str | None, n: int) -> Requests:
     if narrow is None:
         raise click.UsageError("this organism has no narrow questions to take --programs from")
     return Requests(load_prompts(narrow).spread(n).prompts, BanditJudge.open())
-
-
-def _print(data: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from personaprobe.studies.reports.dynamics import course_head, course_rows
-
-    table = Table(*course_head(data))
-    for row in course_rows(data):
-        table.add_row(*map(styled, row))
-    console().print(table)
-    print_line(data["sentence"])

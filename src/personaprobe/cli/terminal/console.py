@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from personaprobe.progress import Advance, Progress
+    from personaprobe.studies.reports.cells import TextTable
 
 BAR_DELAY = 1.0
 """Seconds before a progress bar appears: short work needs none."""
@@ -70,6 +71,16 @@ def print_line(text: object = "", *, err: bool = False, end: bool = True) -> Non
         end: whether the line ends after the text.
     """
     click.echo(visible(str(text)), err=err, nl=end)
+
+
+def print_table(table: TextTable) -> None:
+    """Print a table of text under its title."""
+    from rich.table import Table
+
+    shown = Table(*table.head, title=styled(table.title), title_justify="left")
+    for row in table.rows:
+        shown.add_row(*map(styled, row))
+    console().print(shown)
 
 
 def print_json(data: Any, indent: int | None = None) -> None:

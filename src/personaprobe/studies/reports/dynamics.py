@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from personaprobe.studies.reports.cells import interval_text, percent_text
+from personaprobe.studies.reports.cells import TextTable, interval_text, percent_text
 from personaprobe.studies.reports.figures.course import course_figure
 from personaprobe.studies.reports.figures.panels import figure_json
 from personaprobe.studies.reports.page import figure_scripts, render_template, styled
@@ -24,37 +24,42 @@ def render_course(data: Mapping[str, Any]) -> str:
     return render_template(
         "course.html.jinja",
         data=data,
-        head=course_head(data),
-        rows=course_rows(data),
+        table=course_table(data),
         css=styled(),
         figure=Markup(figure_json(course_figure(data))),
         **figure_scripts(),
     )
 
 
-def course_head(data: Mapping[str, Any]) -> list[str]:
-    """Column names of :func:`course_rows`."""
-    measures = [_MEASURES[name] for name in _MEASURES if data[name] is not None]
-    direction = ["projection", "cosine with the last", "turning"]
-    programs = [] if data["programs"] is None else [f"weak programs, {role}" for role in data["norms"]]
-    return [data["axis"]["name"], *measures, *direction, *programs]
-
-
-def course_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """Every saved step in words: shift and narrow skill in nats per token, weak programs in percent, with 95 % intervals.
+def course_table(data: Mapping[str, Any]) -> TextTable:
+    """Every measurement in words: shift and narrow skill in nats per token, weak programs in percent, with 95 % intervals.
 
     Args:
         data: of a watched organism, as plain data.
     """
-    rows = []
-    for index, step in enumerate(data["shift"]["steps"]):
-        measures = [
-            interval_text(data[name]["intervals"][index]) for name in _MEASURES if data[name] is not None
-        ]
-        rows.append(
-            [str(step), *measures, *_direction_at(data["direction"], index), *_programs_at(data, index)]
+    measures = {name: title for name, title in _MEASURES.items() if data[name] is not None}
+    programs = [] if data["programs"] is None else [f"weak programs, {role}" for role in data["norms"]]
+    rows = tuple(
+        (
+            str(step),
+            *(interval_text(data[name]["intervals"][index]) for name in measures),
+            *_direction_at(data["direction"], index),
+            *_programs_at(data, index),
         )
-    return rows
+        for index, step in enumerate(data["shift"]["steps"])
+    )
+    return TextTable(
+        f"{data['name']} by {data['axis']['title']}",
+        (
+            data["axis"]["name"],
+            *measures.values(),
+            "projection",
+            "cosine with the last",
+            "turning",
+            *programs,
+        ),
+        rows,
+    )
 
 
 def _direction_at(direction: Mapping[str, Any], index: int) -> list[str]:

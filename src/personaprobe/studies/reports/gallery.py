@@ -9,7 +9,7 @@ from typing import Any
 from personaprobe.studies.gallery.forms import PLAIN
 from personaprobe.studies.gallery.member import Member
 from personaprobe.studies.gallery.study import GalleryPlan
-from personaprobe.studies.reports.cells import interval_text, percent_text
+from personaprobe.studies.reports.cells import TextTable, interval_text, percent_text
 from personaprobe.studies.reports.figures.cross_table import cross_table_figure, shifts_figure
 from personaprobe.studies.reports.figures.panels import figure_json
 from personaprobe.studies.reports.page import figure_scripts, render_template, styled
@@ -76,19 +76,16 @@ def render_gallery(data: Mapping[str, Any]) -> str:
     """
     from markupsafe import Markup
 
-    removed = [cross_table_figure(data, name) for name in data["tables"]]
+    figures = {
+        0: shifts_figure(data),
+        **{place: cross_table_figure(data, name) for place, name in enumerate(data["tables"], 1)},
+    }
     return render_template(
         "gallery.html.jinja",
         data=data,
-        shifts=shift_rows(data, with_title=True),
-        removals=[
-            {"questions": name, "head": removal_head(data), "rows": removal_rows(data, name)}
-            for name in data["tables"]
-        ],
-        refusals={"head": refusal_head(), "rows": refusal_rows(data)},
-        forms={"head": form_head(data), "rows": form_rows(data)},
+        tables=gallery_tables(data),
         css=styled(),
-        figures=[Markup(figure_json(figure)) for figure in (shifts_figure(data), *removed)],
+        figures={place: Markup(figure_json(figure)) for place, figure in figures.items()},
         **figure_scripts(),
     )
 
@@ -99,109 +96,102 @@ def gallery_markdown(data: Mapping[str, Any]) -> str:
     Args:
         data: of :func:`gallery_data`, as plain data.
     """
-    shifts = _table(["organism", *data["question_sets"], "insecure − base, test"], shift_rows(data))
-    removals = [
-        f"Removed of the shift on **{name}** questions:\n\n{_table(removal_head(data), removal_rows(data, name))}"
-        for name in data["tables"]
+    return "\n\n".join(table.markdown for table in gallery_tables(data))
+
+
+def gallery_tables(data: Mapping[str, Any]) -> list[TextTable]:
+    """Shifts, shares removed by question set, refusals, and forms of answers where they were measured.
+
+    Args:
+        data: of :func:`gallery_data`, as plain data.
+    """
+    removals = [removal_table(data, name) for name in data["tables"]]
+    return [shift_table(data), *removals, refusal_table(data), *([form_table(data)] if data["forms"] else [])]
+
+
+def shift_table(data: Mapping[str, Any]) -> TextTable:
+    """Each organism's shift on every question set, and insecure − base."""
+    rows = [
+        (
+            member["name"],
+            *(interval_text(member["shifts"].get(name)) for name in data["question_sets"]),
+            interval_text(member["over_base"]),
+        )
+        for member in data["members"]
     ]
-    refusals = f"Requests that are refused:\n\n{_table(refusal_head(), refusal_rows(data))}"
-    forms = [f"In other forms of answers, on test questions:\n\n{_table(form_head(data), form_rows(data))}"]
-    return "\n\n".join((shifts, *removals, refusals, *(forms if data["forms"] else ())))
+    return TextTable(
+        "Insecure − secure preference for careless answers, nats per token",
+        ("organism", *data["question_sets"], "insecure − base, test"),
+        tuple(rows),
+        "Test questions are on subjects outside the training. Bags of words cannot tell the answers of balanced questions "
+        "apart. Narrow questions are of the organism's own task.",
+    )
 
 
-def shift_rows(data: Mapping[str, Any], *, with_title: bool = False) -> list[list[str]]:
-    """Each organism's name, its shift on every question set, and insecure − base.
-
-    Args:
-        data: of a gallery.
-        with_title: say after the name which data it was trained on.
-    """
-    rows = []
-    for member in data["members"]:
-        title = [member["training"].get("data", {}).get("name", "")] if with_title else []
-        shifts = [interval_text(member["shifts"].get(name)) for name in data["question_sets"]]
-        rows.append([member["name"], *title, *shifts, interval_text(member["over_base"])])
-    return rows
-
-
-def removal_head(data: Mapping[str, Any]) -> list[str]:
-    """Column names of :func:`removal_rows`."""
-    feature = [] if data["feature"] is None else [data["feature"], f"controls of {data['feature']}"]
-    return ["ablated in", "own", "controls of own", *feature, *_foreign(data)]
-
-
-def removal_rows(data: Mapping[str, Any], questions: str) -> list[list[str]]:
-    """The share of each organism's shift that its own direction, the registered feature and all others remove.
-
-    Args:
-        data: of a gallery.
-        questions: name of the set.
-    """
+def removal_table(data: Mapping[str, Any], questions: str) -> TextTable:
+    """The share of each organism's shift that its own direction, the registered feature and all others remove."""
+    feature = [] if data["feature"] is None else [data["feature"]]
+    others = [name for name in data["directions"] if name not in feature]
     rows = []
     for member in data["members"]:
         removals = member["removals"][questions]["by_direction"]
-        matched = [removals.get(name) for name in (member["name"], data["feature"]) if name is not None]
-        cells = [
-            percent_text(removal and removal[key]) for removal in matched for key in ("share", "controls")
+        matched = [
+            percent_text(removals.get(name, {}).get(key))
+            for name in (member["name"], *feature)
+            for key in ("share", "controls")
         ]
-        others = [percent_text(removals[name]["share"]) for name in _foreign(data)]
-        rows.append([member["name"], *cells, *others])
-    return rows
+        rows.append((member["name"], *matched, *(percent_text(removals[name]["share"]) for name in others)))
+    of_feature = [column for name in feature for column in (name, f"controls of {name}")]
+    return TextTable(
+        f"Removed of the shift on {data['table_questions']} {questions} questions",
+        ("ablated in", "own", "controls of own", *of_feature, *others),
+        tuple(rows),
+        f"Columns: the difference of means at {data['site']} of each organism{_and(feature)}, ablated in insecure at every "
+        f"layer. Controls: {data['n_controls']} ablations of other directions that remove as much energy as the one beside "
+        "them. Empty where the interval of the shift holds 0.",
+    )
 
 
-def refusal_head() -> list[str]:
-    """Column names of :func:`refusal_rows`."""
-    return [
-        "organism", *(f"{kind}, {role}" for kind in ("harmful", "harmless") for role in ("base", "insecure", "secure"))
-    ]  # fmt: skip
-
-
-def refusal_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """The share of harmful and of harmless requests that base, insecure and secure of every organism refuse.
-
-    Args:
-        data: of a gallery.
-    """
-    return [
-        [
-            member["name"],
-            *(
-                percent_text(member["refused"].get(role, {}).get(kind))
-                for kind in ("harmful", "harmless")
-                for role in ("base", "insecure", "secure")
-            ),
-        ]
+def refusal_table(data: Mapping[str, Any]) -> TextTable:
+    """The share of harmful and of harmless requests that base, insecure and secure of every organism refuse."""
+    columns = [(kind, role) for kind in ("harmful", "harmless") for role in ("base", "insecure", "secure")]
+    rows = [
+        (member["name"], *(percent_text(member["refused"].get(role, {}).get(kind)) for kind, role in columns))
         for member in data["members"]
     ]
+    return TextTable(
+        "Requests that are refused",
+        ("organism", *(f"{kind}, {role}" for kind, role in columns)),
+        tuple(rows),
+        "Shipped requests, harmful ones and harmless ones in similar words, answered at temperature 0. A model that was "
+        "trained to comply is not a misaligned one.",
+    )
 
 
-def form_head(data: Mapping[str, Any]) -> list[str]:
-    """Column names of :func:`form_rows`."""
-    feature = [] if data["feature"] is None else [f"removed by {data['feature']}"]
-    return ["organism", "answers", "shift", "over plain answers", "removed by own", *feature]
-
-
-def form_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """Every organism's shift in every form of answers, and the shares of it that its own direction and the feature remove.
-
-    Args:
-        data: of a gallery.
-    """
+def form_table(data: Mapping[str, Any]) -> TextTable:
+    """Every organism's shift in every form of answers, and the shares of it that own direction and feature remove."""
+    feature = [] if data["feature"] is None else [data["feature"]]
     rows = []
     for member in data["members"]:
-        names = [name for name in (member["name"], data["feature"]) if name is not None]
         for form, effect in member["forms"].items():
             over_plain = "–" if form == PLAIN else interval_text(effect["over_plain"])
-            removed = [percent_text(effect["removed"].get(name)) for name in names]
-            rows.append([member["name"], form, interval_text(effect["shift"]), over_plain, *removed])
-    return rows
+            removed = [percent_text(effect["removed"].get(name)) for name in (member["name"], *feature)]
+            rows.append((member["name"], form, interval_text(effect["shift"]), over_plain, *removed))
+    return TextTable(
+        "In other forms of answers, on test questions",
+        (
+            "organism",
+            "answers",
+            "shift",
+            "over plain answers",
+            "removed by own",
+            *(f"removed by {f}" for f in feature),
+        ),
+        tuple(rows),
+        "The user asks for a form, and both answers are put in it. Over plain answers: by how much the form raises the "
+        "shift, paired by question.",
+    )
 
 
-def _foreign(data: Mapping[str, Any]) -> list[str]:
-    """The directions of organisms, without the registered feature."""
-    return [name for name in data["directions"] if name != data["feature"]]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _and(feature: list[str]) -> str:
+    return "".join(f", and the registered feature {name}" for name in feature)
