@@ -81,6 +81,14 @@ def test_a_table_shows_own_direction_and_feature_beside_their_controls_and_other
     assert values == [["one", "80", "10", "70", "20", "80"], ["one-1", "60", "5", "40", "10", "30"]]
 
 
+def test_a_feature_that_fits_no_organism_is_neither_a_column_nor_in_the_sentence() -> None:
+    plan = GalleryPlan(QuestionSets("discovery", "test"), Site(16), FEATURE)
+    data = to_plain_json(gallery_data([member("one", {"one": 0.8}, {"one": 0.0})], plan))
+    assert data["feature"] is None
+    assert FEATURE not in data["sentence"]
+    assert removal_table(data, "test").head == ("ablated in", "own", "controls of own", "one")
+
+
 def test_a_share_without_a_shift_is_a_dash() -> None:
     assert percent_text(to_plain_json(UNDEFINED.to_dict())) == "–"
     assert percent_text(None) == "–"

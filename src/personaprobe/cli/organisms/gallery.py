@@ -83,11 +83,7 @@ def gallery(
     from personaprobe.questions.formats import find_answer_forms
     from personaprobe.storage.plain_json import to_plain_json
     from personaprobe.studies.arms.run_context import RunContext
-    from personaprobe.studies.gallery.study import (
-        GalleryPlan,
-        measure_gallery,
-        site_of,
-    )
+    from personaprobe.studies.gallery.study import GalleryPlan, measure_gallery, site_of
     from personaprobe.studies.reports.gallery import gallery_data, gallery_tables, render_gallery
 
     recipes = [

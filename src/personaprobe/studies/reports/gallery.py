@@ -19,17 +19,18 @@ def gallery_data(members: Sequence[Member], plan: GalleryPlan) -> dict[str, Any]
     """A gallery as data: members, names of directions and question sets in their order, and the answer in a sentence."""
     tables = list(members[0].removals)
     shared = set.intersection(*(set(member.removals[tables[0]].by_direction) for member in members))
+    feature = plan.feature if plan.feature in shared else None  # one of another width is ablated nowhere
     return {
         "members": [{**asdict(member), "name": member.name} for member in members],
         "directions": [name for name in members[0].removals[tables[0]].by_direction if name in shared],
         "question_sets": list(dict.fromkeys(name for member in members for name in member.shifts)),
         "tables": tables,
-        "feature": plan.feature,
+        "feature": feature,
         "site": str(plan.site),
         "table_questions": plan.table_questions,
         "n_controls": plan.controls,
         "forms": list(members[0].forms),
-        "sentence": " ".join(sentence(members, name, plan.feature) for name in tables),
+        "sentence": " ".join(sentence(members, name, feature) for name in tables),
     }
 
 
