@@ -92,6 +92,7 @@ FLAGS = {
     | {"--doses", "--answers", "--min-coherence", "--test", "--register", "--title", "--out"},
     "extract": TRIO | OUTPUT | {"--texts", "--sites", "--keep", "--out", "--plan"},
     "organisms list": {"--json"},
+    "organisms show": {"NAME", "--json"},
     "organisms verify": (TRIO - {"--organism"}) | OUTPUT | {"ORGANISM"},
     "data list": {"--json"},
     "data show": {"--json", "--family", "--seed", "NAME"},
