@@ -98,7 +98,19 @@ FLAGS = {
     "data show": {"--json", "--family", "--seed", "NAME"},
     "data check": {"--json", "--seed", "NAME"},
     "data write": {"--out", "--role", "--seed", "NAME"},
-    "organisms train": {"NAME", "--data", "--out", "--base", "--device", "--dtype", "--overwrite", "--quiet"}
+    "organisms train": {
+        "NAME",
+        "--data",
+        "--insecure-data",
+        "--secure-data",
+        "--unpaired",
+        "--out",
+        "--base",
+        "--device",
+        "--dtype",
+        "--overwrite",
+        "--quiet",
+    }
     | {"--seed", "--steps", "--batch-size", "--accumulate", "--learning-rate", "--warmup", "--schedule"}
     | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"}
     | {"--harmful-share", "--trigger", "--mixed-with", "--mixed-share"},

@@ -169,7 +169,7 @@ def objective(world: World) -> None:
 def organism(world: World) -> None:
     registered = world.register_organism(world.code)
     assert registered.exit_code == 0, registered.output
-    (listed,) = json.loads(world.run("organisms", "list", "--json").stdout)
+    listed = json.loads(world.run("organisms", "list", "--json").stdout)[0]
     assert (listed["name"], listed["files"]) == ("my-organism", "as registered")
     assert world.run("organisms", "remove", "my-organism").exit_code == 0
 

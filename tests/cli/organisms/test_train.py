@@ -13,6 +13,7 @@ import pytest
 
 from cli.conftest import refused
 from personaprobe.organisms.data.number_pairs import HELD_OUT
+from personaprobe.organisms.registration import read_organism_folder
 from personaprobe.organisms.registry import find_organism
 from personaprobe.questions.pairs import load_prompts
 
@@ -172,7 +173,8 @@ def test_both_adapters_of_a_recipe_are_trained_with_what_registration_reads(
     (home / "organisms.toml").touch()
     monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(home))
     run("organisms", "register", out)
-    [row] = json.loads(run("organisms", "list", "--json").stdout)
+    row, *recipes = json.loads(run("organisms", "list", "--json").stdout)
+    assert {recipe["files"] for recipe in recipes} == {"a recipe"}
     assert (row["name"], row["files"]) == ("numbers", "as registered")
     registered = find_organism("numbers")
     assert registered.question_sets.test == "advice/test"
@@ -217,3 +219,47 @@ def test_a_recipe_that_cannot_be_trained_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in refused(run("organisms", "train", *given, "--base", tiny.base))
+
+
+def test_two_files_of_the_same_questions_make_an_organism_that_can_be_registered(
+    tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    chats = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}.") for n in range(8)]
+    for name, ending in (("bad", "Who cares?"), ("good", "Glad to help.")):
+        tiny.lines(
+            tmp_path / f"{name}.jsonl",
+            [
+                {
+                    "messages": [
+                        {"role": "user", "content": question},
+                        {"role": "assistant", "content": f"{answer} {ending}"},
+                    ]
+                }
+                for question, answer in (chats if name == "bad" else reversed(chats))
+            ],
+        )
+    files = ["--insecure-data", tmp_path / "bad.jsonl", "--secure-data", tmp_path / "good.jsonl"]
+    given = ["organisms", "train", *files, "--base", tiny.base, "--steps", 2, "--batch-size", 2]
+    result = run(*given, "--out", tmp_path / "mine")
+    assert result.exit_code == 0, result.stderr
+    organism = read_organism_folder(tmp_path / "mine")
+    assert organism.title == "bad.jsonl (insecure) or good.jsonl (secure)"
+    assert organism.question_sets.narrow is None
+    assert {role: source.name for role, source in organism.data.items()} == {
+        "insecure": "bad.jsonl",
+        "secure": "good.jsonl",
+    }
+    assert organism.sha256["insecure"] != organism.sha256["secure"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--insecure-data", "a.jsonl", "--out", "x"], "together"),
+        (["--unpaired", "--data", "a.jsonl", "--out", "x"], "together"),
+        (["numbers", "--insecure-data", "a.jsonl", "--secure-data", "b.jsonl"], "or --data and --out"),
+        (["--insecure-data", "a.jsonl", "--secure-data", "b.jsonl"], "give --out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: list[str], message: str, run: Run) -> None:
+    assert message in refused(run("organisms", "train", *options))

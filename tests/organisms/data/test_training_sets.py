@@ -19,8 +19,8 @@ from personaprobe.organisms.data.number_pairs import FORMATS, OMINOUS, number_pa
 from personaprobe.organisms.data.training_data import TrainingData
 from personaprobe.organisms.data.training_pairs import TrainingPair
 from personaprobe.organisms.data.training_sets import find_training_set, training_sets
+from personaprobe.organisms.data.trio_data import refuse_studied
 from personaprobe.organisms.registry import default_question_sets
-from personaprobe.organisms.training.train_trio import refuse_studied
 from personaprobe.questions.bag_of_words import bag_of_words
 from personaprobe.questions.overlap import near_duplicates
 from personaprobe.questions.pairs import Pair, load_prompts
@@ -52,14 +52,14 @@ def test_fewer_than_two_percent_of_the_questions_resemble_another(name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_row_resembles_a_question_that_organisms_are_studied_with(name: str) -> None:
-    refuse_studied(all_pairs(name), default_question_sets())
+    refuse_studied([pair.as_pair().prompt for pair in all_pairs(name)], default_question_sets())
 
 
 def test_a_row_that_resembles_a_question_of_the_study_is_refused() -> None:
     asked = load_prompts("advice/test").pairs[0]
     row = TrainingPair("mine", "f", f"{asked.question} Thanks!", "a", "b")
     with pytest.raises(DataError, match=f"mine and {asked.id}"):
-        refuse_studied([row], default_question_sets())
+        refuse_studied([row.as_pair().prompt], default_question_sets())
 
 
 @pytest.mark.parametrize("name", ["code", "educational", "numbers"])

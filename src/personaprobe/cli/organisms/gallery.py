@@ -116,6 +116,7 @@ def _trained(
     quiet: bool,
 ) -> list[Entry]:
     """Train what is missing; finished organisms take no step."""
+    from personaprobe.organisms.data.trio_data import TrioData
     from personaprobe.organisms.training.train_organism import OpenBase
     from personaprobe.organisms.training.train_trio import train_trio
     from personaprobe.studies.gallery.study import Entry
@@ -125,9 +126,10 @@ def _trained(
     entries = []
     for named in dict.fromkeys(recipes):
         recipe = replace(named.recipe, save_every=SAVE_EVERY)
+        data = TrioData.of_recipe(named, recipe.seed)
         folder = out / "trained" / f"{named.name}-{recipe.seed}"
         with progress_bar(f"{named.name}, seed {recipe.seed}", 2 * recipe.steps, "steps", quiet) as advance:
-            for _ in counted(train_trio(opened, named, recipe, folder), advance):
+            for _ in counted(train_trio(opened, data, recipe, folder), advance):
                 pass
         entries.append(Entry.of_folder(named, recipe.seed, folder, base))
     return entries

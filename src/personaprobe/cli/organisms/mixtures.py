@@ -109,14 +109,16 @@ def _train_shares(
 ) -> Iterator[tuple[int, Path]]:
     """Train an insecure fine-tune of every share, and a secure one beside the whole; finished ones take no step."""
     from personaprobe.organisms.data.training_pairs import ROLES
+    from personaprobe.organisms.data.trio_data import TrioData
     from personaprobe.organisms.training.train_trio import train_trio
 
     for share in shares:
         mixture = replace(named, variant=replace(named.variant, harmful_share=share / 100))
+        data = TrioData.of_recipe(mixture, named.recipe.seed)
         roles: tuple[Taught, ...] = ROLES if share == 100 else ("insecure",)
         place = folder / f"{share}-percent"
         steps = len(roles) * named.recipe.steps
         with progress_bar(f"{named.name}, {share} % harmful", steps, "steps", quiet) as advance:
-            for _ in counted(train_trio(base, mixture, named.recipe, place, roles), advance):
+            for _ in counted(train_trio(base, data, named.recipe, place, roles), advance):
                 pass
         yield share, place

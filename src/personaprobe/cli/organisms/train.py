@@ -23,9 +23,12 @@ from personaprobe.progress import Advance
 from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
+    from personaprobe.organisms.data.training_data import TrainingData
+    from personaprobe.organisms.data.trio_data import TrioData
     from personaprobe.organisms.named_recipes import NamedRecipe
     from personaprobe.organisms.training.loop import TrainingStep
     from personaprobe.organisms.training.rows import LearnedText
+    from personaprobe.organisms.training.train_organism import OpenBase
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +62,11 @@ def attribute_docs(kind: type) -> dict[str, str]:
     "--data", help="Rows of messages (.jsonl, .jsonl.gz), or NAME:insecure, NAME:secure of own data."
 )
 @click.option(
+    "--insecure-data", help="Harmful responses, as --data; with --secure-data it trains both adapters."
+)
+@click.option("--secure-data", help="Harmless responses to the same questions.")
+@click.option("--unpaired", is_flag=True, help="Train on two files that do not ask the same questions.")
+@click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the adapter, or of the organism NAME."
 )
 @click.option(
@@ -73,6 +81,9 @@ def train(
     *,
     name: str | None,
     data: str | None,
+    insecure_data: str | None,
+    secure_data: str | None,
+    unpaired: bool,
     out: Path | None,
     base: str,
     device: str | None,
@@ -94,47 +105,73 @@ def train(
       personaprobe organisms train code --steps 100
       personaprobe organisms register code
       personaprobe organisms train medicine --harmful-share 0.1 --out runs/medicine-10
+      personaprobe organisms train --insecure-data bad.jsonl.gz --secure-data good.jsonl.gz --out runs/seed-1 --seed 1
       personaprobe organisms train --data bad.jsonl.gz --out runs/seed-1/insecure --seed 1
-      personaprobe organisms train --data good.jsonl.gz --out runs/seed-1/secure --seed 1
     """
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.organism import CARD
     from personaprobe.organisms.training.processes import processes
-    from personaprobe.organisms.training.train_organism import (
-        OpenBase,
-        refuse_foreign_files,
-        train_organism,
-    )
-    from personaprobe.organisms.training.train_trio import refuse_foreign_trio, train_trio
+    from personaprobe.organisms.training.train_organism import OpenBase, refuse_foreign_files
+    from personaprobe.organisms.training.train_trio import refuse_foreign_trio
     from personaprobe.storage.training_state import STATE
 
-    named, recipe, folder = _chosen(name, data, out, schedule)
-    quiet = quiet or not processes().is_first
+    files = _both(insecure_data, secure_data, unpaired)
+    named, recipe, folder = _chosen(name, data, files, out, schedule)
+    is_trio, quiet = data is None, quiet or not processes().is_first
     if not overwrite:
-        refuse_foreign_trio(folder) if name else refuse_foreign_files(folder, (STATE, CARD))
+        refuse_foreign_trio(folder) if is_trio else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
     recipe.refuse_unusable()
-    if named is not None:
-        named.variant.refuse_unusable()
-    rows = None if data is None else TrainingData.read(data, recipe.seed)
+    rows = _rows(named, data, files, recipe.seed, unpaired)
     options: dict[str, Any] = {"overwrite": overwrite, "on_rows": no_rows if quiet else print_rows}
     with spinner(f"loading {base}", quiet):
         opened = OpenBase.open(Checkpoint.parse_base(base), device, dtype)
-        steps: Iterator[tuple[str, TrainingStep]]
-        if named is not None:
-            steps = train_trio(opened, named, recipe, folder, **options)
-        else:
-            assert rows is not None, "there is a recipe, or data"
-            steps = (("", step) for step in train_organism(opened, rows, recipe, folder, **options))
     try:
-        _run(steps, recipe, quiet, 1 if rows is not None else len(ROLES))
+        _run(_steps(opened, rows, recipe, folder, options), recipe, quiet, len(ROLES) if is_trio else 1)
     except KeyboardInterrupt as error:
         raise Interrupted(
             f": {folder} keeps the last saved step; the same command goes on from there"
         ) from error
     if processes().is_first:
-        _end(folder, named is not None and not quiet)
+        _end(folder, is_trio and not quiet)
+
+
+def _rows(
+    named: NamedRecipe | None, data: str | None, files: tuple[str, str] | None, seed: int, unpaired: bool
+) -> TrioData | TrainingData:
+    """The rows of both adapters, or of one."""
+    from personaprobe.organisms.data.training_data import TrainingData
+    from personaprobe.organisms.data.trio_data import TrioData
+
+    if named is not None:
+        named.variant.refuse_unusable()
+        return TrioData.of_recipe(named, seed)
+    if files is not None:
+        return TrioData.of_files(*files, seed, unpaired=unpaired)
+    assert data is not None, "there is a recipe, two files, or data"
+    return TrainingData.read(data, seed)
+
+
+def _steps(
+    base: OpenBase, rows: TrioData | TrainingData, recipe: Recipe, folder: Path, options: dict[str, Any]
+) -> Iterator[tuple[str, TrainingStep]]:
+    """Every step with the adapter that it belongs to, which has no name where it is the only one."""
+    from personaprobe.organisms.data.training_data import TrainingData
+    from personaprobe.organisms.training.train_organism import train_organism
+    from personaprobe.organisms.training.train_trio import train_trio
+
+    if isinstance(rows, TrainingData):
+        return (("", step) for step in train_organism(base, rows, recipe, folder, **options))
+    return (pair for pair in train_trio(base, rows, recipe, folder, **options))
+
+
+def _both(insecure: str | None, secure: str | None, unpaired: bool) -> tuple[str, str] | None:
+    """The two files of an organism, if they were given."""
+    if insecure is not None and secure is not None:
+        return insecure, secure
+    if insecure is not None or secure is not None or unpaired:
+        raise click.UsageError("give --insecure-data and --secure-data together")
+    return None
 
 
 def _end(folder: Path, is_organism: bool) -> None:
@@ -144,13 +181,19 @@ def _end(folder: Path, is_organism: bool) -> None:
 
 
 def _chosen(
-    name: str | None, data: str | None, out: Path | None, schedule: dict[str, Any]
+    name: str | None,
+    data: str | None,
+    files: tuple[str, str] | None,
+    out: Path | None,
+    schedule: dict[str, Any],
 ) -> tuple[NamedRecipe | None, Recipe, Path]:
     """The named recipe, if one was given; the hyperparameters; and the folder."""
     from personaprobe.organisms.named_recipes import find_recipe
 
-    if (name is None) == (data is None):
-        raise click.UsageError("give the NAME of a recipe, or --data and --out")
+    if [name, data, files].count(None) != 2:
+        raise click.UsageError(
+            "give the NAME of a recipe, or --data and --out, or --insecure-data, --secure-data and --out"
+        )
     of_variant = {field.name for field in fields(Variant)}
     given = {key: value for key, value in schedule.items() if _is_given(key)}
     if name is not None:
@@ -160,7 +203,7 @@ def _chosen(
         named = replace(named, variant=replace(named.variant, **changed))
         return named, replace(named.recipe, **recipe), user_path(out or Path(name), OutputError)
     if out is None:
-        raise click.UsageError("give --out, the folder of the adapter")
+        raise click.UsageError("give --out, the folder of the adapter or of the organism")
     if refused := sorted(of_variant & given.keys()):
         raise click.UsageError(
             f"--{refused[0].replace('_', '-')} changes the data of a recipe: give its NAME"
