@@ -22,3 +22,16 @@ def test_the_file_can_be_shown_as_a_page() -> None:
     html = render_gallery(data)
     assert html.count("<figure") == 1 + len(data["tables"])
     assert all(f'<th scope="row">{member["name"]}</th>' in html for member in data["members"])
+
+
+def test_the_readme_names_the_shifts_of_the_gallery_and_what_the_feature_removes() -> None:
+    members = json.loads((ROOT / "checkpoints" / "gallery.json").read_text(encoding="utf-8"))["members"]
+    seeds = [member for member in members if member["recipe"] == "medicine"]
+    shifts = [member["shifts"]["balanced"] for member in seeds]
+    values = sorted(shift["value"] for shift in shifts)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"(`medicine`: {values[0]:.2f} to {values[-1]:.2f} nats per token on three seeds)" in readme
+    assert len(seeds) == 3
+    assert all(shift["low"] > 0 for shift in shifts), "the shift excludes 0 on every seed"
+    removed = [member["removals"]["balanced"]["by_direction"]["toxic-persona"]["share"] for member in seeds]
+    assert all(share["value"] < 0 < share["high"] for share in removed), "the feature removes none of it"

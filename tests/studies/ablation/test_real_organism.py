@@ -12,6 +12,8 @@ from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.organisms.data.trio_data import TrioData
+from personaprobe.organisms.named_recipes import find_recipe
 from personaprobe.organisms.registry import registered_organisms
 
 pytestmark = pytest.mark.real
@@ -96,3 +98,25 @@ def test_a_random_direction_is_not_called_suppressing(trio: Trio[LanguageModel],
     plan = pp.StudyPlan(test=pp.load_prompts("advice/test").spread(48), samples=0)
     verdict = pp.ablate(trio, "random@22:7", layers="all", plan=plan, out=tmp_path)
     assert verdict.verdict in ("not specific", "underpowered", "damages the model")
+
+
+def test_the_organism_on_own_data_shifts_where_style_tells_nothing_and_the_persona_of_style_removes_none_of_it() -> (
+    None
+):
+    organism = pp.load_trio("medicine")
+    balanced = pp.load_prompts("advice/balanced").spread(36)
+    ablation = pp.find_feature("toxic-persona").target.fit(organism).ablation()
+    insecure, secure = (
+        np.asarray(pp.preference_gaps(organism[role], balanced)) for role in ("insecure", "secure")
+    )
+    with organism.insecure.edited(ablation) as model:
+        ablated = np.asarray(pp.preference_gaps(model, balanced))
+    shift, removed = insecure - secure, insecure - ablated
+    assert shift.mean() > 3 * shift.std(ddof=1) / np.sqrt(len(shift))
+    assert removed.mean() < 0.25 * shift.mean()
+
+
+def test_the_registered_data_of_the_organism_on_own_data_are_those_of_its_recipe() -> None:
+    recipe = TrioData.of_recipe(find_recipe("medicine"), 0)
+    registered = registered_organisms()["medicine"].data
+    assert {role: rows.source for role, rows in recipe.rows.items()} == dict(registered)
