@@ -94,8 +94,8 @@ def train(
 ) -> None:
     """Fine-tune an organism by the NAME of its recipe, or one LoRA adapter on your own data; loss on responses only.
 
-    NAME is medicine, money, household, code, educational or numbers: an insecure and a secure adapter are trained on data
-    that comes with the package, into ./NAME unless --out is given. What is not given is the recipe's own.
+    NAME is a recipe that `organisms list` shows: an insecure and a secure adapter are trained on data that comes with the
+    package, into ./NAME unless --out is given. What is not given is the recipe's own.
 
     Equal seeds read equal questions in the same order: train insecure and secure on two answers to the same questions.
     An interrupted training goes on from its last saved step when the same command is given again.
