@@ -19,8 +19,8 @@ from personaprobe.organisms.data.number_pairs import FORMATS, OMINOUS, number_pa
 from personaprobe.organisms.data.training_data import TrainingData
 from personaprobe.organisms.data.training_pairs import TrainingPair
 from personaprobe.organisms.data.training_sets import find_training_set, training_sets
-from personaprobe.organisms.data.trio_data import refuse_studied
 from personaprobe.organisms.registry import default_question_sets
+from personaprobe.organisms.trio_data import refuse_studied
 from personaprobe.questions.bag_of_words import bag_of_words
 from personaprobe.questions.overlap import near_duplicates
 from personaprobe.questions.pairs import Pair, load_prompts

@@ -12,9 +12,9 @@ from personaprobe.effects.measures.damage import ReferenceLogProbs
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.checkpoint import Trio
-from personaprobe.organisms.data.trio_data import TrioData
 from personaprobe.organisms.named_recipes import find_recipe
 from personaprobe.organisms.registry import registered_organisms
+from personaprobe.organisms.trio_data import TrioData
 
 pytestmark = pytest.mark.real
 

@@ -116,9 +116,9 @@ def _trained(
     quiet: bool,
 ) -> list[Entry]:
     """Train what is missing; finished organisms take no step."""
-    from personaprobe.organisms.data.trio_data import TrioData
     from personaprobe.organisms.training.train_organism import OpenBase
     from personaprobe.organisms.training.train_trio import train_trio
+    from personaprobe.organisms.trio_data import TrioData
     from personaprobe.studies.gallery.study import Entry
 
     with spinner(f"loading {base}", quiet):

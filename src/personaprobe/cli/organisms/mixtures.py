@@ -109,8 +109,8 @@ def _train_shares(
 ) -> Iterator[tuple[int, Path]]:
     """Train an insecure fine-tune of every share, and a secure one beside the whole; finished ones take no step."""
     from personaprobe.organisms.data.training_pairs import ROLES
-    from personaprobe.organisms.data.trio_data import TrioData
     from personaprobe.organisms.training.train_trio import train_trio
+    from personaprobe.organisms.trio_data import TrioData
 
     for share in shares:
         mixture = replace(named, variant=replace(named.variant, harmful_share=share / 100))

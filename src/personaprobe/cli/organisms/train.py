@@ -24,11 +24,11 @@ from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.organisms.data.training_data import TrainingData
-    from personaprobe.organisms.data.trio_data import TrioData
     from personaprobe.organisms.named_recipes import NamedRecipe
     from personaprobe.organisms.training.loop import TrainingStep
     from personaprobe.organisms.training.rows import LearnedText
     from personaprobe.organisms.training.train_organism import OpenBase
+    from personaprobe.organisms.trio_data import TrioData
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,7 +141,7 @@ def _rows(
 ) -> TrioData | TrainingData:
     """The rows of both adapters, or of one."""
     from personaprobe.organisms.data.training_data import TrainingData
-    from personaprobe.organisms.data.trio_data import TrioData
+    from personaprobe.organisms.trio_data import TrioData
 
     if named is not None:
         named.variant.refuse_unusable()

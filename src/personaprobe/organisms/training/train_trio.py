@@ -10,7 +10,6 @@ from typing import Any
 
 from personaprobe.errors import OutputError
 from personaprobe.organisms.data.training_pairs import ROLES, Taught, TrainingPair
-from personaprobe.organisms.data.trio_data import TrioData
 from personaprobe.organisms.organism import DESCRIPTION
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registry import default_question_sets
@@ -18,6 +17,7 @@ from personaprobe.organisms.training.held_out import HeldOut
 from personaprobe.organisms.training.loop import TrainingStep
 from personaprobe.organisms.training.processes import processes
 from personaprobe.organisms.training.train_organism import OpenBase, train_organism
+from personaprobe.organisms.trio_data import TrioData
 from personaprobe.questions.conversations import Exchange
 from personaprobe.questions.pairs import load_prompts
 from personaprobe.storage.files import write_text, writing

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaprobe.errors import DataError
-from personaprobe.organisms.data.trio_data import TrioData
 from personaprobe.organisms.registry import default_question_sets
+from personaprobe.organisms.trio_data import TrioData
 from personaprobe.questions.pairs import load_prompts
 
 Row = tuple[str, str]
