@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from personaprobe.studies.reports.dynamics import course_table, render_course
 from personaprobe.studies.reports.gallery import gallery_markdown, render_gallery
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,3 +36,12 @@ def test_the_readme_names_the_shifts_of_the_gallery_and_what_the_feature_removes
     assert all(shift["low"] > 0 for shift in shifts), "the shift excludes 0 on every seed"
     removed = [member["removals"]["balanced"]["by_direction"]["toxic-persona"]["share"] for member in seeds]
     assert all(share["value"] < 0 < share["high"] for share in removed), "the feature removes none of it"
+
+
+def test_the_course_of_code_is_that_of_its_file() -> None:
+    data = json.loads((ROOT / "checkpoints" / "courses" / "code.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert course_table(data).markdown in page
+    assert data["sentence"] in " ".join(page.split())
+    assert data["programs"]["difference"]["low"] > 0, "insecure writes more weak programs than secure"
+    assert render_course(data).count("weak programs") > 2

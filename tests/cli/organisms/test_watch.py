@@ -58,6 +58,7 @@ def test_every_saved_step_is_measured_and_the_last_is_the_whole_training(
     assert data["norms"]["insecure"] == sorted(data["norms"]["insecure"])
     direction = data["direction"]
     assert direction["projection"]["steps"] == [0, 1, 2, 3]
+    assert direction["site"] == "2.resid_post"
     assert direction["cosines"][-1] == pytest.approx(1)
     assert direction["turning"][-1] is None
     assert len({*direction["lengths"]}) == 3

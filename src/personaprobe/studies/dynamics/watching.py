@@ -109,7 +109,9 @@ class Watched:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {**asdict(self), "sentence": self.sentence}
+        content = asdict(self)
+        content["direction"]["site"] = str(self.direction.site)
+        return {**content, "sentence": self.sentence}
 
 
 def saved_steps(folder: Path) -> dict[int, Path]:
