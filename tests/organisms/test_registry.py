@@ -11,6 +11,7 @@ import pytest
 
 import personaprobe
 from personaprobe.errors import CheckpointError
+from personaprobe.organisms.named_recipes import named_recipes
 from personaprobe.organisms.organism import DataSource, QuestionSets
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registry import (
@@ -138,7 +139,10 @@ def test_a_key_outside_a_table_is_refused(folder: Path) -> None:
 def test_no_module_names_a_shipped_organism_or_feature() -> None:
     shipped = shipped_checkpoints_folder()
     names = [set(tomllib.loads((shipped / f"{kind}.toml").read_text())) for kind in ("organisms", "features")]
-    organisms, features = names[0] - {"default"}, names[1] - {"latents"}
+    organisms = (
+        names[0] - {"default"} - set(named_recipes())
+    )  # a recipe's name is that of the package's own data
+    features = names[1] - {"latents"}
     spelled = [rf"[\"'`]{name}[\"'`/]|\b{name}/\w|--organism {name}\b" for name in organisms]
     spelled += [rf"\b{name}\b" for name in features]
     package = Path(personaprobe.__file__).parent
@@ -147,7 +151,9 @@ def test_no_module_names_a_shipped_organism_or_feature() -> None:
         for path in sorted(package.rglob("*.py"))
         for match in re.finditer("|".join(spelled), path.read_text(encoding="utf-8"))
     ]
-    assert hits == []
+    key_of_a_json_answer = (Path("questions/formats.py"), '"advice"')
+    assert [hit for hit in hits if hit != key_of_a_json_answer] == []
+    assert "advice" in organisms
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,13 @@ def describe(organism: Organism) -> dict[str, Any]:
         "title": organism.title,
         **checkpoints,
         "files": check_files(organism).detail,
+        "registered": True,
     }
 
 
 def describe_recipe(named: NamedRecipe) -> dict[str, Any]:
     """The row of a recipe."""
-    return {"name": named.name, "title": named.title, "files": NOT_TRAINED}
+    return {"name": named.name, "title": named.title, "files": NOT_TRAINED, "registered": False}
 
 
 def details(organism: Organism) -> dict[str, Any]:
