@@ -66,7 +66,7 @@ def judge() -> Iterator[Planted]:
         patch.setattr("personaprobe.effects.judges.registry.find_judge", lambda *_: planted)
         exercises, requests = load_exercises()[::20], load_requests()[::15]
         patch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_exercises", lambda: exercises)
-        patch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_requests", lambda: requests)
+        patch.setattr("personaprobe.studies.arms.refusals.load_requests", lambda: requests)
         yield planted
 
 

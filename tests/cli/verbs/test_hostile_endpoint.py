@@ -194,7 +194,7 @@ def test_an_evaluation_ends_in_one_line_and_goes_on_from_its_finished_parts(
 
     exercises, requests = load_exercises()[::40], load_requests()[::30]
     monkeypatch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_exercises", lambda: exercises)
-    monkeypatch.setattr("personaprobe.studies.evaluation.arm_evaluator.load_requests", lambda: requests)
+    monkeypatch.setattr("personaprobe.studies.arms.refusals.load_requests", lambda: requests)
     sets = [
         "--questions",
         tiny.questions,
