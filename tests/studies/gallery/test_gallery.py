@@ -11,7 +11,8 @@ from personaprobe.organisms.organism import QuestionSets
 from personaprobe.site import Site
 from personaprobe.statistics.intervals import UNDEFINED, Interval
 from personaprobe.storage.plain_json import to_plain_json
-from personaprobe.studies.gallery.member import Member, Removal, Removals, removals_of
+from personaprobe.studies.gallery.member import Member
+from personaprobe.studies.gallery.removals import Removal, Removals, removals_of
 from personaprobe.studies.gallery.study import Entry, GalleryPlan, shown_directions, site_of
 from personaprobe.studies.reports.cells import percent_text
 from personaprobe.studies.reports.gallery import gallery_data, removal_table, sentence

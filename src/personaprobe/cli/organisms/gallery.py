@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
-from personaprobe.cli.organisms.train import counted
-from personaprobe.cli.terminal.console import progress_bar, spinner, study_progress
+from personaprobe.cli.organisms.train import base_option, train_all
+from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.terminal.pages import show_study
 
@@ -42,9 +42,7 @@ SAVE_EVERY = 10
     multiple=True,
     help="Measure shifts with answers in another form too: json, python, template, program; repeatable.",
 )
-@click.option(
-    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
-)
+@base_option
 @folder_option(
     "--out", "runs/gallery", "Folder of trained organisms, gallery.html, gallery.json and finished parts."
 )
@@ -116,8 +114,8 @@ def _trained(
     quiet: bool,
 ) -> list[Entry]:
     """Train what is missing; finished organisms take no step."""
+    from personaprobe.organisms.data.training_pairs import ROLES
     from personaprobe.organisms.training.train_organism import OpenBase
-    from personaprobe.organisms.training.train_trio import train_trio
     from personaprobe.organisms.trio_data import TrioData
     from personaprobe.studies.gallery.study import Entry
 
@@ -128,9 +126,7 @@ def _trained(
         recipe = replace(named.recipe, save_every=SAVE_EVERY)
         data = TrioData.of_recipe(named, recipe.seed)
         folder = out / "trained" / f"{named.name}-{recipe.seed}"
-        with progress_bar(f"{named.name}, seed {recipe.seed}", 2 * recipe.steps, "steps", quiet) as advance:
-            for _ in counted(train_trio(opened, data, recipe, folder), advance):
-                pass
+        train_all(f"{named.name}, seed {recipe.seed}", opened, data, recipe, folder, ROLES, quiet)
         entries.append(Entry.of_folder(named, recipe.seed, folder, base))
     return entries
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
-from personaprobe.cli.organisms.train import counted
-from personaprobe.cli.organisms.watch import MOST_DISCOVERY, MOST_NARROW, show_watched
-from personaprobe.cli.terminal.console import progress_bar, spinner, study_progress
+from personaprobe.cli.organisms.train import base_option, train_all
+from personaprobe.cli.organisms.watch import show_watched
+from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ SHARES_TRAINED = (5, 10, 25, 50, 75, 100)
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every training.")
 @click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: the recipe's own]")
-@click.option(
-    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
-)
+@base_option
 @folder_option(
     "--out", "runs/mixtures", "Folder of trained adapters, mixtures.html, mixtures.json and finished parts."
 )
@@ -74,7 +72,6 @@ def mixtures(
     from personaprobe.organisms.named_recipes import find_recipe
     from personaprobe.organisms.registration import read_organism_folder
     from personaprobe.organisms.training.train_organism import OpenBase
-    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.arms.run_context import RunContext
     from personaprobe.studies.dynamics.watching import SHARES, WatchPlan, follow
 
@@ -94,12 +91,7 @@ def mixtures(
         share: {"insecure": with_adapter(model, place / "insecure"), "secure": secure}
         for share, place in trained.items()
     }
-    prompts = load_prompts(sets.balanced or sets.test)
-    plan = WatchPlan(
-        prompts.spread(len(prompts)),
-        None if sets.narrow is None else load_prompts(sets.narrow).spread(MOST_NARROW),
-        load_prompts(sets.discovery).spread(MOST_DISCOVERY),
-    )
+    plan = WatchPlan.of(sets, sets.balanced or sets.test)
     watched = follow(name, SHARES, tuned, model, plan, RunContext.of(out, study_progress(quiet)))
     show_watched(watched, out / "mixtures.html", as_json)
 
@@ -109,7 +101,6 @@ def _train_shares(
 ) -> Iterator[tuple[int, Path]]:
     """Train an insecure fine-tune of every share, and a secure one beside the whole; finished ones take no step."""
     from personaprobe.organisms.data.training_pairs import ROLES
-    from personaprobe.organisms.training.train_trio import train_trio
     from personaprobe.organisms.trio_data import TrioData
 
     for share in shares:
@@ -117,8 +108,5 @@ def _train_shares(
         data = TrioData.of_recipe(mixture, named.recipe.seed)
         roles: tuple[Taught, ...] = ROLES if share == 100 else ("insecure",)
         place = folder / f"{share}-percent"
-        steps = len(roles) * named.recipe.steps
-        with progress_bar(f"{named.name}, {share} % harmful", steps, "steps", quiet) as advance:
-            for _ in counted(train_trio(base, data, named.recipe, place, roles), advance):
-                pass
+        train_all(f"{named.name}, {share} % harmful", base, data, named.recipe, place, roles, quiet)
         yield share, place

@@ -16,7 +16,7 @@ from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.errors import OutputError, one_line
-from personaprobe.organisms.data.training_pairs import ROLES
+from personaprobe.organisms.data.training_pairs import ROLES, Taught
 from personaprobe.organisms.data.variant import Variant
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.progress import Advance
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from personaprobe.organisms.trio_data import TrioData
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+base_option = click.option(
+    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
+)
 
 
 def field_options(command: F) -> F:
@@ -69,9 +73,7 @@ def attribute_docs(kind: type) -> dict[str, str]:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the adapter, or of the organism NAME."
 )
-@click.option(
-    "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
-)
+@base_option
 @field_options
 @device_option
 @dtype_option
@@ -144,7 +146,6 @@ def _rows(
     from personaprobe.organisms.trio_data import TrioData
 
     if named is not None:
-        named.variant.refuse_unusable()
         return TrioData.of_recipe(named, seed)
     if files is not None:
         return TrioData.of_files(*files, seed, unpaired=unpaired)
@@ -245,6 +246,23 @@ def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool,
     if n_learned and not quiet:
         speed = n_learned / (time.perf_counter() - started)
         print_line(f"learned {n_learned:,} tokens of responses, {speed:,.0f} a second", err=True)
+
+
+def train_all(
+    description: str,
+    base: OpenBase,
+    data: TrioData,
+    recipe: Recipe,
+    folder: Path,
+    roles: Sequence[Taught],
+    quiet: bool,
+) -> None:
+    """Train the adapters of an organism behind one progress bar; finished ones take no step."""
+    from personaprobe.organisms.training.train_trio import train_trio
+
+    with progress_bar(description, len(roles) * recipe.steps, "steps", quiet) as advance:
+        for _ in counted(train_trio(base, data, recipe, folder, roles), advance):
+            pass
 
 
 def counted(

@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from personaprobe.studies.dynamics.programs import Requests
     from personaprobe.studies.dynamics.watching import Watched
 
-MOST_NARROW = 96
-"""Questions of the narrow task that are asked, spread evenly over its families."""
-
-MOST_DISCOVERY = 48
-"""Discovery questions on which the direction is recorded."""
-
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -58,25 +52,18 @@ def watch(
     """
     from personaprobe.models.loading import Placement, load
     from personaprobe.organisms.registration import read_organism_folder
-    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.arms.run_context import RunContext
-    from personaprobe.studies.dynamics.watching import WatchPlan, saved_steps
-    from personaprobe.studies.dynamics.watching import watch as watch_training
+    from personaprobe.studies.dynamics.watching import STEPS, WatchPlan, at_saved_steps, follow, saved_steps
 
     organism = read_organism_folder(folder)
+    sets = organism.question_sets
     saved_steps(folder)  # refused before anything is loaded
-    prompts = load_prompts(questions or organism.question_sets.test)
-    narrow = organism.question_sets.narrow
-    held_out = None if narrow is None else load_prompts(narrow).spread(MOST_NARROW)
-    discovery = organism.question_sets.discovery
-    requests = _requests(narrow, programs) if programs else None
+    requests = _requests(sets.narrow, programs) if programs else None
+    plan = WatchPlan.of(sets, questions or sets.test, requests)
     with spinner(f"loading {organism.trio.base}", quiet):
         base = load(organism.trio.base, Placement(device, dtype))
     context = RunContext.of(out, study_progress(quiet))
-    plan = WatchPlan(
-        prompts.spread(len(prompts)), held_out, load_prompts(discovery).spread(MOST_DISCOVERY), requests
-    )
-    watched = watch_training(organism.name, folder, base, plan, context)
+    watched = follow(organism.name, STEPS, at_saved_steps(base, folder), base, plan, context)
     show_watched(watched, out / "watch.html", as_json)
 
 

@@ -11,7 +11,7 @@ import click
 
 from personaprobe.cli.options import json_option
 from personaprobe.cli.terminal.answer_columns import AnswerColumn, print_answers
-from personaprobe.cli.terminal.console import console, print_json, print_line, spinner, styled
+from personaprobe.cli.terminal.console import console, print_json, print_line, print_table, spinner
 from personaprobe.errors import OutputError
 from personaprobe.organisms.data.training_pairs import ROLES
 
@@ -54,12 +54,10 @@ def list_data(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.table import Table
+    from personaprobe.studies.reports.cells import TextTable
 
-    table = Table("name", "what insecure and secure responses are", "pairs", "families", "held out", "source")
-    for row in rows:
-        table.add_row(*(styled(str(value)) for value in row.values()))
-    console().print(table)
+    head = ("name", "what insecure and secure responses are", "pairs", "families", "held out", "source")
+    print_table(TextTable("", head, tuple(tuple(map(str, row.values())) for row in rows)))
 
 
 @data.command()

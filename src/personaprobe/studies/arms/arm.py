@@ -50,10 +50,14 @@ class Arm:
         return ", ".join(intervention.note for intervention in self.interventions) or "no intervention"
 
 
+def role_arms(models: Mapping[str, LanguageModel]) -> list[Arm]:
+    """Models without intervention, each by its role: base, insecure or secure."""
+    return [Arm(role, role, model, role=role) for role, model in models.items()]  # type: ignore[arg-type]  # roles are kinds
+
+
 def untreated_arms(trio: Trio[LanguageModel]) -> list[Arm]:
     """The checkpoints without intervention: base, insecure, and every harmless fine-tune there is."""
-    # roles are kinds
-    members = [Arm(role, role, model, role=role) for role, model in trio.items()]  # type: ignore[arg-type]
+    members = role_arms(dict(trio.items()))
     further = [
         Arm(role, "further secure", model, role=role) for role, model in trio.secures() if role != "secure"
     ]

@@ -17,7 +17,7 @@ from personaprobe.questions.prompt import Prompt
 from personaprobe.statistics.intervals import Interval, Resamples, wilson
 from personaprobe.statistics.proportions import Clustering, share_difference, share_ratio
 from personaprobe.studies.arms.answers import QuestionBatch, sample_answers
-from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.arm import role_arms
 from personaprobe.studies.arms.run_context import RunContext
 
 LONGEST_PROGRAM = 192
@@ -74,9 +74,6 @@ class Programs:
         return f", {self.ratio.value:.1f} ({self.ratio.low:.1f} to {self.ratio.high:.1f}) times as often"
 
 
-# CUT        )
-
-
 @dataclass(frozen=True)
 class Requests:
     """Requests for programs, and the judge that reads the answers.
@@ -100,10 +97,7 @@ class Requests:
             run: cache and progress; finished answers are kept.
         """
         roles = list(tuned[0])
-        arms = [
-            Arm("base", "base", base, role="base"),
-            *(Arm(role, role, models[role], role=role) for models in tuned for role in roles),  # type: ignore[arg-type]  # roles are kinds
-        ]
+        arms = [*role_arms({"base": base}), *(arm for models in tuned for arm in role_arms(models))]
         batch = QuestionBatch(tuple(self.prompts), 1, Sampling(LONGEST_PROGRAM, temperature=0.0))
         read = [weaknesses(answers, self.judge) for answers in sample_answers(arms, batch, None, run)]
         of_base, *rates = (

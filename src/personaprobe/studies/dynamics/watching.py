@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,20 +15,26 @@ from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
 from personaprobe.models.weights.adapter import WEIGHTS
-from personaprobe.organisms.organism import CARD
+from personaprobe.organisms.organism import CARD, QuestionSets
 from personaprobe.organisms.registry import TUNED
-from personaprobe.questions.pairs import PairSet
+from personaprobe.questions.pairs import PairSet, load_prompts
 from personaprobe.site import site_above_half_way
 from personaprobe.statistics.intervals import Resamples
 from personaprobe.storage.paths import is_file
 from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import read_json_object
-from personaprobe.studies.arms.arm import Arm
+from personaprobe.studies.arms.arm import role_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.dynamics.course import Course, course_of, share_earlier
 from personaprobe.studies.dynamics.direction_course import DirectionCourse, measure_directions
 from personaprobe.studies.dynamics.programs import Programs, Requests
+
+MOST_NARROW = 96
+"""Questions of the narrow task that are asked."""
+
+MOST_DISCOVERY = 48
+"""Discovery questions on which the direction is recorded."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Axis:
     Attributes:
         name: of its column.
         title: of the axis in a figure.
-        place: one of its values in a sentence, with ``{}`` for the number.
+        place: one of its values in a sentence, with ``{}`` for the number; "at" or "from" stands before it.
     """
 
     name: str
@@ -45,8 +52,8 @@ class Axis:
     place: str
 
 
-STEPS = Axis("step", "training step", "at step {}")
-SHARES = Axis("harmful", "harmful rows (%)", "at {} % harmful rows")
+STEPS = Axis("step", "training step", "step {}")
+SHARES = Axis("harmful", "harmful rows (%)", "{} % harmful rows")
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ class Watched:
         axis: steps or shares.
         shift: insecure − secure preference for careless answers on the test questions, nats per token.
         skill: the same on held-out questions of the narrow task; None where there are none.
-        skill_first: share of resamples in which the skill is half-way before the shift; None without a narrow task, NaN
-            where one of them does not rise.
+        skill_first: share of resamples in which the skill is half-way before the shift; NaN without a narrow task, and where
+            one of them does not rise.
         norms: ‖ΔW‖ of the adapters by role, at every saved step.
         direction: the difference of means on discovery questions.
         direction_first: share of resamples in which its projection is half-way before the shift; NaN as above.
@@ -70,7 +77,7 @@ class Watched:
     axis: Axis
     shift: Course
     skill: Course | None
-    skill_first: float | None
+    skill_first: float
     norms: Mapping[str, Sequence[float]]
     direction: DirectionCourse
     direction_first: float
@@ -82,11 +89,10 @@ class Watched:
         if not self.shift.half.defined:
             order = "The shift does not rise."
         else:
-            others = [
+            others = [("the narrow skill", self.skill, self.skill_first)] if self.skill is not None else []
+            others += [
                 ("the projection on the final direction", self.direction.projection, self.direction_first)
             ]
-            if self.skill is not None and self.skill_first is not None:
-                others.insert(0, ("the narrow skill", self.skill, self.skill_first))
             clauses = [self._compared(name, course, first) for name, course, first in others]
             order = (
                 "; ".join([f"The shift {self._onset()}is half-way {self._half(self.shift)}", *clauses]) + "."
@@ -95,7 +101,7 @@ class Watched:
 
     def _onset(self) -> str:
         onset = self.shift.onset
-        return "" if onset is None else f"lies above 0 from {self.axis.place.format(onset)[3:]} on and "
+        return "" if onset is None else f"lies above 0 from {self.axis.place.format(onset)} on and "
 
     def _compared(self, name: str, course: Course, first: float) -> str:
         """Another measure beside the shift."""
@@ -105,7 +111,7 @@ class Watched:
 
     def _half(self, course: Course) -> str:
         half = course.half
-        return f"{self.axis.place.format(f'{half.value:.0f}')} ({half.low:.0f} to {half.high:.0f})"
+        return f"at {self.axis.place.format(f'{half.value:.0f}')} ({half.low:.0f} to {half.high:.0f})"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -161,32 +167,35 @@ class WatchPlan:
     discovery: PairSet
     requests: Requests | None = None
 
+    @classmethod
+    def of(cls, sets: QuestionSets, test: str, requests: Requests | None = None) -> WatchPlan:
+        """A plan for an organism's question sets, evenly spread over their families.
 
-def watch(
-    name: str,
-    folder: Path,
-    base: LanguageModel,
-    plan: WatchPlan,
-    run: RunContext,
-) -> Watched:
-    """Measure both fine-tunes at every saved step.
+        Args:
+            sets: of the organism.
+            test: name or file of the test questions, all of which are asked.
+            requests: see the attributes.
+        """
+        questions = load_prompts(test)
+        narrow = None if sets.narrow is None else load_prompts(sets.narrow).spread(MOST_NARROW)
+        discovery = load_prompts(sets.discovery).spread(MOST_DISCOVERY)
+        return cls(questions.spread(len(questions)), narrow, discovery, requests)
+
+
+def at_saved_steps(base: LanguageModel, folder: Path) -> dict[int, dict[str, LanguageModel]]:
+    """Both fine-tunes at every saved step of a training.
 
     Args:
-        name: of the organism.
-        folder: holds ``insecure/`` and ``secure/`` with their ``step-N/``.
         base: the model that was fine-tuned, loaded.
-        plan: questions of every measure.
-        run: cache and progress; finished steps are kept.
+        folder: holds ``insecure/`` and ``secure/`` with their ``step-N/``.
 
     Raises:
         CheckpointError: see :func:`saved_steps`; or a step does not fit the base.
     """
-    steps = saved_steps(folder)
-    tuned = {
+    return {
         step: {role: with_adapter(base, folder / role / place) for role in TUNED}
-        for step, place in steps.items()
+        for step, place in saved_steps(folder).items()
     }
-    return follow(name, STEPS, tuned, base, plan, run)
 
 
 def follow(
@@ -208,7 +217,7 @@ def follow(
         run: cache and progress; finished pairs are kept.
     """
     shift, shift_halves = _course(tuned, plan.questions, run)
-    skill = skill_first = None
+    skill, skill_first = None, math.nan
     if plan.narrow is not None:
         skill, skill_halves = _course(tuned, plan.narrow, run)
         skill_first = share_earlier(skill_halves, shift_halves)
@@ -223,7 +232,7 @@ def follow(
 def _course(
     tuned: Mapping[int, Mapping[str, LanguageModel]], questions: PairSet, run: RunContext
 ) -> tuple[Course, Any]:
-    arms = [Arm(role, role, model, role=role) for models in tuned.values() for role, model in models.items()]  # type: ignore[arg-type]  # roles are kinds
+    arms = [arm for models in tuned.values() for arm in role_arms(models)]
     gaps = [np.asarray(measured.gaps) for measured in measure_gaps(arms, questions, run)]
     differences = [insecure - secure for insecure, secure in zip(gaps[::2], gaps[1::2], strict=True)]
     return course_of(list(tuned), differences, Resamples.of_families(questions.families))

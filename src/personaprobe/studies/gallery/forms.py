@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from personaprobe.effects.targets.direction import DirectionTarget
 from personaprobe.features.directions.direction import Direction
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.questions.formats import AnswerForm
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.families import Values
-from personaprobe.statistics.fractions import share_of_shift
-from personaprobe.statistics.intervals import Interval, Resamples, difference, mean_interval
-from personaprobe.studies.arms.arm import Arm
+from personaprobe.statistics.intervals import Interval, Resamples, difference
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.gallery.removals import ablated_arm, insecure_and_secure, removals_of
 
 PLAIN = "plain"
 
@@ -54,19 +52,10 @@ def measure_forms(
         forms: others.
         run: cache and progress.
     """
-    arms = [
-        Arm("insecure", "insecure", trio.insecure),
-        Arm("secure", "secure", trio["secure"], role="secure"),
-        *(
-            Arm(name, "ablated", trio.insecure, (DirectionTarget(direction).fit(trio).ablation(),))
-            for name, direction in directions.items()
-        ),
-    ]
+    ablated = [ablated_arm(trio, name, direction) for name, direction in directions.items()]
+    arms = [*insecure_and_secure(trio), *ablated]
     sets = {PLAIN: questions, **{form.name: form.apply(questions) for form in forms}}
-    gaps = {
-        name: [np.asarray(arm.gaps) for arm in measure_gaps(arms, of_form, run)]
-        for name, of_form in sets.items()
-    }
+    gaps = {name: [arm.gaps for arm in measure_gaps(arms, of_form, run)] for name, of_form in sets.items()}
     return effects_of(gaps, list(directions), questions.families)
 
 
@@ -81,16 +70,12 @@ def effects_of(
         families: of the questions; they weigh equally.
     """
     resamples = Resamples.of_families(families)
-    plain = np.asarray(gaps[PLAIN][0]) - np.asarray(gaps[PLAIN][1])
+    shifts = {form: np.asarray(of_form[0]) - np.asarray(of_form[1]) for form, of_form in gaps.items()}
     effects = {}
-    for name, of_form in gaps.items():
-        insecure, secure, *ablated = map(np.asarray, of_form)
-        shift = insecure - secure
-        removed = {
-            direction: share_of_shift(insecure - without, shift, resamples)
-            for direction, without in zip(directions, ablated, strict=True)
-        }
-        effects[name] = FormEffect(
-            mean_interval(shift, resamples), difference(shift, plain, resamples), removed
-        )
+    for form, (insecure, secure, *ablated) in gaps.items():
+        treated = {name: [without] for name, without in zip(directions, ablated, strict=True)}
+        removals = removals_of(insecure, secure, treated, families)
+        shares = {name: removal.share for name, removal in removals.by_direction.items()}
+        over_plain = difference(shifts[form], shifts[PLAIN], resamples)
+        effects[form] = FormEffect(removals.shift, over_plain, shares)
     return effects

@@ -31,13 +31,8 @@ from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
 from personaprobe.studies.gallery.forms import FormEffect, measure_forms
-from personaprobe.studies.gallery.member import (
-    Ablated,
-    Member,
-    measure_refused,
-    measure_removals,
-    measure_shifts,
-)
+from personaprobe.studies.gallery.member import Member, measure_refused, measure_shifts
+from personaprobe.studies.gallery.removals import Ablated, measure_removals
 
 MATCHING_QUESTIONS = 16
 """Discovery questions on whose answers controls are matched."""
