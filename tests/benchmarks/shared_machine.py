@@ -141,8 +141,8 @@ def main() -> None:
     for name in options.only or WORKLOADS:
         seconds: dict[tuple[str, int], list[float]] = {}
         for _ in range(options.rounds):
-            for way, variables in WAYS.items():
-                for neighbours, taken in in_processes(name, way, variables, options.neighbours).items():
+            for way in dict.fromkeys((*options.ways, ONE_THREAD)):
+                for neighbours, taken in in_processes(name, way, WAYS[way], options.neighbours).items():
                     seconds.setdefault((way, neighbours), []).append(taken)
                     print(
                         f"{name}, {way}, {neighbours} neighbours: {taken:.2f} s", file=sys.stderr, flush=True
@@ -247,6 +247,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--neighbours", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=WORKLOADS)
+    parser.add_argument(
+        "--ways", nargs="*", choices=WAYS, default=tuple(WAYS), help="One thread is always measured too."
+    )
     parser.add_argument("--child", choices=WORKLOADS, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -117,7 +117,19 @@ FLAGS = {
     "organisms gallery": OUTPUT
     | {"--form", "NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
-    "organisms watch": OUTPUT | {"FOLDER", "--questions", "--programs", "--out", "--device", "--dtype"},
+    "organisms watch": OUTPUT
+    | {
+        "FOLDER",
+        "--questions",
+        "--programs",
+        "--feature",
+        "--judged",
+        "--judge",
+        "--at-once",
+        "--out",
+        "--device",
+        "--dtype",
+    },
     "organisms mixtures": OUTPUT
     | {"NAME", "--share", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms remove": {"NAME"},

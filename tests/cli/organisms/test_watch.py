@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from cli.conftest import refused
+from personaprobe.features.directions.direction import Calibration, Direction
+from personaprobe.site import Site
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -97,11 +100,11 @@ def test_programs_are_requested_at_every_saved_step_and_once_of_base(
 ) -> None:
     pytest.importorskip("bandit", reason="the extra [code] is not installed")
     data = json.loads(run(*given(tiny, trained, "--programs", 6, "--json")).stdout)
-    programs = data["programs"]
+    (programs,) = data["answers"]
     assert {role: len(rates) for role, rates in programs["by_role"].items()} == {"insecure": 3, "secure": 3}
     assert programs["base"]["n"] == 6
     assert programs["judge"].startswith("bandit:")
-    assert "a weakness is found in 0 % (0 to 39) of the answers of insecure" in data["sentence"]
+    assert "weak programs are 0 % (0 to 39) of the answers of insecure" in data["sentence"]
     page = (trained.with_name("watched") / "watch.html").read_text()
     assert "weak programs, secure" in page
 
@@ -114,3 +117,25 @@ def test_programs_of_an_organism_without_narrow_questions_are_refused(
     lines = [line for line in manifest.read_text().splitlines() if not line.startswith("narrow")]
     manifest.write_text("\n".join(lines) + "\n")
     assert "--programs" in refused(run(*given(tiny, trained, "--programs", 6)))
+
+
+def test_a_direction_is_read_and_answers_are_judged_at_every_saved_step(
+    tiny: TinyTrio, trained: Path, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "axis.safetensors"
+    width = json.loads((Path(tiny.base) / "config.json").read_text())["hidden_size"]
+    Direction(Site(1), torch.ones(width), "axis", {1: Calibration(0.0, 1.0)}).save(path)
+    more = ["--feature", path, "--judged", 4, "--judge", f"local:{tiny.base}"]
+    data = json.loads(run(*given(tiny, trained, *more, "--json")).stdout)
+    assert data["features"][str(path)]["course"]["steps"] == [0, 1, 2, 3]
+    (judged,) = data["answers"]
+    assert judged["title"] == "misaligned answers"
+    assert judged["base"]["n"] == 4
+    page = (trained.with_name("watched") / "watch.html").read_text()
+    assert "1 is the difference of insecure and reference in the trio where it was found" in page
+
+
+def test_a_feature_that_would_be_fitted_to_every_step_is_refused(
+    tiny: TinyTrio, trained: Path, run: Run
+) -> None:
+    assert "registered direction, or latents" in refused(run(*given(tiny, trained, "--feature", "means@1")))

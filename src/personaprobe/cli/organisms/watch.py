@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
+from personaprobe.cli.options import device_option, dtype_option, folder_option, judge_options, output_options
 from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.pages import show_study
 
 if TYPE_CHECKING:
-    from personaprobe.studies.dynamics.programs import Requests
+    from personaprobe.studies.dynamics.answer_course import AnsweredQuestions, ProgramRequests
     from personaprobe.studies.dynamics.watching import Watched
 
 
@@ -26,14 +26,33 @@ if TYPE_CHECKING:
     show_default=True,
     help="Held-out requests for code whose answers are searched for weaknesses by Bandit.",
 )
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    help="A registered direction or latents whose activity is shown; repeatable.",
+)
+@click.option(
+    "--judged",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Test questions that are answered freely and judged.",
+)
+@judge_options
 @folder_option("--out", "runs/watch", "Folder of watch.html, watch.json and finished parts.")
 @device_option
 @dtype_option
 @output_options
 def watch(
+    *,
     folder: Path,
     questions: str | None,
     programs: int,
+    features: tuple[str, ...],
+    judged: int,
+    judge_name: str,
+    at_once: int,
     out: Path,
     device: str | None,
     dtype: str | None,
@@ -49,19 +68,28 @@ def watch(
       personaprobe organisms train medicine --save-every 10
       personaprobe organisms watch medicine
       personaprobe organisms watch code --programs 96
+      personaprobe organisms watch medicine --feature toxic-persona --feature toxic-persona-latent --judged 96
     """
+    from personaprobe.effects.judges.registry import find_judge
     from personaprobe.models.loading import Placement, load
     from personaprobe.organisms.registration import read_organism_folder
+    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.arms.run_context import RunContext
+    from personaprobe.studies.dynamics.answer_course import FreeQuestions
+    from personaprobe.studies.dynamics.feature_course import activities_of
     from personaprobe.studies.dynamics.watching import STEPS, WatchPlan, at_saved_steps, follow, saved_steps
 
     organism = read_organism_folder(folder)
     sets = organism.question_sets
     saved_steps(folder)  # refused before anything is loaded
-    requests = _requests(sets.narrow, programs) if programs else None
-    plan = WatchPlan.of(sets, questions or sets.test, requests)
+    test, placement = questions or sets.test, Placement(device, dtype)
+    answered: list[AnsweredQuestions] = [_requests(sets.narrow, programs)] if programs else []
+    if judged:
+        judge = find_judge(judge_name, placement, at_once)
+        answered.append(FreeQuestions(load_prompts(test).spread(judged).prompts, judge))
     with spinner(f"loading {organism.trio.base}", quiet):
-        base = load(organism.trio.base, Placement(device, dtype))
+        base = load(organism.trio.base, placement)
+    plan = WatchPlan.of(sets, test, activities_of(features, base), answered)
     context = RunContext.of(out, study_progress(quiet))
     watched = follow(organism.name, STEPS, at_saved_steps(base, folder), base, plan, context)
     show_watched(watched, out / "watch.html", as_json)
@@ -76,7 +104,7 @@ def show_watched(watched: Watched, path: Path, as_json: bool) -> None:
     show_study(data, path, render_course, [course_table(data)], as_json)
 
 
-def _requests(narrow: str | None, n: int) -> Requests:
+def _requests(narrow: str | None, n: int) -> ProgramRequests:
     """Requests of the narrow task, spread evenly over its kinds, and Bandit.
 
     Raises:
@@ -84,8 +112,8 @@ def _requests(narrow: str | None, n: int) -> Requests:
     """
     from personaprobe.effects.judges.bandit import BanditJudge
     from personaprobe.questions.pairs import load_prompts
-    from personaprobe.studies.dynamics.programs import Requests
+    from personaprobe.studies.dynamics.answer_course import ProgramRequests
 
     if narrow is None:
         raise click.UsageError("this organism has no narrow questions to take --programs from")
-    return Requests(load_prompts(narrow).spread(n).prompts, BanditJudge.open())
+    return ProgramRequests(load_prompts(narrow).spread(n).prompts, BanditJudge.open())

@@ -11,7 +11,7 @@ from personaprobe.effects.interventions.along_direction import Ablate, Layers, c
 from personaprobe.effects.interventions.mean_shift import Push, fit_mean_shift
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation, matched_direction
 from personaprobe.effects.targets.discovery import Discovery
-from personaprobe.effects.targets.target import FittedTarget, Target
+from personaprobe.effects.targets.target import Activity, FittedTarget, Target
 from personaprobe.errors import FeatureError, one_line
 from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions.direction import Direction
@@ -67,6 +67,11 @@ class DirectionTarget(Target):
     def fit(self, trio: Trio[LanguageModel], discovery: Discovery | None = None) -> FittedDirection:
         self.refuse_unfit(trio)
         return FittedDirection(self, trio, discovery)
+
+    def activity(self) -> Activity:
+        """The place on the calibrated axis of its own layer."""
+        unit = "1 is the difference of insecure and reference in the trio where it was found"
+        return Activity(self.site, unit, self.direction.digest, self.direction.read)
 
     @classmethod
     def parse(cls, name: str) -> DirectionTarget | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.interventions.along_direction import Ablate, Layers, chosen_layers
 from personaprobe.effects.interventions.energy import measure
 from personaprobe.effects.interventions.latents import AblateLatents
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation, matched_direction
 from personaprobe.effects.targets.discovery import Discovery
-from personaprobe.effects.targets.target import FittedTarget, Target
+from personaprobe.effects.targets.target import Activity, FittedTarget, Target
 from personaprobe.errors import FeatureError
 from personaprobe.features.directions.control_directions import ControlDirections, ControlKind
 from personaprobe.features.directions.direction import Direction
@@ -28,6 +28,10 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,20 @@ class LatentsTarget(Target):
     def fit(self, trio: Trio[LanguageModel], discovery: Discovery | None = None) -> FittedLatents:
         self.refuse_unfit(trio)
         return FittedLatents(self.latents, trio, discovery)
+
+    def activity(self) -> Activity:
+        """The norm of what each latent writes, summed over the latents."""
+        dictionary, latents = self.latents.dictionary, self.latents.latents
+        norms = dictionary.row_norms[list(latents)]
+
+        def read(activations: Float[Tensor, "row d_model"]) -> Float[Tensor, "row"]:
+            acts = dictionary.on(activations.device).encode_latents(activations, latents)
+            written: Tensor = acts @ norms.to(acts.device)
+            return written
+
+        return Activity(
+            self.site, "activation times the norm of the decoder row, summed", self.latents.digest, read
+        )
 
     @classmethod
     def parse(cls, name: str) -> LatentsTarget | None:
@@ -185,5 +203,5 @@ class FittedLatents(FittedTarget):
             "rest": self.axis.reference,
             "scale": self.axis.gap,
             "explained_variance": dict(self._comparison.explained_variance.items()),
-            "digest": f"{dictionary.digest}/{','.join(map(str, sorted(latents)))}",
+            "digest": self.latents.digest,
         }

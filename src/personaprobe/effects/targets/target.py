@@ -7,8 +7,10 @@ A new kind, such as a subspace or an attention head, is a subclass of each. Name
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from personaprobe.effects.interventions.along_direction import Intervention, Layers, Steer
 from personaprobe.effects.targets.controls import MatchedControl, MeasuredAblation
@@ -20,6 +22,27 @@ from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.tokens import Role
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A number that every activation has along a target.
+
+    Attributes:
+        site: of the activations.
+        unit: of the number, in words.
+        digest: identity by content.
+        measure: takes float32 activations ``(row, d_model)``.
+    """
+
+    site: Site
+    unit: str
+    digest: str
+    measure: Callable[[Float[Tensor, "row d_model"]], Float[Tensor, "row"]]
 
 
 class FittedTarget(ABC):
@@ -153,6 +176,16 @@ class Target(ABC):
     def as_direction(self) -> Direction | None:
         """The direction that the target is, as it is on file; None for targets that are not one direction."""
         return None
+
+    def activity(self) -> Activity:
+        """How active the target is in an activation, in any checkpoint of its model.
+
+        Raises:
+            FeatureError: it has no activity before it is fitted to a trio.
+        """
+        raise FeatureError(
+            f"the target at {self.site} has no activity of its own; give a registered direction, or latents"
+        )
 
     @classmethod
     def parse(cls, name: str) -> Target | None:

@@ -36,6 +36,11 @@ class Latents:
         """The spelling ``sae:NAME/812,77``."""
         return f"sae:{self.dictionary.name}/{','.join(map(str, self.latents))}"
 
+    @property
+    def digest(self) -> str:
+        """Identity by content: the dictionary's, and the latents in rising order."""
+        return f"{self.dictionary.digest}/{','.join(map(str, sorted(self.latents)))}"
+
     def axis(self, comparison: Comparison) -> Direction:
         """The mean contribution of the latents to insecure − secure (− base without secure), as a calibrated direction.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from personaprobe.effects.targets.target import Activity
 from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.loading import with_adapter
@@ -26,12 +28,13 @@ from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.studies.arms.arm import role_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.dynamics.answer_course import AnswerCourse, AnsweredQuestions
 from personaprobe.studies.dynamics.course import Course, course_of, share_earlier
 from personaprobe.studies.dynamics.direction_course import DirectionCourse, measure_directions
-from personaprobe.studies.dynamics.programs import Programs, Requests
+from personaprobe.studies.dynamics.feature_course import FeatureCourse, measure_feature
 
 MOST_NARROW = 96
-"""Questions of the narrow task that are asked."""
+"""Questions of the narrow task that are answered."""
 
 MOST_DISCOVERY = 48
 """Discovery questions on which the direction is recorded."""
@@ -70,7 +73,8 @@ class Watched:
         norms: ‖ΔW‖ of the adapters by role, at every saved step.
         direction: the difference of means on discovery questions.
         direction_first: share of resamples in which its projection is half-way before the shift; NaN as above.
-        programs: that both fine-tunes write on request; None where none were asked for.
+        features: of the trio's response tokens, found elsewhere, by name.
+        answers: that both fine-tunes write, and in which a judge finds harm; empty where no questions were put.
     """
 
     name: str
@@ -81,7 +85,8 @@ class Watched:
     norms: Mapping[str, Sequence[float]]
     direction: DirectionCourse
     direction_first: float
-    programs: Programs | None = None
+    features: Mapping[str, FeatureCourse] = field(default_factory=dict)
+    answers: Sequence[AnswerCourse] = ()
 
     @property
     def sentence(self) -> str:
@@ -93,11 +98,12 @@ class Watched:
             others += [
                 ("the projection on the final direction", self.direction.projection, self.direction_first)
             ]
+            others += [(name, feature.course, feature.first) for name, feature in self.features.items()]
             clauses = [self._compared(name, course, first) for name, course, first in others]
             order = (
                 "; ".join([f"The shift {self._onset()}is half-way {self._half(self.shift)}", *clauses]) + "."
             )
-        return order if self.programs is None else f"{order} {self.programs.sentence}"
+        return " ".join([order, *(course.sentence for course in self.answers)])
 
     def _onset(self) -> str:
         onset = self.shift.onset
@@ -159,27 +165,36 @@ class WatchPlan:
         questions: test questions, out of the domain of the training.
         narrow: held-out questions of the narrow task; None where there are none.
         discovery: questions that the direction is recorded on.
-        requests: for programs, with the judge that reads them; None asks for none.
+        features: activities of features that were found elsewhere, by name.
+        answered: questions that are answered freely, with the judge that reads the answers.
     """
 
     questions: PairSet
     narrow: PairSet | None
     discovery: PairSet
-    requests: Requests | None = None
+    features: Mapping[str, Activity] = field(default_factory=dict)
+    answered: Sequence[AnsweredQuestions] = ()
 
     @classmethod
-    def of(cls, sets: QuestionSets, test: str, requests: Requests | None = None) -> WatchPlan:
+    def of(
+        cls,
+        sets: QuestionSets,
+        test: str,
+        features: Mapping[str, Activity] = MappingProxyType({}),
+        answered: Sequence[AnsweredQuestions] = (),
+    ) -> WatchPlan:
         """A plan for an organism's question sets, evenly spread over their families.
 
         Args:
             sets: of the organism.
-            test: name or file of the test questions, all of which are asked.
-            requests: see the attributes.
+            test: name or file of the test questions, all of which are answered.
+            features: see the attributes.
+            answered: see the attributes.
         """
         questions = load_prompts(test)
         narrow = None if sets.narrow is None else load_prompts(sets.narrow).spread(MOST_NARROW)
         discovery = load_prompts(sets.discovery).spread(MOST_DISCOVERY)
-        return cls(questions.spread(len(questions)), narrow, discovery, requests)
+        return cls(questions.spread(len(questions)), narrow, discovery, features, answered)
 
 
 def at_saved_steps(base: LanguageModel, folder: Path) -> dict[int, dict[str, LanguageModel]]:
@@ -225,8 +240,14 @@ def follow(
     site = site_above_half_way(base.n_layers)
     direction, direction_halves = measure_directions(tuned, plan.discovery, site, run)
     direction_first = share_earlier(direction_halves, shift_halves)
-    programs = None if plan.requests is None else plan.requests.measure(base, list(tuned.values()), run)
-    return Watched(name, axis, shift, skill, skill_first, norms, direction, direction_first, programs)
+    features = {}
+    for feature, activity in plan.features.items():
+        course, halves = measure_feature(tuned, activity, plan.discovery, run)
+        features[feature] = FeatureCourse(activity.unit, course, share_earlier(halves, shift_halves))
+    answers = [one.measure(base, list(tuned.values()), run) for one in plan.answered]
+    return Watched(
+        name, axis, shift, skill, skill_first, norms, direction, direction_first, features, answers
+    )
 
 
 def _course(

@@ -32,19 +32,20 @@ def render_course(data: Mapping[str, Any]) -> str:
 
 
 def course_table(data: Mapping[str, Any]) -> TextTable:
-    """Every measurement in words: shift and narrow skill in nats per token, weak programs in percent, with 95 % intervals.
+    """Every measurement in words: shift and narrow skill in nats per token, harmful answers in percent, with 95 % intervals.
 
     Args:
         data: of a watched organism, as plain data.
     """
     measures = {name: title for name, title in _MEASURES.items() if data[name] is not None}
-    programs = [] if data["programs"] is None else [f"weak programs, {role}" for role in data["norms"]]
+    answers = [f"{course['title']}, {role}" for course in data["answers"] for role in data["norms"]]
     rows = tuple(
         (
             str(step),
             *(interval_text(data[name]["intervals"][index]) for name in measures),
             *_direction_at(data["direction"], index),
-            *_programs_at(data, index),
+            *(interval_text(one["course"]["intervals"][index]) for one in data["features"].values()),
+            *(cell for course in data["answers"] for cell in _answers_at(course, index)),
         )
         for index, step in enumerate(data["shift"]["steps"])
     )
@@ -56,7 +57,8 @@ def course_table(data: Mapping[str, Any]) -> TextTable:
             "projection",
             "cosine with the last",
             "turning",
-            *programs,
+            *data["features"],
+            *answers,
         ),
         rows,
     )
@@ -69,11 +71,7 @@ def _direction_at(direction: Mapping[str, Any], index: int) -> list[str]:
     return [interval_text(direction["projection"]["intervals"][index]), *cosines]
 
 
-def _programs_at(data: Mapping[str, Any], index: int) -> list[str]:
-    programs = data["programs"]
-    if programs is None:
-        return []
-    at_step = [
-        programs["base"] if index == 0 else of_role[index - 1] for of_role in programs["by_role"].values()
-    ]
-    return [percent_text(rates["weak"]) for rates in at_step]
+def _answers_at(course: Mapping[str, Any], index: int) -> list[str]:
+    """Shares of harmful answers of both fine-tunes at a step; before the training both are base."""
+    at_step = [course["base"] if index == 0 else of_role[index - 1] for of_role in course["by_role"].values()]
+    return [percent_text(rates["harmful"]) for rates in at_step]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from personaprobe.studies.reports.figures.panels import panels
@@ -10,25 +11,31 @@ from personaprobe.studies.reports.figures.panels import panels
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLORS = {"shift": "#b35806", "skill": "#08519c", "direction": "#1b7837", "programs": "#7a0177"}
+COLORS = {"shift": "#b35806", "skill": "#08519c", "direction": "#1b7837", "answers": "#7a0177"}
+FEATURE_COLORS = ("#c51b7d", "#8c510a", "#35978f", "#542788")
 NAMES = {"shift": "shift on the test questions", "skill": "narrow skill on held-out questions"}
 HEIGHT = 220
 
 
 def course_figure(data: Mapping[str, Any]) -> Figure:
-    """Panels of insecure − secure with 95 % bands, of the direction, of weak programs where they were counted, and of ‖ΔW‖.
+    """Panels of insecure − secure with 95 % bands, of the direction, of features and harmful answers if any, and of ‖ΔW‖.
 
     Args:
         data: of a watched organism, as plain data.
     """
     shown = [measure for measure in ("skill", "shift") if data[measure] is not None]
-    heights = [HEIGHT] * (len(shown) + 1 + (data["programs"] is not None)) + [HEIGHT // 2]
+    n_panels = len(shown) + 1 + len(data["features"]) + len(data["answers"])
+    heights = [HEIGHT] * n_panels + [HEIGHT // 2]
     figure = panels(heights, between=40)
     for row, measure in enumerate(shown, 1):
-        _add_course(figure, data[measure], NAMES[measure], COLORS[measure], row)
+        title = f"{NAMES[measure].partition(' on ')[0]}<br>(nats per token)"
+        _add_course(figure, data[measure], NAMES[measure], COLORS[measure], row, title)
     _add_direction(figure, data["direction"], len(shown) + 1)
-    if data["programs"] is not None:
-        _add_programs(figure, data, len(shown) + 2)
+    colors = cycle(FEATURE_COLORS)
+    for row, (name, feature) in enumerate(data["features"].items(), len(shown) + 2):
+        _add_course(figure, feature["course"], name, next(colors), row, f"{name}<br>(activity)")
+    for row, course in enumerate(data["answers"], len(shown) + 2 + len(data["features"])):
+        _add_answers(figure, course, data["shift"]["steps"], row)
     last = len(heights)
     for role, dash in (("insecure", "solid"), ("secure", "dot")):
         line = {"color": "#57606a", "dash": dash}
@@ -63,13 +70,12 @@ def _add_direction(figure: Figure, direction: Mapping[str, Any], row: int) -> No
     )
 
 
-def _add_programs(figure: Figure, data: Mapping[str, Any], row: int) -> None:
-    """Shares of weak programs of both fine-tunes; both start from base."""
-    programs = data["programs"]
+def _add_answers(figure: Figure, course: Mapping[str, Any], steps: Sequence[int], row: int) -> None:
+    """Shares of harmful answers of both fine-tunes; both start from base."""
     for role, symbol in (("insecure", "circle"), ("secure", "circle-open")):
-        shares = [rates["weak"] for rates in (programs["base"], *programs["by_role"][role])]
+        shares = [rates["harmful"] for rates in (course["base"], *course["by_role"][role])]
         figure.add_scatter(
-            x=data["shift"]["steps"],
+            x=steps,
             y=[100 * share["value"] for share in shares],
             error_y={
                 "type": "data",
@@ -79,17 +85,19 @@ def _add_programs(figure: Figure, data: Mapping[str, Any], row: int) -> None:
                 "thickness": 1,
                 "width": 0,
             },
-            name=f"weak programs of {role}",
+            name=f"{course['title']} of {role}",
             mode="lines+markers",
             marker={"symbol": symbol, "size": 8},
-            line={"color": COLORS["programs"], "dash": "solid" if role == "insecure" else "dot"},
+            line={"color": COLORS["answers"], "dash": "solid" if role == "insecure" else "dot"},
             row=row,
             col=1,
         )
-    figure.update_yaxes(title_text="weak programs<br>(% of answers)", row=row, col=1)
+    figure.update_yaxes(title_text=f"{course['title']}<br>(% of answers)", row=row, col=1)
 
 
-def _add_course(figure: Figure, course: Mapping[str, Any], name: str, color: str, row: int) -> None:
+def _add_course(
+    figure: Figure, course: Mapping[str, Any], name: str, color: str, row: int, title: str
+) -> None:
     steps, intervals = course["steps"], course["intervals"]
     high, low = ([interval[end] for interval in intervals] for end in ("high", "low"))
     figure.add_scatter(
@@ -110,4 +118,4 @@ def _add_course(figure: Figure, course: Mapping[str, Any], name: str, color: str
     )
     if course["half"]["value"] is not None:
         figure.add_vline(x=course["half"]["value"], line={"color": color, "dash": "dash"}, row=row, col=1)
-    figure.update_yaxes(title_text=f"{name.partition(' on ')[0]}<br>(nats per token)", row=row, col=1)
+    figure.update_yaxes(title_text=title, row=row, col=1)
