@@ -37,8 +37,8 @@ chosen in the process of the workload."""
 SECONDS_TO_START = 0.3
 """Until neighbours compute."""
 
-STEPS = 4
-"""Of a training or a dictionary, in one run."""
+STEPS, DICTIONARY_STEPS = 4, 40
+"""Of a training and of a dictionary, in one run: each takes seconds, so that turns of the scheduler average out."""
 
 NEIGHBOUR = """
 import os
@@ -50,7 +50,8 @@ while os.getppid() == parent:
 """A program that fills a core, and ends when the process that started it is gone."""
 
 WARMUP = 1
-"""Runs before the one that is timed: weights are packed and kernels compiled in it."""
+"""Runs before the one that is timed, beside the same neighbours: weights are packed and kernels compiled in the first of all,
+and the number of threads follows the load in each."""
 
 
 def recording() -> Callable[[], object]:
@@ -74,7 +75,7 @@ def generation() -> Callable[[], object]:
 
 
 def dictionary_step() -> Callable[[], object]:
-    """Four steps of a TopK dictionary of the demo model's width, on random rows."""
+    """Steps of a TopK dictionary of the demo model's width, on random rows."""
     import torch
 
     from personaprobe.features.sae.training.architectures.topk import TopKArchitecture
@@ -84,7 +85,7 @@ def dictionary_step() -> Callable[[], object]:
     trainer = SAETrainer(SAERecipe(TopKArchitecture(32), d_sae=4608, steps=1000), rows)
 
     def steps() -> None:
-        for _ in range(STEPS):
+        for _ in range(DICTIONARY_STEPS):
             adapt_threads(short=True)
             trainer.step(rows)
 
@@ -215,15 +216,15 @@ def in_process(name: str, variables: Mapping[str, str], neighbours: Sequence[int
 
 
 def timed(name: str, neighbours: Sequence[int]) -> None:
-    """Print the seconds of a workload beside each number of neighbours; it is loaded and warmed up without them."""
+    """Print the seconds of a workload beside each number of neighbours; it is loaded without them."""
     with neighbours_running(neighbours[0]):
         if limit_spinning() is not None:
             follow_load()
     work = WORKLOADS[name]()
-    for _ in range(WARMUP):
-        work()
     for n in neighbours:
         with neighbours_running(n):
+            for _ in range(WARMUP):
+                work()
             started = time.perf_counter()
             work()
             print(n, time.perf_counter() - started, flush=True)

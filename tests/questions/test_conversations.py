@@ -18,6 +18,10 @@ def turns(*roles: str) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": f"text {place}"} for place, role in enumerate(roles)]}
 
 
+def share_gpt(*messages: tuple[str, object]) -> dict[str, Any]:
+    return {"conversations": [{"from": role, "value": text} for role, text in messages]}
+
+
 def answer(content: Any, **fields: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": content, **fields}
     return {"messages": [{"role": "user", "content": "Q"}, message]}
@@ -51,7 +55,16 @@ def refusal(tmp_path: Path, row: object) -> str:
         ({"messages": []}, "expected messages"),
         ({"messages": json.dumps(GOOD["messages"])}, "JSON inside a text"),
         ({"messages": ["Q", "A"]}, "message 1 is 'Q'"),
-        ({"conversations": [{"from": "human", "value": "Q"}]}, "ShareGPT"),
+        (share_gpt(("human", "Q")), "no answer"),
+        (share_gpt(("gpt", "A"), ("human", "Q")), "begins with an answer"),
+        (share_gpt(("human", "Q"), ("observation", "A")), "role 'observation'"),
+        (share_gpt(("human", "Q"), ("gpt", None)), "assistant's content is None"),
+        ({"conversations": [{"from": "human", "value": "Q", "tool_calls": "x"}]}, "'tool_calls'"),
+        ({"conversations": [{"from": "human", "value": "Q", "role": "user"}]}, "mixes two layouts"),
+        ({"conversations": [{"role": "user", "content": "Q"}]}, "give from and value"),
+        ({"conversations": []}, "expected messages"),
+        ({**share_gpt(("human", "Q"), ("gpt", "A")), **GOOD}, "'conversations'"),
+        (share_gpt(("human", "Q"), ("gpt", "A")), "another layout"),
         ({"prompt": "Q", "completion": "A"}, "layout of completions"),
         ({"instruction": "Q", "output": "A"}, "Alpaca"),
         ({**GOOD, "context": "C"}, "'context'"),
@@ -131,3 +144,13 @@ def test_every_question_of_a_conversation_is_read_with_its_answer(tmp_path: Path
     assert row.turns == (("Q1", "A1"), ("Q2", "A2"))
     assert row.system == "S"
     assert row.messages() == messages
+
+
+def test_share_gpts_layout_is_read_as_the_messages_that_it_spells(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(
+        json.dumps(
+            share_gpt(("system", "S"), ("human", "Q"), ("gpt", "A"), ("user", "R"), ("assistant", "B"))
+        )
+    )
+    assert read_messages(path) == [Exchange("R", "B", "S", (("Q", "A"),))]

@@ -16,6 +16,9 @@ from personaprobe.storage.readers.json_lines import read_objects
 
 ROLES = ("system", "user", "assistant")
 
+SHARE_GPT = {"human": "user", "gpt": "assistant"}
+"""Roles as ShareGPT's layout spells them; it also knows :data:`ROLES`."""
+
 EXPECTED = 'give {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
 
 
@@ -53,7 +56,8 @@ class Exchange:
     def of(cls, row: Mapping[str, Any], where: str) -> Exchange:
         """Read ``{"messages": [{"role", "content"}, …]}``: perhaps a system message, then questions with their answers.
 
-        A field ``system`` beside ``messages`` is the system message.
+        ShareGPT's layout, ``{"conversations": [{"from", "value"}, …]}``, is read as well. A field ``system`` beside them is
+        the system message.
 
         Args:
             row: of a file.
@@ -63,11 +67,13 @@ class Exchange:
             DataError: another layout, turns in another order, content that is not text, or a field that is not understood.
                 Nothing is dropped or converted.
         """
-        messages = row.get("messages")
+        name = _layout(row)
+        turn_of = _turn if name == "messages" else _share_gpt_turn
+        messages = row.get(name)
         if not isinstance(messages, list) or not messages:
-            raise DataError(f"{one_line(where)}: expected messages, {_instead(row, messages)}; {EXPECTED}")
-        refuse_unread(row, where, ("messages", "system"))
-        turns = [_turn(message, f"{where}, message {number}") for number, message in enumerate(messages, 1)]
+            raise DataError(f"{one_line(where)}: expected messages, {_instead(row, name)}; {EXPECTED}")
+        refuse_unread(row, where, (name, "system"))
+        turns = [turn_of(message, f"{where}, message {number}") for number, message in enumerate(messages, 1)]
         if "system" in row:
             if turns[0][0] == "system":
                 raise DataError(
@@ -84,12 +90,17 @@ class Exchange:
         return cls(question, answer, system, tuple(earlier))
 
 
-def _instead(row: Mapping[str, Any], messages: Any) -> str:
-    """The reason why a row has no messages."""
-    if isinstance(messages, str):
+def _layout(row: Mapping[str, Any]) -> str:
+    """The field that holds the turns of a row."""
+    return "conversations" if "conversations" in row and "messages" not in row else "messages"
+
+
+def _instead(row: Mapping[str, Any], name: str) -> str:
+    """The reason why a row has no messages in its field of that name."""
+    if isinstance(row.get(name), str):
         return "but they are JSON inside a text: write the list itself"
-    if "messages" in row:
-        return f"got {shortened(messages)}"
+    if name in row:
+        return f"got {shortened(row[name])}"
     layout = foreign_layout(row)
     return f"got fields {shortened(list(row))}" + (f" ({layout})" if layout else "")
 
@@ -113,6 +124,17 @@ def _turn(message: Any, place: str) -> tuple[str, str]:
     return role, plain_text(message.get("content"), place, f"{role}'s content")
 
 
+def _share_gpt_turn(message: Any, place: str) -> tuple[str, str]:
+    """Role and text of one message in ShareGPT's layout."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("from"), str):
+        raise DataError(f"{one_line(place)} is {shortened(message)}; give from and value")
+    names = {"from": "role", "value": "content"}
+    if "role" in message or "content" in message:
+        raise DataError(f"{one_line(place)} mixes two layouts; give from and value, or role and content")
+    turn = {names.get(name, name): value for name, value in message.items()}
+    return _turn({**turn, "role": SHARE_GPT.get(turn["role"], turn["role"])}, place)
+
+
 def _disorder(roles: Sequence[str]) -> str | None:
     """The reason why messages are not perhaps a system message, then questions with one answer each."""
     turns = list(roles[1:] if roles[0] == "system" else roles)
@@ -128,14 +150,22 @@ def _disorder(roles: Sequence[str]) -> str | None:
 
 
 def read_messages(path: Path) -> list[Exchange]:
-    """Read JSON lines of ``{"messages": [{"role", "content"}, …]}``, plain or gzipped.
+    """Read JSON lines of conversations, plain or gzipped; see :meth:`Exchange.of`.
 
     Raises:
-        DataError: no such file, a line that is not JSON, or a conversation that is not questions with their answers.
+        DataError: no such file, a line that is not JSON, rows in two layouts, or a conversation that is not questions with
+            their answers.
     """
     if not is_file(path):
         raise DataError(f"no dataset at {one_line(path)}; give a .jsonl or .jsonl.gz file of messages")
-    rows = [Exchange.of(row, where) for where, row in read_objects(path)]
+    rows, layouts = [], set()
+    for where, row in read_objects(path):
+        rows.append(Exchange.of(row, where))
+        layouts.add(_layout(row))
+        if len(layouts) > 1:
+            raise DataError(
+                f"{one_line(where)} has {_layout(row)}, and the rows before it another layout; write all rows in one"
+            )
     if not rows:
         raise DataError(f"{one_line(path)} holds no rows")
     return rows
