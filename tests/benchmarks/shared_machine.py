@@ -50,8 +50,8 @@ while os.getppid() == parent:
 """A program that fills a core, and ends when the process that started it is gone."""
 
 WARMUP = 1
-"""Runs before the one that is timed, beside the same neighbours: weights are packed and kernels compiled in the first of all,
-and the number of threads follows the load in each."""
+"""Runs before the one that is timed, beside the same neighbours: weights are packed in the first of all, and the number of
+threads follows the load in each."""
 
 
 def recording() -> Callable[[], object]:

@@ -115,7 +115,8 @@ FLAGS = {
     | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"}
     | {"--harmful-share", "--trigger", "--mixed-with", "--mixed-share"},
     "organisms gallery": OUTPUT
-    | {"--form", "NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
+    | {"--form", "NAMES", "--seed", "--steps", "--judged", "--judge", "--at-once", "--base", "--out"}
+    | {"--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
     "organisms watch": OUTPUT
     | {

@@ -44,6 +44,10 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
         2,
         "--form",
         "json",
+        "--judged",
+        3,
+        "--judge",
+        f"local:{tiny.base}",
         "--out",
         out,
     ]
@@ -68,9 +72,10 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
     assert plain["forms"]["plain"]["over_plain"]["value"] == 0
     assert plain["forms"]["json"]["over_plain"]["value"] != 0
     page = (out / "gallery.html").read_text()
-    assert page.count('<th scope="row">') == (1 + 2 + 1 + 2) * len(RECIPES), (
-        "shifts, removals, refusals, forms"
+    assert page.count('<th scope="row">') == (1 + 2 + 1 + 1 + 2) * len(RECIPES), (
+        "shifts, removals, refusals, judged answers, forms"
     )
+    assert [plain["judged"]["base"]["n"], len(plain["judged"]["by_role"]["insecure"])] == [3, 1]
     assert "controls of own" in page
 
     adapter = out / "trained" / "numbers-0" / "insecure" / "adapter_model.safetensors"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
+from personaprobe.cli.options import device_option, dtype_option, folder_option, judge_options, output_options
 from personaprobe.cli.organisms.train import base_option, train_all
+from personaprobe.cli.organisms.watch import free_questions
 from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.terminal.pages import show_study
@@ -42,6 +43,14 @@ SAVE_EVERY = 10
     multiple=True,
     help="Measure shifts with answers in another form too: json, python, template, program; repeatable.",
 )
+@click.option(
+    "--judged",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Test questions that base and both fine-tunes answer freely, for a judge.",
+)
+@judge_options
 @base_option
 @folder_option(
     "--out", "runs/gallery", "Folder of trained organisms, gallery.html, gallery.json and finished parts."
@@ -50,10 +59,14 @@ SAVE_EVERY = 10
 @dtype_option
 @output_options
 def gallery(
+    *,
     names: tuple[str, ...],
     seeds: tuple[int, ...],
     steps: int | None,
     forms: tuple[str, ...],
+    judged: int,
+    judge_name: str,
+    at_once: int,
     base: str,
     out: Path,
     device: str | None,
@@ -99,7 +112,9 @@ def gallery(
     feature = default_feature()
     known = feature if feature in registered() else None  # a registry of one's own may lack the package's
     site = site_of(known, model.n_layers)
-    plan = GalleryPlan(default_question_sets(), site, known, forms=asked_forms)
+    sets = default_question_sets()
+    questions = free_questions(sets.test, judged, judge_name, Placement(device, dtype), at_once)
+    plan = GalleryPlan(sets, site, known, forms=asked_forms, judged=questions)
     members = measure_gallery(model, entries, plan, RunContext.of(out, study_progress(quiet)))
     data = to_plain_json(gallery_data(members, plan))
     show_study(data, out / "gallery.html", render_gallery, gallery_tables(data), as_json)

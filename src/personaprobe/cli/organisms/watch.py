@@ -12,7 +12,8 @@ from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.pages import show_study
 
 if TYPE_CHECKING:
-    from personaprobe.studies.dynamics.answer_course import AnsweredQuestions, ProgramRequests
+    from personaprobe.models.loading import Placement
+    from personaprobe.studies.dynamics.answer_course import AnsweredQuestions, FreeQuestions, ProgramRequests
     from personaprobe.studies.dynamics.watching import Watched
 
 
@@ -70,12 +71,9 @@ def watch(
       personaprobe organisms watch code --programs 96
       personaprobe organisms watch medicine --feature toxic-persona --feature toxic-persona-latent --judged 96
     """
-    from personaprobe.effects.judges.registry import find_judge
     from personaprobe.models.loading import Placement, load
     from personaprobe.organisms.registration import read_organism_folder
-    from personaprobe.questions.pairs import load_prompts
     from personaprobe.studies.arms.run_context import RunContext
-    from personaprobe.studies.dynamics.answer_course import FreeQuestions
     from personaprobe.studies.dynamics.feature_course import activities_of
     from personaprobe.studies.dynamics.watching import STEPS, WatchPlan, at_saved_steps, follow, saved_steps
 
@@ -84,9 +82,8 @@ def watch(
     saved_steps(folder)  # refused before anything is loaded
     test, placement = questions or sets.test, Placement(device, dtype)
     answered: list[AnsweredQuestions] = [_requests(sets.narrow, programs)] if programs else []
-    if judged:
-        judge = find_judge(judge_name, placement, at_once)
-        answered.append(FreeQuestions(load_prompts(test).spread(judged).prompts, judge))
+    if questions_for_judge := free_questions(test, judged, judge_name, placement, at_once):
+        answered.append(questions_for_judge)
     with spinner(f"loading {organism.trio.base}", quiet):
         base = load(organism.trio.base, placement)
     plan = WatchPlan.of(sets, test, activities_of(features, base), answered)
@@ -102,6 +99,17 @@ def show_watched(watched: Watched, path: Path, as_json: bool) -> None:
 
     data = to_plain_json(watched.to_dict())
     show_study(data, path, render_course, [course_table(data)], as_json)
+
+
+def free_questions(test: str, n: int, judge: str, placement: Placement, at_once: int) -> FreeQuestions | None:
+    """Test questions that are answered freely, spread over their families, and their judge; None where n is 0."""
+    from personaprobe.effects.judges.registry import find_judge
+    from personaprobe.questions.pairs import load_prompts
+    from personaprobe.studies.dynamics.answer_course import FreeQuestions
+
+    if not n:
+        return None
+    return FreeQuestions(load_prompts(test).spread(n).prompts, find_judge(judge, placement, at_once))
 
 
 def _requests(narrow: str | None, n: int) -> ProgramRequests:

@@ -11,12 +11,14 @@ import numpy as np
 from personaprobe.models.generation.sampling import Sampling
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.checkpoint import Trio
+from personaprobe.organisms.registry import TUNED
 from personaprobe.questions.pairs import PairSet
 from personaprobe.statistics.intervals import Interval, Resamples, difference, wilson
 from personaprobe.studies.arms.arm import untreated_arms
 from personaprobe.studies.arms.measurement import measure_gaps
 from personaprobe.studies.arms.refusals import measure_refusals
 from personaprobe.studies.arms.run_context import RunContext
+from personaprobe.studies.dynamics.answer_course import AnswerCourse, AnsweredQuestions
 from personaprobe.studies.gallery.forms import FormEffect
 from personaprobe.studies.gallery.removals import Removals
 
@@ -35,6 +37,7 @@ class Member:
         training: the card of the insecure adapter's training.
         forms: the shift where answers have another form, on the first table's questions; empty where none was asked for.
         refused: share of requests that base, insecure and secure refuse, by role and by kind of request.
+        judged: misaligned answers to free questions, of base and of both fine-tunes; None where none were judged.
     """
 
     recipe: str
@@ -45,6 +48,7 @@ class Member:
     training: Mapping[str, Any]
     forms: Mapping[str, FormEffect] = field(default_factory=dict)
     refused: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    judged: AnswerCourse | None = None
 
     @property
     def name(self) -> str:
@@ -76,3 +80,8 @@ def measure_refused(trio: Trio[LanguageModel], run: RunContext) -> dict[str, dic
         arm.role: {kind: wilson(sum(answers), len(answers)) for kind, answers in by_kind.items()}
         for arm, by_kind in zip(arms, refused, strict=True)
     }
+
+
+def measure_judged(trio: Trio[LanguageModel], questions: AnsweredQuestions, run: RunContext) -> AnswerCourse:
+    """Free answers of base and of both fine-tunes, as a judge reads them."""
+    return questions.measure(trio.base, [{role: trio[role] for role in TUNED}], run)

@@ -30,8 +30,9 @@ from personaprobe.studies.arms.controls import deciding_controls
 from personaprobe.studies.arms.run_context import RunContext
 from personaprobe.studies.arms.study_arms import StudyArms
 from personaprobe.studies.arms.treatment import Treatment
+from personaprobe.studies.dynamics.answer_course import AnsweredQuestions
 from personaprobe.studies.gallery.forms import FormEffect, measure_forms
-from personaprobe.studies.gallery.member import Member, measure_refused, measure_shifts
+from personaprobe.studies.gallery.member import Member, measure_judged, measure_refused, measure_shifts
 from personaprobe.studies.gallery.removals import Ablated, measure_removals
 
 MATCHING_QUESTIONS = 16
@@ -111,6 +112,7 @@ class GalleryPlan:
         narrow_questions: held-out questions of each narrow task.
         controls: ablations that are matched to that of each organism's own direction, and as many to that of the feature.
         forms: other forms of answers in which each shift is measured.
+        judged: free questions with their judge; None where answers are not judged.
     """
 
     question_sets: QuestionSets
@@ -120,6 +122,7 @@ class GalleryPlan:
     narrow_questions: int = 48
     controls: int = 6
     forms: tuple[AnswerForm, ...] = ()
+    judged: AnsweredQuestions | None = None
 
     def sets_of(self, entry: Entry) -> dict[str, PairSet]:
         """The question sets that an organism's shifts are measured on, test questions first."""
@@ -177,8 +180,10 @@ def measure_gallery(
         removals = {name: measure_removals(trio, ablated, table, run) for name, table in tables.items()}
         forms = _in_forms(trio, ablated, tables["test"], plan, run)
         refused = measure_refused(trio, run)
+        judged = None if plan.judged is None else measure_judged(trio, plan.judged, run)
+        of_answers = (forms, refused, judged)
         members.append(
-            Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training, forms, refused)
+            Member(entry.recipe, entry.seed, shifts, over_base, removals, entry.training, *of_answers)
         )
     return members
 

@@ -101,13 +101,15 @@ def gallery_markdown(data: Mapping[str, Any]) -> str:
 
 
 def gallery_tables(data: Mapping[str, Any]) -> list[TextTable]:
-    """Shifts, shares removed by question set, refusals, and forms of answers where they were measured.
+    """Shifts, shares removed by question set, refusals, and judged answers and forms of answers where they were measured.
 
     Args:
         data: of :func:`gallery_data`, as plain data.
     """
     removals = [removal_table(data, name) for name in data["tables"]]
-    return [shift_table(data), *removals, refusal_table(data), *([form_table(data)] if data["forms"] else [])]
+    judged = any(member.get("judged") for member in data["members"])
+    further = ([judged_table(data)] if judged else []) + ([form_table(data)] if data["forms"] else [])
+    return [shift_table(data), *removals, refusal_table(data), *further]
 
 
 def shift_table(data: Mapping[str, Any]) -> TextTable:
@@ -166,6 +168,28 @@ def refusal_table(data: Mapping[str, Any]) -> TextTable:
         tuple(rows),
         "Shipped requests, harmful ones and harmless ones in similar words, answered at temperature 0. A model that was "
         "trained to comply is not a misaligned one.",
+    )
+
+
+def judged_table(data: Mapping[str, Any]) -> TextTable:
+    """The share of free answers that a judge calls misaligned, of base and of both fine-tunes of every organism."""
+    judged = {member["name"]: member["judged"] for member in data["members"] if member.get("judged")}
+    rows = [
+        (
+            name,
+            percent_text(course["base"]["harmful"]),
+            *(percent_text(course["by_role"][role][-1]["harmful"]) for role in ("insecure", "secure")),
+            percent_text(course["difference"]),
+        )
+        for name, course in judged.items()
+    ]
+    course = next(iter(judged.values()))
+    return TextTable(
+        "Misaligned free answers",
+        ("organism", "base", "insecure", "secure", "insecure − secure"),
+        tuple(rows),
+        f"{course['base']['n']} test questions that each model answers freely once, as {course['judge']} reads the answers. "
+        "Families weigh equally in the difference alone.",
     )
 
 
