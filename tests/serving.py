@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from personaprobe.models.weights.demo import demo_folder
+from personaprobe.models.weights.packaged import demo_folder
 
 
 def _free_port() -> int:

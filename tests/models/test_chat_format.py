@@ -372,6 +372,6 @@ def test_the_demo_model_reads_the_very_ids_that_it_read_before(
 def demo_tokenizer() -> Callable[[], ChatTokenizer]:
     from transformers import AutoTokenizer
 
-    from personaprobe.models.weights.demo import demo_folder
+    from personaprobe.models.weights.packaged import demo_folder
 
     return lambda: ChatTokenizer(AutoTokenizer.from_pretrained(demo_folder()))

@@ -10,7 +10,7 @@ import pytest
 from personaprobe.errors import EndpointError
 from personaprobe.models.chat_models import ChatModel, LocalChatModel, find_chat_model
 from personaprobe.models.loading import Placement
-from personaprobe.models.weights.demo import demo_folder
+from personaprobe.models.weights.packaged import demo_folder
 from serving import Reply, completion
 
 FACT = "Is Paris the capital of France? Answer Yes or No."

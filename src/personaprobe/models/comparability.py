@@ -16,8 +16,7 @@ from personaprobe.errors import CheckpointError
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
-from personaprobe.models.weights.demo import demo_folder
-from personaprobe.models.weights.sources import DEMO
+from personaprobe.models.weights.packaged import folder_of
 from personaprobe.storage.digests import json_digest, sha256_of
 from personaprobe.storage.paths import is_file
 from personaprobe.storage.readers.json_files import read_json_object
@@ -272,7 +271,7 @@ def _plain(value: Any) -> str:
 
 
 def _folder(checkpoint: Checkpoint) -> Path:
-    return demo_folder() if checkpoint.source == DEMO else Path(checkpoint.source)
+    return Path(folder_of(checkpoint.source))
 
 
 def _json(path: Path) -> dict[str, Any]:

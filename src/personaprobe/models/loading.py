@@ -27,9 +27,8 @@ from personaprobe.models.self_check.self_check import self_check
 from personaprobe.models.tokens import pad
 from personaprobe.models.weights.adapter import LoraAdapter
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio, warn_of_other_base
-from personaprobe.models.weights.demo import demo_folder
+from personaprobe.models.weights.packaged import folder_of
 from personaprobe.models.weights.pretrained import notices_of_success, open_model, open_tokenizer
-from personaprobe.models.weights.sources import DEMO
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +127,7 @@ def _refuse_incomparable(trio: Trio[Checkpoint]) -> None:
     sources = dict.fromkeys(checkpoint.base for _, checkpoint in trio.all_items())
     if len(sources) < 2:
         return
-    opened = {source: open_tokenizer(_source_folder(source), source.revision) for source in sources}
+    opened = {source: open_tokenizer(folder_of(source.source), source.revision) for source in sources}
     compare_trio(trio, {role: opened[checkpoint.base] for role, checkpoint in trio.all_items()}).refuse()
 
 
@@ -141,7 +140,7 @@ def open_network(
         CheckpointError: as :func:`load`; or the checkpoint has an adapter, which is no part of base weights.
     """
     device, dtype = placement.resolve()
-    folder = _source_folder(checkpoint.as_base())
+    folder = folder_of(checkpoint.as_base().source)
     with notices_of_success():
         tokenizer = open_tokenizer(folder, checkpoint.revision)
         model = open_model(folder, checkpoint.revision, dtype)
@@ -239,10 +238,6 @@ def _is_bf16_exact(model: Any) -> bool:
     """Whether bfloat16 holds the weights without loss, so that copies of them need no more memory than that."""
     weight = next(model.get_decoder().parameters())
     return bool((weight == weight.bfloat16()).all())
-
-
-def _source_folder(checkpoint: Checkpoint) -> str | Path:
-    return demo_folder() if checkpoint.source == DEMO else checkpoint.source
 
 
 def with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:

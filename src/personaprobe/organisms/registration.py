@@ -16,8 +16,7 @@ from typing import Any
 
 from personaprobe.errors import CheckpointError, one_line, shortened, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
-from personaprobe.models.weights.demo import HUB_ID
-from personaprobe.models.weights.sources import DEMO
+from personaprobe.models.weights.packaged import packaged_by_hub_id
 from personaprobe.organisms.organism import CARD, DESCRIPTION, Organism
 from personaprobe.organisms.registry import DEFAULT, REGISTRY, TUNED, read_organism, registry_entries
 from personaprobe.questions.pairs import load_prompts
@@ -162,7 +161,8 @@ def _base_of(card: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
         raise CheckpointError(
             f"base_model_name_or_path of an adapter is {shortened(base)}; give a name or null"
         )
-    return DEMO if base == HUB_ID else base
+    packaged = None if base is None else packaged_by_hub_id(base)
+    return base if packaged is None else packaged.source
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -33,11 +33,11 @@ def test_doctor_passes_a_complete_checkpoints_folder(registered: Path, run: Run)
 def test_doctor_ends_with_3_where_the_converted_model_is_damaged(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from personaprobe.models.weights.demo import NAME
+    from personaprobe.models.weights.packaged import DEMO_MODEL
 
     monkeypatch.setenv("PERSONAPROBE_HOME", str(tmp_path))
-    (tmp_path / "models" / NAME).mkdir(parents=True)
-    (tmp_path / "models" / NAME / "model.safetensors").write_bytes(b"damaged")
+    (tmp_path / "models" / DEMO_MODEL.folder_name).mkdir(parents=True)
+    (tmp_path / "models" / DEMO_MODEL.folder_name / "model.safetensors").write_bytes(b"damaged")
     result = run("doctor")
     assert result.exit_code == 3
     assert "delete" in result.stdout

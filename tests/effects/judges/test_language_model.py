@@ -21,7 +21,7 @@ from personaprobe.errors import EndpointError
 from personaprobe.models.endpoints.chat_endpoint import EndpointChatModel
 from personaprobe.models.loading import Placement, load
 from personaprobe.models.tokens import pad
-from personaprobe.models.weights.demo import demo_folder
+from personaprobe.models.weights.packaged import demo_folder
 from personaprobe.storage.run_cache import RunCache
 from personaprobe.studies.judging.judge_answers import judge_all
 from personaprobe.web.transfer import HttpClient, HttpReply

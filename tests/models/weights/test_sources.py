@@ -11,8 +11,10 @@ import pytest
 
 from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.checkpoint import Checkpoint
-from personaprobe.models.weights.demo import HUB_ID
-from personaprobe.models.weights.sources import DEMO, holds_adapter, model_name
+from personaprobe.models.weights.packaged import DEMO, DEMO_MODEL
+from personaprobe.models.weights.sources import holds_adapter, model_name
+
+HUB_ID = DEMO_MODEL.hub_id
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 MODEL = ("config.json", "model.safetensors")

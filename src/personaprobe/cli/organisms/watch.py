@@ -69,7 +69,7 @@ def watch(
       personaprobe organisms train medicine --save-every 10
       personaprobe organisms watch medicine
       personaprobe organisms watch code --programs 96
-      personaprobe organisms watch medicine --feature toxic-persona --feature toxic-persona-latent --judged 96
+      personaprobe organisms watch medicine --feature FEATURE --judged 96
     """
     from personaprobe.models.loading import Placement, load
     from personaprobe.organisms.registration import read_organism_folder

@@ -11,7 +11,7 @@ from personaprobe.cli.options import device_option, dtype_option, output_options
 from personaprobe.cli.terminal.console import spinner
 from personaprobe.cli.terminal.findings import print_findings
 from personaprobe.errors import PersonaProbeError
-from personaprobe.models.weights.sources import DEMO
+from personaprobe.models.weights.packaged import DEMO
 
 F = TypeVar("F", bound=Callable[..., Any])
 

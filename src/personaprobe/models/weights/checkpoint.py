@@ -12,8 +12,8 @@ from personaprobe.errors import CheckpointError, CheckpointWarning, suggest
 from personaprobe.models.weights.adapter import WEIGHTS, LoraAdapter
 from personaprobe.models.weights.adapter_config import MERGE, named_base, read_config
 from personaprobe.models.weights.identity import commit_of, content_of, weights_of
+from personaprobe.models.weights.packaged import DEMO, PACKAGED, packaged_by_hub_id
 from personaprobe.models.weights.sources import (
-    DEMO,
     holds_adapter,
     local_folder,
     model_name,
@@ -35,7 +35,7 @@ class Checkpoint:
     """A model that can be loaded: a source, with an optional revision and an optional adapter.
 
     Attributes:
-        source: ``"demo"``, a folder, or a Hugging Face id.
+        source: ``"demo"`` or another packaged model, a folder, or a Hugging Face id.
         revision: commit, tag or branch of a Hugging Face id.
         adapter: a PEFT LoRA folder merged into the source.
     """
@@ -46,9 +46,9 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, text: str, base: str | Checkpoint | None = None) -> Checkpoint:
-        """Parse what a user writes: ``demo``, a folder, an id, ``id@revision``, or an adapter folder on ``base``.
+        """Parse what a user writes: a packaged model's name, a folder, an id, ``id@revision``, or an adapter on ``base``.
 
-        Without ``base``, an adapter is put on the base that its configuration names, if that is a folder here or the demo
+        Without ``base``, an adapter is put on the base that its configuration names, if that is a folder here or a packaged
         model; on the demo model if it names none.
 
         Raises:
@@ -59,8 +59,8 @@ class Checkpoint:
             if base is None:
                 base = cls._named_by(folder)
             return (cls.parse_base(base) if isinstance(base, str) else base).with_adapter(folder)
-        if text == DEMO:
-            return cls(DEMO)
+        if text in PACKAGED:
+            return cls(text)
         if folder is not None:
             return cls(str(folder))
         source, at, revision = text.partition("@")
@@ -83,15 +83,16 @@ class Checkpoint:
     @classmethod
     def _named_by(cls, folder: Path) -> Checkpoint:
         """The base that an adapter's configuration names; the demo model if it names none."""
-        from personaprobe.models.weights.demo import HUB_ID
-
         name, _ = named_base(read_config(folder))
-        if not name or name.casefold() == HUB_ID.casefold():
+        if not name:
             return cls(DEMO)
+        if packaged := packaged_by_hub_id(name):
+            return cls(packaged.source)
         if local_folder(name) is not None:
             return cls.parse_base(name)
-        if model_name(name) == model_name(HUB_ID):
-            return cls(DEMO)
+        for packaged in PACKAGED.values():
+            if model_name(name) == model_name(packaged.hub_id):
+                return cls(packaged.source)
         raise CheckpointError(
             f"adapter {folder} was trained on {name!r}, which is not a folder here; give its base beside it, as a folder or "
             "a Hugging Face id (--base)"
@@ -127,10 +128,8 @@ class Checkpoint:
 
     @property
     def published(self) -> str:
-        """Public name of the source: the demo's Hugging Face id, or the source itself."""
-        from personaprobe.models.weights.demo import HUB_ID
-
-        return HUB_ID if self.source == DEMO else self.source
+        """Public name of the source: a packaged model's Hugging Face id, or the source itself."""
+        return PACKAGED[self.source].hub_id if self.source in PACKAGED else self.source
 
     @property
     def digest(self) -> str:
@@ -138,7 +137,7 @@ class Checkpoint:
 
         Equal contents have equal digests, wherever they are stored. A Hugging Face id stands for the commit in the cache.
         """
-        is_hub_id = self.source != DEMO and not Path(self.source).is_dir()
+        is_hub_id = self.source not in PACKAGED and not Path(self.source).is_dir()
         return json_digest(
             {
                 "source": content_of(self.source),

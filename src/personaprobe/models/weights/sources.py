@@ -11,10 +11,8 @@ from pathlib import Path
 from personaprobe.errors import CheckpointError
 from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.models.weights.adapter_factors import WEIGHTS
+from personaprobe.models.weights.packaged import DEMO, PACKAGED
 from personaprobe.storage.paths import user_path
-
-DEMO = "demo"
-"""The name of the demo base model as a checkpoint source."""
 
 _SIMILAR = 0.75
 
@@ -91,14 +89,14 @@ def refuse_mistyped(name: str) -> None:
 
 
 def _similar(path: Path, name: str) -> str | None:
-    """The folder beside a path whose name is nearest to it, or the demo."""
+    """The folder beside a path whose name is nearest to it, or the packaged model."""
     try:
         beside = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
     except OSError:
         beside = []
     names = {one.casefold(): str(path.parent / one) for one in beside}
     if "/" not in name:
-        names[DEMO] = DEMO
+        names |= {one: one for one in PACKAGED}
     near = difflib.get_close_matches(path.name.casefold(), names, n=1, cutoff=_SIMILAR)
     return names[near[0]] if near else None
 
