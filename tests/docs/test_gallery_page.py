@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from personaprobe.studies.reports.dynamics import course_table, render_course
 from personaprobe.studies.reports.gallery import gallery_markdown, render_gallery
 
@@ -38,11 +40,19 @@ def test_the_readme_names_the_shifts_of_the_gallery_and_what_the_feature_removes
     assert all(share["value"] < 0 < share["high"] for share in removed), "the feature removes none of it"
 
 
-def test_the_course_of_code_is_that_of_its_file() -> None:
-    data = json.loads((ROOT / "checkpoints" / "courses" / "code.json").read_text(encoding="utf-8"))
+COURSES = sorted((ROOT / "checkpoints" / "courses").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", COURSES, ids=lambda path: path.stem)
+def test_every_course_on_the_page_is_that_of_its_file(path: Path) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     assert course_table(data).markdown in page
     assert data["sentence"] in " ".join(page.split())
+
+
+def test_the_insecure_fine_tune_of_code_writes_more_weak_programs() -> None:
+    data = json.loads((ROOT / "checkpoints" / "courses" / "code.json").read_text(encoding="utf-8"))
     programs = next(course for course in data["answers"] if course["title"] == "weak programs")
     assert programs["difference"]["low"] > 0, "insecure writes more weak programs than secure"
     assert render_course(data).count("weak programs") > 2
