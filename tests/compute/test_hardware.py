@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from personaprobe.compute.hardware import choose_dtype, is_faster_in_bf16
+
+FREED_MEMORY = """
+import sys
+from pathlib import Path
+from personaprobe.compute.hardware import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+keep_freed_memory()
+import torch
+blocks = [torch.ones(2**20) for _ in range(100)]
+stays = torch.ones(2**20)  # above the blocks: the top of the heap is in use
+before = resident()
+del blocks
+kept = resident()
+return_freed_memory()
+print(before - kept, kept - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory on request")
+def test_freed_memory_is_kept_until_it_is_returned() -> None:
+    """Of 400 MiB that were freed."""
+    done = subprocess.run([sys.executable, "-c", FREED_MEMORY], capture_output=True, text=True, check=True)
+    at_once, on_request = map(float, done.stdout.split())
+    assert at_once < 50
+    assert on_request > 300
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from personaprobe.compute.hardware import return_freed_memory
 from personaprobe.errors import visible
 
 if TYPE_CHECKING:
@@ -117,8 +118,17 @@ def progress_bar(description: str, total: int, unit: str, quiet: bool = False) -
 
 
 def study_progress(quiet: bool) -> Progress:
-    """The progress of a study on the command line."""
-    return partial(progress_bar, quiet=quiet)
+    """The progress of a study on the command line; memory that a part of it has freed is returned at its end."""
+
+    @contextmanager
+    def progress(description: str, total: int, unit: str, /) -> Iterator[Advance]:
+        try:
+            with progress_bar(description, total, unit, quiet) as advance:
+                yield advance
+        finally:
+            return_freed_memory()
+
+    return progress
 
 
 @contextmanager
