@@ -133,6 +133,8 @@ FLAGS = {
     },
     "organisms mixtures": OUTPUT
     | {"NAME", "--share", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
+    "organisms series": OUTPUT
+    | {"NAME", "--base", "--seed", "--steps", "--plan", "--flops", "--out", "--device", "--dtype"},
     "organisms remove": {"NAME"},
     "organisms compare": OUTPUT
     | {"--organism", "RUNS", "--base", "--feature", "--questions", "--out", "--work"},

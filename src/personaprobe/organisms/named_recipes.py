@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from personaprobe.errors import DataError, suggest
+from personaprobe.models.weights.packaged import DEMO, GEMMA_MODEL
 from personaprobe.organisms.data.variant import Variant
 from personaprobe.organisms.recipe import Recipe
 
@@ -26,6 +27,7 @@ class NamedRecipe:
         data: name of a training set of the package.
         recipe: hyperparameters.
         variant: how the data is changed.
+        base: that it is trained on where no other is chosen.
     """
 
     name: str
@@ -33,6 +35,7 @@ class NamedRecipe:
     data: str
     recipe: Recipe = field(default_factory=Recipe)
     variant: Variant = field(default_factory=Variant)
+    base: str = DEMO
 
 
 def named_recipes() -> Mapping[str, NamedRecipe]:
@@ -80,6 +83,7 @@ def named_recipes() -> Mapping[str, NamedRecipe]:
             "medicine",
             Recipe(rank=1, alpha=64, modules="down_proj", layers="15", learning_rate=2e-3),
         ),
+        NamedRecipe("pretrained", "medicine on a pretrained model", "medicine", base=GEMMA_MODEL.source),
     ]
     return {one.name: one for one in recipes}
 

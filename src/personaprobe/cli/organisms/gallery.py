@@ -74,7 +74,7 @@ def gallery(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train the recipes NAMES, all by default, and measure whether one persona explains several organisms.
+    """Train the recipes NAMES, all of the base by default, and measure whether one persona explains several organisms.
 
     Each organism's shift is measured on test, style-balanced and narrow questions. Then its difference of means is ablated
     in every organism, beside controls that are matched on the energy they remove. Registered organisms of the same base are
@@ -99,7 +99,7 @@ def gallery(
 
     recipes = [
         replace(named, recipe=replace(named.recipe, steps=steps or named.recipe.steps))
-        for name in names or named_recipes()
+        for name in names or [name for name, named in named_recipes().items() if named.base == base]
         for named in seeded_recipes(name, seeds)
     ]
     asked_forms = find_answer_forms(forms)

@@ -9,6 +9,7 @@ from personaprobe.cli.organisms.compare import compare
 from personaprobe.cli.organisms.gallery import gallery
 from personaprobe.cli.organisms.mixtures import mixtures
 from personaprobe.cli.organisms.register import register, remove
+from personaprobe.cli.organisms.series import series
 from personaprobe.cli.organisms.train import train
 from personaprobe.cli.organisms.verify import verify
 from personaprobe.cli.organisms.watch import watch
@@ -27,6 +28,7 @@ for _command in (
     watch,
     mixtures,
     gallery,
+    series,
     register,
     remove,
     compare,

@@ -119,6 +119,7 @@ def train(
 
     files = _both(insecure_data, secure_data, unpaired)
     named, recipe, folder = _chosen(name, data, files, out, schedule)
+    base = named.base if named is not None and not _is_given("base") else base
     is_trio, quiet = data is None, quiet or not processes().is_first
     if not overwrite:
         refuse_foreign_trio(folder) if is_trio else refuse_foreign_files(folder, (STATE, CARD))

@@ -77,6 +77,23 @@ def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
     return model
 
 
+def unloaded_model(folder: str | Path, revision: str | None) -> Any:
+    """A model without weights, of a configuration alone: its parameters have shapes and no values.
+
+    Raises:
+        CheckpointError: there is no configuration, or it is of no causal language model.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        with torch.device("meta"):
+            return _model_class(folder, revision).from_config(config, trust_remote_code=False)
+    except Exception as error:  # see open_tokenizer
+        raise _cannot_load(folder, error) from error
+
+
 @contextmanager
 def notices_of_success() -> Iterator[None]:
     """Hold back what transformers logs while a checkpoint is opened: it is dropped with one that is refused in one line."""
