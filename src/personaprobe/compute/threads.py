@@ -1,10 +1,10 @@
 """As many threads as there are cores that other work leaves free, looked at again while the work goes on.
 
 Threads of one operation wait for each other. Where one of them has to wait for a core, all wait, thousands of times in
-a pass: beside one process that filled a core, a training step on two threads took up to 15 times as long as on one, and
-decoding 7 times (AMD EPYC, two cores; ``tests/benchmarks/README.md``). Where others want all cores, long operations such
-as those of a recording still gain by a share of every core, and short ones do not. A training's weights are the same to
-the bit on any number of threads.
+a pass: with the library's defaults, recording beside two processes that fill a core each took 5 times as long on two threads
+as on one, and training beside four 4 times (AMD EPYC, two cores; ``tests/benchmarks/README.md``). Where others want all
+cores, long operations such as those of a recording still gain by a share of every core, and short ones do not. A training's
+weights are the same to the bit on any number of threads.
 """
 
 from __future__ import annotations
