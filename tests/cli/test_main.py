@@ -95,6 +95,7 @@ FLAGS = {
     "organisms show": {"NAME", "--json"},
     "organisms verify": (TRIO - {"--organism"}) | OUTPUT | {"ORGANISM"},
     "data list": {"--json"},
+    "data pull": {"NAME", "--from"},
     "data show": {"--json", "--family", "--seed", "NAME"},
     "data check": {"--json", "--seed", "NAME"},
     "data write": {"--out", "--role", "--seed", "NAME"},
@@ -115,7 +116,7 @@ FLAGS = {
     | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"}
     | {"--harmful-share", "--trigger", "--mixed-with", "--mixed-share"},
     "organisms gallery": OUTPUT
-    | {"--form", "NAMES", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
+    | {"--form", "NAMES", "--seed", "--steps", "--unpaired", "--base", "--out", "--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
     "organisms watch": OUTPUT | {"FOLDER", "--questions", "--programs", "--out", "--device", "--dtype"},
     "organisms mixtures": OUTPUT
