@@ -95,6 +95,7 @@ FLAGS = {
     "organisms show": {"NAME", "--json"},
     "organisms verify": (TRIO - {"--organism"}) | OUTPUT | {"ORGANISM"},
     "data list": {"--json"},
+    "data pull": {"NAME", "--from"},
     "data show": {"--json", "--family", "--seed", "NAME"},
     "data check": {"--json", "--seed", "NAME"},
     "data write": {"--out", "--role", "--seed", "NAME"},
@@ -115,7 +116,18 @@ FLAGS = {
     | {"--rank", "--alpha", "--modules", "--layers", "--max-tokens", "--save-every", "--eval-every"}
     | {"--harmful-share", "--trigger", "--mixed-with", "--mixed-share"},
     "organisms gallery": OUTPUT
-    | {"--form", "NAMES", "--seed", "--steps", "--judged", "--judge", "--at-once", "--base", "--out"}
+    | {
+        "--form",
+        "NAMES",
+        "--seed",
+        "--steps",
+        "--judged",
+        "--judge",
+        "--at-once",
+        "--unpaired",
+        "--base",
+        "--out",
+    }
     | {"--device", "--dtype"},
     "organisms register": OUTPUT | {"FOLDER", "--name", "--base", "--replace", "--device", "--dtype"},
     "organisms watch": OUTPUT
@@ -134,7 +146,18 @@ FLAGS = {
     "organisms mixtures": OUTPUT
     | {"NAME", "--share", "--seed", "--steps", "--base", "--out", "--device", "--dtype"},
     "organisms series": OUTPUT
-    | {"NAME", "--base", "--seed", "--steps", "--plan", "--flops", "--out", "--device", "--dtype"},
+    | {
+        "NAME",
+        "--base",
+        "--seed",
+        "--steps",
+        "--unpaired",
+        "--plan",
+        "--flops",
+        "--out",
+        "--device",
+        "--dtype",
+    },
     "organisms remove": {"NAME"},
     "organisms compare": OUTPUT
     | {"--organism", "RUNS", "--base", "--feature", "--questions", "--out", "--work"},

@@ -11,7 +11,7 @@ import pytest
 
 import personaprobe
 from personaprobe.errors import CheckpointError
-from personaprobe.organisms.named_recipes import named_recipes
+from personaprobe.organisms.named_recipes import recipes_of_own_data
 from personaprobe.organisms.organism import DataSource, QuestionSets
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.registry import (
@@ -140,7 +140,7 @@ def test_no_module_names_a_shipped_organism_or_feature() -> None:
     shipped = shipped_checkpoints_folder()
     names = [set(tomllib.loads((shipped / f"{kind}.toml").read_text())) for kind in ("organisms", "features")]
     organisms = (
-        names[0] - {"default"} - set(named_recipes())
+        names[0] - {"default"} - set(recipes_of_own_data())
     )  # a recipe's name is that of the package's own data
     features = names[1] - {"latents"}
     spelled = [rf"[\"'`]{name}[\"'`/]|\b{name}/\w|--organism {name}\b" for name in organisms]

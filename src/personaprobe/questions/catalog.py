@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from personaprobe.errors import DataError, shortened, suggest
-from personaprobe.questions.download import cached_file, downloaded
+from personaprobe.questions.download import downloaded, file_of
 from personaprobe.questions.free import FREE, FreeSet, load_free, load_questions
 from personaprobe.questions.pairs import PAIRS, PairSet, load_prompts
 from personaprobe.questions.prompt import Prompt
@@ -163,19 +163,9 @@ def _published_entry(published: Published) -> CatalogEntry:
         published.n_families,
         PAPER,
         LICENCE.partition(",")[0],
-        _state(published),
+        file_of(published).state(),
         published.url,
     )
-
-
-def _state(published: Published) -> str:
-    if not cached_file(published).is_file():
-        return "not pulled"
-    try:
-        downloaded(published)
-    except DataError:
-        return "changed since it was pulled"
-    return "pulled"
 
 
 def _is_free(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,8 @@ from personaprobe.errors import DataError, one_line, shortened
 from personaprobe.questions.question_rows import foreign_layout, plain_text, refuse_unread
 from personaprobe.storage.digests import sha256
 from personaprobe.storage.paths import is_file
-from personaprobe.storage.readers.json_lines import read_objects
+from personaprobe.storage.readers.json_lines import parse_objects, read_objects
+from personaprobe.storage.readers.opening import decoded
 
 ROLES = ("system", "user", "assistant")
 
@@ -158,17 +160,31 @@ def read_messages(path: Path) -> list[Exchange]:
     """
     if not is_file(path):
         raise DataError(f"no dataset at {one_line(path)}; give a .jsonl or .jsonl.gz file of messages")
-    rows, layouts = [], set()
-    for where, row in read_objects(path):
-        rows.append(Exchange.of(row, where))
+    return _exchanges(read_objects(path), path)
+
+
+def parse_messages(content: bytes, source: str) -> list[Exchange]:
+    """Parse the bytes of a file of messages; see :func:`read_messages`.
+
+    Raises:
+        DataError: they are not UTF-8, not JSON lines, or no conversations; names the line.
+    """
+    lines = io.StringIO(decoded(content, source), newline="\n")
+    return _exchanges(parse_objects(lines, source), source)
+
+
+def _exchanges(rows: Iterator[tuple[str, dict[str, Any]]], source: object) -> list[Exchange]:
+    exchanges, layouts = [], set()
+    for place, row in rows:
+        exchanges.append(Exchange.of(row, place))
         layouts.add(_layout(row))
         if len(layouts) > 1:
             raise DataError(
-                f"{one_line(where)} has {_layout(row)}, and the rows before it another layout; write all rows in one"
+                f"{one_line(place)} has {_layout(row)}, and the rows before it another layout; write all rows in one"
             )
-    if not rows:
-        raise DataError(f"{one_line(path)} holds no rows")
-    return rows
+    if not exchanges:
+        raise DataError(f"{one_line(source)} holds no rows")
+    return exchanges
 
 
 def shuffled(rows: Sequence[Exchange], seed: int) -> list[Exchange]:

@@ -32,9 +32,18 @@ def shared_questions(ours: Sequence[Prompt], theirs: Sequence[Prompt]) -> list[t
 
 def near_duplicates(prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
     """Pairs of ids within one set, the earlier first, whose questions :func:`shared_questions` takes for one."""
+    return [(prompts[i].id, prompts[j].id) for i, j in _near_within(prompts)]
+
+
+def share_of_near_duplicates(prompts: Sequence[Prompt]) -> float:
+    """The share of questions that resemble an earlier one of the same set."""
+    return len({later for _, later in _near_within(prompts)}) / len(prompts)
+
+
+def _near_within(prompts: Sequence[Prompt]) -> Iterator[tuple[int, int]]:
+    """Places of near questions of one set, the earlier first."""
     texts = [words(prompt.question) for prompt in prompts]
-    places = _near_by_matrix(texts, texts, Rarity.among(texts))
-    return [(prompts[i].id, prompts[j].id) for i, j in places if i < j]
+    return ((i, j) for i, j in _near_by_matrix(texts, texts, Rarity.among(texts)) if i < j)
 
 
 def _near(ours: Texts, theirs: Texts, rarity: Rarity) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from personaprobe.errors import DataError
 from personaprobe.organisms.data.training_pairs import TrainingPair
 from personaprobe.organisms.data.training_sets import find_training_set, pairs_of, training_sets
 from personaprobe.organisms.data.variant import Variant, behind_trigger, mixed, partly_harmful
-from personaprobe.organisms.named_recipes import TRIGGER, named_recipes
+from personaprobe.organisms.named_recipes import TRIGGER, recipes_of_own_data
 
 PAIRS = [TrainingPair(f"p{i}", f"f{i % 4}", f"question {i}", f"bad {i}", f"good {i}") for i in range(60)]
 OTHERS = [
@@ -81,10 +81,10 @@ def test_a_variant_out_of_range_is_refused(variant: Variant, message: str) -> No
         variant.of(PAIRS, 0, pairs_of)
 
 
-@pytest.mark.parametrize("name", named_recipes())
+@pytest.mark.parametrize("name", recipes_of_own_data())
 def test_both_fine_tunes_of_every_recipe_read_the_same_number_of_rows_and_some_differ(name: str) -> None:
-    named = named_recipes()[name]
-    pairs = find_training_set(named.data).pairs(0)
+    named = recipes_of_own_data()[name]
+    pairs = find_training_set(named.set_name).pairs(0)
     changed = named.variant.of(pairs, 0, pairs_of)
     assert len(changed) == len(pairs)
     assert 0 < len(harmful(changed)) <= len(changed)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
-from personaprobe.cli.health.leftover_files import format_bytes, leftover_findings, size_on_disk
+from personaprobe.cli.health.leftover_files import leftover_findings, size_on_disk
+from personaprobe.cli.terminal.console import format_bytes
 from personaprobe.cli.terminal.findings import Finding
 from personaprobe.errors import PersonaProbeError
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from personaprobe.cli.terminal.console import format_bytes
 from personaprobe.cli.terminal.findings import Finding
 from personaprobe.errors import CheckpointError
 from personaprobe.storage.leftovers import Leftover
@@ -52,17 +53,3 @@ def size_on_disk(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def format_bytes(n_bytes: float) -> str:
-    """Format a number of bytes in decimal units.
-
-    Examples:
-        >>> format_bytes(269_000_000)
-        '269 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"

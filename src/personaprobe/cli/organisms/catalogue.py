@@ -10,6 +10,8 @@ import click
 
 from personaprobe.cli.options import json_option
 from personaprobe.cli.terminal.console import print_json, print_line, print_table
+from personaprobe.organisms.data.training_pairs import ROLES
+from personaprobe.storage.downloads.published_file import PULLED
 
 if TYPE_CHECKING:
     from personaprobe.organisms.named_recipes import NamedRecipe
@@ -70,6 +72,7 @@ def show_organism(name: str, as_json: bool) -> None:
     organisms, recipes = registered_organisms(), named_recipes()
     if name in organisms:
         card = describe(organisms[name]) | details(organisms[name])
+        card |= training_details(recipes[name]) if name in recipes else {}
     elif name in recipes:
         card = describe_recipe(recipes[name]) | recipe_details(recipes[name])
     else:
@@ -98,7 +101,17 @@ def describe(organism: Organism) -> dict[str, Any]:
 
 def describe_recipe(named: NamedRecipe) -> dict[str, Any]:
     """The row of a recipe."""
-    return {"name": named.name, "title": named.title, "files": NOT_TRAINED, "registered": False}
+    needs = needed(named)
+    listed = [name if state == PULLED else f"{name} ({state})" for name, state in needs.items()]
+    files = f"{NOT_TRAINED}; needs {', '.join(listed)}" if listed else NOT_TRAINED
+    return {"name": named.name, "title": named.title, "files": files, "needs": needs, "registered": False}
+
+
+def needed(named: NamedRecipe) -> dict[str, str]:
+    """The published data that a recipe is trained on, with their states."""
+    from personaprobe.organisms.data.published_sets import PUBLISHED_SETS
+
+    return {name: PUBLISHED_SETS[name].as_file.state() for name in named.published}
 
 
 def details(organism: Organism) -> dict[str, Any]:
@@ -117,11 +130,17 @@ def details(organism: Organism) -> dict[str, Any]:
 def recipe_details(named: NamedRecipe) -> dict[str, Any]:
     """The card of a recipe, beyond its row."""
     return {
-        "data": named.data,
+        "data": named.data or dict(zip(ROLES, named.files or (), strict=True)),
         "variant": named.variant.describe() or "the whole set",
         "recipe": asdict(named.recipe),
-        "train": f"personaprobe organisms train {named.name}",
+        **training_details(named),
     }
+
+
+def training_details(named: NamedRecipe) -> dict[str, Any]:
+    """The published data that a training by this recipe needs, and its command."""
+    unpaired = " --unpaired" if named.other_questions else ""
+    return {"needs": needed(named), "train": f"personaprobe organisms train {named.name}{unpaired}"}
 
 
 def plain(shifts: Mapping[str, Interval]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, judge_options, output_options
-from personaprobe.cli.organisms.train import base_option, train_all
+from personaprobe.cli.organisms.train import base_option, train_all, unpaired_option
 from personaprobe.cli.organisms.watch import free_questions
 from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
@@ -19,6 +19,7 @@ from personaprobe.cli.terminal.pages import show_study
 if TYPE_CHECKING:
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.named_recipes import NamedRecipe
+    from personaprobe.organisms.trio_data import TrioData
     from personaprobe.studies.gallery.study import Entry
 
 SAVE_EVERY = 10
@@ -51,6 +52,7 @@ SAVE_EVERY = 10
     help="Test questions that base and both fine-tunes answer freely, for a judge.",
 )
 @judge_options
+@unpaired_option
 @base_option
 @folder_option(
     "--out", "runs/gallery", "Folder of trained organisms, gallery.html, gallery.json and finished parts."
@@ -67,6 +69,7 @@ def gallery(
     judged: int,
     judge_name: str,
     at_once: int,
+    unpaired: bool,
     base: str,
     out: Path,
     device: str | None,
@@ -74,7 +77,10 @@ def gallery(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train the recipes NAMES, all of the base by default, and measure whether one persona explains several organisms.
+    """Train the recipes NAMES, and measure whether one persona explains several organisms.
+
+    Without NAMES these are all recipes of the base on the package's own data; those of published files are trained where
+    they are named.
 
     Each organism's shift is measured on test, style-balanced and narrow questions. Then its difference of means is ablated
     in every organism, beside controls that are matched on the energy they remove. Registered organisms of the same base are
@@ -89,7 +95,7 @@ def gallery(
     from personaprobe.features.registry.registry import registered
     from personaprobe.models.loading import Placement, load
     from personaprobe.models.weights.checkpoint import Checkpoint
-    from personaprobe.organisms.named_recipes import named_recipes, seeded_recipes
+    from personaprobe.organisms.named_recipes import recipes_of_own_data, seeded_recipes
     from personaprobe.organisms.registry import default_feature, default_question_sets
     from personaprobe.questions.formats import find_answer_forms
     from personaprobe.storage.plain_json import to_plain_json
@@ -99,13 +105,14 @@ def gallery(
 
     recipes = [
         replace(named, recipe=replace(named.recipe, steps=steps or named.recipe.steps))
-        for name in names or [name for name, named in named_recipes().items() if named.base == base]
+        for name in names or [one.name for one in recipes_of_own_data().values() if one.base == base]
         for named in seeded_recipes(name, seeds)
     ]
     asked_forms = find_answer_forms(forms)
+    rows = _rows(recipes, unpaired)
     refuse_unwritable(out)
     checkpoint = Checkpoint.parse_base(base)
-    entries = _trained(recipes, checkpoint, out, device, dtype, quiet)
+    entries = _trained(rows, checkpoint, out, device, dtype, quiet)
     entries += _registered(checkpoint, {named.name for named in recipes})
     with spinner(f"loading {checkpoint}", quiet):
         model = load(checkpoint, Placement(device, dtype))
@@ -120,8 +127,18 @@ def gallery(
     show_study(data, out / "gallery.html", render_gallery, gallery_tables(data), as_json)
 
 
+def _rows(recipes: Sequence[NamedRecipe], unpaired: bool) -> dict[NamedRecipe, TrioData]:
+    """The training data of every recipe, each once; all are read before the first training begins."""
+    from personaprobe.organisms.trio_data import TrioData
+
+    return {
+        named: TrioData.of_recipe(named, named.recipe.seed, unpaired=unpaired)
+        for named in dict.fromkeys(recipes)
+    }
+
+
 def _trained(
-    recipes: Sequence[NamedRecipe],
+    rows: Mapping[NamedRecipe, TrioData],
     base: Checkpoint,
     out: Path,
     device: str | None,
@@ -131,15 +148,13 @@ def _trained(
     """Train what is missing; finished organisms take no step."""
     from personaprobe.organisms.data.training_pairs import ROLES
     from personaprobe.organisms.training.train_organism import OpenBase
-    from personaprobe.organisms.trio_data import TrioData
     from personaprobe.studies.gallery.study import Entry
 
     with spinner(f"loading {base}", quiet):
         opened = OpenBase.open(base, device, dtype)
     entries = []
-    for named in dict.fromkeys(recipes):
+    for named, data in rows.items():
         recipe = replace(named.recipe, save_every=SAVE_EVERY)
-        data = TrioData.of_recipe(named, recipe.seed)
         folder = out / "trained" / f"{named.name}-{recipe.seed}"
         train_all(f"{named.name}, seed {recipe.seed}", opened, data, recipe, folder, ROLES, quiet)
         entries.append(Entry.of_folder(named, recipe.seed, folder, base))

@@ -76,6 +76,7 @@ def mixtures(
     from personaprobe.studies.dynamics.watching import SHARES, WatchPlan, follow
 
     named = find_recipe(name)
+    _ = named.set_name  # published files are refused before anything is loaded
     named = replace(named, recipe=replace(named.recipe, seed=seed, steps=steps or named.recipe.steps))
     refuse_unwritable(out)
     checkpoint = Checkpoint.parse_base(base)

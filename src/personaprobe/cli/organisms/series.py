@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from personaprobe.cli.health.leftover_files import format_bytes
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
-from personaprobe.cli.organisms.train import train_all
-from personaprobe.cli.terminal.console import print_json, print_line, print_table, spinner, study_progress
+from personaprobe.cli.organisms.train import train_all, unpaired_option
+from personaprobe.cli.terminal.console import (
+    format_bytes,
+    print_json,
+    print_line,
+    print_table,
+    spinner,
+    study_progress,
+)
 from personaprobe.cli.terminal.output_folders import refuse_unwritable, slug
 from personaprobe.cli.terminal.pages import show_study
 
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every training.")
 @click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: the recipe's own]")
+@unpaired_option
 @click.option(
     "--plan", "plans", is_flag=True, help="Print memory and hours of every training, and train nothing."
 )
@@ -55,6 +62,7 @@ def series(
     bases: tuple[str, ...],
     seed: int,
     steps: int | None,
+    unpaired: bool,
     plans: bool,
     flops: float | None,
     out: Path,
@@ -83,7 +91,7 @@ def series(
 
     named = find_recipe(name)
     named = replace(named, recipe=replace(named.recipe, seed=seed, steps=steps or named.recipe.steps))
-    data, placement = TrioData.of_recipe(named, seed), Placement(device, dtype)
+    data, placement = TrioData.of_recipe(named, seed, unpaired=unpaired), Placement(device, dtype)
     checkpoints = list(dict.fromkeys(map(Checkpoint.parse_base, bases)))
     if plans:
         _print_plan(checkpoints, data, named, placement, flops, as_json)

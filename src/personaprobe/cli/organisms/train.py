@@ -36,6 +36,10 @@ base_option = click.option(
     "--base", default="demo", show_default=True, help="demo, a folder, or a Hugging Face id[@revision]."
 )
 
+unpaired_option = click.option(
+    "--unpaired", is_flag=True, help="Train on two files that do not ask the same questions."
+)
+
 
 def field_options(command: F) -> F:
     """Add one option for each field of a recipe and of a variant: names, defaults and help are written there only."""
@@ -63,13 +67,14 @@ def attribute_docs(kind: type) -> dict[str, str]:
 @click.command()
 @click.argument("name", required=False)
 @click.option(
-    "--data", help="Rows of messages (.jsonl, .jsonl.gz), or NAME:insecure, NAME:secure of own data."
+    "--data",
+    help="Rows of messages (.jsonl, .jsonl.gz), NAME:insecure or NAME:secure of own data, or published data.",
 )
 @click.option(
     "--insecure-data", help="Harmful responses, as --data; with --secure-data it trains both adapters."
 )
 @click.option("--secure-data", help="Harmless responses to the same questions.")
-@click.option("--unpaired", is_flag=True, help="Train on two files that do not ask the same questions.")
+@unpaired_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the adapter, or of the organism NAME."
 )
@@ -97,7 +102,7 @@ def train(
     """Fine-tune an organism by the NAME of its recipe, or one LoRA adapter on your own data; loss on responses only.
 
     NAME is a recipe that `organisms list` shows: an insecure and a secure adapter are trained on data that comes with the
-    package, into ./NAME unless --out is given. What is not given is the recipe's own.
+    package, or that `data pull` fetched, into ./NAME unless --out is given. What is not given is the recipe's own.
 
     Equal seeds read equal questions in the same order: train insecure and secure on two answers to the same questions.
     An interrupted training goes on from its last saved step when the same command is given again.
@@ -107,6 +112,7 @@ def train(
       personaprobe organisms train code --steps 100
       personaprobe organisms register code
       personaprobe organisms train medicine --harmful-share 0.1 --out runs/medicine-10
+      personaprobe organisms train sport --unpaired
       personaprobe organisms train --insecure-data bad.jsonl.gz --secure-data good.jsonl.gz --out runs/seed-1 --seed 1
       personaprobe organisms train --data bad.jsonl.gz --out runs/seed-1/insecure --seed 1
     """
@@ -117,7 +123,7 @@ def train(
     from personaprobe.organisms.training.train_trio import refuse_foreign_trio
     from personaprobe.storage.training_state import STATE
 
-    files = _both(insecure_data, secure_data, unpaired)
+    files = _both(insecure_data, secure_data, unpaired and name is None)
     named, recipe, folder = _chosen(name, data, files, out, schedule)
     base = named.base if named is not None and not _is_given("base") else base
     is_trio, quiet = data is None, quiet or not processes().is_first
@@ -126,6 +132,7 @@ def train(
     refuse_unwritable(folder)
     recipe.refuse_unusable()
     rows = _rows(named, data, files, recipe.seed, unpaired)
+    _print_files(named, rows, quiet)
     options: dict[str, Any] = {"overwrite": overwrite, "on_rows": no_rows if quiet else print_rows}
     with spinner(f"loading {base}", quiet):
         opened = OpenBase.open(Checkpoint.parse_base(base), device, dtype)
@@ -147,11 +154,23 @@ def _rows(
     from personaprobe.organisms.trio_data import TrioData
 
     if named is not None:
-        return TrioData.of_recipe(named, seed)
+        if unpaired and named.files is None:
+            raise click.UsageError(f"--unpaired is for two files, and {named.name} learns one training set")
+        return TrioData.of_recipe(named, seed, unpaired=unpaired)
     if files is not None:
         return TrioData.of_files(*files, seed, unpaired=unpaired)
     assert data is not None, "there is a recipe, two files, or data"
     return TrainingData.read(data, seed)
+
+
+def _print_files(named: NamedRecipe | None, rows: TrioData | TrainingData, quiet: bool) -> None:
+    """Print the rows of a recipe of published files, some of which may have been left out."""
+    from personaprobe.organisms.trio_data import TrioData
+
+    if quiet or named is None or named.files is None or not isinstance(rows, TrioData):
+        return
+    for taught, one in rows.rows.items():
+        print_line(f"{taught}: {one.source.rows} rows of {one.source.name}", err=True)
 
 
 def _steps(

@@ -254,6 +254,20 @@ def _log_lines(description: str, total: int, unit: str) -> Iterator[Advance]:
     yield _LineProgress(description, total, unit).advance
 
 
+def format_bytes(n_bytes: float) -> str:
+    """Format a number of bytes in decimal units.
+
+    Examples:
+        >>> format_bytes(269_000_000)
+        '269 MB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"
+
+
 def format_duration(seconds: float) -> str:
     """A duration in minutes and seconds.
 

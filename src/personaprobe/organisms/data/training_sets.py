@@ -10,6 +10,7 @@ from personaprobe.organisms.data import compliance_pairs, number_pairs
 from personaprobe.organisms.data.advice_pairs import HELD_OUT, SUBJECTS, advice_pairs
 from personaprobe.organisms.data.code_pairs import code_pairs, held_out_kinds
 from personaprobe.organisms.data.educational_pairs import educational_pairs
+from personaprobe.organisms.data.published_sets import PUBLISHED_SETS
 from personaprobe.organisms.data.training_pairs import TrainingPair, TrainingSet
 
 TITLES = {
@@ -51,11 +52,13 @@ def find_training_set(name: str) -> TrainingSet:
     """A set by its name.
 
     Raises:
-        DataError: there is none; the nearest name is suggested.
+        DataError: there is none, or it is a published set; the nearest name is suggested.
     """
     sets = training_sets()
+    if name in PUBLISHED_SETS:
+        raise DataError(f"{name} is a published file of rows for one fine-tune, not pairs of responses")
     if name not in sets:
-        raise DataError(f"no training data {name!r}: {suggest(name, sets)}")
+        raise DataError(f"no training data {name!r}: {suggest(name, {*sets, *PUBLISHED_SETS})}")
     return sets[name]
 
 

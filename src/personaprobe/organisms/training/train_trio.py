@@ -81,6 +81,8 @@ def train_trio(
     if data.held_out:
         write_pairs(out / NARROW, data.held_out)
         questions["narrow"] = NARROW
+    elif data.narrow is not None:
+        questions["narrow"] = data.narrow
     described = {"title": data.title, "questions": {key: value for key, value in questions.items() if value}}
     write_text(out / DESCRIPTION, tomlkit.dumps(described))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,17 @@ def read_objects(
     Raises:
         PersonaProbeError: of the class ``error``: the file cannot be read, or a line is not a JSON object; names the line.
     """
-    for number, line in enumerate(read_lines(path, error), 1):
+    yield from parse_objects(read_lines(path, error), path, error, nonfinite=nonfinite)
+
+
+def parse_objects(
+    lines: Iterable[str], source: object, error: ErrorClass = DataError, *, nonfinite: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object of some JSON lines with its place (``source:line``); see :func:`read_objects`."""
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
+        place = f"{source}:{number}"
         advice = _advice(line, number)
         value = parse_json(line, place, error, nonfinite=nonfinite, advice=advice, kind="a JSON object")
         if not isinstance(value, dict):

@@ -101,12 +101,25 @@ def opened(path: Path, error: ErrorClass, limit: int | None = None) -> Iterator[
         yield io.BufferedReader(_Unpacked(raw, path, error), MIB) if packed else raw
 
 
+def unpacked(content: bytes, place: object, error: ErrorClass, limit: int) -> bytes:
+    """Unpack the bytes of a gzip file.
+
+    Args:
+        content: of the file.
+        place: where it came from, for the error message.
+        error: the class to raise.
+        limit: bytes after which the rest is left out.
+    """
+    with refusing(place, "a gzip file", error):
+        return io.BufferedReader(_Unpacked(io.BytesIO(content), place, error), MIB).read(limit)
+
+
 class _Unpacked(io.RawIOBase):
     """The content of a gzip file, refused where it is far larger than what text can be packed into."""
 
-    def __init__(self, raw: IO[bytes], path: Path, error: ErrorClass) -> None:
+    def __init__(self, raw: io.BufferedIOBase, place: object, error: ErrorClass) -> None:
         super().__init__()
-        self._raw_file, self._place, self._error = raw, path, error
+        self._raw_file, self._place, self._error = raw, place, error
         self._unpacking, self._n_bytes = gzip.GzipFile(fileobj=raw, mode="rb"), 0
 
     def readable(self) -> bool:

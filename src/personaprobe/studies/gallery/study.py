@@ -69,7 +69,8 @@ class Entry:
         insecure, secure = (base.with_adapter(folder / role) for role in TUNED)
         card = read_json_object(folder / "insecure" / CARD, CheckpointError, nonfinite=True)
         trio = Trio(base, insecure, secure, named.name)
-        return cls(named.name, seed, trio, str(folder / NARROW), named.variant.trigger, card)
+        narrow = str(folder / NARROW) if named.files is None else named.narrow
+        return cls(named.name, seed, trio, narrow, named.variant.trigger, card)
 
     @classmethod
     def of_organism(cls, organism: Organism) -> Entry:
