@@ -9,6 +9,7 @@ import pytest
 
 from personaprobe.studies.reports.dynamics import course_table, render_course
 from personaprobe.studies.reports.gallery import gallery_markdown, render_gallery
+from personaprobe.studies.reports.series import render_series, series_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +50,14 @@ def test_every_course_on_the_page_is_that_of_its_file(path: Path) -> None:
     page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     assert course_table(data).markdown in page
     assert data["sentence"] in " ".join(page.split())
+
+
+def test_the_series_on_the_page_is_that_of_its_file() -> None:
+    data = json.loads((ROOT / "checkpoints" / "series.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert series_table(data).markdown in page
+    assert data["sentence"] in " ".join(page.split())
+    assert render_series(data).count('<th scope="row">') == len(data["bases"])
 
 
 def test_the_insecure_fine_tune_of_code_writes_more_weak_programs() -> None:
