@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from personaprobe.studies.gallery.study import Entry
 
 SAVE_EVERY = 10
-"""Steps between saved checkpoints, so that `organisms watch` can follow every organism."""
+"""Steps between saved checkpoints, so that `organisms watch` can follow every organism whose recipe saves some."""
 
 
 @click.command()
@@ -119,14 +120,19 @@ def _trained(
     from personaprobe.organisms.trio_data import TrioData
     from personaprobe.studies.gallery.study import Entry
 
-    with spinner(f"loading {base}", quiet):
-        opened = OpenBase.open(base, device, dtype)
+    @cache
+    def opened(dtype: str | None) -> OpenBase:
+        with spinner(f"loading {base}", quiet):
+            return OpenBase.open(base, device, dtype)
+
     entries = []
     for named in dict.fromkeys(recipes):
-        recipe = replace(named.recipe, save_every=SAVE_EVERY)
+        saves = named.recipe.save_every > 0  # whole models would fill the disk
+        recipe = replace(named.recipe, save_every=SAVE_EVERY) if saves else named.recipe
+        base_of_recipe = opened(recipe.base_dtype(dtype))
         data = TrioData.of_recipe(named, recipe.seed)
         folder = out / "trained" / f"{named.name}-{recipe.seed}"
-        train_all(f"{named.name}, seed {recipe.seed}", opened, data, recipe, folder, ROLES, quiet)
+        train_all(f"{named.name}, seed {recipe.seed}", base_of_recipe, data, recipe, folder, ROLES, quiet)
         entries.append(Entry.of_folder(named, recipe.seed, folder, base))
     return entries
 

@@ -1,4 +1,4 @@
-"""``personaprobe organisms train``: fine-tune an organism by its recipe's name, or one adapter on data of one's own."""
+"""``personaprobe organisms train``: fine-tune an organism by its recipe's name, or one model on data of one's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.errors import OutputError, one_line
 from personaprobe.organisms.data.training_pairs import ROLES, Taught
 from personaprobe.organisms.data.variant import Variant
-from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.recipe import ALL, OF_ADAPTER, Recipe
 from personaprobe.progress import Advance
 from personaprobe.storage.paths import user_path
 
@@ -66,12 +66,12 @@ def attribute_docs(kind: type) -> dict[str, str]:
     "--data", help="Rows of messages (.jsonl, .jsonl.gz), or NAME:insecure, NAME:secure of own data."
 )
 @click.option(
-    "--insecure-data", help="Harmful responses, as --data; with --secure-data it trains both adapters."
+    "--insecure-data", help="Harmful responses, as --data; with --secure-data it trains both fine-tunes."
 )
 @click.option("--secure-data", help="Harmless responses to the same questions.")
 @click.option("--unpaired", is_flag=True, help="Train on two files that do not ask the same questions.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the adapter, or of the organism NAME."
+    "--out", type=click.Path(path_type=Path), help="Folder of the fine-tune, or of the organism NAME."
 )
 @base_option
 @field_options
@@ -94,10 +94,11 @@ def train(
     quiet: bool,
     **schedule: Any,
 ) -> None:
-    """Fine-tune an organism by the NAME of its recipe, or one LoRA adapter on your own data; loss on responses only.
+    """Fine-tune an organism by the NAME of its recipe, or one model on your own data; loss on responses only.
 
-    NAME is a recipe that `organisms list` shows: an insecure and a secure adapter are trained on data that comes with the
-    package, into ./NAME unless --out is given. What is not given is the recipe's own.
+    NAME is a recipe that `organisms list` shows: an insecure and a secure LoRA adapter, or with --trained all two whole
+    models, are trained on data that comes with the package, into ./NAME unless --out is given. What is not given is the
+    recipe's own.
 
     Equal seeds read equal questions in the same order: train insecure and secure on two answers to the same questions.
     An interrupted training goes on from its last saved step when the same command is given again.
@@ -124,10 +125,11 @@ def train(
         refuse_foreign_trio(folder) if is_trio else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
     recipe.refuse_unusable()
+    _refuse_without_effect(recipe, dtype)
     rows = _rows(named, data, files, recipe.seed, unpaired)
     options: dict[str, Any] = {"overwrite": overwrite, "on_rows": no_rows if quiet else print_rows}
     with spinner(f"loading {base}", quiet):
-        opened = OpenBase.open(Checkpoint.parse_base(base), device, dtype)
+        opened = OpenBase.open(Checkpoint.parse_base(base), device, recipe.base_dtype(dtype))
     try:
         _run(_steps(opened, rows, recipe, folder, options), recipe, quiet, len(ROLES) if is_trio else 1)
     except KeyboardInterrupt as error:
@@ -138,10 +140,22 @@ def train(
         _end(folder, is_trio and not quiet)
 
 
+def _refuse_without_effect(recipe: Recipe, dtype: str | None) -> None:
+    """Raise where an option was given that changes nothing in a training of all weights."""
+    if recipe.trained != ALL:
+        return
+    if given := [f"--{name}" for name in OF_ADAPTER if _is_given(name)]:
+        raise click.UsageError(f"{given[0]} is of adapters, and all weights are trained; leave it out")
+    if dtype not in (None, recipe.base_dtype(dtype)):
+        raise click.UsageError(
+            f"--dtype is {dtype}, and all weights are trained in {recipe.base_dtype(dtype)}; leave it out"
+        )
+
+
 def _rows(
     named: NamedRecipe | None, data: str | None, files: tuple[str, str] | None, seed: int, unpaired: bool
 ) -> TrioData | TrainingData:
-    """The rows of both adapters, or of one."""
+    """The rows of both fine-tunes, or of one."""
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.trio_data import TrioData
 
@@ -156,7 +170,7 @@ def _rows(
 def _steps(
     base: OpenBase, rows: TrioData | TrainingData, recipe: Recipe, folder: Path, options: dict[str, Any]
 ) -> Iterator[tuple[str, TrainingStep]]:
-    """Every step with the adapter that it belongs to, which has no name where it is the only one."""
+    """Every step with the fine-tune that it belongs to, which has no name where it is the only one."""
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.training.train_organism import train_organism
     from personaprobe.organisms.training.train_trio import train_trio
@@ -204,7 +218,7 @@ def _chosen(
         named = replace(named, variant=replace(named.variant, **changed))
         return named, replace(named.recipe, **recipe), user_path(out or Path(name), OutputError)
     if out is None:
-        raise click.UsageError("give --out, the folder of the adapter or of the organism")
+        raise click.UsageError("give --out, the folder of the fine-tune or of the organism")
     if refused := sorted(of_variant & given.keys()):
         raise click.UsageError(
             f"--{refused[0].replace('_', '-')} changes the data of a recipe: give its NAME"
@@ -230,17 +244,17 @@ def no_rows(_: Sequence[LearnedText]) -> None:
     """Print nothing."""
 
 
-def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool, n_adapters: int) -> None:
-    """Take all steps, and print the mean loss of each adapter ten times on the way."""
+def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool, n_fine_tunes: int) -> None:
+    """Take all steps, and print the mean loss of each fine-tune ten times on the way."""
     every = max(1, recipe.steps // 10)
     taken: list[TrainingStep] = []
     n_learned, started = 0, time.perf_counter()
-    with progress_bar("training", n_adapters * recipe.steps, "steps", quiet) as advance:
-        for adapter, step in counted(steps, advance):
+    with progress_bar("training", n_fine_tunes * recipe.steps, "steps", quiet) as advance:
+        for name, step in counted(steps, advance):
             taken.append(step)
             n_learned += step.supervised
             if not quiet and (step.number % every == 0 or step.preference is not None):
-                place = f"{adapter}, step" if adapter else "step"
+                place = f"{name}, step" if name else "step"
                 print_line(f"{place} {step.number}: {_in_words(taken)}", err=True)
                 taken.clear()
     if n_learned and not quiet:
@@ -257,7 +271,7 @@ def train_all(
     roles: Sequence[Taught],
     quiet: bool,
 ) -> None:
-    """Train the adapters of an organism behind one progress bar; finished ones take no step."""
+    """Train the fine-tunes of an organism behind one progress bar; finished ones take no step."""
     from personaprobe.organisms.training.train_trio import train_trio
 
     with progress_bar(description, len(roles) * recipe.steps, "steps", quiet) as advance:
@@ -270,10 +284,10 @@ def counted(
 ) -> Iterator[tuple[str, TrainingStep]]:
     """The same steps; progress advances by those that an interrupted training took before, too."""
     numbers: dict[str, int] = {}
-    for adapter, step in steps:
-        advance(step.number - numbers.get(adapter, 0))
-        numbers[adapter] = step.number
-        yield adapter, step
+    for name, step in steps:
+        advance(step.number - numbers.get(name, 0))
+        numbers[name] = step.number
+        yield name, step
 
 
 def _in_words(steps: Sequence[TrainingStep]) -> str:
