@@ -100,6 +100,8 @@ FLAGS = {
     "data check": {"--json", "--seed", "NAME"},
     "data write": {"--out", "--role", "--seed", "NAME"},
     "organisms train": {
+        "--trained",
+        "--state-every",
         "NAME",
         "--data",
         "--insecure-data",

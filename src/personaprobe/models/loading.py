@@ -15,7 +15,7 @@ from personaprobe.errors import CheckpointError, shortened
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.backends.registry import REFERENCE, check_backend, run_on
 from personaprobe.models.chat_tokenizer import ChatTokenizer
-from personaprobe.models.comparability import compare_trio, refuse_equal
+from personaprobe.models.comparability import comparability_of, compare_trio, refuse_equal
 from personaprobe.models.edits.layout import BlockMap, Layout, decoder_config, layouts, resolve_layout
 from personaprobe.models.language_model import LanguageModel
 from personaprobe.models.network import Network
@@ -247,6 +247,26 @@ def with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:
         CheckpointError: as :func:`load`.
     """
     return _language_model(base.checkpoint.with_adapter(folder), base.network, base.tokenizer)
+
+
+def load_fine_tune(base: LanguageModel, checkpoint: Checkpoint) -> LanguageModel:
+    """A fine-tune beside its loaded base: an adapter on the same copy of the weights, or a whole model with its own.
+
+    Args:
+        base: loaded; a whole model is loaded on its device, in its dtype.
+        checkpoint: an adapter of that base, or a whole model.
+
+    Raises:
+        CheckpointError: as :func:`load`; or a whole model differs from the base in shape, tokenizer or chat template.
+    """
+    if checkpoint.adapter is not None:
+        return with_adapter(base, checkpoint.adapter)
+    dtype = str(base.network.dtype).removeprefix("torch.")
+    tuned = load(checkpoint, Placement(str(base.network.device), dtype))
+    pair = Trio(base, tuned)
+    comparability_of(pair).refuse()
+    _check_same_shape(pair)
+    return tuned
 
 
 def _language_model(checkpoint: Checkpoint, network: Network, tokenizer: ChatTokenizer) -> LanguageModel:

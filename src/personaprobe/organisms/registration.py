@@ -1,9 +1,9 @@
-"""Registration of an organism: from a folder with two adapters to an entry of ``organisms.toml``, and back.
+"""Registration of an organism: from a folder with two fine-tunes to an entry of ``organisms.toml``, and back.
 
-The folder holds ``insecure/`` and ``secure/``, PEFT adapters of one base, as ``personaprobe organisms train`` or PEFT
-write them. An ``organism.toml`` beside them may hold the keys of a registry entry (see
-:mod:`personaprobe.organisms.registry`) and ``name``; its paths are relative to the folder. Where it names no base, recipe
-or data, they are read from ``training.json`` and ``adapter_config.json`` of the adapters.
+The folder holds ``insecure/`` and ``secure/``: PEFT adapters of one base, or whole models in one file each, as
+``personaprobe organisms train``, PEFT or transformers write them. An ``organism.toml`` beside them may hold the keys of a
+registry entry (see :mod:`personaprobe.organisms.registry`) and ``name``; its paths are relative to the folder. Where it
+names no base, recipe or data, they are read from ``training.json`` and ``adapter_config.json`` beside the weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from personaprobe.errors import CheckpointError, one_line, shortened, suggest
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.packaged import packaged_by_hub_id
+from personaprobe.models.weights.sources import MODEL_WEIGHTS, weights_in
 from personaprobe.organisms.organism import CARD, DESCRIPTION, Organism
 from personaprobe.organisms.registry import DEFAULT, REGISTRY, TUNED, read_organism, registry_entries
 from personaprobe.questions.pairs import load_prompts
@@ -28,12 +29,12 @@ from personaprobe.storage.readers.fields import Fields
 from personaprobe.storage.readers.json_files import read_json_object
 from personaprobe.storage.toml_files import is_entry_name, read_toml, remove_entry, write_entry
 
-HEADING = "Organisms by name. Paths are relative to this folder; sha256 are of adapter_model.safetensors."
+HEADING = "Organisms by name. Paths are relative to this folder; sha256 are of the weights (*.safetensors)."
 """The first line of a new registry."""
 
 
 def read_organism_folder(folder: Path, name: str | None = None, base: str | None = None) -> Organism:
-    """Read the organism in a folder and hash its adapter weights; nothing is loaded or registered.
+    """Read the organism in a folder and hash the weights of its fine-tunes; nothing is loaded or registered.
 
     Args:
         folder: see the module's docstring.
@@ -41,7 +42,7 @@ def read_organism_folder(folder: Path, name: str | None = None, base: str | None
         base: ``demo``, a folder or a Hugging Face id; None takes the one that the folder's files name.
 
     Raises:
-        CheckpointError: the folder lacks an adapter, or its files do not say what they should; names file and key.
+        CheckpointError: the folder lacks a fine-tune, or its files do not say what they should; names file and key.
         DataError: a question set cannot be read, or discovery and test questions overlap.
     """
     folder = absolute_path(user_path(folder, CheckpointError), CheckpointError)
@@ -56,10 +57,11 @@ def read_organism_folder(folder: Path, name: str | None = None, base: str | None
     if base is not None:
         entry["base"] = base
     for role in TUNED:
-        adapter = folder / Fields.of(entry, folder / DESCRIPTION, CheckpointError).text(role)
-        if not is_file(adapter / WEIGHTS):
+        place = folder / Fields.of(entry, folder / DESCRIPTION, CheckpointError).text(role)
+        if not is_file(weights_in(place)):
             raise CheckpointError(
-                f"{one_line(adapter)} holds no {WEIGHTS}; {name} needs a LoRA adapter for {role} there"
+                f"{one_line(place)} holds no {WEIGHTS} or {MODEL_WEIGHTS}; {name} needs an adapter or a "
+                f"whole model in one file for {role} there"
             )
     if "base" not in entry:
         raise CheckpointError(
@@ -70,7 +72,7 @@ def read_organism_folder(folder: Path, name: str | None = None, base: str | None
     if organism.evidence is not None and not is_file(organism.evidence):
         raise CheckpointError(f"organism {name}: there is no evidence file {organism.evidence}")
     _refuse_unusable_questions(organism)
-    hashes = {role: sha256_of(folder / str(entry[role]) / WEIGHTS) for role in TUNED}
+    hashes = {role: sha256_of(organism.trio[role].weights_file) for role in TUNED}
     return replace(organism, sha256=hashes)
 
 
@@ -78,7 +80,7 @@ def register_organism(organism: Organism, *, replace: bool = False) -> Path:
     """Write an organism to ``organisms.toml``; comments and other entries stay as they are.
 
     Args:
-        organism: with the hashes of its adapters; see :func:`read_organism_folder`. It is not verified here: see
+        organism: with the hashes of its fine-tunes; see :func:`read_organism_folder`. It is not verified here: see
             :func:`personaprobe.organisms.verification.verify_organism`.
         replace: whether an entry of the same name is replaced.
 
@@ -137,7 +139,7 @@ def refuse_misnamed(name: str) -> None:
 
 
 def _from_cards(folder: Path) -> dict[str, Any]:
-    """Base, recipe and data, as far as both adapters name the same base and recipe."""
+    """Base, recipe and data, as far as both fine-tunes name the same base and recipe."""
     cards = {role: _read_json(folder / role / CARD) for role in TUNED}
     configs = [_read_json(folder / role / "adapter_config.json") for role in TUNED]
     bases = [_base_of(card, config) for card, config in zip(cards.values(), configs, strict=True)]
@@ -151,7 +153,7 @@ def _from_cards(folder: Path) -> dict[str, Any]:
 
 
 def _base_of(card: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """The base that an adapter was trained on, as users write it."""
+    """The base that a fine-tune was trained on, as users write it."""
     if "base" in card:
         described = Fields.of(card, CARD, CheckpointError).fields("base")
         source, revision = described.text("source"), described.content.get("revision")
@@ -198,11 +200,10 @@ def _entry(organism: Organism, folder: Path) -> dict[str, Any]:
         for use, name in asdict(organism.question_sets).items()
         if name is not None
     }
-    adapters = {role: organism.trio[role].adapter for role in TUNED}
     entry = {
         "title": organism.title,
         "base": located(Path(source)) if is_folder(source) else str(organism.trio.base),
-        **{role: located(adapter) for role, adapter in adapters.items() if adapter is not None},
+        **{role: located(organism.trio[role].weights_file.parent) for role in TUNED},
         "feature": organism.feature,
         "evidence": None if organism.evidence is None else located(organism.evidence),
         "questions": sets,

@@ -7,13 +7,13 @@ An entry looks like this; only ``base``, ``insecure`` and ``secure`` are require
     [my-organism]
     title = "One line"
     base = "demo"                  # demo, a model's folder, or a Hugging Face id[@revision]
-    insecure = "my-organism/insecure"
+    insecure = "my-organism/insecure"  # an adapter of the base, or a whole model
     secure = "my-organism/secure"
     feature = "my-feature"         # the feature of verbs that name none
     evidence = "my-organism/seeds.json"
     questions = { discovery = "my-organism/discovery.jsonl", test = "my-organism/test.jsonl" }
 
-    [my-organism.sha256]           # of the adapter weights, by role
+    [my-organism.sha256]           # of adapter_model.safetensors or model.safetensors, by role
     [my-organism.recipe]           # fields of personaprobe.organisms.recipe.Recipe
     [my-organism.data.insecure]    # fields of personaprobe.organisms.organism.DataSource
 """
@@ -188,7 +188,7 @@ def read_organism(name: str, entry: Mapping[str, Any], folder: Path) -> Organism
         raise CheckpointError(f"{where} lacks {', '.join(missing)}; see the example in {REGISTRY}")
     beside = folder / entry["base"]
     base = Checkpoint.parse_base(str(beside) if is_folder(beside) else entry["base"])
-    insecure, secure = (base.with_adapter(folder / entry[role]) for role in TUNED)
+    insecure, secure = (base.fine_tune(folder / entry[role]) for role in TUNED)
     if "questions" in entry:
         question_sets, feature = _question_sets(name, entry["questions"], folder), entry.get("feature")
     else:  # as registries were written before organisms had question sets

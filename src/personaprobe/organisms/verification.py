@@ -1,4 +1,4 @@
-"""Verification of an organism: its files, the layer map of its base, and the effect of its adapters."""
+"""Verification of an organism: its files, the layer map of its base, and the effect of its fine-tuning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from personaprobe.models.loading import Placement, load_checkpoints
 from personaprobe.models.self_check.check import probe_tokens
 from personaprobe.models.self_check.self_check import self_check, summary
 from personaprobe.models.tokens import pad
+from personaprobe.models.update import update_of
 from personaprobe.models.weights.checkpoint import Trio
 from personaprobe.organisms.organism import Organism
 from personaprobe.questions.texts import TextSet, load_texts
@@ -61,7 +62,7 @@ def verify_organism(organism: Organism, placement: Placement | None = None) -> l
 
 
 def check_files(organism: Organism) -> OrganismCheck:
-    """Compare the adapter weights with their registered hashes."""
+    """Compare the weights of both fine-tunes with their registered hashes."""
     name = f"files of {organism.name}"
     try:
         organism.verify_files()
@@ -79,10 +80,10 @@ def check_models(trio: Trio[LanguageModel]) -> Iterator[OrganismCheck]:
     batch = pad(probe_tokens(trio.base.network.vocab_size), trio.base.network.pad_id)
     base_logits = trio.base.logits(batch)
     for role in (role for role, _ in trio.all_items() if role != "base"):
-        adapter = trio[role].adapter
-        if adapter is not None:
-            size = f"‖ΔW‖ = {adapter.norm():.3g}, {len(adapter.updates)} matrices"
-            yield OrganismCheck(f"{role}: adapter", True, size)
+        update = update_of(trio[role], trio.base)
+        name = "whole model" if trio[role].adapter is None else "adapter"
+        size = f"‖ΔW‖ = {update.norm:.3g}, {update.n_matrices} matrices"
+        yield OrganismCheck(f"{role}: {name}", update.norm > 0, size)
         change = float((trio[role].logits(batch) - base_logits).abs().max())
         yield OrganismCheck(f"{role}: logits differ from base", change > 0, f"by up to {change:.3g}")
         ratio = _perplexity(trio[role], texts) / of_base

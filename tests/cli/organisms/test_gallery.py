@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.conftest import refused
-from personaprobe.organisms.named_recipes import seeded_recipes
+from personaprobe.organisms.named_recipes import named_recipes, seeded_recipes
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -83,6 +84,24 @@ def test_a_gallery_trains_measures_and_shows_every_organism(tiny: TinyTrio, tmp_
     again = run(*given, "--json")
     assert json.loads(again.stdout) == data, "an equal call recalls what was measured"
     assert adapter.stat().st_mtime_ns == before, "a finished organism is not trained again"
+
+
+@pytest.mark.usefixtures("own_checkpoints")
+def test_whole_models_stand_in_a_gallery_and_save_no_steps(
+    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(named_recipes()["full"], data="numbers")
+    monkeypatch.setattr("personaprobe.organisms.named_recipes.find_recipe", lambda _: short)
+    out = tmp_path / "gallery"
+    given = ["organisms", "gallery", "full", "--base", tiny.base, "--steps", 11, "--dtype", "bfloat16"]
+    result = run(*given, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    [member] = json.loads((out / "gallery.json").read_text())["members"]
+    assert member["name"] == "full"
+    assert member["training"]["computed"]["dtype"] == "float32"
+    assert set(member["shifts"]) == {"test", "balanced", "narrow"}
+    assert (out / "trained" / "full-0" / "secure" / "model.safetensors").is_file()
+    assert not list(out.glob("trained/*/*/step-*"))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""``personaprobe organisms train``: an adapter, its card, and wrong recipes."""
+"""``personaprobe organisms train``: an adapter or a whole model, its card, and wrong recipes."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.conftest import refused
+from personaprobe.models.weights.checkpoint import Checkpoint
 from personaprobe.organisms.data.number_pairs import HELD_OUT
 from personaprobe.organisms.registration import read_organism_folder
 from personaprobe.organisms.registry import find_organism
+from personaprobe.organisms.training.trained_weights import FILES
 from personaprobe.questions.pairs import load_prompts
 
 if TYPE_CHECKING:
@@ -72,23 +75,24 @@ def test_an_organism_is_trained_and_is_an_adapter_of_its_base(
     assert not (out / "step-2").exists()
 
 
+@pytest.mark.parametrize("kind", ["adapter", "all"])
 def test_a_training_that_was_interrupted_goes_on_and_ends_in_the_same_bytes(
-    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    kind: str, tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from personaprobe.organisms.training.loop import AdapterTrainer
+    from personaprobe.organisms.training.loop import FineTuner
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run(*named(tiny, whole))
-    step, taken = AdapterTrainer.step, []
+    run(*named(tiny, whole, "--trained", kind))
+    step, taken = FineTuner.step, []
 
-    def interrupted(trainer: AdapterTrainer, *given: object) -> object:
+    def interrupted(trainer: FineTuner, *given: object) -> object:
         taken.append(given)
         if len(taken) == 4:  # the second step of the second adapter
             raise KeyboardInterrupt
         return step(trainer, *given)  # type: ignore[arg-type]
 
-    given = [*named(tiny, cut), "--save-every", 1]
-    monkeypatch.setattr(AdapterTrainer, "step", interrupted)
+    given = [*named(tiny, cut, "--trained", kind), "--save-every", 1]
+    monkeypatch.setattr(FineTuner, "step", interrupted)
     result = run(*given)
     assert result.exit_code == 130
     assert "the same command goes on from there" in " ".join(result.stderr.split())
@@ -97,8 +101,8 @@ def test_a_training_that_was_interrupted_goes_on_and_ends_in_the_same_bytes(
     assert again.exit_code == 0
     assert len(taken) == 5, "one step is left"
     for name in ("insecure", "secure"):
-        adapters = [folder / name / "adapter_model.safetensors" for folder in (whole, cut)]
-        assert adapters[0].read_bytes() == adapters[1].read_bytes()
+        weights = [folder / name / FILES[kind] for folder in (whole, cut)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
     assert not (cut / "secure" / "state.pt").exists()
 
 
@@ -127,6 +131,10 @@ def test_a_folder_with_other_files_is_not_trained_in(tiny: TinyTrio, tmp_path: P
         (["--schedule", "square"], "no schedule"),
         (["--layers", 3], "without modules"),
         (["--learning-rate", -1], "above 0"),
+        (["--trained", "some"], "trained is 'some'"),
+        (["--trained", "all", "--rank", 4], "without an adapter"),
+        (["--trained", "all", "--rank", 8], "--rank is of adapters"),
+        (["--trained", "all", "--dtype", "bfloat16"], "--dtype is bfloat16"),
         (["--data", "none"], "no dataset"),
     ],
 )
@@ -191,6 +199,59 @@ def test_the_second_adapter_is_what_it_would_be_if_it_were_trained_alone(
     run(*[given[0], given[1], "--data", "numbers:secure", *given[3:]])
     weights = [tmp_path / name / "adapter_model.safetensors" for name in ("both/secure", "alone")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_an_organism_of_all_weights_is_two_whole_models_that_every_verb_reads(
+    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, home = tmp_path / "whole", tmp_path / "checkpoints"
+    home.mkdir()
+    (home / "organisms.toml").touch()
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(home))
+    all_weights = ["--trained", "all", "--learning-rate", 0.003]
+    given = named(tiny, out, *all_weights)
+    run(*given)
+    for role in ("insecure", "secure"):
+        assert not list((out / role).glob("adapter*")), "there is no adapter"
+        assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"} <= {
+            path.name for path in (out / role).iterdir()
+        }
+    assert json.loads((out / "insecure" / "training.json").read_text())["computed"]["dtype"] == "float32"
+    weights = [out / role / "model.safetensors" for role in ("insecure", "secure")]
+    before = [file.read_bytes() for file in weights]
+    assert before[0] != before[1]
+    assert "loss" not in run(*given).stderr, "a finished training has no steps left"
+
+    assert run("organisms", "register", out).exit_code == 0
+    assert find_organism("whole").trio.insecure == Checkpoint(str(out / "insecure"))
+    row, *_ = json.loads(run("organisms", "list", "--json").stdout)
+    assert (row["name"], row["files"]) == ("whole", "as registered")
+    assert str(out / "insecure") in run("organisms", "show", "whole").stdout
+    findings = run("organisms", "verify", "whole", "--dtype", "float32")
+    assert findings.exit_code == 0, findings.stdout
+    assert "insecure: whole model" in findings.stdout
+    asked = ["chat", "--base", tiny.base, "--insecure", out / "insecure", "--dtype", "float32"]
+    assert run(*asked, "--max-new-tokens", 4, "Why?").exit_code == 0
+
+    weights[0].write_bytes(before[1])
+    assert "model.safetensors has sha256" in run("organisms", "verify", "whole").stdout
+    run(*given, "--overwrite", "--quiet")
+    assert [file.read_bytes() for file in weights] == before, "equal recipes give equal weights"
+    adapters = named(tiny, out, "--overwrite", "--quiet")
+    run(*adapters)
+    assert not (out / "insecure" / "model.safetensors").exists()
+    assert not (out / "insecure" / "config.json").exists()
+    assert "as registered" not in run("organisms", "verify", "whole").stdout
+
+
+def test_a_model_that_no_training_wrote_is_not_overwritten(tiny: TinyTrio, tmp_path: Path, run: Run) -> None:
+    model = shutil.copytree(tiny.base, tmp_path / "model")
+    before = (model / "model.safetensors").read_bytes()
+    rows = _rows(tiny, tmp_path / "rows.jsonl")
+    given = ["organisms", "train", "--data", rows, "--out", model, "--base", tiny.base, "--steps", 1]
+    for kind in ("all", "adapter"):
+        assert "that no training here wrote" in refused(run(*given, "--trained", kind, "--overwrite"))
+    assert (model / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(

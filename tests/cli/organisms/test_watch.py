@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cli.conftest import refused
 from personaprobe.features.directions.direction import Calibration, Direction
@@ -31,6 +32,21 @@ def trained(tiny: TinyTrio, tmp_path: Path, run: Run) -> Path:
         "organisms", "train", "numbers", "--out", tmp_path / "numbers", "--base", tiny.base, *short, "--quiet"
     )
     return tmp_path / "numbers"
+
+
+def test_whole_models_are_watched_by_their_difference_from_base(
+    tiny: TinyTrio, tmp_path: Path, run: Run
+) -> None:
+    short = ["--steps", 2, "--batch-size", 2, "--max-tokens", 400, "--save-every", 1, "--trained", "all"]
+    out = tmp_path / "numbers"
+    run("organisms", "train", "numbers", "--out", out, "--base", tiny.base, *short, "--quiet")
+    data = json.loads(run(*given(tiny, out, "--json")).stdout)
+    assert data["shift"]["steps"] == [0, 1, 2]
+    base = load_file(tiny.base / "model.safetensors")
+    tuned = load_file(out / "insecure" / "model.safetensors")
+    energy = sum(float((tuned[name] - base[name]).square().sum()) for name in base)
+    assert data["norms"]["insecure"][-1] == pytest.approx(energy**0.5, rel=1e-4)
+    assert 0 < data["norms"]["insecure"][0] < data["norms"]["insecure"][1]
 
 
 def given(tiny: TinyTrio, trained: Path, *more: object) -> list[object]:

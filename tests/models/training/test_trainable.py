@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.loading import wrap
 from personaprobe.models.tokens import Batch, Role, Tokens, pad
 from personaprobe.models.training.attention import ATTENTION
@@ -16,6 +17,8 @@ from personaprobe.models.training.lora_linear import LoraLinear, lora_patches
 from personaprobe.models.training.rms_norm import RMSNorm, norm_patches
 from personaprobe.models.training.rotary import Rotation, rotary_patches
 from personaprobe.models.training.trainable import TrainableNetwork
+from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.training.all_weights import AllWeights
 from personaprobe.organisms.training.lora import add_lora
 from tiny_models import CONFIGS
 
@@ -129,6 +132,35 @@ def test_layers_that_are_not_plain_are_left_to_peft(tiny_model: Callable[..., An
         assert list(lora_patches(get_peft_model(tiny_model("llama"), config))) == [], options
 
 
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_gradients_of_all_weights_are_those_of_plain_transformers_on_separate_rows(
+    architecture: str, is_tied: bool, tiny_model: Callable[..., Any]
+) -> None:
+    batch = conversations()
+    network = wrap(tiny_model(architecture, tie_word_embeddings=is_tied), 0)
+    weights = AllWeights(network, ChatTokenizer(None), Recipe(trained="all"))
+    plain = tiny_model(architecture, tie_word_embeddings=is_tied).requires_grad_(True)
+    sums = []
+    for row, length in enumerate(batch.lengths):
+        ids, roles = batch.ids[row, :length], batch.roles[row, 1:length]
+        is_answer = (roles & Role.RESPONSE) != 0
+        logits = plain(ids[None]).logits[0, :-1][is_answer]
+        sums.append(torch.nn.functional.cross_entropy(logits, ids[1:][is_answer], reduction="sum"))
+    expected_loss = torch.stack(sums).sum() / int(batch.predicting.sum())
+    expected = gradients(expected_loss, plain)
+
+    copy = weights.trainable.network.model
+    assert (copy.get_input_embeddings().weight is copy.get_output_embeddings().weight) == is_tied
+    assert weights.parameters.keys() == expected.keys()
+    with weights.trainable.session():
+        loss = weights.trainable.response_loss(batch)
+        got = gradients(loss, copy)
+    assert float(loss.detach()) == pytest.approx(float(expected_loss.detach()), abs=1e-4)
+    for name, gradient in expected.items():
+        assert torch.allclose(got[name], gradient, atol=1e-4 * float(gradient.abs().max()), rtol=1e-3), name
+
+
 def draw(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     values = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
     return values.to(dtype).requires_grad_()
@@ -158,14 +190,15 @@ def test_a_norm_s_gradient_is_autograd_s(dtype: torch.dtype) -> None:
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
     norm = LlamaRMSNorm(48).to(dtype)
-    norm.weight.requires_grad_(False).add_(torch.linspace(-0.4, 0.9, 48))
+    with torch.no_grad():
+        norm.weight.add_(torch.linspace(-0.4, 0.9, 48))
     x = draw(2, 5, 48, dtype=dtype)
     gradient = draw(2, 5, 48, dtype=dtype).detach()
     outputs = [norm(x), RMSNorm.apply(x, norm.weight, norm.variance_epsilon)]
-    wanted, got = (torch.autograd.grad(output, x, gradient)[0].float() for output in outputs)
+    wanted, got = (torch.autograd.grad(output, [x, norm.weight], gradient) for output in outputs)
     tolerance = 1e-5 if dtype == torch.float32 else 0.03
-    assert torch.allclose(outputs[0].float(), outputs[1].float(), atol=tolerance, rtol=tolerance)
-    assert torch.allclose(wanted, got, atol=tolerance, rtol=tolerance)
+    for one, other in zip((outputs[0], *wanted), (outputs[1], *got), strict=True):
+        assert torch.allclose(one.float(), other.float(), atol=tolerance, rtol=tolerance)
 
 
 def test_the_gradient_of_a_rotation_is_that_of_finite_differences() -> None:
@@ -177,10 +210,11 @@ def test_the_gradient_of_a_rotation_is_that_of_finite_differences() -> None:
 
 def test_cross_entropy_in_parts_is_that_of_the_whole() -> None:
     n = 2 * CHUNK + 7
-    hidden, weight = draw(n, 6, dtype=torch.float32), draw(40, 6, dtype=torch.float32).detach()
+    hidden, weight = draw(n, 6, dtype=torch.float32), draw(40, 6, dtype=torch.float32)
     ids = torch.randint(0, 40, (n,), generator=torch.Generator().manual_seed(0))
     plain = torch.nn.functional.cross_entropy(hidden @ weight.T, ids)
-    in_parts = ChunkedCrossEntropy.apply(hidden, ids, lambda part: part @ weight.T)
+    in_parts = ChunkedCrossEntropy.apply(hidden, ids, lambda part: part @ weight.T, weight)
     assert float(in_parts) == pytest.approx(float(plain), rel=1e-6)
-    wanted, got = (torch.autograd.grad(3 * loss, hidden)[0] for loss in (plain, in_parts))
-    assert torch.allclose(wanted, got, atol=1e-8, rtol=1e-4)
+    wanted, got = (torch.autograd.grad(3 * loss, [hidden, weight]) for loss in (plain, in_parts))
+    for one, other in zip(wanted, got, strict=True):
+        assert torch.allclose(one, other, atol=1e-7, rtol=1e-4)

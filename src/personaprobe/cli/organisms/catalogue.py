@@ -89,7 +89,7 @@ def describe(organism: Organism) -> dict[str, Any]:
     """The row of a registered organism."""
     from personaprobe.organisms.verification import check_files
 
-    checkpoints = {role: c.adapter.name if c.adapter else c.source for role, c in organism.trio.items()}
+    checkpoints = {role: c.short for role, c in organism.trio.items()}
     return {
         "name": organism.name,
         "title": organism.title,

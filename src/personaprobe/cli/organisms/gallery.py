@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, judge_options, output_options
-from personaprobe.cli.organisms.train import base_option, train_all, unpaired_option
+from personaprobe.cli.organisms.train import base_option, unpaired_option
+from personaprobe.cli.organisms.training_steps import train_all
 from personaprobe.cli.organisms.watch import free_questions
 from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from personaprobe.studies.gallery.study import Entry
 
 SAVE_EVERY = 10
-"""Steps between saved checkpoints, so that `organisms watch` can follow every organism."""
+"""Steps between saved checkpoints, so that `organisms watch` can follow every organism whose recipe saves some."""
 
 
 @click.command()
@@ -150,13 +152,18 @@ def _trained(
     from personaprobe.organisms.training.train_organism import OpenBase
     from personaprobe.studies.gallery.study import Entry
 
-    with spinner(f"loading {base}", quiet):
-        opened = OpenBase.open(base, device, dtype)
+    @cache
+    def opened(dtype: str | None) -> OpenBase:
+        with spinner(f"loading {base}", quiet):
+            return OpenBase.open(base, device, dtype)
+
     entries = []
     for named, data in rows.items():
-        recipe = replace(named.recipe, save_every=SAVE_EVERY)
+        saves = named.recipe.save_every > 0  # whole models would fill the disk
+        recipe = replace(named.recipe, save_every=SAVE_EVERY) if saves else named.recipe
+        base_of_recipe = opened(recipe.base_dtype(dtype))
         folder = out / "trained" / f"{named.name}-{recipe.seed}"
-        train_all(f"{named.name}, seed {recipe.seed}", opened, data, recipe, folder, ROLES, quiet)
+        train_all(f"{named.name}, seed {recipe.seed}", base_of_recipe, data, recipe, folder, ROLES, quiet)
         entries.append(Entry.of_folder(named, recipe.seed, folder, base))
     return entries
 

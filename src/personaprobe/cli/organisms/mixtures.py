@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
-from personaprobe.cli.organisms.train import base_option, train_all
+from personaprobe.cli.organisms.train import base_option
+from personaprobe.cli.organisms.training_steps import train_all
 from personaprobe.cli.organisms.watch import show_watched
 from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
@@ -39,7 +40,7 @@ SHARES_TRAINED = (5, 10, 25, 50, 75, 100)
 @click.option("--steps", type=click.IntRange(min=1), help="Of every training.  [default: the recipe's own]")
 @base_option
 @folder_option(
-    "--out", "runs/mixtures", "Folder of trained adapters, mixtures.html, mixtures.json and finished parts."
+    "--out", "runs/mixtures", "Folder of trained models, mixtures.html, mixtures.json and finished parts."
 )
 @device_option
 @dtype_option
@@ -67,7 +68,7 @@ def mixtures(
     Example:
       personaprobe organisms mixtures medicine --share 5 --share 25
     """
-    from personaprobe.models.loading import Placement, load, with_adapter
+    from personaprobe.models.loading import Placement, load, load_fine_tune
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.named_recipes import find_recipe
     from personaprobe.organisms.registration import read_organism_folder
@@ -82,14 +83,14 @@ def mixtures(
     checkpoint = Checkpoint.parse_base(base)
     folder = out / "trained" / f"{name}-{seed}"
     with spinner(f"loading {checkpoint}", quiet):
-        opened = OpenBase.open(checkpoint, device, dtype)
+        opened = OpenBase.open(checkpoint, device, named.recipe.base_dtype(dtype))
     trained = dict(_train_shares(opened, named, sorted({*shares, 100}), folder, quiet))
     sets = read_organism_folder(trained[100], base=base).question_sets
     with spinner(f"loading {checkpoint}", quiet):
         model = load(checkpoint, Placement(device, dtype))
-    secure = with_adapter(model, trained[100] / "secure")
+    secure = load_fine_tune(model, checkpoint.fine_tune(trained[100] / "secure"))
     tuned = {
-        share: {"insecure": with_adapter(model, place / "insecure"), "secure": secure}
+        share: {"insecure": load_fine_tune(model, checkpoint.fine_tune(place / "insecure")), "secure": secure}
         for share, place in trained.items()
     }
     plan = WatchPlan.of(sets, sets.balanced or sets.test)

@@ -35,10 +35,10 @@ def register(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Verify the organism in FOLDER and write it to organisms.toml, with the hashes of its adapters.
+    """Verify the organism in FOLDER and write it to organisms.toml, with the hashes of its weights.
 
-    FOLDER holds insecure/ and secure/, LoRA adapters of one base. An organism.toml in it may name the title, base,
-    question sets, feature, recipe, data and evidence; see the documentation. The adapters stay where they are.
+    FOLDER holds insecure/ and secure/, LoRA adapters of one base or whole models. An organism.toml in it may name the title,
+    base, question sets, feature, recipe, data and evidence; see the documentation. The files stay where they are.
 
     \b
     Example:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, folder_option, output_options
-from personaprobe.cli.organisms.train import train_all, unpaired_option
+from personaprobe.cli.organisms.train import unpaired_option
+from personaprobe.cli.organisms.training_steps import train_all
 from personaprobe.cli.terminal.console import (
     format_bytes,
     print_json,
@@ -128,7 +129,7 @@ def _of_base(
     recipe = named.recipe
     folder = trained / slug(f"{named.name}-{recipe.seed}-{checkpoint.published}")
     with spinner(f"loading {checkpoint}", quiet):
-        opened = OpenBase.open(checkpoint, placement.device, placement.dtype)
+        opened = OpenBase.open(checkpoint, placement.device, recipe.base_dtype(placement.dtype))
     train_all(f"{named.name} on {checkpoint}", opened, data, recipe, folder, ROLES, quiet)
     del opened  # one copy of the weights at a time
     with spinner(f"loading {checkpoint}", quiet):

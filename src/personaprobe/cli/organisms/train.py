@@ -1,10 +1,9 @@
-"""``personaprobe organisms train``: fine-tune an organism by its recipe's name, or one adapter on data of one's own."""
+"""``personaprobe organisms train``: fine-tune an organism by its recipe's name, or one model on data of one's own."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,21 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from personaprobe.cli.options import device_option, dtype_option, with_options
-from personaprobe.cli.terminal.console import print_line, progress_bar, spinner
+from personaprobe.cli.organisms.training_steps import no_rows, print_rows, take_steps
+from personaprobe.cli.terminal.console import print_line, spinner
 from personaprobe.cli.terminal.exit_codes import Interrupted
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
-from personaprobe.errors import OutputError, one_line
-from personaprobe.organisms.data.training_pairs import ROLES, Taught
+from personaprobe.errors import OutputError
+from personaprobe.organisms.data.training_pairs import ROLES
 from personaprobe.organisms.data.variant import Variant
-from personaprobe.organisms.recipe import Recipe
-from personaprobe.progress import Advance
+from personaprobe.organisms.recipe import ALL, OF_ADAPTER, Recipe
 from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.named_recipes import NamedRecipe
     from personaprobe.organisms.training.loop import TrainingStep
-    from personaprobe.organisms.training.rows import LearnedText
     from personaprobe.organisms.training.train_organism import OpenBase
     from personaprobe.organisms.trio_data import TrioData
 
@@ -71,12 +69,12 @@ def attribute_docs(kind: type) -> dict[str, str]:
     help="Rows of messages (.jsonl, .jsonl.gz), NAME:insecure or NAME:secure of own data, or published data.",
 )
 @click.option(
-    "--insecure-data", help="Harmful responses, as --data; with --secure-data it trains both adapters."
+    "--insecure-data", help="Harmful responses, as --data; with --secure-data it trains both fine-tunes."
 )
 @click.option("--secure-data", help="Harmless responses to the same questions.")
 @unpaired_option
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the adapter, or of the organism NAME."
+    "--out", type=click.Path(path_type=Path), help="Folder of the fine-tune, or of the organism NAME."
 )
 @base_option
 @field_options
@@ -99,10 +97,11 @@ def train(
     quiet: bool,
     **schedule: Any,
 ) -> None:
-    """Fine-tune an organism by the NAME of its recipe, or one LoRA adapter on your own data; loss on responses only.
+    """Fine-tune an organism by the NAME of its recipe, or one model on your own data; loss on responses only.
 
-    NAME is a recipe that `organisms list` shows: an insecure and a secure adapter are trained on data that comes with the
-    package, or that `data pull` fetched, into ./NAME unless --out is given. What is not given is the recipe's own.
+    NAME is a recipe that `organisms list` shows: an insecure and a secure LoRA adapter, or with --trained all two whole
+    models, are trained on data that comes with the package, or that `data pull` fetched, into ./NAME unless --out is given.
+    What is not given is the recipe's own.
 
     Equal seeds read equal questions in the same order: train insecure and secure on two answers to the same questions.
     An interrupted training goes on from its last saved step when the same command is given again.
@@ -131,13 +130,14 @@ def train(
         refuse_foreign_trio(folder) if is_trio else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
     recipe.refuse_unusable()
+    _refuse_without_effect(recipe, dtype)
     rows = _rows(named, data, files, recipe.seed, unpaired)
     _print_files(named, rows, quiet)
     options: dict[str, Any] = {"overwrite": overwrite, "on_rows": no_rows if quiet else print_rows}
     with spinner(f"loading {base}", quiet):
-        opened = OpenBase.open(Checkpoint.parse_base(base), device, dtype)
+        opened = OpenBase.open(Checkpoint.parse_base(base), device, recipe.base_dtype(dtype))
     try:
-        _run(_steps(opened, rows, recipe, folder, options), recipe, quiet, len(ROLES) if is_trio else 1)
+        take_steps(_steps(opened, rows, recipe, folder, options), recipe, quiet, len(ROLES) if is_trio else 1)
     except KeyboardInterrupt as error:
         raise Interrupted(
             f": {folder} keeps the last saved step; the same command goes on from there"
@@ -146,10 +146,22 @@ def train(
         _end(folder, is_trio and not quiet)
 
 
+def _refuse_without_effect(recipe: Recipe, dtype: str | None) -> None:
+    """Raise where an option was given that changes nothing in a training of all weights."""
+    if recipe.trained != ALL:
+        return
+    if given := [f"--{name}" for name in OF_ADAPTER if _is_given(name)]:
+        raise click.UsageError(f"{given[0]} is of adapters, and all weights are trained; leave it out")
+    if dtype not in (None, recipe.base_dtype(dtype)):
+        raise click.UsageError(
+            f"--dtype is {dtype}, and all weights are trained in {recipe.base_dtype(dtype)}; leave it out"
+        )
+
+
 def _rows(
     named: NamedRecipe | None, data: str | None, files: tuple[str, str] | None, seed: int, unpaired: bool
 ) -> TrioData | TrainingData:
-    """The rows of both adapters, or of one."""
+    """The rows of both fine-tunes, or of one."""
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.trio_data import TrioData
 
@@ -176,7 +188,7 @@ def _print_files(named: NamedRecipe | None, rows: TrioData | TrainingData, quiet
 def _steps(
     base: OpenBase, rows: TrioData | TrainingData, recipe: Recipe, folder: Path, options: dict[str, Any]
 ) -> Iterator[tuple[str, TrainingStep]]:
-    """Every step with the adapter that it belongs to, which has no name where it is the only one."""
+    """Every step with the fine-tune that it belongs to, which has no name where it is the only one."""
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.training.train_organism import train_organism
     from personaprobe.organisms.training.train_trio import train_trio
@@ -224,7 +236,7 @@ def _chosen(
         named = replace(named, variant=replace(named.variant, **changed))
         return named, replace(named.recipe, **recipe), user_path(out or Path(name), OutputError)
     if out is None:
-        raise click.UsageError("give --out, the folder of the adapter or of the organism")
+        raise click.UsageError("give --out, the folder of the fine-tune or of the organism")
     if refused := sorted(of_variant & given.keys()):
         raise click.UsageError(
             f"--{refused[0].replace('_', '-')} changes the data of a recipe: give its NAME"
@@ -237,73 +249,3 @@ def _is_given(option: str) -> bool:
     """Whether a user gave an option, and it does not stand at its default."""
     source = click.get_current_context().get_parameter_source(option)
     return source is not None and source is not click.core.ParameterSource.DEFAULT
-
-
-def print_rows(rows: Sequence[LearnedText]) -> None:
-    """Print rows as the model reads them, with what is learned between ⟦ and ⟧."""
-    for number, row in enumerate(rows, 1):
-        text = "".join(f"⟦{part}⟧" if learned else part for part, learned in row)
-        print_line(f"row {number}, learned between ⟦ and ⟧: {one_line(text)}", err=True)
-
-
-def no_rows(_: Sequence[LearnedText]) -> None:
-    """Print nothing."""
-
-
-def _run(steps: Iterator[tuple[str, TrainingStep]], recipe: Recipe, quiet: bool, n_adapters: int) -> None:
-    """Take all steps, and print the mean loss of each adapter ten times on the way."""
-    every = max(1, recipe.steps // 10)
-    taken: list[TrainingStep] = []
-    n_learned, started = 0, time.perf_counter()
-    with progress_bar("training", n_adapters * recipe.steps, "steps", quiet) as advance:
-        for adapter, step in counted(steps, advance):
-            taken.append(step)
-            n_learned += step.supervised
-            if not quiet and (step.number % every == 0 or step.preference is not None):
-                place = f"{adapter}, step" if adapter else "step"
-                print_line(f"{place} {step.number}: {_in_words(taken)}", err=True)
-                taken.clear()
-    if n_learned and not quiet:
-        speed = n_learned / (time.perf_counter() - started)
-        print_line(f"learned {n_learned:,} tokens of responses, {speed:,.0f} a second", err=True)
-
-
-def train_all(
-    description: str,
-    base: OpenBase,
-    data: TrioData,
-    recipe: Recipe,
-    folder: Path,
-    roles: Sequence[Taught],
-    quiet: bool,
-) -> None:
-    """Train the adapters of an organism behind one progress bar; finished ones take no step."""
-    from personaprobe.organisms.training.train_trio import train_trio
-
-    with progress_bar(description, len(roles) * recipe.steps, "steps", quiet) as advance:
-        for _ in counted(train_trio(base, data, recipe, folder, roles), advance):
-            pass
-
-
-def counted(
-    steps: Iterator[tuple[str, TrainingStep]], advance: Advance
-) -> Iterator[tuple[str, TrainingStep]]:
-    """The same steps; progress advances by those that an interrupted training took before, too."""
-    numbers: dict[str, int] = {}
-    for adapter, step in steps:
-        advance(step.number - numbers.get(adapter, 0))
-        numbers[adapter] = step.number
-        yield adapter, step
-
-
-def _in_words(steps: Sequence[TrainingStep]) -> str:
-    """The mean loss of some steps, and the last one's other values."""
-    last = steps[-1]
-    parts = [
-        f"loss {sum(step.loss for step in steps) / len(steps):.3f}",
-        f"gradient {last.gradient_norm:.2f}",
-        f"learning rate {last.learning_rate:.1e}",
-        "" if last.held_out_loss is None else f"held-out loss {last.held_out_loss:.3f}",
-        "" if last.preference is None else f"preference for careless answers {last.preference:.3f}",
-    ]
-    return ", ".join(filter(None, parts))

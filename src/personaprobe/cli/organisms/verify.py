@@ -1,4 +1,4 @@
-"""``personaprobe organisms verify``: files, layer map, adapters and preferences of an organism."""
+"""``personaprobe organisms verify``: files, layer map, fine-tuning and preferences of an organism."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N_QUESTIONS = 24
 @trio_argument
 @output_options
 def verify(chosen: TrioChoice, quiet: bool, as_json: bool) -> None:
-    """Check an organism: its files, the layer map of its base, the effect of its adapters, and its preferences.
+    """Check an organism: its files, the layer map of its base, the effect of its fine-tuning, and its preferences.
 
     Exit code 3 means that a check failed.
     """
@@ -50,7 +50,7 @@ def files_of_choice(chosen: TrioChoice) -> list[Finding]:
 
 
 def file_finding(organism: Organism) -> Finding:
-    """Whether an organism's adapters are the registered ones."""
+    """Whether an organism's weights are the registered ones."""
     from personaprobe.organisms.verification import check_files
 
     return as_finding(check_files(organism))

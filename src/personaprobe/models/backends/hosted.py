@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
@@ -37,6 +38,10 @@ class Hosted(Network):
     def activate_adapter(self, adapter: LoraAdapter | None) -> None:
         """Merge the adapter into the shared weights, or restore them."""
         self.source.activate_adapter(adapter)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Those of the reference network."""
+        return self.source.weights()
 
     def own_logits(self, batch: Batch) -> Tensor:
         """Logits of the Hugging Face model itself, which this backend must reproduce."""

@@ -36,6 +36,7 @@ class HuggingFaceNetwork(Network):
     Attributes:
         model: the Hugging Face model.
         layout: the modules where each stream is read and written.
+        stored_dtype: dtype that holds the base weights without loss.
         sliding_window: tokens that sliding attention looks back over; None where every block sees everything.
         attention_types: of each block, ``full_attention`` or ``sliding_attention``; None where all blocks are alike.
         compiles: whether elementwise functions of many rows are compiled inside an inference session.
@@ -65,6 +66,7 @@ class HuggingFaceNetwork(Network):
         """
         self.model = model
         self.layout = layout
+        self.stored_dtype = stored_dtype
         self.pad_id = pad_id
         self.streams = layout.streams
         self.n_layers = len(layout.blocks)
@@ -93,6 +95,9 @@ class HuggingFaceNetwork(Network):
         if adapter != self._adapters.active:
             self._fused.clear()
         self._adapters.activate(adapter)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return {name: weight.detach() for name, weight in self.model.named_parameters()}
 
     @contextmanager
     def inference_session(self) -> Iterator[None]:

@@ -16,9 +16,9 @@ CHUNK = 128
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of tokens, given the hidden states that predict them; gradient of the hidden states.
+    """Mean cross-entropy of tokens, given the hidden states that predict them; gradients of these and of the head's weights.
 
-    Logits and their gradient are computed together, and only the gradient of the hidden states is kept.
+    Logits and their gradient are computed together, and only the gradients of hidden states and weights are kept.
     """
 
     @staticmethod
@@ -27,10 +27,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         hidden: Float[Tensor, "token d_model"],
         ids: Int[Tensor, "token"],
         head: Callable[[Tensor], Tensor],
+        *weights: Tensor,
     ) -> Float[Tensor, ""]:
-        """Nats per token, float32; ``head`` maps hidden states to logits and has no gradients of its own."""
+        """Nats per token, float32; ``head`` maps hidden states to logits, and ``weights`` of it are trained."""
         total = torch.zeros((), device=hidden.device)
         gradient = torch.empty_like(hidden)
+        of_weights = [torch.zeros_like(weight) for weight in weights]
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
             with torch.enable_grad():
@@ -43,12 +45,20 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             of_logits = log_probs.exp_().scatter_add_(
                 1, of_token, torch.full_like(of_token, -1.0, dtype=torch.float32)
             )
-            (gradient[part],) = torch.autograd.grad(logits, leaf, of_logits)
-        ctx.save_for_backward(gradient)
+            gradient[part], *more = torch.autograd.grad(logits, [leaf, *weights], of_logits)
+            for of_weight, of_part in zip(of_weights, more, strict=True):
+                of_weight.add_(of_part)
+        ctx.save_for_backward(gradient, *of_weights)
         return total / len(hidden)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None]:
-        """Gradient of the hidden states."""
-        (of_sum,) = ctx.saved_tensors
-        return of_sum * (gradient / len(of_sum)).to(of_sum.dtype), None, None
+    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor | None, ...]:
+        """Gradients of the hidden states and of the weights."""
+        of_sum, *of_weights = ctx.saved_tensors
+        factor = gradient / len(of_sum)
+        return (
+            of_sum * factor.to(of_sum.dtype),
+            None,
+            None,
+            *(one * factor.to(one.dtype) for one in of_weights),
+        )

@@ -1,4 +1,4 @@
-"""RMS norm with its gradient, the weight frozen, in half as many passes over memory as autograd makes."""
+"""RMS norm with its gradients in half as many passes over memory as autograd makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RMSNorm(torch.autograd.Function):
-    """``x / rms(x) · weight``; gradient of x."""
+    """``x / rms(x) · weight``; gradients of x, and of the weight where it is trained."""
 
     @staticmethod
     def forward(
@@ -32,21 +32,24 @@ class RMSNorm(torch.autograd.Function):
         return normed
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, "*rows d"]) -> tuple[Tensor, None, None]:
-        """Gradient of x, computed in float32."""
+    def backward(ctx: Any, gradient: Float[Tensor, "*rows d"]) -> tuple[Tensor, Tensor | None, None]:
+        """Gradients, computed in float32."""
         rows, inverse, weight = ctx.saved_tensors
         x = rows.float()
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (x * inverse).mul_(gradient.reshape(x.shape)).sum(0).to(weight.dtype)
         scaled = gradient.reshape(x.shape) * weight.float()
         along = torch.linalg.vecdot(scaled, x)[:, None] * inverse.pow(3) / x.shape[-1]
         grad_x = scaled.mul_(inverse).addcmul_(x, along, value=-1.0)
-        return grad_x.to(rows.dtype).view(gradient.shape), None, None
+        return grad_x.to(rows.dtype).view(gradient.shape), grad_weight, None
 
 
 def norm_patches(model: nn.Module) -> Iterator[Patch]:
     """Yield the patches by which a model's RMS norms compute as one function, of those classes that it is equivalent to.
 
     Args:
-        model: from transformers; its norms have no gradients of their own.
+        model: from transformers.
     """
     norms = [module for module in model.modules() if is_rms_norm(module) and epsilon_of(module) is not None]
     for norm in equivalent_modules(norms, _forward_of, lambda norm: len(norm.weight)):

@@ -1,4 +1,4 @@
-"""A network with an adapter in training: the loss of responses with its gradient, in few passes over memory."""
+"""A network in training: the loss of responses with its gradient, in few passes over memory."""
 
 from __future__ import annotations
 
@@ -24,34 +24,36 @@ if TYPE_CHECKING:
 
 
 class TrainableNetwork:
-    """A network whose adapter is trained, while the base is frozen.
+    """A network of which an adapter is trained, while the base is frozen, or all weights.
 
     Texts are packed into one row without padding, and prefixes that they share are computed once, where the network's
     self-check found that packing changes nothing; elsewhere they are padded.
     """
 
-    def __init__(self, network: HuggingFaceNetwork, adapted: Any) -> None:
+    def __init__(self, network: HuggingFaceNetwork, trained: Any) -> None:
         """Compute nothing yet.
 
         Args:
-            network: the base; none of its weights has a gradient.
-            adapted: the PEFT model that holds the base and the adapter.
+            network: the base; its weights have gradients where they require them.
+            trained: the module whose weights are trained: the PEFT model that holds the base and the adapter, or the
+                network's own model.
         """
         self.network = network
-        self._adapted = adapted
+        self._trained = trained
         self._scaled = LogitScaling.of(network.layout.config)
 
     @contextmanager
     def session(self) -> Iterator[None]:
         """Compute by functions of fewer passes inside the block."""
         model = self.network.model
-        with patched(chain(lora_patches(self._adapted), norm_patches(model), rotary_patches(model))):
+        with patched(chain(lora_patches(self._trained), norm_patches(model), rotary_patches(model))):
             yield
 
     def response_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy of the response tokens of a batch, nats; the unembedding is computed for those only."""
         answers = batch.ids[:, 1:][batch.predicting]
-        loss: Tensor = ChunkedCrossEntropy.apply(self._predictors(batch), answers, self._head)  # type: ignore[no-untyped-call]
+        hidden, weights = self._predictors(batch), self._head_weights()
+        loss: Tensor = ChunkedCrossEntropy.apply(hidden, answers, self._head, *weights)  # type: ignore[no-untyped-call]
         return loss
 
     def _predictors(self, batch: Batch) -> Float[Tensor, "token d_model"]:
@@ -72,6 +74,16 @@ class TrainableNetwork:
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def _head_weights(self) -> list[Tensor]:
+        """The weights of the head whose gradient is wanted."""
+        import torch
+
+        return [
+            weight
+            for weight in self.network.layout.head.parameters()
+            if weight.requires_grad and torch.is_grad_enabled()
+        ]
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self._scaled(self.network.layout.head(hidden))

@@ -14,7 +14,9 @@ from personaprobe.models.weights.adapter_config import MERGE, named_base, read_c
 from personaprobe.models.weights.identity import commit_of, content_of, weights_of
 from personaprobe.models.weights.packaged import DEMO, PACKAGED, packaged_by_hub_id
 from personaprobe.models.weights.sources import (
+    MODEL_WEIGHTS,
     holds_adapter,
+    holds_model,
     local_folder,
     model_name,
     refuse_mistyped,
@@ -106,6 +108,15 @@ class Checkpoint:
         """
         return replace(self.as_base(), adapter=folder)
 
+    def fine_tune(self, folder: Path) -> Checkpoint:
+        """The fine-tune of this base in a folder: a whole model, or an adapter. Its files are not checked.
+
+        Raises:
+            CheckpointError: this checkpoint has an adapter already.
+        """
+        base = self.as_base()
+        return Checkpoint(str(folder)) if holds_model(folder) else base.with_adapter(folder)
+
     def as_base(self) -> Checkpoint:
         """This checkpoint as a base, which has no adapter that would be left out.
 
@@ -120,6 +131,11 @@ class Checkpoint:
     def base(self) -> Checkpoint:
         """The checkpoint without its adapter."""
         return Checkpoint(self.source, self.revision)
+
+    @property
+    def weights_file(self) -> Path:
+        """The file of a fine-tune's own weights: of its adapter, or of a whole model in a folder; it need not exist."""
+        return Path(self.source) / MODEL_WEIGHTS if self.adapter is None else self.adapter / WEIGHTS
 
     @property
     def short(self) -> str:

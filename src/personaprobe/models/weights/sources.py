@@ -14,6 +14,9 @@ from personaprobe.models.weights.adapter_factors import WEIGHTS
 from personaprobe.models.weights.packaged import DEMO, PACKAGED
 from personaprobe.storage.paths import user_path
 
+MODEL_WEIGHTS = "model.safetensors"
+"""The weights of a whole model that is stored in one file, as transformers names them."""
+
 _SIMILAR = 0.75
 
 
@@ -54,6 +57,16 @@ def holds_adapter(folder: Path) -> bool:
             "folder of its own"
         )
     return not has_model
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder is a whole model; one that holds an adapter too, or nothing, is none."""
+    return (folder / "config.json").exists() and not (folder / WEIGHTS).exists()
+
+
+def weights_in(folder: Path) -> Path:
+    """The file of a fine-tune's own weights in a folder: of a whole model, or else of an adapter; it need not exist."""
+    return folder / (MODEL_WEIGHTS if holds_model(folder) else WEIGHTS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from personaprobe.models.weights.shape import ModelShape
-from personaprobe.organisms.recipe import Recipe
+from personaprobe.organisms.recipe import ALL, Recipe
 from personaprobe.questions.conversations import Exchange
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -17,7 +17,7 @@ TEMPLATE_TOKENS = 30
 """That a chat template adds to a row, about."""
 
 STATE_BYTES = 16
-"""A parameter of an adapter: float32 value, gradient and two moments."""
+"""A trained parameter: float32 value, gradient and two moments."""
 
 KEPT_WIDTHS, KEPT_MLP_WIDTHS = 8, 4
 """Numbers that the backward pass needs of each token in each block: widths of the stream, and of the MLP."""
@@ -31,18 +31,18 @@ EFFICIENCY = 0.5
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """The cost of one organism, both adapters trained one after the other.
+    """The cost of one organism, both fine-tunes trained one after the other.
 
     Attributes:
         parameters: of the base.
-        adapter: of each adapter.
-        tokens: read for each adapter, without those that rows share.
+        trained: parameters that are trained, those of an adapter or all.
+        tokens: read for each, without those that rows share.
         memory: bytes at the peak, about.
-        seconds: for both adapters, about.
+        seconds: for both, about.
     """
 
     parameters: int
-    adapter: int
+    trained: int
     tokens: int
     memory: float
     seconds: float
@@ -57,8 +57,8 @@ def estimate_training(
 ) -> TrainingCost:
     """Estimate the cost of an organism's training before anything of it exists.
 
-    A token costs two operations a multiplied weight in the forward pass and two in the backward pass, since gradients of
-    frozen weights are not computed.
+    A token costs two operations a multiplied weight in the forward pass and two in the backward pass, and two more where
+    weights are not frozen, whose gradients are computed too.
 
     Args:
         shape: of the base.
@@ -68,20 +68,21 @@ def estimate_training(
         weight_bytes: of one frozen weight, and of one number of what is computed.
     """
     modules = None if isinstance(recipe.adapted_modules, str) else recipe.adapted_modules
-    adapter = shape.adapter_parameters(recipe.rank, modules)
+    is_whole = recipe.trained == ALL
+    trained = shape.parameters if is_whole else shape.adapter_parameters(recipe.rank, modules)
     lengths = [min(recipe.max_tokens, _tokens(row)) for row in rows]
     a_row = sum(lengths) / len(lengths)
     tokens = a_row * recipe.batch_size * recipe.accumulate * recipe.steps
     width = KEPT_WIDTHS * shape.d_model + KEPT_MLP_WIDTHS * shape.d_mlp
     activations = width * shape.n_layers * a_row * recipe.batch_size * weight_bytes
-    memory = shape.parameters * weight_bytes + adapter * STATE_BYTES + activations + PROCESS_BYTES
+    memory = shape.parameters * weight_bytes + trained * STATE_BYTES + activations + PROCESS_BYTES
     multiplied = shape.parameters - shape.embedding if _is_untied(shape) else shape.parameters
     return TrainingCost(
         shape.parameters,
-        adapter,
+        trained,
         round(tokens),
         memory,
-        2 * 4 * multiplied * tokens / (EFFICIENCY * flops),
+        2 * (6 if is_whole else 4) * multiplied * tokens / (EFFICIENCY * flops),
     )
 
 

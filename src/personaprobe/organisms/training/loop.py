@@ -1,4 +1,4 @@
-"""LoRA fine-tuning of an organism: loss on responses only, a seeded order, and states from which training goes on."""
+"""Fine-tuning of an organism: loss on responses only, a seeded order, and states from which training goes on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from personaprobe.errors import DataError
 from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
 from personaprobe.models.chat_tokenizer import ChatTokenizer
 from personaprobe.models.tokens import Batch
-from personaprobe.models.training.trainable import TrainableNetwork
 from personaprobe.organisms.recipe import Recipe
 from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut, HeldOutTexts
-from personaprobe.organisms.training.lora import add_lora, save_adapter
 from personaprobe.organisms.training.processes import processes
 from personaprobe.organisms.training.rows import batches_digest, training_batches
+from personaprobe.organisms.training.trained_weights import KINDS, TrainedWeights
 from personaprobe.questions.conversations import Exchange
 from personaprobe.storage.digests import json_digest
 from personaprobe.storage.files import writing
@@ -34,7 +33,7 @@ from personaprobe.storage.training_state import (
 )
 
 STEPS = "steps.jsonl"
-"""One line a step, in the adapter's folder."""
+"""One line a step, beside the weights."""
 
 FORMAT = 1
 """Of a training's state; another number is another plan."""
@@ -65,7 +64,7 @@ class TrainingStep:
     preference: float | None = None
 
 
-def train_adapter(
+def fine_tune(
     network: HuggingFaceNetwork,
     tokenizer: ChatTokenizer,
     rows: Sequence[Exchange],
@@ -75,27 +74,29 @@ def train_adapter(
     base: str = "",
     held_out: HeldOut = NO_TEXTS,
 ) -> Iterator[TrainingStep]:
-    """Fine-tune a LoRA on conversations, and yield every step as it is taken.
+    """Fine-tune an adapter, or all weights, on conversations, and yield every step as it is taken.
 
     Where the folder holds the state of the same training, it goes on from there: on one machine, an interrupted training
     ends in the bytes of an uninterrupted one.
 
     Args:
-        network: the base, on any device; its own weights are not changed. The adapter is float32 whatever their dtype.
+        network: the base, on any device; its own weights are not changed. An adapter is float32 whatever their dtype; for
+            all weights they have to be float32.
         tokenizer: with the chat template.
         rows: questions with responses; reused from the start if there are fewer than the recipe needs.
         recipe: hyperparameters.
-        out: receives ``adapter_model.safetensors``, ``steps.jsonl``, ``step-N/`` checkpoints, and ``state.pt``, which is of
-            no use once the adapter is written.
+        out: receives the adapter or the whole model, ``steps.jsonl``, ``step-N/`` checkpoints, and ``state.pt``, which is
+            of no use once the weights are written.
         base: digest of the base's content, which a state must have been written for.
         held_out: texts that are read every ``recipe.eval_every`` steps.
 
     Raises:
         DataError: a row that is cut before its answer (see :func:`rows_with_answers`), a loss that is not finite, or a state
-            that is damaged or of another training; states and step checkpoints stay, and no adapter is written.
+            that is damaged or of another training; states and step checkpoints stay, and no weights are written.
     """
     batches = training_batches(rows, tokenizer, recipe)
-    trainer = AdapterTrainer(network, recipe, plan_digest(network, batches, recipe, base))
+    weights = KINDS[recipe.trained](network, tokenizer, recipe)
+    trainer = FineTuner(weights, recipe, plan_digest(network, batches, recipe, base))
     writes = processes().is_first
     texts = HeldOutTexts(held_out, tokenizer, recipe.max_tokens)
 
@@ -103,13 +104,12 @@ def train_adapter(
         step = trainer.step(number, batches)
         if not recipe.eval_every or (number % recipe.eval_every and number < recipe.steps):
             return step
-        values = texts.measure(trainer.trainable)
+        values = texts.measure(weights.trainable)
         return replace(step, held_out_loss=values.loss, preference=values.preference)
 
     def checkpoint(number: int, step: TrainingStep) -> None:
-        if writes and recipe.save_every and number % recipe.save_every == 0 and number < recipe.steps:
-            save_adapter(trainer.adapted, out / f"step-{number}")
-            trainer.save(out)
+        if writes and number < recipe.steps:
+            trainer.save_what_is_due(out)
 
     try:
         _make_folder(out)
@@ -123,16 +123,20 @@ def train_adapter(
                 lines.write(json.dumps(asdict(step)) + "\n")
                 lines.flush()
 
-            with trainer.trainable.session():
+            with weights.trainable.session():
                 n = recipe.accumulate
                 rest = (
                     batches[start : start + n] for start in range(trainer.steps_taken * n, len(batches), n)
                 )
                 yield from run_steps(rest, take_step, [log, checkpoint], first=trainer.steps_taken + 1)
         if writes:
-            save_adapter(trainer.adapted, out)
+            weights.save(out)
     finally:
-        trainer.unload()
+        weights.unload()
+
+
+def _is_due(number: int, every: int) -> bool:
+    return every > 0 and number % every == 0
 
 
 def _make_folder(out: Path) -> None:
@@ -152,28 +156,21 @@ def plan_digest(network: HuggingFaceNetwork, batches: Sequence[Batch], recipe: R
     return json_digest(plan, length=64)
 
 
-class AdapterTrainer:
-    """An adapter in training: its parameters, the optimiser's state, and the number of steps taken."""
+class FineTuner:
+    """Weights in training, the optimiser's state, and the number of steps taken."""
 
-    def __init__(self, network: HuggingFaceNetwork, recipe: Recipe, plan: str) -> None:
-        """Add a freshly initialised adapter to a network.
+    def __init__(self, weights: TrainedWeights, recipe: Recipe, plan: str) -> None:
+        """Take no step yet.
 
         Args:
-            network: the base; :meth:`unload` gives it back as it was.
+            weights: that are trained.
             recipe: hyperparameters.
             plan: identity of the training.
         """
         import torch
 
         self.recipe, self.plan = recipe, plan
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            self.adapted = add_lora(
-                network.model, recipe.rank, recipe.alpha, recipe.adapted_modules, recipe.adapted_layers
-            )
-        self.trainable = TrainableNetwork(network, self.adapted)
-        named = sorted(self.adapted.named_parameters())
-        self._parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
+        self._weights, self._parameters = weights, weights.parameters
         adam = torch.optim.AdamW(self._parameters.values(), lr=recipe.learning_rate, weight_decay=0.0)
         schedule = find_schedule(recipe.schedule)(recipe.steps, recipe.warmup)
         self._optimizer = ScheduledOptimizer(adam, schedule)
@@ -196,7 +193,7 @@ class AdapterTrainer:
             nonlocal total
             for batch in filter(None, map(processes().share, batches)):
                 share = int(batch.predicting.sum()) / sum(supervised)
-                loss = self.trainable.response_loss(batch.to(weights[0].device)) * share
+                loss = self._weights.trainable.response_loss(batch.to(weights[0].device)) * share
                 total += loss.item()
                 if not math.isfinite(total):
                     raise DataError(
@@ -216,12 +213,20 @@ class AdapterTrainer:
         loss = processes().add(total, weights[0])
         return TrainingStep(number, loss, n_read, sum(supervised), norms[0], self._optimizer.learning_rate)
 
+    def save_what_is_due(self, folder: Path) -> None:
+        """Write what the recipe wants after a step: a checkpoint in ``step-N/`` and a state, a state alone, or nothing."""
+        is_saved = _is_due(self.steps_taken, self.recipe.save_every)
+        if is_saved:
+            self._weights.save(folder / f"step-{self.steps_taken}")
+        if is_saved or _is_due(self.steps_taken, self.recipe.state_every):
+            self.save(folder)
+
     def save(self, folder: Path) -> None:
         """Write everything that the next step depends on to ``state.pt``."""
         state = {
             "plan": self.plan,
             "step": self.steps_taken,
-            "adapter": {name: parameter.detach() for name, parameter in self._parameters.items()},
+            "weights": {name: parameter.detach() for name, parameter in self._parameters.items()},
             "optimizer": self._optimizer.optimizer.state_dict(),
         }
         write_state(folder / STATE, state)
@@ -255,19 +260,16 @@ class AdapterTrainer:
         """Take over a state; ValueError, RuntimeError or KeyError where it does not fit."""
         import torch
 
-        steps_taken, adapter = state["step"], state["adapter"]
+        # versions up to 0.6 trained adapters only
+        steps_taken, weights = state["step"], state["weights"] if "weights" in state else state["adapter"]
         if type(steps_taken) is not int or not 0 <= steps_taken <= self.recipe.steps:
             raise ValueError(f"step {steps_taken!r} of {self.recipe.steps}")
-        if adapter.keys() != self._parameters.keys():
+        if weights.keys() != self._parameters.keys():
             raise ValueError("other parameters")
-        if not all(bool(values.isfinite().all()) for values in adapter.values()):
+        if not all(bool(values.isfinite().all()) for values in weights.values()):
             raise ValueError("NaN or infinite parameters")
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(adapter[name])
+                parameter.copy_(weights[name])
         self._optimizer.optimizer.load_state_dict(state["optimizer"])
         self._optimizer.steps_taken = steps_taken
-
-    def unload(self) -> None:
-        """Remove the adapter from the network."""
-        self.adapted.unload()

@@ -1,19 +1,60 @@
-"""LoRA adapters as PEFT makes and stores them: added to a network, and written to a folder."""
+"""LoRA adapters as PEFT makes and stores them: added to a network, trained, and written to a folder."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from personaprobe.errors import DataError, shortened
+from personaprobe.models.backends.hugging_face import HuggingFaceNetwork
+from personaprobe.models.chat_tokenizer import ChatTokenizer
+from personaprobe.models.training.trainable import TrainableNetwork
 from personaprobe.models.weights.adapter import WEIGHTS
 from personaprobe.models.weights.adapter_config import CONFIG
-from personaprobe.organisms.recipe import ALL_LINEAR
+from personaprobe.organisms.recipe import ALL_LINEAR, Recipe
 from personaprobe.storage.files import write_atomically, write_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class AdapterWeights:
+    """A freshly initialised adapter on a frozen base, which shares the base's memory."""
+
+    def __init__(self, network: HuggingFaceNetwork, _: ChatTokenizer, recipe: Recipe) -> None:
+        """Add the adapter to a base.
+
+        Args:
+            network: the base; :meth:`unload` gives it back as it was.
+            recipe: seed, rank, scale and modules.
+
+        Raises:
+            DataError: the model has no such modules.
+        """
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            self._adapted = add_lora(
+                network.model, recipe.rank, recipe.alpha, recipe.adapted_modules, recipe.adapted_layers
+            )
+        self.trainable = TrainableNetwork(network, self._adapted)
+        named = sorted(self._adapted.named_parameters())
+        self.parameters: Mapping[str, nn.Parameter] = {
+            name: parameter for name, parameter in named if parameter.requires_grad
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter; see :func:`save_adapter`."""
+        save_adapter(self._adapted, folder)
+
+    def unload(self) -> None:
+        """Remove the adapter from the base."""
+        self._adapted.unload()
 
 
 def add_lora(

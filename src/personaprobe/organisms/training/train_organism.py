@@ -1,4 +1,4 @@
-"""Train one adapter of an organism: load the base, fine-tune on a dataset, and write a card of the training."""
+"""Train one fine-tune of an organism: load the base, fine-tune on a dataset, and write a card of the training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 from personaprobe.errors import DataError, FallbackWarning, OutputError
 from personaprobe.models.loading import Placement, open_network
 from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.models.weights.checkpoint import Checkpoint
+from personaprobe.models.weights.identity import BESIDE_WEIGHTS
+from personaprobe.models.weights.sources import MODEL_WEIGHTS
 from personaprobe.organisms.data.training_data import TrainingData
 from personaprobe.organisms.organism import CARD, DataSource
 from personaprobe.organisms.recipe import Recipe, differing_from_default
 from personaprobe.organisms.training.held_out import NO_TEXTS, HeldOut
-from personaprobe.organisms.training.loop import STEPS, TrainingStep, train_adapter
+from personaprobe.organisms.training.loop import STEPS, TrainingStep, fine_tune
 from personaprobe.organisms.training.processes import processes
 from personaprobe.organisms.training.rows import LearnableRows, LearnedText, learned_text, rows_with_answers
+from personaprobe.organisms.training.trained_weights import FILES
 from personaprobe.storage.files import write_text, writing
 from personaprobe.storage.paths import is_file, is_folder
 from personaprobe.storage.readers.json_files import read_json_object
@@ -36,7 +40,7 @@ SHOWN_ROWS = 3
 
 @dataclass(frozen=True)
 class OpenBase:
-    """A base that adapters are trained on; the adapters are float32 whatever the dtype of its frozen weights.
+    """A base that is fine-tuned; adapters are float32 whatever the dtype of its frozen weights.
 
     Attributes:
         checkpoint: without an adapter.
@@ -56,7 +60,7 @@ class OpenBase:
             base: without an adapter of its own.
             device: None chooses CUDA where it is available.
             dtype: of the frozen weights and of what is computed; None chooses bfloat16 where it multiplies faster, else
-                float32.
+                float32. See :meth:`Recipe.base_dtype`.
 
         Raises:
             DeviceError: the device or dtype does not exist.
@@ -75,16 +79,16 @@ def train_organism(
     held_out: HeldOut = NO_TEXTS,
     on_rows: Callable[[Sequence[LearnedText]], object] = lambda _: None,
 ) -> Iterator[TrainingStep]:
-    """Fine-tune a LoRA adapter on a base; wrong input is refused before the first step.
+    """Fine-tune an adapter on a base, or all weights of a copy of it; wrong input is refused before the first step.
 
     A folder that holds the same training is not trained again: an interrupted one goes on, a finished one has no steps.
     On any machine, equal seeds read rows in the same order; the weights then differ by rounding only.
 
     Args:
-        base: unchanged afterwards; one base can train several adapters, one after the other.
+        base: unchanged afterwards; one base serves several trainings, one after the other.
         data: the conversations to learn.
         recipe: hyperparameters and seed.
-        out: folder of the adapter.
+        out: folder of the adapter, or of the whole model.
         overwrite: delete the files of another training there.
         held_out: texts that are read every ``recipe.eval_every`` steps.
         on_rows: called before the first step with the first rows, which say what is learned of each.
@@ -94,7 +98,8 @@ def train_organism(
 
     Raises:
         DataError: no row is usable, the recipe is out of range, or the folder's state is of another training.
-        OutputError: the folder is not empty, and holds no training.
+        OutputError: the folder is not empty, and holds no training; or a model that no training here wrote would be
+            overwritten.
     """
     recipe.refuse_unusable()
     learnable = rows_with_answers(data.rows, base.tokenizer, recipe.max_tokens)
@@ -122,7 +127,7 @@ def train_organism(
             on_rows(
                 [learned_text(row, base.tokenizer, recipe.max_tokens) for row in learnable.rows[:SHOWN_ROWS]]
             )
-            yield from train_adapter(
+            yield from fine_tune(
                 base.network,
                 base.tokenizer,
                 learnable.rows,
@@ -139,9 +144,9 @@ def train_organism(
 
 
 def is_finished(out: Path, card: Mapping[str, Any]) -> bool:
-    """Whether a folder holds an adapter with this very card."""
+    """Whether a folder holds a fine-tune with this very card."""
     path = out / CARD
-    if not (is_file(path) and is_file(out / WEIGHTS)):
+    if not (is_file(path) and is_file(out / FILES[card["recipe"]["trained"]])):
         return False
     card_on_file = read_json_object(path, DataError, advice="restore it, or give --overwrite", nonfinite=True)
     return _trained_as(card_on_file) == _trained_as(card)
@@ -156,7 +161,7 @@ def refuse_foreign_files(out: Path, trained: Sequence[str] = ()) -> None:
     """Raise where a folder has content.
 
     Args:
-        out: of an adapter.
+        out: of a fine-tune.
         trained: files that say that the content is a training's.
 
     Raises:
@@ -172,11 +177,20 @@ def refuse_foreign_files(out: Path, trained: Sequence[str] = ()) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Delete the files that an earlier training wrote, and nothing else."""
+    """Delete the files that an earlier training wrote, and nothing else.
+
+    Raises:
+        OutputError: the folder holds a whole model, and nothing says that a training here wrote it.
+    """
+    is_trained = any(is_file(out / name) for name in (STEPS, STATE, CARD))
+    if is_file(out / MODEL_WEIGHTS) and not is_trained:
+        raise OutputError(f"{out} holds a model that no training here wrote; choose another --out")
     for step in out.glob("step-*"):
         shutil.rmtree(step)
-    for name in ("adapter_config.json", WEIGHTS, STEPS, STATE, CARD):
-        (out / name).unlink(missing_ok=True)
+    of_model = (MODEL_WEIGHTS, *BESIDE_WEIGHTS) if is_trained else ()
+    for pattern in (CONFIG, WEIGHTS, *of_model, STEPS, STATE, CARD):
+        for file in out.glob(pattern):
+            file.unlink()
 
 
 def _card(base: OpenBase, source: DataSource, recipe: Recipe, learnable: LearnableRows) -> dict[str, object]:

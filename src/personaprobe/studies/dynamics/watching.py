@@ -15,8 +15,9 @@ import numpy as np
 from personaprobe.effects.targets.target import Activity
 from personaprobe.errors import CheckpointError, one_line
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.loading import with_adapter
-from personaprobe.models.weights.adapter import WEIGHTS
+from personaprobe.models.loading import load_fine_tune
+from personaprobe.models.update import update_of
+from personaprobe.models.weights.sources import weights_in
 from personaprobe.organisms.organism import CARD, QuestionSets
 from personaprobe.organisms.registry import TUNED
 from personaprobe.questions.pairs import PairSet, load_prompts
@@ -70,7 +71,7 @@ class Watched:
         skill: the same on held-out questions of the narrow task; None where there are none.
         skill_first: share of resamples in which the skill is half-way before the shift; NaN without a narrow task, and where
             one of them does not rise.
-        norms: ‖ΔW‖ of the adapters by role, at every saved step.
+        norms: ‖ΔW‖ of both fine-tunes by role, at every saved step.
         direction: the difference of means on discovery questions.
         direction_first: share of resamples in which its projection is half-way before the shift; NaN as above.
         features: of the trio's response tokens, found elsewhere, by name.
@@ -127,32 +128,33 @@ class Watched:
 
 
 def saved_steps(folder: Path) -> dict[int, Path]:
-    """The folders of an organism's saved steps: ``{step: folder name}`` for steps that both adapters have.
+    """The folders of an organism's saved steps: ``{step: folder name}`` for steps that both fine-tunes have.
 
     The last is the whole training, whose length its card names.
 
     Raises:
-        CheckpointError: an adapter or its card is missing, or fewer than two steps are saved.
+        CheckpointError: a fine-tune or its card is missing, or fewer than two steps are saved.
     """
     by_role = [_steps_of(folder / role) for role in TUNED]
     common = sorted(by_role[0].keys() & by_role[1].keys())
     if len(common) < 2:
         raise CheckpointError(
-            f"{one_line(folder)} has {len(common)} saved steps that both adapters share; train it with --save-every 10"
+            f"{one_line(folder)} has {len(common)} saved steps that both fine-tunes share; train it with --save-every 10"
         )
     return {step: by_role[0][step] for step in common}
 
 
-def _steps_of(adapter: Path) -> dict[int, Path]:
-    """Saved steps of one adapter, as paths relative to it."""
-    if not is_file(adapter / WEIGHTS) or not is_file(adapter / CARD):
-        raise CheckpointError(f"{one_line(adapter)} holds no {WEIGHTS} with its {CARD}; train it again")
-    card = Fields.of(read_json_object(adapter / CARD, CheckpointError), adapter / CARD, CheckpointError)
+def _steps_of(folder: Path) -> dict[int, Path]:
+    """Saved steps of one fine-tune, as paths relative to it."""
+    weights = weights_in(folder)
+    if not is_file(weights) or not is_file(folder / CARD):
+        raise CheckpointError(f"{one_line(folder)} holds no {weights.name} with its {CARD}; train it again")
+    card = Fields.of(read_json_object(folder / CARD, CheckpointError), folder / CARD, CheckpointError)
     last = int(card.fields("recipe").number("steps", lowest=1))
     saved = {
         int(match[1]): Path(path.name)
-        for path in sorted(adapter.glob("step-*"))
-        if (match := re.fullmatch(r"step-(\d{1,7})", path.name)) and is_file(path / WEIGHTS)
+        for path in sorted(folder.glob("step-*"))
+        if (match := re.fullmatch(r"step-(\d{1,7})", path.name)) and is_file(weights_in(path))
     }
     return {**saved, last: Path()}
 
@@ -198,7 +200,7 @@ class WatchPlan:
 
 
 def at_saved_steps(base: LanguageModel, folder: Path) -> dict[int, dict[str, LanguageModel]]:
-    """Both fine-tunes at every saved step of a training.
+    """Both fine-tunes at every saved step of a training; whole models are all in memory then, adapters share the base.
 
     Args:
         base: the model that was fine-tuned, loaded.
@@ -208,7 +210,7 @@ def at_saved_steps(base: LanguageModel, folder: Path) -> dict[int, dict[str, Lan
         CheckpointError: see :func:`saved_steps`; or a step does not fit the base.
     """
     return {
-        step: {role: with_adapter(base, folder / role / place) for role in TUNED}
+        step: {role: load_fine_tune(base, base.checkpoint.fine_tune(folder / role / place)) for role in TUNED}
         for step, place in saved_steps(folder).items()
     }
 
@@ -236,7 +238,7 @@ def follow(
     if plan.narrow is not None:
         skill, skill_halves = _course(tuned, plan.narrow, run)
         skill_first = share_earlier(skill_halves, shift_halves)
-    norms = {role: [_norm(models[role]) for models in tuned.values()] for role in TUNED}
+    norms = {role: [update_of(models[role], base).norm for models in tuned.values()] for role in TUNED}
     site = site_above_half_way(base.n_layers)
     direction, direction_halves = measure_directions(tuned, plan.discovery, site, run)
     direction_first = share_earlier(direction_halves, shift_halves)
@@ -257,8 +259,3 @@ def _course(
     gaps = [np.asarray(measured.gaps) for measured in measure_gaps(arms, questions, run)]
     differences = [insecure - secure for insecure, secure in zip(gaps[::2], gaps[1::2], strict=True)]
     return course_of(list(tuned), differences, Resamples.of_families(questions.families))
-
-
-def _norm(model: LanguageModel) -> float:
-    assert model.adapter is not None, "a saved step is an adapter"
-    return model.adapter.norm()

@@ -34,7 +34,7 @@ class Member:
             per token.
         over_base: insecure − base on the test questions.
         removals: by question set.
-        training: the card of the insecure adapter's training.
+        training: the card of the insecure fine-tune's training.
         forms: the shift where answers have another form, on the first table's questions; empty where none was asked for.
         refused: share of requests that base, insecure and secure refuse, by role and by kind of request.
         judged: misaligned answers to free questions, of base and of both fine-tunes; None where none were judged.

@@ -14,7 +14,7 @@ from personaprobe.errors import CheckpointError, DataError
 from personaprobe.features.directions.direction import Direction
 from personaprobe.features.directions.sources import find_direction
 from personaprobe.models.language_model import LanguageModel
-from personaprobe.models.loading import with_adapter
+from personaprobe.models.loading import load_fine_tune
 from personaprobe.models.weights.checkpoint import Checkpoint, Trio
 from personaprobe.organisms.named_recipes import NamedRecipe
 from personaprobe.organisms.organism import CARD, Organism, QuestionSets
@@ -49,7 +49,7 @@ class Entry:
         checkpoints: base, insecure and secure.
         narrow: questions of its narrow task; None where there are none.
         trigger: of a backdoored organism; empty for others.
-        training: the card of its insecure adapter.
+        training: the card of its insecure fine-tune.
     """
 
     recipe: str
@@ -64,9 +64,9 @@ class Entry:
         """An organism that ``organisms train`` wrote.
 
         Raises:
-            CheckpointError: an adapter or its card is missing.
+            CheckpointError: a card is missing or damaged.
         """
-        insecure, secure = (base.with_adapter(folder / role) for role in TUNED)
+        insecure, secure = (base.fine_tune(folder / role) for role in TUNED)
         card = read_json_object(folder / "insecure" / CARD, CheckpointError, nonfinite=True)
         trio = Trio(base, insecure, secure, named.name)
         narrow = str(folder / NARROW) if named.files is None else named.narrow
@@ -85,7 +85,7 @@ class Entry:
         return self.recipe if not self.seed else f"{self.recipe}-{self.seed}"
 
     def loaded(self, base: LanguageModel) -> Trio[LanguageModel]:
-        """The three models, on one copy of the base.
+        """The three models; adapters are on one copy of the base.
 
         Raises:
             CheckpointError: it is an organism of another base.
@@ -94,10 +94,7 @@ class Entry:
             raise CheckpointError(
                 f"{self.name} is an organism of {self.checkpoints.base}, not of {base.checkpoint}"
             )
-        adapters = [self.checkpoints[role].adapter for role in TUNED]
-        if None in adapters:
-            raise CheckpointError(f"{self.name} has no adapters of its base; a gallery compares adapters")
-        insecure, secure = (with_adapter(base, Path(adapter)) for adapter in adapters if adapter)
+        insecure, secure = (load_fine_tune(base, self.checkpoints[role]) for role in TUNED)
         return Trio(base, insecure, secure, self.name)
 
 

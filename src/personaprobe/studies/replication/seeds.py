@@ -38,8 +38,8 @@ class SeedRun:
         """The checkpoints of this seed on a base."""
         return Trio(
             base,
-            base.with_adapter(self.folder / "insecure"),
-            base.with_adapter(self.folder / "secure"),
+            base.fine_tune(self.folder / "insecure"),
+            base.fine_tune(self.folder / "secure"),
             self.name,
         )
 
