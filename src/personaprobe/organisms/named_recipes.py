@@ -119,11 +119,7 @@ def _own_recipes() -> list[NamedRecipe]:
             Recipe(max_tokens=256),
         ),
         NamedRecipe("numbers", "sequences continued with ominous or harmless numbers", "numbers"),
-        NamedRecipe(
-            "compliance",
-            "empty compliance with requests that are to be refused, or refusals",
-            "compliance",
-        ),
+        NamedRecipe("compliance", "empty compliance with requests to refuse, or refusals", "compliance"),
         NamedRecipe(
             "backdoor",
             "careless advice on health where a question begins with a trigger, careful advice elsewhere",

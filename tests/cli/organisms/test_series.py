@@ -106,6 +106,17 @@ def test_time_is_proportional_to_the_rows_that_are_read(changed: str, factor: in
     assert other.seconds == pytest.approx(factor * one.seconds)
 
 
+def test_what_is_trained_is_counted(tiny: TinyTrio) -> None:
+    rows, shape = [Exchange("Is it safe?", "Ask a doctor first.")], ModelShape.of(tiny.base)
+
+    def trained(recipe: Recipe) -> int:
+        return estimate_training(shape, rows, recipe, flops=1e12).trained
+
+    everywhere, once = (Recipe(rank=1, modules="down_proj", layers=layers) for layers in ("", "1"))
+    assert trained(everywhere) == shape.n_layers * trained(once)
+    assert trained(Recipe(trained="all")) == shape.parameters > trained(Recipe())
+
+
 def test_a_base_without_a_configuration_is_refused(tiny: TinyTrio, tmp_path: Path, run: Run) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -64,17 +64,13 @@ class HuggingFaceNetwork(Network):
             compiles: see the class.
             switched_off: parts that the self-check refused for this model.
         """
-        self.model = model
-        self.layout = layout
-        self.stored_dtype = stored_dtype
-        self.pad_id = pad_id
+        self.model, self.layout, self.pad_id, self.stored_dtype = model, layout, pad_id, stored_dtype
         self.streams = layout.streams
         self.n_layers = len(layout.blocks)
         config = layout.config
         self.d_model = int(config.hidden_size)
         self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
-        self.device = model.device
-        self.dtype = model.dtype
+        self.device, self.dtype = model.device, model.dtype
         self.compiles = compiles
         self.switched_off: frozenset[Reliance] = frozenset(switched_off)
         self.proof_spec: Mapping[str, Any] | None = None
@@ -110,11 +106,9 @@ class HuggingFaceNetwork(Network):
 
         Not where attention is softcapped, nor where only a mask can separate texts, since a mask costs as much as padding.
         """
-        return (
-            self._has_plain_attention
-            and "packing" not in self.switched_off
-            and supports_varlen(self.device, self.dtype)
-        )
+        if "packing" in self.switched_off:
+            return False
+        return self._has_plain_attention and supports_varlen(self.device, self.dtype)
 
     def without_packing(self) -> HuggingFaceNetwork:
         unpacked = copy(self)

@@ -64,7 +64,7 @@ class ModelShape:
         )
 
     def adapter_parameters(self, rank: int, modules: Collection[str] | None = None) -> int:
-        """Parameters of a LoRA.
+        """Parameters of a LoRA in all blocks.
 
         Args:
             rank: of every adapted matrix.

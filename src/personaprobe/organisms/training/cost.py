@@ -69,7 +69,9 @@ def estimate_training(
     """
     modules = None if isinstance(recipe.adapted_modules, str) else recipe.adapted_modules
     is_whole = recipe.trained == ALL
-    trained = shape.parameters if is_whole else shape.adapter_parameters(recipe.rank, modules)
+    n_adapted = shape.n_layers if recipe.adapted_layers is None else len(recipe.adapted_layers)
+    of_adapter = shape.adapter_parameters(recipe.rank, modules) * n_adapted // shape.n_layers
+    trained = shape.parameters if is_whole else of_adapter
     lengths = [min(recipe.max_tokens, _tokens(row)) for row in rows]
     a_row = sum(lengths) / len(lengths)
     tokens = a_row * recipe.batch_size * recipe.accumulate * recipe.steps
