@@ -94,3 +94,10 @@ def test_a_tokenizer_with_an_option_of_another_kind_is_refused_at_load(
     with pytest.raises(CheckpointError) as refusal:
         open_tokenizer(tmp_path, None)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_without_tokenizer_files_is_refused_and_no_empty_vocabulary_is_made(tmp_path: Path) -> None:
+    config = {"model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="reads nothing of a sentence"):
+        open_tokenizer(tmp_path, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from personaprobe.compute.out_of_memory import refuse_out_of_memory
-from personaprobe.errors import CheckpointError, FallbackWarning
+from personaprobe.errors import CheckpointError, FallbackWarning, one_line
 from personaprobe.models.weights.adapter_config import CONFIG
 from personaprobe.models.weights.sources import is_cached, without_adapter_config
 
@@ -26,7 +26,7 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
     """Open the tokenizer of a checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read, asks to run code of its own, or is that of an adapter on a hub.
+        CheckpointError: it cannot be read or reads no text, asks to run code of its own, or is that of an adapter on a hub.
     """
     from transformers import AutoTokenizer
 
@@ -35,11 +35,15 @@ def open_tokenizer(folder: str | Path, revision: str | None) -> Any:
     try:
         # where it is not given, transformers asks on the terminal whether to run a repository's own code
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
-        tokenizer("An option of another kind than expected stops it here.")
-        return tokenizer
+        ids = tokenizer("An option of another kind than expected stops it here.")["input_ids"]
     except Exception as error:  # transformers raises many kinds, all of them about the folder or id given
         refuse_out_of_memory(error)
         raise _cannot_load(folder, error) from error
+    if not ids:  # where the files are missing, transformers makes a tokenizer with an empty vocabulary
+        raise CheckpointError(
+            f"the tokenizer of {one_line(folder)} reads nothing of a sentence; give a checkpoint with its tokenizer files"
+        )
+    return tokenizer
 
 
 def open_model(folder: str | Path, revision: str | None, dtype: Any) -> Any:
