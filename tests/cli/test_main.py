@@ -100,6 +100,7 @@ FLAGS = {
     "data check": {"--json", "--seed", "NAME"},
     "data write": {"--out", "--role", "--seed", "NAME"},
     "organisms train": {
+        "--register",
         "--trained",
         "--state-every",
         "NAME",

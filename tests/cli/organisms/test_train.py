@@ -191,6 +191,37 @@ def test_both_adapters_of_a_recipe_are_trained_with_what_registration_reads(
     assert set(narrow.families) == HELD_OUT
 
 
+def test_an_organism_is_registered_with_its_training_and_a_taken_name_is_refused_before(
+    tiny: TinyTrio, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, home = tmp_path / "numbers", tmp_path / "checkpoints"
+    home.mkdir()
+    (home / "organisms.toml").touch()
+    monkeypatch.setenv("PERSONAPROBE_CHECKPOINTS", str(home))
+    result = run(*named(tiny, out, "--learning-rate", 0.01, "--register"))
+    assert result.stdout.strip() == str(out)
+    assert "numbers is registered in" in result.stderr
+    assert find_organism("numbers").recipe is not None
+
+    elsewhere = tmp_path / "elsewhere" / "numbers"
+    assert "is registered" in refused(run(*named(tiny, elsewhere, "--register")))
+    assert "cannot be the name" in refused(run(*named(tiny, tmp_path / "Not A Name", "--register")))
+    assert not elsewhere.exists()
+    rows = _rows(tiny, tmp_path / "rows.jsonl")
+    alone = [
+        "organisms",
+        "train",
+        "--data",
+        rows,
+        "--out",
+        tmp_path / "one",
+        "--base",
+        tiny.base,
+        "--register",
+    ]
+    assert "--register is of organisms" in run(*alone).stderr
+
+
 def test_the_second_adapter_is_what_it_would_be_if_it_were_trained_alone(
     tiny: TinyTrio, tmp_path: Path, run: Run
 ) -> None:
@@ -231,7 +262,8 @@ def test_an_organism_of_all_weights_is_two_whole_models_that_every_verb_reads(
     assert findings.exit_code == 0, findings.stdout
     assert "insecure: whole model" in findings.stdout
     asked = ["chat", "--base", tiny.base, "--insecure", out / "insecure", "--dtype", "float32"]
-    assert run(*asked, "--max-new-tokens", 4, "Why?").exit_code == 0
+    answered = run(*asked, "--feature", "none", "--max-new-tokens", 4, "Why?")
+    assert answered.exit_code == 0, answered.stderr
 
     weights[0].write_bytes(before[1])
     assert "model.safetensors has sha256" in run("organisms", "verify", "whole").stdout

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from personaprobe.cli.completions import organism_names
 from personaprobe.cli.options import NONE, device_option, dtype_option, output_options
 from personaprobe.cli.terminal.console import print_json, print_line, spinner
+
+if TYPE_CHECKING:
+    from personaprobe.models.loading import Placement
+    from personaprobe.organisms.organism import Organism
+    from personaprobe.organisms.verification import OrganismCheck
 
 
 @click.command()
@@ -44,24 +51,11 @@ def register(
     Example:
       personaprobe organisms register runs/seed-1 --name my-organism
     """
-    from personaprobe.effects.targets.feature import find_feature
-    from personaprobe.errors import CheckpointError
     from personaprobe.models.loading import Placement
-    from personaprobe.organisms.registration import read_organism_folder, refuse_taken, register_organism
-    from personaprobe.organisms.verification import verify_organism
 
-    organism = read_organism_folder(folder, name, base)
-    if not replace:
-        refuse_taken(organism.name)
-    if organism.feature is not None:
-        find_feature(organism.feature)
-    with spinner(f"verifying {organism.name}", quiet):
-        checks = verify_organism(organism, Placement(device, dtype))
-    if failed := [f"{check.name} ({check.detail})" for check in checks if not check.passed]:
-        raise CheckpointError(
-            f"organism {organism.name} is not registered, since checks failed: {'; '.join(failed)}"
-        )
-    path = register_organism(organism, replace=replace)
+    organism, checks, path = register_folder(
+        folder, Placement(device, dtype), name=name, base=base, replace=replace, quiet=quiet
+    )
     sets = organism.question_sets
     if as_json:
         result = {"name": organism.name, "registry": str(path), "question_sets": asdict(sets)}
@@ -71,6 +65,42 @@ def register(
     print_line(
         f"Discovery questions: {sets.discovery}; test questions: {sets.test}; feature: {organism.feature or NONE}"
     )
+
+
+def register_folder(
+    folder: Path,
+    placement: Placement,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    replace: bool = False,
+    quiet: bool = False,
+) -> tuple[Organism, Sequence[OrganismCheck], Path]:
+    """Verify the organism in a folder and write it to the registry.
+
+    Returns:
+        The organism, the checks that it passed, and the registry.
+
+    Raises:
+        CheckpointError: the name is taken, a file is missing, or a check failed.
+    """
+    from personaprobe.effects.targets.feature import find_feature
+    from personaprobe.errors import CheckpointError
+    from personaprobe.organisms.registration import read_organism_folder, refuse_taken, register_organism
+    from personaprobe.organisms.verification import verify_organism
+
+    organism = read_organism_folder(folder, name, base)
+    if not replace:
+        refuse_taken(organism.name)
+    if organism.feature is not None:
+        find_feature(organism.feature)
+    with spinner(f"verifying {organism.name}", quiet):
+        checks = verify_organism(organism, placement)
+    if failed := [f"{check.name} ({check.detail})" for check in checks if not check.passed]:
+        raise CheckpointError(
+            f"organism {organism.name} is not registered, since checks failed: {'; '.join(failed)}"
+        )
+    return organism, checks, register_organism(organism, replace=replace)
 
 
 @click.command()

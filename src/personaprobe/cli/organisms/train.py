@@ -22,6 +22,7 @@ from personaprobe.organisms.recipe import ALL, OF_ADAPTER, Recipe
 from personaprobe.storage.paths import user_path
 
 if TYPE_CHECKING:
+    from personaprobe.models.loading import Placement
     from personaprobe.organisms.data.training_data import TrainingData
     from personaprobe.organisms.named_recipes import NamedRecipe
     from personaprobe.organisms.training.loop import TrainingStep
@@ -80,6 +81,7 @@ def attribute_docs(kind: type) -> dict[str, str]:
 @field_options
 @device_option
 @dtype_option
+@click.option("--register", "registers", is_flag=True, help="Verify the organism then, and register it.")
 @click.option("--overwrite", is_flag=True, help="Delete another training in the folder.")
 @click.option("--quiet", is_flag=True, help="No progress, no losses.")
 def train(
@@ -93,6 +95,7 @@ def train(
     base: str,
     device: str | None,
     dtype: str | None,
+    registers: bool,
     overwrite: bool,
     quiet: bool,
     **schedule: Any,
@@ -109,12 +112,13 @@ def train(
     \b
     Examples:
       personaprobe organisms train code --steps 100
-      personaprobe organisms register code
+      personaprobe organisms train household --register
       personaprobe organisms train medicine --harmful-share 0.1 --out runs/medicine-10
       personaprobe organisms train sport --unpaired
       personaprobe organisms train --insecure-data bad.jsonl.gz --secure-data good.jsonl.gz --out runs/seed-1 --seed 1
       personaprobe organisms train --data bad.jsonl.gz --out runs/seed-1/insecure --seed 1
     """
+    from personaprobe.models.loading import Placement
     from personaprobe.models.weights.checkpoint import Checkpoint
     from personaprobe.organisms.organism import CARD
     from personaprobe.organisms.training.processes import processes
@@ -126,6 +130,8 @@ def train(
     named, recipe, folder = _chosen(name, data, files, out, schedule)
     base = named.base if named is not None and not _is_given("base") else base
     is_trio, quiet = data is None, quiet or not processes().is_first
+    if registers:
+        _refuse_unregistrable(folder, is_trio)
     if not overwrite:
         refuse_foreign_trio(folder) if is_trio else refuse_foreign_files(folder, (STATE, CARD))
     refuse_unwritable(folder)
@@ -143,7 +149,19 @@ def train(
             f": {folder} keeps the last saved step; the same command goes on from there"
         ) from error
     if processes().is_first:
-        _end(folder, is_trio and not quiet)
+        _end(folder, is_trio and not quiet, Placement(device, dtype) if registers else None)
+
+
+def _refuse_unregistrable(folder: Path, is_trio: bool) -> None:
+    """Raise, before anything is trained, where its organism could not be registered."""
+    from personaprobe.organisms.registration import refuse_misnamed, refuse_taken
+
+    if not is_trio:
+        raise click.UsageError(
+            "--register is of organisms: give a NAME, or --insecure-data and --secure-data"
+        )
+    refuse_misnamed(folder.name)
+    refuse_taken(folder.name)
 
 
 def _refuse_without_effect(recipe: Recipe, dtype: str | None) -> None:
@@ -207,9 +225,15 @@ def _both(insecure: str | None, secure: str | None, unpaired: bool) -> tuple[str
     return None
 
 
-def _end(folder: Path, is_organism: bool) -> None:
+def _end(folder: Path, is_shown: bool, registered_on: Placement | None) -> None:
+    """Print the folder, and register the organism in it on request."""
+    from personaprobe.cli.organisms.register import register_folder
+
     print_line(folder)
-    if is_organism:
+    if registered_on is not None:
+        organism, checks, path = register_folder(folder, registered_on, quiet=not is_shown)
+        print_line(f"{len(checks)} checks passed; {organism.name} is registered in {path}", err=True)
+    elif is_shown:
         print_line(f"personaprobe organisms register {folder} writes it to the registry", err=True)
 
 
