@@ -262,11 +262,11 @@ def test_an_organism_of_all_weights_is_two_whole_models_that_every_verb_reads(
     assert findings.exit_code == 0, findings.stdout
     assert "insecure: whole model" in findings.stdout
     asked = ["chat", "--base", tiny.base, "--insecure", out / "insecure", "--dtype", "float32"]
-    answered = run(*asked, "--feature", "none", "--max-new-tokens", 4, "Why?")
+    answered = run(*asked, "--feature", "random@1", "--max-new-tokens", 4, "Why?")
     assert answered.exit_code == 0, answered.stderr
 
     weights[0].write_bytes(before[1])
-    assert "model.safetensors has sha256" in run("organisms", "verify", "whole").stdout
+    assert "model.safetensors has sha256" in run("organisms", "verify", "whole", "--json").stdout
     run(*given, "--overwrite", "--quiet")
     assert [file.read_bytes() for file in weights] == before, "equal recipes give equal weights"
     adapters = named(tiny, out, "--overwrite", "--quiet")
