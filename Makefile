@@ -1,5 +1,5 @@
 # make ablate   from a fresh clone to a causal verdict on the shipped organism
-# make test     the test suite (offline, under twelve minutes on two cores)
+# make test     the test suite (offline, about twenty minutes on two cores)
 # make docs     the documentation, from guides and docstrings: docs/_build/html/index.html
 # make check    everything CI runs: linter, types, import contracts, documentation, tests
 # make check-all  the same with the slow tests
