@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from personaprobe.studies.reports.dynamics import course_table, render_course
-from personaprobe.studies.reports.gallery import gallery_markdown, render_gallery
+from personaprobe.studies.reports.gallery import (
+    form_table,
+    gallery_markdown,
+    judged_table,
+    render_gallery,
+)
 from personaprobe.studies.reports.series import render_series, series_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +55,15 @@ def test_every_course_on_the_page_is_that_of_its_file(path: Path) -> None:
     page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     assert course_table(data).markdown in page
     assert data["sentence"] in " ".join(page.split())
+
+
+def test_the_forms_on_the_page_are_those_of_their_file() -> None:
+    data = json.loads((ROOT / "checkpoints" / "forms.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert form_table(data).markdown in page
+    assert judged_table(data).markdown in page
+    raised = [form["over_plain"]["low"] > 0 for one in data["members"] for form in one["forms"].values()]
+    assert not any(raised), "the page says that no form raises the shift"
 
 
 def test_the_series_on_the_page_is_that_of_its_file() -> None:
