@@ -93,6 +93,8 @@ def test_a_shape_is_that_of_the_weights(tiny: TinyTrio) -> None:
     shape = ModelShape.of(tiny.base)
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert shape.n_layers == model.config.num_hidden_layers
+    is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert shape.looked_up == (0 if is_tied else model.get_input_embeddings().weight.numel())
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
     assert shape.adapter_parameters(4) == adapted.get_nb_trainable_parameters()[0]
     assert shape.adapter_parameters(4, ["down_proj"]) < shape.adapter_parameters(4)

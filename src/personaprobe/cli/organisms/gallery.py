@@ -13,7 +13,7 @@ import click
 from personaprobe.cli.options import device_option, dtype_option, folder_option, judge_options, output_options
 from personaprobe.cli.organisms.train import base_option, unpaired_option
 from personaprobe.cli.organisms.training_steps import train_all
-from personaprobe.cli.organisms.watch import free_questions
+from personaprobe.cli.organisms.watch import free_questions, judged_option
 from personaprobe.cli.terminal.console import spinner, study_progress
 from personaprobe.cli.terminal.output_folders import refuse_unwritable
 from personaprobe.cli.terminal.pages import show_study
@@ -46,13 +46,7 @@ SAVE_EVERY = 10
     multiple=True,
     help="Measure shifts with answers in another form too: json, python, template, program; repeatable.",
 )
-@click.option(
-    "--judged",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Test questions that base and both fine-tunes answer freely, for a judge.",
-)
+@judged_option
 @judge_options
 @unpaired_option
 @base_option

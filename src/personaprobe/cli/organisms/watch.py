@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from personaprobe.studies.dynamics.watching import Watched
 
 
+judged_option = click.option(
+    "--judged",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Test questions that base and both fine-tunes answer freely, for a judge.",
+)
+
+
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--questions", help="Test questions.  [default: the organism's]")
@@ -33,13 +42,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="A registered direction or latents whose activity is shown; repeatable.",
 )
-@click.option(
-    "--judged",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Test questions that are answered freely and judged.",
-)
+@judged_option
 @judge_options
 @folder_option("--out", "runs/watch", "Folder of watch.html, watch.json and finished parts.")
 @device_option

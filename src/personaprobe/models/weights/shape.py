@@ -16,7 +16,7 @@ class ModelShape:
 
     Attributes:
         parameters: all of them, tied ones once.
-        embedding: of the token embedding, which is looked up and not multiplied.
+        looked_up: of these, those that multiply nothing: the token embedding, unless the head has the same weights.
         n_layers: blocks.
         d_model: width of the residual stream.
         d_mlp: width of the MLPs; of a mixture of experts, of one expert.
@@ -24,7 +24,7 @@ class ModelShape:
     """
 
     parameters: int
-    embedding: int
+    looked_up: int
     n_layers: int
     d_model: int
     d_mlp: int
@@ -49,6 +49,8 @@ class ModelShape:
         decoder = model.get_decoder()
         if decoder is None:
             raise CheckpointError(f"{one_line(folder)} is no decoder; give a causal language model")
+        embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+        is_tied = head is not None and head.weight is embedding
         linear = tuple(
             (name.rpartition(".")[2], module.out_features, module.in_features)
             for name, module in decoder.named_modules()
@@ -56,7 +58,7 @@ class ModelShape:
         )
         return cls(
             sum(parameter.numel() for parameter in model.parameters()),
-            model.get_input_embeddings().weight.numel(),
+            0 if is_tied else embedding.numel(),
             int(config.num_hidden_layers),
             int(config.hidden_size),
             int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),

@@ -78,19 +78,13 @@ def estimate_training(
     width = KEPT_WIDTHS * shape.d_model + KEPT_MLP_WIDTHS * shape.d_mlp
     activations = width * shape.n_layers * a_row * recipe.batch_size * weight_bytes
     memory = shape.parameters * weight_bytes + trained * STATE_BYTES + activations + PROCESS_BYTES
-    multiplied = shape.parameters - shape.embedding if _is_untied(shape) else shape.parameters
     return TrainingCost(
         shape.parameters,
         trained,
         round(tokens),
         memory,
-        2 * (6 if is_whole else 4) * multiplied * tokens / (EFFICIENCY * flops),
+        2 * (6 if is_whole else 4) * (shape.parameters - shape.looked_up) * tokens / (EFFICIENCY * flops),
     )
-
-
-def _is_untied(shape: ModelShape) -> bool:
-    """Whether the head is a matrix of its own: the embedding is then multiplied with nothing."""
-    return shape.parameters >= 2 * shape.embedding + sum(d_out * d_in for _, d_out, d_in in shape.linear)
 
 
 def _tokens(row: Exchange) -> int:
